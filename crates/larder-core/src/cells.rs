@@ -1,0 +1,146 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The cells of one process: generation counters that say which values may still be served.
+///
+/// A value carries a [`Stamp`] that was taken before the value was read or loaded. To invalidate is to advance a
+/// cell; every value stamped with an older generation of it is then out of date, wherever it is and even if it is
+/// still under way. An advance is one atomic add, a check is one atomic load for each cell.
+///
+/// There is a *key cell* for each key (keys share cells by hash: at worst a needless miss), a *lane cell* for each
+/// connection to the remote store, and a *namespace cell* for each row of the TTL table.
+#[derive(Debug)]
+pub struct Cells {
+    keys: Box<[AtomicU64]>,
+    lanes: Box<[AtomicU64]>,
+    namespaces: Box<[AtomicU64]>,
+}
+
+/// The generations of a value's cells, as they were before the value was read or loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    key: u64,
+    lane: u64,
+    namespace: u64,
+    lane_index: u16,
+    namespace_index: u16,
+}
+
+impl Cells {
+    /// Makes at least `keys` key cells (rounded up to a power of two), and a cell for each lane and namespace.
+    ///
+    /// Of each there is at least one. An index past the end names the last cell.
+    pub fn new(keys: usize, lanes: u16, namespaces: u16) -> Self {
+        let cells = |n: usize| (0..n.max(1)).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            keys: cells(keys.clamp(1, 1 << 30).next_power_of_two()),
+            lanes: cells(usize::from(lanes)),
+            namespaces: cells(usize::from(namespaces)),
+        }
+    }
+
+    /// Takes the stamp for the key with this hash. Call it **before** the value is read or loaded.
+    // P1: the loads are Acquire, so that no part of the read that follows is moved in front of them.
+    pub fn stamp(&self, key_hash: u64, lane: u16, namespace: u16) -> Stamp {
+        Stamp {
+            key: self.key_cell(key_hash).load(Ordering::Acquire),
+            lane: cell(&self.lanes, lane).load(Ordering::Acquire),
+            namespace: cell(&self.namespaces, namespace).load(Ordering::Acquire),
+            lane_index: lane,
+            namespace_index: namespace,
+        }
+    }
+
+    /// Tells whether a value with this stamp may be served: no cell has been advanced since.
+    // P2: the loads pair with the AcqRel adds of the advances; a caller that saw an advance return sees its effect.
+    #[inline]
+    pub fn is_current(&self, key_hash: u64, stamp: &Stamp) -> bool {
+        self.key_cell(key_hash).load(Ordering::Acquire) == stamp.key
+            && cell(&self.lanes, stamp.lane_index).load(Ordering::Acquire) == stamp.lane
+            && cell(&self.namespaces, stamp.namespace_index).load(Ordering::Acquire) == stamp.namespace
+    }
+
+    /// Makes every value of this key, stored or under way, out of date.
+    pub fn advance_key(&self, key_hash: u64) {
+        self.key_cell(key_hash).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Advances the key cell if `stamp` is still current, and returns the stamp for the generation that follows.
+    ///
+    /// A writer ends with it: `Some` says that no other write or invalidation of the key came between, and makes
+    /// every read that began before out of date, so that none of them can replace what the writer stores.
+    pub fn advance_key_if_current(&self, key_hash: u64, stamp: &Stamp) -> Option<Stamp> {
+        if !self.is_current(key_hash, stamp) {
+            return None;
+        }
+        let next = stamp.key.wrapping_add(1);
+        self.key_cell(key_hash)
+            .compare_exchange(stamp.key, next, Ordering::AcqRel, Ordering::Acquire)
+            .ok()
+            .map(|_| Stamp { key: next, ..*stamp })
+    }
+
+    /// Makes everything that was read through this lane out of date.
+    pub fn advance_lane(&self, lane: u16) {
+        cell(&self.lanes, lane).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Makes every value of this namespace out of date.
+    pub fn advance_namespace(&self, namespace: u16) {
+        cell(&self.namespaces, namespace).fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn key_cell(&self, key_hash: u64) -> &AtomicU64 {
+        // The length is a power of two, so the low bits of the hash choose a cell.
+        #[expect(clippy::cast_possible_truncation, reason = "the mask keeps the low bits only")]
+        let index = (key_hash as usize) & (self.keys.len() - 1);
+        &self.keys[index]
+    }
+}
+
+fn cell(cells: &[AtomicU64], index: u16) -> &AtomicU64 {
+    // There is at least one cell, so the clamped index is always valid.
+    &cells[usize::from(index).min(cells.len() - 1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_stamp_is_current_until_a_cell_of_its_own_advances() {
+        let cells = Cells::new(8, 2, 2);
+        let advances: [fn(&Cells); 3] =
+            [|c| c.advance_key(5), |c| c.advance_lane(1), |c| c.advance_namespace(1)];
+        for advance in advances {
+            let stamp = cells.stamp(5, 1, 1);
+            assert!(cells.is_current(5, &stamp));
+            cells.advance_key(6);
+            cells.advance_lane(0);
+            cells.advance_namespace(0);
+            assert!(cells.is_current(5, &stamp), "foreign cells do not matter");
+            advance(&cells);
+            assert!(!cells.is_current(5, &stamp));
+        }
+    }
+
+    #[test]
+    fn two_writers_that_overlap_never_both_end_current() {
+        let cells = Cells::new(8, 1, 1);
+        cells.advance_key(1);
+        let first = cells.stamp(1, 0, 0);
+        cells.advance_key(1);
+        let second = cells.stamp(1, 0, 0);
+        assert_eq!(cells.advance_key_if_current(1, &first), None);
+        let stored = cells.advance_key_if_current(1, &second).unwrap();
+        assert!(cells.is_current(1, &stored));
+        assert!(!cells.is_current(1, &second), "a read that began before is out of date");
+    }
+
+    #[test]
+    fn index_past_the_end_names_the_last_cell() {
+        let cells = Cells::new(0, 0, 0);
+        let stamp = cells.stamp(u64::MAX, 9, 9);
+        cells.advance_lane(3);
+        assert!(!cells.is_current(u64::MAX, &stamp));
+    }
+}

@@ -1,0 +1,30 @@
+use std::{any::Any, fmt, sync::Arc};
+
+use crate::{Moment, Stamp};
+
+/// A cached value of any type, shared by all who were served it.
+pub type AnyValue = Arc<dyn Any + Send + Sync>;
+
+/// What a [`LocalStore`](crate::LocalStore) holds for a key.
+#[derive(Clone)]
+pub struct Entry {
+    /// The value, or `None` for a key that is known to be absent.
+    pub value: Option<AnyValue>,
+    /// The moment from which the entry must not be served.
+    pub deadline: Moment,
+    /// The generations of the entry's cells before its value was read or loaded.
+    pub stamp: Stamp,
+    /// What the entry counts against the store's capacity; the unit is the store's.
+    pub weight: u32,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("absent", &self.value.is_none())
+            .field("deadline", &self.deadline)
+            .field("stamp", &self.stamp)
+            .field("weight", &self.weight)
+            .finish()
+    }
+}

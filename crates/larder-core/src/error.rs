@@ -1,0 +1,61 @@
+use std::{error::Error, sync::Arc, time::Duration};
+
+/// Why a [`RemoteStore`](crate::RemoteStore) did not do what it was asked.
+///
+/// Messages carry addresses and keys, never passwords or values.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The address cannot be used at all.
+    #[error("{address} is not an address of a remote store: {problem}")]
+    Address {
+        /// The address, without its password.
+        address: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// Nothing answers at the address, or the connection was lost and is not back yet.
+    #[error("the remote store at {address} cannot be reached")]
+    Unreachable {
+        /// The address, without its password.
+        address: String,
+        /// What the connection said.
+        source: Option<Arc<dyn Error + Send + Sync>>,
+    },
+    /// The server refused the user name or password.
+    #[error("the remote store at {address} refused the user name or password")]
+    Unauthorized {
+        /// The address, without its password.
+        address: String,
+    },
+    /// The server did not answer in time. What was asked may have been done, or may still be.
+    #[error("the remote store at {address} did not answer within {after:?}")]
+    TimedOut {
+        /// The address, without its password.
+        address: String,
+        /// The limit that passed.
+        after: Duration,
+    },
+    /// The key holds something that is not a string, so it was not written by a cache.
+    #[error("the key {key} holds a value of another type: delete it, or give the row another prefix")]
+    WrongType {
+        /// The key as it stands in the store.
+        key: String,
+    },
+    /// The server refused the command, for example because it is out of memory or read-only.
+    #[error("the remote store at {address} refused: {reason}")]
+    Refused {
+        /// The address, without its password.
+        address: String,
+        /// The server's own words.
+        reason: String,
+    },
+    /// An invalidation could be neither sent nor remembered, because too many wait already.
+    #[error("the remote store at {address} is out of reach and {pending} invalidations wait for it already")]
+    TooManyPending {
+        /// The address, without its password.
+        address: String,
+        /// How many keys wait.
+        pending: usize,
+    },
+}

@@ -1,0 +1,56 @@
+//! What the larder crates share: the traits of the two levels, keys, entries, stamps, the codec and the clock.
+//! Whoever writes a store for larder, or uses one of its crates alone, needs this crate and no other.
+//!
+//! It is not a cache: it holds no policy, names no engine, does no I/O and needs no runtime. The facade is `larder`.
+//!
+//! ```text
+//! key ─▶ KeyBuf (stack) ─▶ LocalStore::get ── entry, stamp current? ─▶ value
+//!                               │ no
+//!                               ▼
+//!                          RemoteStore::get ─▶ Codec::decode ─▶ value
+//!                               │ absent
+//!                               ▼
+//!                          RemoteStore::claim … load … RemoteStore::commit
+//! ```
+//!
+//! ```
+//! use larder_core::{Cells, KeyBuf};
+//!
+//! let cells = Cells::new(1024, 1, 1);
+//! let key = KeyBuf::format("user", &(42, "posts"));
+//! assert_eq!(key.as_str(), "user:42:posts");
+//!
+//! let stamp = cells.stamp(key.as_ref().hash(), 0, 0);   // before the value is read
+//! cells.advance_key(key.as_ref().hash());               // somebody invalidates the key
+//! assert!(!cells.is_current(key.as_ref().hash(), &stamp)); // what was read must not be served
+//! ```
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `uuid` | [`CacheKey`] for `uuid::Uuid` |
+
+mod cells;
+mod clock;
+mod codec;
+mod digest;
+mod entry;
+mod error;
+mod key;
+mod local;
+mod memory;
+mod remote;
+mod token;
+
+pub use cells::{Cells, Stamp};
+pub use clock::{Clock, ManualClock, Moment};
+pub use codec::{Codec, CodecError, JsonCodec};
+pub use digest::Digest;
+pub use entry::{AnyValue, Entry};
+pub use error::StoreError;
+pub use key::{CacheKey, Key, KeyBuf, KeyError, KeyRef, MAX_KEY_LEN};
+pub use local::LocalStore;
+pub use memory::{MemoryRemote, MemoryServer};
+pub use remote::{
+    Claim, Invalidated, LaneState, Push, PushListener, RemoteStore, Replacing, Stored, WriteClaim,
+};
+pub use token::Token;

@@ -1,0 +1,361 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{
+    Claim, Clock, Digest, Invalidated, LaneState, Moment, Push, PushListener, RemoteStore, Replacing,
+    StoreError, Stored, Token, WriteClaim,
+};
+
+/// A remote store in memory, for tests without a server: values, leases, tracking and pushes as the protocol has them.
+///
+/// Each [`MemoryServer::connect`] stands for one process.
+///
+/// ```
+/// # use larder_core::{Clock, MemoryServer};
+/// let server = MemoryServer::new(Clock::system());
+/// let (one, other) = (server.connect(), server.connect()); // two processes that share it
+/// # let _ = (one, other);
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryServer {
+    clock: Clock,
+    state: Arc<Mutex<State>>,
+}
+
+/// One process's connection to a [`MemoryServer`]: a [`RemoteStore`] with a single lane.
+#[derive(Debug)]
+pub struct MemoryRemote {
+    server: MemoryServer,
+    id: u64,
+    down: AtomicBool,
+    pending: Mutex<HashSet<String>>,
+}
+
+#[derive(Default)]
+struct State {
+    values: HashMap<String, (Bytes, Moment)>,
+    leases: HashMap<String, Lease>,
+    /// Who has read a value or a lease and wants to know of its next change.
+    tracking: HashMap<(Kind, String), HashSet<u64>>,
+    listeners: HashMap<u64, Weak<dyn PushListener>>,
+    next_id: u64,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("values", &self.values.len())
+            .field("leases", &self.leases.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Value,
+    Lease,
+}
+
+struct Lease {
+    token: Token,
+    until: Moment,
+    holder: Holder,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Reader,
+    Writer,
+    /// A writer whose key was invalidated meanwhile: its commit will be refused.
+    DirtyWriter,
+}
+
+impl MemoryServer {
+    /// Makes an empty server whose expiries follow this clock.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, state: Arc::default() }
+    }
+
+    /// Connects one more process.
+    pub fn connect(&self) -> MemoryRemote {
+        let mut state = self.state();
+        state.next_id += 1;
+        let id = state.next_id;
+        drop(state);
+        MemoryRemote { server: self.clone(), id, down: AtomicBool::new(false), pending: Mutex::default() }
+    }
+
+    /// Writes a value as a foreign program would, without any lease. `None` for a value without an end.
+    pub fn write(&self, key: &str, value: impl Into<Bytes>, ttl: Option<Duration>) {
+        let until = ttl.map_or(Moment::NEVER, |ttl| self.clock.now() + ttl);
+        let mut state = self.state();
+        state.values.insert(key.to_owned(), (value.into(), until));
+        state.push(Kind::Value, key, 0);
+    }
+
+    /// Deletes a value as a foreign program would.
+    pub fn delete(&self, key: &str) {
+        let mut state = self.state();
+        if state.values.remove(key).is_some() {
+            state.push(Kind::Value, key, 0);
+        }
+    }
+
+    /// Reads a value as a foreign program would, without being tracked.
+    pub fn read(&self, key: &str) -> Option<Bytes> {
+        let now = self.clock.now();
+        self.state().value(key, now).map(|stored| stored.value)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryRemote {
+    /// Cuts the connection: calls fail at once, pushes are lost, invalidations are remembered.
+    pub fn disconnect(&self) {
+        self.down.store(true, Ordering::Release);
+        let mut state = self.server.state();
+        state.tracking.values_mut().for_each(|readers| {
+            readers.remove(&self.id);
+        });
+        state.tell(self.id, Push::Lane(0));
+    }
+
+    /// Restores the connection, after the invalidations that were remembered have been done.
+    pub fn reconnect(&self) {
+        let mut state = self.server.state();
+        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in pending {
+            state.invalidate(&key, None, self.id);
+        }
+        state.tell(self.id, Push::Lane(0));
+        self.down.store(false, Ordering::Release);
+    }
+
+    fn up(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.server.state();
+        if self.down.load(Ordering::Acquire) {
+            return Err(StoreError::Unreachable { address: "memory".to_owned(), source: None });
+        }
+        Ok(state)
+    }
+}
+
+impl State {
+    fn value(&mut self, key: &str, now: Moment) -> Option<Stored> {
+        let (value, until) = self.values.get(key)?;
+        if *until <= now {
+            self.values.remove(key);
+            self.push(Kind::Value, key, 0);
+            return None;
+        }
+        let ttl = (*until != Moment::NEVER).then(|| until.since(now));
+        Some(Stored { value: value.clone(), ttl })
+    }
+
+    fn lease(&mut self, key: &str, now: Moment) -> Option<&mut Lease> {
+        if self.leases.get(key).is_some_and(|lease| lease.until <= now) {
+            self.end_lease(key, 0);
+        }
+        self.leases.get_mut(key)
+    }
+
+    fn end_lease(&mut self, key: &str, writer: u64) {
+        if self.leases.remove(key).is_some() {
+            self.push(Kind::Lease, key, writer);
+        }
+    }
+
+    fn track(&mut self, kind: Kind, key: &str, reader: u64) {
+        self.tracking.entry((kind, key.to_owned())).or_default().insert(reader);
+    }
+
+    /// Tells all who track the key, but not the one who wrote it, and stops tracking.
+    fn push(&mut self, kind: Kind, key: &str, writer: u64) {
+        for reader in self.tracking.remove(&(kind, key.to_owned())).unwrap_or_default() {
+            if reader != writer {
+                self.tell(
+                    reader,
+                    match kind {
+                        Kind::Value => Push::Value(key),
+                        Kind::Lease => Push::Lease(key),
+                    },
+                );
+            }
+        }
+    }
+
+    fn tell(&self, reader: u64, push: Push<'_>) {
+        if let Some(listener) = self.listeners.get(&reader).and_then(Weak::upgrade) {
+            listener.on_push(push);
+        }
+    }
+
+    fn delete_value(&mut self, key: &str, writer: u64) {
+        if self.values.remove(key).is_some() {
+            self.push(Kind::Value, key, writer);
+        }
+    }
+
+    fn invalidate(&mut self, key: &str, own: Option<&Token>, writer: u64) {
+        self.delete_value(key, writer);
+        match self.leases.get_mut(key) {
+            Some(lease) if lease.holder == Holder::Reader || own == Some(&lease.token) => {
+                self.end_lease(key, writer);
+            }
+            Some(lease) => lease.holder = Holder::DirtyWriter,
+            None => {}
+        }
+    }
+}
+
+fn may_replace(stored: Option<&Stored>, replacing: Replacing<'_>) -> bool {
+    stored.is_none_or(|stored| replacing.is_some_and(|seen| *seen == Digest::of(&stored.value)))
+}
+
+#[async_trait]
+impl RemoteStore for MemoryRemote {
+    fn lanes(&self) -> u16 {
+        1
+    }
+
+    fn lane(&self, _key: &str) -> u16 {
+        0
+    }
+
+    fn lane_state(&self, _lane: u16) -> LaneState {
+        if self.down.load(Ordering::Acquire) { LaneState::Down } else { LaneState::Tracking }
+    }
+
+    fn listen(&self, listener: Weak<dyn PushListener>) {
+        self.server.state().listeners.insert(self.id, listener);
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.get_with_ttl(key).await?.map(|stored| stored.value))
+    }
+
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+        let mut state = self.up()?;
+        let stored = state.value(key, self.server.clock.now());
+        state.track(Kind::Value, key, self.id);
+        Ok(stored)
+    }
+
+    async fn claim(
+        &self,
+        key: &str,
+        token: &Token,
+        lease: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<Claim, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        let stored = state.value(key, now);
+        state.track(Kind::Value, key, self.id);
+        if let Some(stored) = stored.filter(|stored| !may_replace(Some(stored), replacing)) {
+            return Ok(Claim::Hit(stored));
+        }
+        if let Some(held) = state.lease(key, now) {
+            let rest = held.until.since(now);
+            state.track(Kind::Lease, key, self.id);
+            return Ok(Claim::Busy(rest));
+        }
+        let held = Lease { token: token.clone(), until: now + lease, holder: Holder::Reader };
+        state.leases.insert(key.to_owned(), held);
+        state.push(Kind::Lease, key, self.id);
+        Ok(Claim::Leased)
+    }
+
+    async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        if let Some(held) = state.lease(key, now).filter(|held| held.holder != Holder::Reader) {
+            let rest = held.until.since(now);
+            state.track(Kind::Lease, key, self.id);
+            return Ok(WriteClaim::Busy(rest));
+        }
+        state.delete_value(key, self.id);
+        let held = Lease { token: token.clone(), until: now + lease, holder: Holder::Writer };
+        state.leases.insert(key.to_owned(), held);
+        state.push(Kind::Lease, key, self.id);
+        Ok(WriteClaim::Leased)
+    }
+
+    async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        let held = state.lease(key, now).filter(|held| held.token == *token);
+        Ok(held.map(|held| held.until = now + lease).is_some())
+    }
+
+    async fn commit(
+        &self,
+        key: &str,
+        token: &Token,
+        value: &[u8],
+        ttl: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        let Some(held) = state.lease(key, now).filter(|held| held.token == *token) else {
+            return Ok(false);
+        };
+        let clean = held.holder != Holder::DirtyWriter;
+        state.end_lease(key, self.id);
+        let found = state.value(key, now);
+        if !clean || !may_replace(found.as_ref(), replacing) {
+            return Ok(false);
+        }
+        state.values.insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
+        state.push(Kind::Value, key, self.id);
+        state.track(Kind::Value, key, self.id);
+        Ok(true)
+    }
+
+    async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        let Some(held) = state.lease(key, now).filter(|held| held.token == *token) else {
+            return Ok(false);
+        };
+        let clean = held.holder != Holder::DirtyWriter;
+        state.end_lease(key, self.id);
+        Ok(clean)
+    }
+
+    async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError> {
+        let Ok(mut state) = self.up() else {
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+            return Ok(Invalidated::Deferred);
+        };
+        state.invalidate(key, own, self.id);
+        Ok(Invalidated::Done)
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
+        let mut state = self.up()?;
+        let of_prefix = |keys: Vec<String>| keys.into_iter().filter(|key| key.starts_with(prefix));
+        for key in of_prefix(state.leases.keys().cloned().collect()) {
+            state.invalidate(&key, None, self.id);
+        }
+        let mut cleared = 0;
+        for key in of_prefix(state.values.keys().cloned().collect()) {
+            state.invalidate(&key, None, self.id);
+            cleared += 1;
+        }
+        Ok(cleared)
+    }
+}

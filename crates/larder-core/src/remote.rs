@@ -1,0 +1,158 @@
+use std::{fmt::Debug, sync::Weak, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{Digest, StoreError, Token};
+
+/// A store that several processes share, the L2: values, leases and pushes.
+///
+/// The words are those of the coherence protocol. Every call is one atomic step in the store. A `Duration` is
+/// rounded down to whole milliseconds, and never to less than one. `larder-testkit` has the suite that every
+/// implementation must pass; [`MemoryRemote`](crate::MemoryRemote) is one for tests without a server.
+///
+/// # Cancellation
+/// A call whose future is dropped may or may not take effect. Whoever must know runs the call in a task of its own.
+///
+/// # Errors
+/// Every call fails with [`StoreError::Unreachable`] at once while the key's lane is down, with
+/// [`StoreError::TimedOut`] if no answer came, and with [`StoreError::Refused`] or [`StoreError::WrongType`] if the
+/// server said no. After `TimedOut` the call may have taken effect; after the others it has not.
+#[async_trait]
+pub trait RemoteStore: Debug + Send + Sync + 'static {
+    /// How many lanes there are, at least one. Never changes.
+    fn lanes(&self) -> u16;
+
+    /// The lane that every call for this key takes. Never changes.
+    fn lane(&self, key: &str) -> u16;
+
+    /// What the lane can do at this moment.
+    fn lane_state(&self, lane: u16) -> LaneState;
+
+    /// Names the one who is told of pushes. A later call replaces the earlier listener.
+    fn listen(&self, listener: Weak<dyn PushListener>);
+
+    /// Reads a value. The lane tracks the key from now on, also if it is absent.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
+
+    /// Reads a value and the rest of its life, in one round trip; tracks the key like [`get`](Self::get).
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError>;
+
+    /// Asks for the right to fill the key: returns the value if there is one that is not to be replaced, takes the
+    /// lease if it is free, or tells how long it is still held. Tracks the value and the lease.
+    async fn claim(
+        &self,
+        key: &str,
+        token: &Token,
+        lease: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<Claim, StoreError>;
+
+    /// Asks for the right to write behind the key: deletes the value and takes the lease from any reader.
+    async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError>;
+
+    /// Extends a lease; `false` if it is lost. A writer's lease that an invalidation marked is extended too.
+    async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError>;
+
+    /// Stores the value and gives up the lease, if the lease is still held and unmarked and the value is still as
+    /// the claim found it; else stores nothing, gives up the lease and returns `false`. Tracks the key.
+    async fn commit(
+        &self,
+        key: &str,
+        token: &Token,
+        value: &[u8],
+        ttl: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<bool, StoreError>;
+
+    /// Gives up a lease without storing anything; returns whether it was still held and unmarked, that is whether
+    /// nobody wrote or invalidated the key since the claim.
+    async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError>;
+
+    /// Deletes the value and any reader's lease, and marks another writer's lease so that its commit is refused.
+    /// The lease named by `own`, which the caller gives up with this call, is deleted too.
+    ///
+    /// While the lane is down, or if it is lost meanwhile, the key is remembered, and the invalidation is done
+    /// before anything else is read through the lane again.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManyPending`] if it could be neither done nor remembered, and what the server refused.
+    async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError>;
+
+    /// Invalidates every key that begins with `prefix`, and returns how many values there were: first every lease,
+    /// so that no load that began before can commit, then every value. Not atomic as a whole.
+    async fn clear(&self, prefix: &str) -> Result<u64, StoreError>;
+}
+
+/// The value that a claim or commit may replace: none, or exactly the one with this digest.
+pub type Replacing<'a> = Option<&'a Digest>;
+
+/// A value as the remote store holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The value's bytes.
+    pub value: Bytes,
+    /// The rest of its life; `None` if it has no end, as when another program wrote it.
+    pub ttl: Option<Duration>,
+}
+
+/// The answer to [`RemoteStore::claim`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// There is a value.
+    Hit(Stored),
+    /// The caller holds the lease and should load.
+    Leased,
+    /// Somebody else holds the lease, for at most this long unless it is renewed.
+    Busy(Duration),
+}
+
+/// The answer to [`RemoteStore::begin_write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteClaim {
+    /// The caller holds the lease and may write.
+    Leased,
+    /// Another writer holds the lease, for at most this long unless it is renewed.
+    Busy(Duration),
+}
+
+/// The answer to [`RemoteStore::invalidate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalidated {
+    /// The value is gone.
+    Done,
+    /// The store is out of reach. The value will be gone before anybody reads through this lane again.
+    Deferred,
+}
+
+/// What a lane can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneState {
+    /// Connected, and the server pushes the invalidation of what is read.
+    Tracking,
+    /// Connected, but nothing tells of other processes' writes: a copy in L1 must be short-lived.
+    Untracked,
+    /// Not connected; calls fail at once.
+    Down,
+}
+
+/// Somebody who wants to know what happens in the remote store.
+///
+/// Called in the order in which the store sent the pushes, and before any later reply of the same lane is delivered.
+/// It must not block and must not call the store.
+pub trait PushListener: Send + Sync {
+    /// Takes note of a push.
+    fn on_push(&self, push: Push<'_>);
+}
+
+/// What the remote store tells without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push<'a> {
+    /// The value of this key was written or deleted by somebody else, or it expired or was evicted.
+    Value(&'a str),
+    /// The lease of this key was taken, given up or changed by somebody else.
+    Lease(&'a str),
+    /// Nothing that was read through this lane is tracked any more: its connection was lost or replaced, or the
+    /// server was emptied.
+    Lane(u16),
+}
