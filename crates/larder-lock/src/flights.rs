@@ -1,0 +1,313 @@
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use larder_core::{Cells, Key, Stamp};
+use tokio::sync::Notify;
+
+/// The loads that run in this process, by key: who asks for a key that is under way joins its flight.
+///
+/// A flight may be joined only while its stamp is current: one that began before an invalidation goes on for those
+/// who joined it, and a new one starts beside it.
+pub struct Flights<V>(Arc<[Mutex<Shard<V>>]>);
+
+type Shard<V> = HashMap<Key, Arc<Flight<V>>>;
+
+const SHARDS: usize = 16;
+
+/// How a caller takes part in a flight.
+pub enum Joined<V> {
+    /// The caller runs the flight, and waits for it like everybody else.
+    Leader(Lead<V>, Ticket<V>),
+    /// Somebody else runs it.
+    Waiter(Ticket<V>),
+}
+
+/// The end of a flight.
+#[derive(Clone, Debug)]
+pub enum Outcome<V> {
+    /// For everybody who waits.
+    Shared(V),
+    /// Only for those who joined before the load began: the value may be older than a write that ended since.
+    Early(V),
+}
+
+/// The right to run a flight. If it is dropped without an outcome, those who wait start over.
+pub struct Lead<V> {
+    flights: Flights<V>,
+    key: Key,
+    flight: Arc<Flight<V>>,
+}
+
+/// A place in a flight. When the last one is dropped, the flight is given up.
+pub struct Ticket<V> {
+    flight: Arc<Flight<V>>,
+    early: bool,
+}
+
+struct Flight<V> {
+    state: Mutex<State<V>>,
+    ended: Notify,
+    deserted: Notify,
+}
+
+struct State<V> {
+    stamp: Stamp,
+    loading: bool,
+    waiting: usize,
+    end: Option<End<V>>,
+}
+
+enum End<V> {
+    Outcome(Outcome<V>),
+    /// Whoever ran it was dropped.
+    Dropped,
+}
+
+impl<V: Clone> Flights<V> {
+    /// Makes an empty table.
+    pub fn new() -> Self {
+        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+    }
+
+    /// Joins the key's flight if there is one whose stamp is current, else starts one with a new stamp.
+    pub fn join(&self, key: &Key, cells: &Cells, stamp: impl FnOnce() -> Stamp) -> Joined<V> {
+        let mut shard = self.shard(key);
+        let slot = shard.entry(key.clone());
+        if let Entry::Occupied(running) = &slot
+            && let Some(ticket) = running.get().join(key, cells)
+        {
+            return Joined::Waiter(ticket);
+        }
+        let flight = Arc::new(Flight::new(stamp()));
+        slot.insert_entry(flight.clone());
+        let ticket = Ticket { flight: flight.clone(), early: true };
+        Joined::Leader(Lead { flights: self.clone(), key: key.clone(), flight }, ticket)
+    }
+
+    /// How many flights are under way and may be joined.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Tells whether no flight is under way.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<V> Flights<V> {
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard<V>> {
+        let index = (key.hash() >> 32) as usize % SHARDS;
+        lock(&self.0[index])
+    }
+}
+
+impl<V: Clone> Default for Flights<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V> Clone for Flights<V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<V> Flight<V> {
+    fn new(stamp: Stamp) -> Self {
+        let state = State { stamp, loading: false, waiting: 1, end: None };
+        Self { state: Mutex::new(state), ended: Notify::new(), deserted: Notify::new() }
+    }
+
+    // P2: a flight whose stamp is out of date is not joined.
+    fn join(self: &Arc<Self>, key: &Key, cells: &Cells) -> Option<Ticket<V>> {
+        let mut state = lock(&self.state);
+        if state.end.is_some() || state.waiting == 0 || !cells.is_current(key.hash(), &state.stamp) {
+            return None;
+        }
+        state.waiting += 1;
+        Some(Ticket { flight: self.clone(), early: !state.loading })
+    }
+}
+
+impl<V> Lead<V> {
+    /// The stamp that what this flight reads or loads must carry.
+    pub fn stamp(&self) -> Stamp {
+        lock(&self.flight.state).stamp
+    }
+
+    /// Starts over with a new stamp, after a wait: whatever is read from now on is as new as that.
+    pub fn restamp(&self, stamp: Stamp) {
+        lock(&self.flight.state).stamp = stamp;
+    }
+
+    /// Says that the load begins: those who join from now on are not early.
+    pub fn load_begins(&self) {
+        lock(&self.flight.state).loading = true;
+    }
+
+    /// Waits until nobody waits for this flight any more. From then on nobody joins it either.
+    pub async fn deserted(&self) {
+        while !self.is_deserted() {
+            self.flight.deserted.notified().await;
+        }
+    }
+
+    /// Tells whether nobody waits for this flight any more.
+    pub fn is_deserted(&self) -> bool {
+        lock(&self.flight.state).waiting == 0
+    }
+
+    /// Ends the flight. What later callers may find must be in its place before.
+    pub fn finish(self, outcome: Outcome<V>) {
+        self.end(End::Outcome(outcome));
+    }
+
+    fn end(&self, end: End<V>) {
+        let mut shard = self.flights.shard(&self.key);
+        if shard.get(&self.key).is_some_and(|running| Arc::ptr_eq(running, &self.flight)) {
+            shard.remove(&self.key);
+        }
+        drop(shard);
+        lock(&self.flight.state).end.get_or_insert(end);
+        self.flight.ended.notify_waiters();
+    }
+}
+
+impl<V> Drop for Lead<V> {
+    fn drop(&mut self) {
+        self.end(End::Dropped); // has no effect after `finish`
+    }
+}
+
+impl<V: Clone> Ticket<V> {
+    /// Waits for the end; `None` says that the outcome is not for this caller, who should start over.
+    pub async fn wait(&self) -> Option<V> {
+        loop {
+            let ended = self.flight.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable(); // before the look, so that an end in between is not missed
+            if let Some(end) = &lock(&self.flight.state).end {
+                return match end {
+                    End::Outcome(Outcome::Shared(value)) => Some(value.clone()),
+                    End::Outcome(Outcome::Early(value)) => self.early.then(|| value.clone()),
+                    End::Dropped => None,
+                };
+            }
+            ended.await;
+        }
+    }
+}
+
+impl<V> Drop for Ticket<V> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.flight.state);
+        state.waiting -= 1;
+        if state.waiting == 0 && state.end.is_none() {
+            self.flight.deserted.notify_one(); // kept if the leader does not wait for it yet
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing done under these locks can panic half-way, so poison says nothing about the state.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+macro_rules! opaque_debug {
+    ($($name:ident)*) => { $(
+        impl<V> fmt::Debug for $name<V> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    )* };
+}
+opaque_debug!(Flights Lead Ticket Joined);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Table {
+        cells: Cells,
+        flights: Flights<u32>,
+        key: Key,
+    }
+
+    impl Table {
+        fn new() -> Self {
+            Self { cells: Cells::new(8, 1, 1), flights: Flights::new(), key: Key::from("k:1") }
+        }
+
+        fn join(&self) -> Joined<u32> {
+            self.flights.join(&self.key, &self.cells, || self.cells.stamp(self.key.hash(), 0, 0))
+        }
+
+        fn lead(&self) -> (Lead<u32>, Ticket<u32>) {
+            match self.join() {
+                Joined::Leader(lead, ticket) => (lead, ticket),
+                Joined::Waiter(_) => panic!("a flight is under way"),
+            }
+        }
+
+        fn wait(&self) -> Ticket<u32> {
+            match self.join() {
+                Joined::Waiter(ticket) => ticket,
+                Joined::Leader(..) => panic!("no flight is under way"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn outcome_for_early_callers_makes_late_ones_start_over() {
+        let table = Table::new();
+        let (lead, first) = table.lead();
+        let second = table.wait();
+        lead.load_begins();
+        let late = table.wait();
+        lead.finish(Outcome::Early(7));
+        assert_eq!((first.wait().await, second.wait().await), (Some(7), Some(7)));
+        assert_eq!(late.wait().await, None);
+        assert!(table.flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn outdated_flight_is_not_joined_and_goes_on() {
+        let table = Table::new();
+        let (old, old_ticket) = table.lead();
+        table.cells.advance_key(table.key.hash());
+        let (new, new_ticket) = table.lead();
+        old.finish(Outcome::Shared(1));
+        assert_eq!(old_ticket.wait().await, Some(1));
+        let joined = table.wait();
+        new.finish(Outcome::Shared(2));
+        assert_eq!((new_ticket.wait().await, joined.wait().await), (Some(2), Some(2)));
+    }
+
+    #[tokio::test]
+    async fn dropped_leader_makes_waiters_start_over() {
+        let table = Table::new();
+        let (lead, _ticket) = table.lead();
+        let waiter = table.wait();
+        drop(lead);
+        assert_eq!(waiter.wait().await, None);
+        table.lead();
+    }
+
+    #[tokio::test]
+    async fn last_caller_that_leaves_deserts_the_flight() {
+        let table = Table::new();
+        let (lead, first) = table.lead();
+        let second = table.wait();
+        drop(first);
+        assert!(!lead.is_deserted());
+        drop(second);
+        lead.deserted().await;
+        let (_new, _ticket) = table.lead();
+    }
+}

@@ -1,0 +1,287 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{Claim, Invalidated, Key, RemoteStore, Replacing, StoreError, Stored, Token, WriteClaim};
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
+
+use crate::{Waiter, Waiters};
+
+/// The leases of a remote store, as one process uses them: they renew themselves, and who waits is woken.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    remote: Arc<dyn RemoteStore>,
+    waiters: Waiters,
+}
+
+/// A held lease. It is renewed in the background until it is given up or lost.
+///
+/// # Cancellation
+/// A lease that is dropped is released in the background. If the process dies, its time runs out.
+#[derive(Debug)]
+pub struct Lease {
+    held: ReleaseOnDrop,
+    renewal: Renewal,
+    loss: Arc<Loss>,
+}
+
+/// The answer to [`Leases::claim`].
+#[derive(Debug)]
+pub enum Claimed {
+    /// There is a value.
+    Hit(Stored),
+    /// The caller should load and commit.
+    Leased(Lease),
+    /// Somebody else loads or writes: wait, then start anew.
+    Busy(Waiter),
+}
+
+/// The answer to [`Leases::begin_write`].
+#[derive(Debug)]
+pub enum WriteBegun {
+    /// The caller may write.
+    Leased(Lease),
+    /// Another writer is at work: wait, then start anew.
+    Busy(Waiter),
+}
+
+#[derive(Debug, Default)]
+struct Loss {
+    lost: AtomicBool,
+    told: Notify,
+}
+
+impl Leases {
+    /// Uses the leases of this store. Pushes must reach [`waiters`](Self::waiters), see [`RemoteStore::listen`].
+    pub fn new(remote: Arc<dyn RemoteStore>) -> Self {
+        Self { remote, waiters: Waiters::default() }
+    }
+
+    /// The store.
+    pub fn remote(&self) -> &Arc<dyn RemoteStore> {
+        &self.remote
+    }
+
+    /// Those who wait in this process.
+    pub fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// Asks for the right to fill a key, see [`RemoteStore::claim`].
+    ///
+    /// # Cancellation
+    /// If the future is dropped, a lease that it may have got is released in the background.
+    ///
+    /// # Errors
+    /// What the store says; no lease is kept then.
+    pub async fn claim(
+        &self,
+        key: &Key,
+        lease: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<Claimed, StoreError> {
+        let waiter = self.waiters.register(key.hash()); // P8: register, then claim
+        let held = ReleaseOnDrop::new(self, key);
+        let claim = self.remote.claim(key.as_str(), &held.token, lease, replacing).await?;
+        Ok(match claim {
+            Claim::Leased => Claimed::Leased(Lease::new(held, lease)),
+            Claim::Hit(stored) => {
+                held.disarm();
+                Claimed::Hit(stored)
+            }
+            Claim::Busy(rest) => {
+                held.disarm();
+                Claimed::Busy(waiter.at_most(rest))
+            }
+        })
+    }
+
+    /// Asks for the right to write behind a key, see [`RemoteStore::begin_write`].
+    ///
+    /// # Cancellation
+    /// If the future is dropped, a lease that it may have got is released in the background.
+    ///
+    /// # Errors
+    /// What the store says; no lease is kept then.
+    pub async fn begin_write(&self, key: &Key, lease: Duration) -> Result<WriteBegun, StoreError> {
+        let waiter = self.waiters.register(key.hash()); // P8: register, then claim
+        let held = ReleaseOnDrop::new(self, key);
+        let begun = self.remote.begin_write(key.as_str(), &held.token, lease).await?;
+        // No waiter is woken: a reader's lease became a writer's, and nobody else can get it now.
+        Ok(match begun {
+            WriteClaim::Leased => WriteBegun::Leased(Lease::new(held, lease)),
+            WriteClaim::Busy(rest) => {
+                held.disarm();
+                WriteBegun::Busy(waiter.at_most(rest))
+            }
+        })
+    }
+
+    /// Invalidates a key, see [`RemoteStore::invalidate`].
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn invalidate(&self, key: &Key) -> Result<Invalidated, StoreError> {
+        let done = self.remote.invalidate(key.as_str(), None).await;
+        self.waiters.wake(key.hash()); // P7: no push comes for what this process did itself
+        done
+    }
+
+    /// Invalidates every key that begins with `prefix`, see [`RemoteStore::clear`].
+    ///
+    /// # Errors
+    /// What the store says; a part may have been done.
+    pub async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
+        let done = self.remote.clear(prefix).await;
+        self.waiters.wake_all(); // P7
+        done
+    }
+}
+
+impl Lease {
+    fn new(held: ReleaseOnDrop, lease: Duration) -> Self {
+        let loss = Arc::new(Loss::default());
+        // A task of its own, so that a loader that blocks its thread for long does not keep the lease from renewal.
+        let renewal =
+            tokio::spawn(renew(held.leases.clone(), held.key.clone(), held.token.clone(), lease, {
+                let loss = loss.clone();
+                move || loss.happened()
+            }));
+        Self { held, renewal: Renewal(renewal.abort_handle()), loss }
+    }
+
+    /// Stores the value if the lease is still good, see [`RemoteStore::commit`], and gives the lease up.
+    ///
+    /// # Errors
+    /// What the store says. The value may be stored all the same after [`StoreError::TimedOut`].
+    pub async fn commit(
+        self,
+        value: &[u8],
+        ttl: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<bool, StoreError> {
+        let ReleaseOnDrop { leases, key, token, .. } = &self.held;
+        let stored = leases.remote.commit(key.as_str(), token, value, ttl, replacing).await?;
+        self.ended();
+        Ok(stored)
+    }
+
+    /// Gives the lease up; returns whether nobody wrote or invalidated the key since it was taken.
+    ///
+    /// # Errors
+    /// What the store says; the lease then ends by its time.
+    pub async fn release(self) -> Result<bool, StoreError> {
+        let ReleaseOnDrop { leases, key, token, .. } = &self.held;
+        let clean = leases.remote.release(key.as_str(), token).await?;
+        self.ended();
+        Ok(clean)
+    }
+
+    /// Invalidates the key and gives the lease up, in one step.
+    ///
+    /// # Errors
+    /// What the store says; the lease then ends by its time.
+    pub async fn invalidate(self) -> Result<Invalidated, StoreError> {
+        let ReleaseOnDrop { leases, key, token, .. } = &self.held;
+        let done = leases.remote.invalidate(key.as_str(), Some(token)).await?;
+        self.ended();
+        Ok(done)
+    }
+
+    /// Tells whether the lease is known to be lost: taken away, or not renewed in time.
+    pub fn is_lost(&self) -> bool {
+        self.loss.lost.load(Ordering::Acquire)
+    }
+
+    /// Waits until the lease is known to be lost.
+    pub async fn lost(&self) {
+        loop {
+            let told = self.loss.told.notified();
+            if self.is_lost() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// The lease is over and the store knows: nothing is left to release, and whoever waits may claim.
+    fn ended(self) {
+        self.held.leases.waiters.wake(self.held.key.hash()); // P7
+        let Self { held, renewal, .. } = self;
+        drop(renewal);
+        held.disarm();
+    }
+}
+
+/// A renewal ends with its lease.
+#[derive(Debug)]
+struct Renewal(AbortHandle);
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Loss {
+    fn happened(&self) {
+        self.lost.store(true, Ordering::Release); // pairs with the load in `is_lost`
+        self.told.notify_waiters();
+    }
+}
+
+async fn renew(leases: Leases, key: Key, token: Token, lease: Duration, lost: impl FnOnce() + Send) {
+    let mut good_until = Instant::now() + lease;
+    loop {
+        tokio::time::sleep(lease / 3).await;
+        let asked = Instant::now();
+        match leases.remote.renew(key.as_str(), &token, lease).await {
+            Ok(true) => good_until = asked + lease,
+            Ok(false) => break,
+            // The store may be back before the lease has run out.
+            Err(_) if Instant::now() < good_until => {}
+            Err(_) => break,
+        }
+    }
+    lost();
+}
+
+/// A lease that may exist: it is released when this is dropped, unless it is known to be over.
+#[derive(Debug)]
+struct ReleaseOnDrop {
+    leases: Leases,
+    key: Key,
+    token: Token,
+    armed: bool,
+}
+
+impl ReleaseOnDrop {
+    fn new(leases: &Leases, key: &Key) -> Self {
+        Self { leases: leases.clone(), key: key.clone(), token: Token::new(), armed: true }
+    }
+
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for ReleaseOnDrop {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        // Without a runtime there is nobody to send it; the lease then ends by its time.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (leases, key, token) = (self.leases.clone(), self.key.clone(), self.token.clone());
+            runtime.spawn(async move {
+                // An error leaves the lease to its time, as a dead process does.
+                let _ = leases.remote.release(key.as_str(), &token).await;
+                leases.waiters.wake(key.hash()); // P7
+            });
+        }
+    }
+}

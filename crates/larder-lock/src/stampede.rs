@@ -1,0 +1,319 @@
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use larder_core::{Cells, Digest, Key, Stamp, StoreError, Stored};
+use tokio::time::Instant;
+
+use crate::{Claimed, Flights, Joined, Lead, Lease, Leases, Outcome};
+
+/// How long a [`StampedeLock`] waits for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// A lease that is not renewed ends after this time: how fast another process takes over from a dead one.
+    pub lease: Duration,
+    /// A load that takes longer is given up: its lease is free and a late result is refused.
+    pub load_timeout: Duration,
+    /// The longest wait for another process's load, before the caller loads by itself, uncached.
+    pub max_wait: Duration,
+}
+
+/// Where a loaded value was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In the remote store, as [`Load::encode`] said.
+    Remote,
+    /// Nowhere, because the remote store is out of reach. No push will tell when it is outdated.
+    Degraded,
+    /// Nowhere, because there is no remote store.
+    Local,
+}
+
+/// Why a load has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The loader panicked.
+    Panicked,
+    /// The loader took longer than [`Policy::load_timeout`].
+    TimedOut(Duration),
+    /// The task that ran the load was dropped, as when the runtime shuts down.
+    Dropped,
+}
+
+/// What one read does with what it finds.
+pub trait Look: Send + 'static {
+    /// What callers get: cheap to clone, and it says by itself whether it is an error.
+    type Value: Clone + Send + Sync + 'static;
+
+    /// Looks into the local store, without waiting.
+    fn cached(&self) -> Option<Self::Value>;
+
+    /// Takes a value from the remote store; it may be kept locally with this stamp.
+    ///
+    /// # Errors
+    /// The bytes' digest if they cannot be used: then a load may replace exactly these bytes.
+    fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Self::Value, Digest>;
+
+    /// Whether [`accept`](Self::accept) needs to know the rest of the value's life, which costs a second command.
+    fn needs_ttl(&self) -> bool {
+        true
+    }
+
+    /// Takes note that the remote store did not do its part.
+    fn remote_failed(&mut self, error: &StoreError);
+}
+
+/// What one load does.
+pub trait Load: Look {
+    /// Runs the loader. Called at most once.
+    fn load(&mut self) -> BoxFuture<'static, Self::Value>;
+
+    /// Turns a load without a result into what callers get.
+    fn failed(key: &Key, failure: Failure) -> Self::Value;
+
+    /// The bytes and the time to live under which the value is stored; `None` if it is not to be stored.
+    fn encode(&mut self, value: &Self::Value) -> Option<(Vec<u8>, Duration)>;
+
+    /// The value may be kept locally, with this stamp.
+    fn keep(&mut self, value: &Self::Value, stamp: &Stamp, kept: Kept);
+
+    /// Takes note that somebody wrote or invalidated the key during the load: the value is kept nowhere.
+    fn refused(&mut self);
+}
+
+/// One load of a key at a time, in this process and, with leases, in all that share the remote store.
+///
+/// Whatever a concurrent writer does, a value is kept only if nobody wrote or invalidated its key since its load
+/// began, and is handed only to callers for whom it is not too old.
+#[derive(Debug)]
+pub struct StampedeLock<V> {
+    flights: Flights<V>,
+    lookups: Flights<Option<V>>,
+    context: Context,
+}
+
+#[derive(Clone, Debug)]
+struct Context {
+    leases: Option<Leases>,
+    cells: Arc<Cells>,
+    namespace: u16,
+    policy: Policy,
+}
+
+impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
+    /// Makes a lock. Without leases it works within this process. `namespace` is the cell for all its keys.
+    pub fn new(leases: Option<Leases>, cells: Arc<Cells>, namespace: u16, policy: Policy) -> Self {
+        let context = Context { leases, cells, namespace, policy };
+        Self { flights: Flights::new(), lookups: Flights::new(), context }
+    }
+
+    /// Looks the key up in the local and the remote store, without loading. Concurrent callers share one look.
+    pub async fn get<L: Look<Value = V>>(&self, key: &Key, mut look: L) -> Option<V> {
+        loop {
+            if let Some(value) = look.cached() {
+                return Some(value);
+            }
+            let leases = self.context.leases.as_ref()?;
+            match self.lookups.join(key, &self.context.cells, || self.context.stamp(key)) {
+                Joined::Waiter(ticket) => match ticket.wait().await {
+                    Some(found) => return found,
+                    None => continue,
+                },
+                Joined::Leader(lead, _ticket) => {
+                    let found = match look_remotely(leases, key, &lead.stamp(), &mut look).await {
+                        Found::Value(value) => Some(value),
+                        Found::Nothing(_) | Found::Unknown => None,
+                    };
+                    lead.finish(Outcome::Shared(found.clone()));
+                    return found;
+                }
+            }
+        }
+    }
+
+    /// Looks the key up, and loads it if no level has it. Concurrent callers share one load.
+    ///
+    /// # Cancellation
+    /// A caller that is dropped leaves the load to the others. When the last one is dropped, the load is given up
+    /// and its lease released.
+    pub async fn get_or_load<L: Load<Value = V>>(&self, key: &Key, mut load: L) -> V {
+        loop {
+            if let Some(value) = load.cached() {
+                return value;
+            }
+            match self.flights.join(key, &self.context.cells, || self.context.stamp(key)) {
+                Joined::Waiter(ticket) => match ticket.wait().await {
+                    Some(value) => return value,
+                    None => continue,
+                },
+                Joined::Leader(lead, ticket) => {
+                    // An earlier flight may have ended between the look and the start of this one.
+                    let found = match (load.cached(), &self.context.leases) {
+                        (Some(value), _) => Found::Value(value),
+                        (None, Some(leases)) => look_remotely(leases, key, &lead.stamp(), &mut load).await,
+                        (None, None) => Found::Nothing(None),
+                    };
+                    let flight = Flight { context: self.context.clone(), key: key.clone(), lead, load };
+                    match found {
+                        Found::Value(value) => {
+                            flight.lead.finish(Outcome::Shared(value.clone()));
+                            return value;
+                        }
+                        // A task of its own: the load outlives the caller that started it.
+                        Found::Nothing(undecodable) => tokio::spawn(flight.run(undecodable)),
+                        Found::Unknown => tokio::spawn(flight.load_without_remote(Kept::Degraded)),
+                    };
+                    // The leader joined before the load began, so every outcome is for it.
+                    return ticket.wait().await.unwrap_or_else(|| L::failed(key, Failure::Dropped));
+                }
+            }
+        }
+    }
+}
+
+impl Context {
+    // P1: taken before the read or the load begins.
+    fn stamp(&self, key: &Key) -> Stamp {
+        let lane = self.leases.as_ref().map_or(0, |leases| leases.remote().lane(key.as_str()));
+        self.cells.stamp(key.hash(), lane, self.namespace)
+    }
+}
+
+/// What a look into the remote store found.
+enum Found<V> {
+    Value(V),
+    /// No value, or one that cannot be used and has this digest.
+    Nothing(Option<Digest>),
+    /// The store did not answer.
+    Unknown,
+}
+
+async fn look_remotely<L: Look>(leases: &Leases, key: &Key, stamp: &Stamp, look: &mut L) -> Found<L::Value> {
+    let remote = leases.remote();
+    let found = if look.needs_ttl() {
+        remote.get_with_ttl(key.as_str()).await
+    } else {
+        remote.get(key.as_str()).await.map(|value| value.map(|value| Stored { value, ttl: None }))
+    };
+    match found {
+        Ok(Some(stored)) => match look.accept(stored, stamp) {
+            Ok(value) => Found::Value(value),
+            Err(undecodable) => Found::Nothing(Some(undecodable)),
+        },
+        Ok(None) => Found::Nothing(None),
+        Err(error) => {
+            look.remote_failed(&error);
+            Found::Unknown
+        }
+    }
+}
+
+/// A flight that has found no value and is about to load one.
+struct Flight<L: Load> {
+    context: Context,
+    key: Key,
+    lead: Lead<L::Value>,
+    load: L,
+}
+
+/// How often bytes that cannot be used may change under a flight before it stops trying to replace them.
+const UNDECODABLE_ROUNDS: usize = 3;
+
+impl<L: Load> Flight<L> {
+    /// Gets the lease or somebody else's value. Calls of the store are never cut off half-way, so that a lease which
+    /// one of them took is always known here.
+    async fn run(mut self, mut undecodable: Option<Digest>) {
+        let Some(leases) = self.context.leases.clone() else {
+            return self.load_without_remote(Kept::Local).await;
+        };
+        let policy = self.context.policy;
+        let give_up = Instant::now() + policy.max_wait;
+        let mut rounds = 0;
+        while rounds < UNDECODABLE_ROUNDS && !self.lead.is_deserted() {
+            match leases.claim(&self.key, policy.lease, undecodable.as_ref()).await {
+                Ok(Claimed::Leased(lease)) => return self.load_with_lease(lease, undecodable).await,
+                Ok(Claimed::Hit(stored)) => match self.load.accept(stored, &self.lead.stamp()) {
+                    Ok(value) => return self.lead.finish(Outcome::Shared(value)),
+                    Err(digest) => {
+                        undecodable = Some(digest);
+                        rounds += 1;
+                    }
+                },
+                Ok(Claimed::Busy(waiter)) => {
+                    tokio::select! {
+                        () = waiter.wait() => {}
+                        () = self.lead.deserted() => return,
+                        // The holder takes longer than this caller may wait.
+                        () = tokio::time::sleep_until(give_up) => break,
+                    }
+                    self.lead.restamp(self.context.stamp(&self.key));
+                }
+                Err(error) => {
+                    self.load.remote_failed(&error);
+                    return self.load_without_remote(Kept::Degraded).await;
+                }
+            }
+        }
+        self.load_uncached().await;
+    }
+
+    async fn load_with_lease(mut self, lease: Lease, undecodable: Option<Digest>) {
+        let Some(value) = self.run_loader().await else {
+            // Deserted. An error leaves the lease to its time.
+            let _ = lease.release().await;
+            return;
+        };
+        // P3: the store keeps the value, or says that nobody interfered, only under a lease that is held and clean.
+        let done = match self.load.encode(&value) {
+            Some((bytes, ttl)) => {
+                let done = lease.commit(&bytes, ttl, undecodable.as_ref()).await;
+                if let Ok(true) = done {
+                    self.load.keep(&value, &self.lead.stamp(), Kept::Remote);
+                }
+                done
+            }
+            None => lease.release().await,
+        };
+        match done {
+            Ok(true) => return self.lead.finish(Outcome::Shared(value)),
+            Ok(false) => self.load.refused(),
+            Err(error) => self.load.remote_failed(&error),
+        }
+        self.lead.finish(Outcome::Early(value));
+    }
+
+    /// Loads while the flight's stamp takes the lease's place: in this process nothing older is kept or shared.
+    async fn load_without_remote(mut self, kept: Kept) {
+        let Some(value) = self.run_loader().await else { return };
+        let stamp = self.lead.stamp();
+        self.load.keep(&value, &stamp, kept);
+        if self.context.cells.is_current(self.key.hash(), &stamp) {
+            self.lead.finish(Outcome::Shared(value));
+        } else {
+            self.load.refused();
+            self.lead.finish(Outcome::Early(value));
+        }
+    }
+
+    /// Loads without a lease while another process holds it: nothing is kept.
+    async fn load_uncached(mut self) {
+        if let Some(value) = self.run_loader().await {
+            self.lead.finish(Outcome::Early(value));
+        }
+    }
+
+    /// Runs the loader within its limits; `None` if nobody waits for it any more.
+    async fn run_loader(&mut self) -> Option<L::Value> {
+        self.lead.load_begins();
+        let limit = self.context.policy.load_timeout;
+        let loading = AssertUnwindSafe(async { self.load.load().await }).catch_unwind();
+        // A panic leaves nothing behind that anybody would see: the loader is dropped with the flight.
+        tokio::select! {
+            ended = tokio::time::timeout(limit, loading) => Some(match ended {
+                Ok(Ok(value)) => value,
+                Ok(Err(_panic)) => L::failed(&self.key, Failure::Panicked),
+                Err(_elapsed) => L::failed(&self.key, Failure::TimedOut(limit)),
+            }),
+            () = self.lead.deserted() => None,
+        }
+    }
+}

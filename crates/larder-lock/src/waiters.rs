@@ -1,0 +1,141 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use larder_core::{KeyRef, Push, PushListener};
+use tokio::sync::Notify;
+
+/// Who in this process waits for which lease to end.
+///
+/// Waiters are woken by pushes and by this process's own scripts, never by an interval.
+#[derive(Clone, Default)]
+pub struct Waiters(Arc<Mutex<Registry>>);
+
+/// By the hash of the key: two keys that share one wake each other needlessly, which costs one more claim.
+type Registry = HashMap<u64, Vec<Arc<Notify>>>;
+
+/// A place in the list of those who wait for a key's lease. Leaves the list when it is dropped.
+pub struct Waiter {
+    waiters: Waiters,
+    key_hash: u64,
+    woken: Arc<Notify>,
+    at_most: Duration,
+}
+
+impl Waiters {
+    /// Enters the list for this key. P8: enter it **before** the claim is sent, or a push can come too early.
+    pub fn register(&self, key_hash: u64) -> Waiter {
+        let woken = Arc::new(Notify::new());
+        self.registry().entry(key_hash).or_default().push(woken.clone());
+        Waiter { waiters: self.clone(), key_hash, woken, at_most: Duration::ZERO }
+    }
+
+    /// Wakes all who wait for this key.
+    pub fn wake(&self, key_hash: u64) {
+        if let Some(waiting) = self.registry().get(&key_hash) {
+            waiting.iter().for_each(|woken| woken.notify_one());
+        }
+    }
+
+    /// Wakes everybody.
+    pub fn wake_all(&self) {
+        self.registry().values().flatten().for_each(|woken| woken.notify_one());
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.registry().values().map(Vec::len).sum()
+    }
+
+    /// Tells whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.registry().is_empty()
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // Nothing in here can panic half-way, so a poisoned registry is still a whole one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PushListener for Waiters {
+    fn on_push(&self, push: Push<'_>) {
+        match push {
+            Push::Lease(key) => self.wake(KeyRef::new(key).hash()),
+            Push::Lane(_) => self.wake_all(),
+            Push::Value(_) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Waiters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiters").field("waiting", &self.len()).finish()
+    }
+}
+
+impl Waiter {
+    /// Limits the wait to the rest of the lease. P14: an expiry is pushed late or never, so nobody waits for it.
+    pub(crate) fn at_most(mut self, rest: Duration) -> Self {
+        self.at_most = rest;
+        self
+    }
+
+    /// Sleeps until the lease may be free: it was given up, or its time is over.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves nothing behind; a wake-up that came meanwhile is kept for the next call.
+    pub async fn wait(&self) {
+        // A millisecond more than the store said: its rest is rounded down.
+        let rest = self.at_most.saturating_add(Duration::from_millis(1));
+        // The timeout is the lease's end, which nothing announces in time.
+        let _ = tokio::time::timeout(rest, self.woken.notified()).await;
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut registry = self.waiters.registry();
+        if let Some(waiting) = registry.get_mut(&self.key_hash) {
+            waiting.retain(|woken| !Arc::ptr_eq(woken, &self.woken));
+            if waiting.is_empty() {
+                registry.remove(&self.key_hash);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiter").field("at_most", &self.at_most).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn wake_up_before_the_wait_is_kept() {
+        let waiters = Waiters::default();
+        let waiter = waiters.register(1).at_most(Duration::from_secs(3600));
+        waiters.wake(2);
+        waiters.wake(1);
+        let start = tokio::time::Instant::now();
+        waiter.wait().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unannounced_end_of_the_lease_ends_the_wait() {
+        let waiters = Waiters::default();
+        let start = tokio::time::Instant::now();
+        waiters.register(1).at_most(Duration::from_millis(300)).wait().await;
+        let waited = start.elapsed();
+        assert!((300..310).contains(&waited.as_millis()), "{waited:?}");
+        assert!(waiters.is_empty(), "a dropped waiter leaves the list");
+    }
+}

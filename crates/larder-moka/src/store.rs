@@ -1,0 +1,206 @@
+use std::{
+    fmt,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use equivalent::Equivalent;
+use larder_core::{Cells, Clock, Entry, Key, KeyRef, LocalStore};
+use moka::{Expiry, sync::Cache};
+
+/// A [`LocalStore`] on `moka::sync::Cache`.
+///
+/// The deadline and the stamp are checked at every read, against the clock and the cells it was made with. moka's own
+/// expiry only gives memory back, so it may be a little late without harm.
+pub struct MokaStore {
+    cache: Cache<Stored, Entry, PassThrough>,
+    cells: Arc<Cells>,
+    clock: Clock,
+}
+
+/// How much a [`MokaStore`] holds before it evicts what is used least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Capacity {
+    /// At most this many entries, whatever their weight.
+    Entries(u64),
+    /// At most this sum of the entries' weights.
+    Weight(u64),
+}
+
+impl MokaStore {
+    /// Makes an empty store. Its users must advance these cells and read this clock.
+    pub fn new(capacity: Capacity, cells: Arc<Cells>, clock: Clock) -> Self {
+        let builder = Cache::builder().expire_after(ByDeadline(clock.clone()));
+        let builder = match capacity {
+            Capacity::Entries(entries) => builder.max_capacity(entries),
+            Capacity::Weight(weight) => builder.max_capacity(weight).weigher(|_, entry: &Entry| entry.weight),
+        };
+        Self { cache: builder.build_with_hasher(PassThrough::default()), cells, clock }
+    }
+}
+
+impl LocalStore for MokaStore {
+    #[inline]
+    fn get(&self, key: KeyRef<'_>) -> Option<Entry> {
+        let entry = self.cache.get(&Sought(key))?;
+        // P2: the deadline and the stamp decide, at every read.
+        if self.clock.now() < entry.deadline && self.cells.is_current(key.hash(), &entry.stamp) {
+            return Some(entry);
+        }
+        self.remove(key);
+        None
+    }
+
+    fn insert(&self, key: &Key, entry: Entry) {
+        self.cache.insert(Stored(key.clone()), entry);
+    }
+
+    fn remove(&self, key: KeyRef<'_>) {
+        self.cache.invalidate(&Sought(key));
+    }
+
+    fn maintain(&self) {
+        self.cache.run_pending_tasks();
+    }
+
+    fn len(&self) -> u64 {
+        self.cache.entry_count()
+    }
+}
+
+impl fmt::Debug for MokaStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MokaStore").field("entries", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// The key as moka owns it.
+struct Stored(Key);
+
+/// The key as it is looked up, without owning it.
+struct Sought<'a>(KeyRef<'a>);
+
+impl PartialEq for Stored {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Stored {}
+
+impl Hash for Stored {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash());
+    }
+}
+
+impl Hash for Sought<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash());
+    }
+}
+
+impl Equivalent<Stored> for Sought<'_> {
+    fn equivalent(&self, key: &Stored) -> bool {
+        self.0.as_str() == key.0.as_str()
+    }
+}
+
+/// Keys bring their hash with them, so a key is hashed once however many structures it is looked up in.
+type PassThrough = BuildHasherDefault<KeptHash>;
+
+#[derive(Default)]
+struct KeptHash(u64);
+
+impl Hasher for KeptHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only `write_u64` is ever called; folding whatever else may come keeps this a hash all the same.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// Tells moka when an entry's memory can be given back.
+struct ByDeadline(Clock);
+
+impl Expiry<Stored, Entry> for ByDeadline {
+    fn expire_after_create(&self, _: &Stored, entry: &Entry, _: Instant) -> Option<Duration> {
+        Some(entry.deadline.since(self.0.now()))
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Stored,
+        entry: &Entry,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(entry.deadline.since(self.0.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(capacity: Capacity) -> (MokaStore, Arc<Cells>, Clock) {
+        let (cells, clock) = (Arc::new(Cells::new(64, 1, 1)), Clock::system());
+        (MokaStore::new(capacity, cells.clone(), clock.clone()), cells, clock)
+    }
+
+    fn entry(cells: &Cells, key: &Key, deadline: larder_core::Moment, weight: u32) -> Entry {
+        Entry { value: Some(Arc::new(7_u32)), deadline, stamp: cells.stamp(key.hash(), 0, 0), weight }
+    }
+
+    #[test]
+    fn invalid_entry_is_removed_when_met() {
+        let (store, cells, clock) = store(Capacity::Entries(10));
+        let key = Key::from("k:1");
+        store.insert(&key, entry(&cells, &key, clock.now() + Duration::from_secs(60), 1));
+        cells.advance_key(key.hash());
+        store.maintain();
+        assert_eq!(store.len(), 1);
+        assert!(store.get(key.as_ref()).is_none());
+        store.maintain();
+        assert_eq!(store.len(), 0);
+    }
+
+    #[test]
+    fn full_store_evicts_by_weight() {
+        let (store, cells, clock) = store(Capacity::Weight(1000));
+        for i in 0..100 {
+            let key = Key::from(format!("k:{i}").as_str());
+            store.insert(&key, entry(&cells, &key, clock.now() + Duration::from_secs(60), 100));
+        }
+        store.maintain();
+        assert!(store.len() <= 10, "{}", store.len());
+    }
+
+    #[test]
+    fn expired_entries_give_their_memory_back_unread() {
+        let (store, cells, clock) = store(Capacity::Entries(1000));
+        for i in 0..100 {
+            let key = Key::from(format!("k:{i}").as_str());
+            store.insert(&key, entry(&cells, &key, clock.now() + Duration::from_millis(20), 1));
+        }
+        store.maintain();
+        assert_eq!(store.len(), 100);
+        let given_up = clock.now() + Duration::from_secs(10);
+        while store.len() > 0 {
+            assert!(clock.now() < given_up, "{} entries are still held", store.len());
+            std::thread::yield_now();
+            store.maintain();
+        }
+    }
+}

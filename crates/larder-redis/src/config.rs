@@ -1,0 +1,98 @@
+use std::{fmt, time::Duration};
+
+use crate::endpoint::Endpoint;
+
+/// Where Redis is, and how long to wait for it. Every option but the address has a default that suits production.
+///
+/// `Debug` shows the address without its password.
+#[derive(Clone)]
+pub struct RedisConfig {
+    pub(crate) url: String,
+    pub(crate) root_certificate: Option<Vec<u8>>,
+    pub(crate) lanes: u16,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) command_timeout: Duration,
+    pub(crate) ping_interval: Duration,
+    pub(crate) max_pending: usize,
+}
+
+impl RedisConfig {
+    /// Takes an address: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or `unix:///path`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            root_certificate: None,
+            lanes: 2,
+            connect_timeout: Duration::from_secs(2),
+            command_timeout: Duration::from_secs(1),
+            ping_interval: Duration::from_secs(1),
+            max_pending: 100_000,
+        }
+    }
+
+    /// Trusts this root certificate (PEM) for `rediss://`, instead of the system's.
+    #[must_use]
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificate = Some(pem.into());
+        self
+    }
+
+    /// Opens this many connections, at least one; default 2. Each key always takes the same one.
+    #[must_use]
+    pub fn lanes(mut self, lanes: u16) -> Self {
+        self.lanes = lanes.max(1);
+        self
+    }
+
+    /// Gives up connecting after this time; default 2 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Waits this long for an answer; default 1 s. A connection that does not answer in time is replaced.
+    #[must_use]
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.command_timeout = timeout;
+        self
+    }
+
+    /// Pings a connection that was idle for this time; default 1 s.
+    #[must_use]
+    pub fn ping_interval(mut self, interval: Duration) -> Self {
+        self.ping_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Remembers at most this many invalidations for each lane while Redis is out of reach; default 100,000.
+    #[must_use]
+    pub fn max_pending(mut self, keys: usize) -> Self {
+        self.max_pending = keys;
+        self
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("address", &Endpoint::redacted(&self.url))
+            .field("lanes", &self.lanes)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("command_timeout", &self.command_timeout)
+            .field("ping_interval", &self.ping_interval)
+            .field("max_pending", &self.max_pending)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_hides_the_password() {
+        let shown = format!("{:?}", RedisConfig::new("redis://me:s3cret@cache.example:6380/1"));
+        assert!(shown.contains("redis://cache.example:6380/1") && !shown.contains("s3cret"), "{shown}");
+    }
+}

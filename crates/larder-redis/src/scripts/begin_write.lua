@@ -1,0 +1,17 @@
+-- Asks for the right to write behind a key.
+-- KEYS[1]  D(k), the value        KEYS[2]  L(k), the lease
+-- ARGV[1]  token    ARGV[2]  lease in ms
+-- Replies  OK       the caller holds the lease; a reader's lease is broken and the value is gone
+--          integer  another writer holds it, for this many ms
+-- Keeps    P6 (a writer's lease stands, also a marked one), P14: the lease is read, so that the lane tracks it.
+local holder = redis.call('GET', KEYS[2])
+if holder and string.sub(holder, 1, 1) ~= 'r' then
+  return redis.call('PTTL', KEYS[2])
+end
+local found = redis.pcall('STRLEN', KEYS[1])
+if type(found) == 'table' and found.err then
+  return found
+end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], 'w' .. ARGV[1], 'PX', ARGV[2])
+return redis.status_reply('OK')

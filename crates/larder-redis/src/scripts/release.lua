@@ -1,0 +1,14 @@
+-- Gives up a lease without storing anything.
+-- KEYS[1]  L(k), the lease
+-- ARGV[1]  token
+-- Replies  1 it was held and unmarked, 0 it was lost or marked
+-- Keeps    P3 (only the owner gives a lease up).
+local holder = redis.call('GET', KEYS[1])
+if not holder or string.sub(holder, 2) ~= ARGV[1] then
+  return 0
+end
+redis.call('DEL', KEYS[1])
+if string.sub(holder, 1, 1) == 'd' then
+  return 0
+end
+return 1

@@ -1,0 +1,206 @@
+use std::{collections::HashMap, time::Duration};
+
+use crate::{Levels, Row, TableError, scalar::Scalar};
+
+/// A row while its keys come in, from whatever source: the one place where they are checked.
+pub(crate) struct Draft {
+    row: Row,
+    line: Option<usize>,
+    /// The lines of the keys that have been set.
+    set: HashMap<&'static str, Option<usize>>,
+}
+
+const KEYS: [&str; 18] = [
+    "prefix",
+    "ttl",
+    "reason",
+    "l1_ttl",
+    "levels",
+    "jitter",
+    "negative_ttl",
+    "stale_for",
+    "refresh_ahead",
+    "soft_timeout",
+    "load_timeout",
+    "lease",
+    "max_wait",
+    "degraded_l1_ttl",
+    "max_loads",
+    "codec",
+    "framed",
+    "schema",
+];
+
+const SHORTEST_TTL: Duration = Duration::from_millis(1);
+/// Three renewals must fit into a lease, each with a round trip.
+const SHORTEST_LEASE: Duration = Duration::from_millis(100);
+const LONGEST_PREFIX: usize = 64;
+/// What larder's own keys in the store begin with.
+const RESERVED: &str = "larder";
+
+impl Draft {
+    pub(crate) fn new(name: &str, line: Option<usize>) -> Self {
+        Self { row: Row::with_defaults(name.to_owned()), line, set: HashMap::new() }
+    }
+
+    /// Takes one key.
+    pub(crate) fn set(&mut self, key: &str, value: &Scalar, line: Option<usize>) -> Result<(), TableError> {
+        let Some(known) = KEYS.into_iter().find(|known| *known == key) else {
+            return Err(self.error(format!("there is no such key; {}", suggestion(key))).key(key).line(line));
+        };
+        self.set.insert(known, line);
+        self.assign(known, value).map_err(|problem| self.error(problem).key(key).line(line))
+    }
+
+    fn assign(&mut self, key: &str, value: &Scalar) -> Result<(), String> {
+        let row = &mut self.row;
+        match key {
+            "prefix" => row.prefix = value.text()?.to_owned(),
+            "ttl" => row.ttl = value.duration()?,
+            "reason" => row.reason = value.text()?.to_owned(),
+            "l1_ttl" => row.l1_ttl = Some(value.duration()?),
+            "levels" => {
+                row.levels = match value.text()? {
+                    "both" => Levels::Both,
+                    "l1" => Levels::L1,
+                    "l2" => Levels::L2,
+                    other => return Err(format!("{other:?} is not \"both\", \"l1\" or \"l2\"")),
+                }
+            }
+            "jitter" => row.jitter = value.share()?,
+            "negative_ttl" => row.negative_ttl = value.optional_duration()?,
+            "stale_for" => row.stale_for = value.duration()?,
+            "refresh_ahead" => {
+                row.refresh_ahead = match value {
+                    Scalar::Text(text) if text == "off" => None,
+                    value => Some(value.share()?),
+                }
+            }
+            "soft_timeout" => row.soft_timeout = value.optional_duration()?,
+            "load_timeout" => row.load_timeout = value.duration()?,
+            "lease" => row.lease = value.duration()?,
+            "max_wait" => row.max_wait = value.duration()?,
+            "degraded_l1_ttl" => row.degraded_l1_ttl = value.duration()?,
+            "max_loads" => row.max_loads = value.count()?,
+            "codec" => row.codec = value.text()?.to_owned(),
+            "framed" => row.framed = value.boolean()?,
+            "schema" => row.schema = value.count()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Checks the row as a whole.
+    pub(crate) fn finish(self) -> Result<Row, TableError> {
+        let row = &self.row;
+        if !self.set.contains_key("ttl") {
+            let problem = "it has no ttl; say how long a value lives, such as ttl = \"1h\"";
+            return Err(self.error(problem.to_owned()).key("ttl").line(self.line));
+        }
+        let checks: [(&str, bool, &str); 8] = [
+            ("ttl", row.ttl >= SHORTEST_TTL, "it must be at least 1ms"),
+            (
+                "l1_ttl",
+                row.l1_ttl.is_none_or(|ttl| ttl >= SHORTEST_TTL),
+                "it must be at least 1ms; to keep entries out of L1, set levels = \"l2\"",
+            ),
+            (
+                "l1_ttl",
+                row.l1_ttl.is_none() || row.levels.has_l1(),
+                "it has no meaning with levels = \"l2\"; remove one of them",
+            ),
+            (
+                "negative_ttl",
+                row.negative_ttl.is_none_or(|ttl| ttl <= row.ttl),
+                "it must not be longer than ttl",
+            ),
+            ("load_timeout", row.load_timeout >= SHORTEST_TTL, "it must be at least 1ms"),
+            (
+                "lease",
+                row.lease >= SHORTEST_LEASE,
+                "it must be at least 100ms, because it is renewed three times in its life",
+            ),
+            ("schema", row.schema >= 1, "it counts from 1"),
+            ("degraded_l1_ttl", row.degraded_l1_ttl >= SHORTEST_TTL, "it must be at least 1ms"),
+        ];
+        for (key, holds, problem) in checks {
+            if !holds {
+                return Err(self.at(key, problem.to_owned()));
+            }
+        }
+        check_prefix(&row.prefix).map_err(|problem| self.at("prefix", problem))?;
+        self.check_supported()?;
+        Ok(self.row)
+    }
+
+    fn check_supported(&self) -> Result<(), TableError> {
+        let defaults = Row::with_defaults(String::new());
+        let row = &self.row;
+        let later = [
+            ("stale_for", row.stale_for != defaults.stale_for),
+            ("refresh_ahead", row.refresh_ahead != defaults.refresh_ahead),
+            ("soft_timeout", row.soft_timeout != defaults.soft_timeout),
+            ("degraded_l1_ttl", row.degraded_l1_ttl != defaults.degraded_l1_ttl),
+            ("max_loads", row.max_loads != defaults.max_loads),
+            ("codec", row.codec != defaults.codec),
+            ("framed", row.framed != defaults.framed),
+        ];
+        match later.into_iter().find(|(_, set)| *set) {
+            Some((key, _)) => Err(self.at(key, "not supported yet; remove it".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn at(&self, key: &str, problem: String) -> TableError {
+        self.error(problem).key(key).line(self.set.get(key).copied().flatten().or(self.line))
+    }
+
+    fn error(&self, problem: String) -> TableError {
+        TableError::new(problem).row(&self.row.name)
+    }
+}
+
+fn check_prefix(prefix: &str) -> Result<(), String> {
+    if prefix.is_empty() || prefix.len() > LONGEST_PREFIX {
+        return Err(format!(
+            "a prefix has 1 to {LONGEST_PREFIX} characters, and {prefix:?} has {}",
+            prefix.len()
+        ));
+    }
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':');
+    if let Some(bad) = prefix.chars().find(|c| !good(*c)) {
+        return Err(format!("{prefix:?} holds {bad:?}; a prefix is made of letters, digits and _ . - :"));
+    }
+    if prefix.starts_with(':') || prefix.ends_with(':') {
+        return Err(format!("{prefix:?} begins or ends with a colon, which only separates a prefix's parts"));
+    }
+    if prefix == RESERVED || prefix.starts_with("larder:") {
+        return Err(format!("{prefix:?} is kept for larder's own keys; choose another"));
+    }
+    Ok(())
+}
+
+/// Names the nearest known key, or all of them.
+fn suggestion(key: &str) -> String {
+    let nearest = KEYS.into_iter().map(|known| (distance(key, known), known)).min();
+    match nearest {
+        Some((distance, known)) if distance <= 2 => format!("is {known:?} meant?"),
+        _ => format!("a row has {}", KEYS.join(", ")),
+    }
+}
+
+/// How many characters must be added, removed or changed to make one text the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let change = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

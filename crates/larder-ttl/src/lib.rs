@@ -1,0 +1,44 @@
+//! A table that says for each type of data how long it may be cached, and why: from TOML, from any format that serde
+//! reads, or from code. Every value is checked, and an error names the row, the key and the line.
+//!
+//! It caches nothing itself: `larder` does, and other caches can.
+//!
+//! ```text
+//! TOML ──┐
+//! serde ─┼─▶ one draft for each row ─▶ checks ─▶ Row ─▶ checks between rows ─▶ TtlTable
+//! code ──┘
+//! ```
+//!
+//! ```
+//! use std::time::Duration;
+//! use larder_ttl::TtlTable;
+//!
+//! let table = TtlTable::from_toml(
+//!     r#"
+//!     [user_posts]
+//!     prefix = "posts"
+//!     ttl = "5m"
+//!     negative_ttl = "30s"
+//!     reason = "new posts appear within minutes"
+//!     "#,
+//! )?;
+//! let posts = table.row("user_posts").unwrap();
+//! assert_eq!((posts.prefix(), posts.ttl()), ("posts", Duration::from_secs(300)));
+//! assert_eq!(table.row("session_token").unwrap().reason(), "security"); // built in
+//! println!("{table}");
+//! # Ok::<(), larder_ttl::TableError>(())
+//! ```
+
+mod builder;
+mod display;
+mod draft;
+mod error;
+mod row;
+mod scalar;
+mod source;
+mod table;
+
+pub use builder::RowBuilder;
+pub use error::TableError;
+pub use row::{Levels, Row};
+pub use table::TtlTable;

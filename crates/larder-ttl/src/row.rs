@@ -1,0 +1,167 @@
+use std::time::Duration;
+
+use crate::RowBuilder;
+
+/// In which levels a row's entries live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Levels {
+    /// In each process and in the shared store.
+    #[default]
+    Both,
+    /// In each process only; other processes' writes are not noticed.
+    L1,
+    /// In the shared store only.
+    L2,
+}
+
+impl Levels {
+    /// Whether entries live in each process.
+    pub fn has_l1(self) -> bool {
+        self != Self::L2
+    }
+
+    /// Whether entries live in the shared store.
+    pub fn has_l2(self) -> bool {
+        self != Self::L1
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::L1 => "l1",
+            Self::L2 => "l2",
+        }
+    }
+}
+
+/// The policy for one type of data. All its values have been checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub(crate) name: String,
+    pub(crate) prefix: String,
+    pub(crate) ttl: Duration,
+    pub(crate) reason: String,
+    pub(crate) l1_ttl: Option<Duration>,
+    pub(crate) levels: Levels,
+    pub(crate) jitter: f64,
+    pub(crate) negative_ttl: Option<Duration>,
+    pub(crate) stale_for: Duration,
+    pub(crate) refresh_ahead: Option<f64>,
+    pub(crate) soft_timeout: Option<Duration>,
+    pub(crate) load_timeout: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) max_wait: Duration,
+    pub(crate) degraded_l1_ttl: Duration,
+    pub(crate) max_loads: u32,
+    pub(crate) codec: String,
+    pub(crate) framed: bool,
+    pub(crate) schema: u32,
+}
+
+/// An entry in L1 lives at most this long if its row does not say otherwise.
+const LONGEST_L1_TTL: Duration = Duration::from_secs(60);
+
+impl Row {
+    /// Starts a row with its two required values.
+    pub fn builder(name: impl Into<String>, ttl: Duration) -> RowBuilder {
+        RowBuilder::new(name.into(), ttl)
+    }
+
+    /// The defaults of a row; `ttl` is required and set by whoever makes the row.
+    pub(crate) fn with_defaults(name: String) -> Self {
+        Self {
+            prefix: name.clone(),
+            name,
+            ttl: Duration::ZERO,
+            reason: String::new(),
+            l1_ttl: None,
+            levels: Levels::Both,
+            jitter: 0.1,
+            negative_ttl: None,
+            stale_for: Duration::ZERO,
+            refresh_ahead: None,
+            soft_timeout: None,
+            load_timeout: Duration::from_secs(10),
+            lease: Duration::from_secs(10),
+            max_wait: Duration::from_secs(5),
+            degraded_l1_ttl: Duration::from_secs(2),
+            max_loads: 0,
+            codec: "json".to_owned(),
+            framed: false,
+            schema: 1,
+        }
+    }
+
+    /// The name by which the application asks for the row.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the row's keys begin with; by default the row's name.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What the row's keys begin with in the store: the prefix, and from schema 2 on the schema (`user:v2`).
+    pub fn key_prefix(&self) -> String {
+        match self.schema {
+            1 => self.prefix.clone(),
+            schema => format!("{}:v{schema}", self.prefix),
+        }
+    }
+
+    /// How long a value lives in the shared store, and wherever there is no shared store.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Why the lifetime is what it is, in the words of whoever chose it.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// How long a copy of a value in the shared store may be served from L1; by default `ttl`, but at most 60 s.
+    pub fn l1_ttl(&self) -> Duration {
+        self.l1_ttl.unwrap_or(self.ttl.min(LONGEST_L1_TTL))
+    }
+
+    /// In which levels the entries live.
+    pub fn levels(&self) -> Levels {
+        self.levels
+    }
+
+    /// Each lifetime is shortened by a random share up to this, at least 0 and less than 1; default 0.1.
+    pub fn jitter(&self) -> f64 {
+        self.jitter
+    }
+
+    /// How long it is remembered that there is no value; `None`, the default: not at all.
+    pub fn negative_ttl(&self) -> Option<Duration> {
+        self.negative_ttl
+    }
+
+    /// A load that takes longer is given up; default 10 s.
+    pub fn load_timeout(&self) -> Duration {
+        self.load_timeout
+    }
+
+    /// How fast another process takes over from one that died in the middle of a load or write; default 10 s.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// The longest wait for another process's load or write; default 5 s.
+    pub fn max_wait(&self) -> Duration {
+        self.max_wait
+    }
+
+    /// How long an entry lives in L1 while no invalidation can reach this process; 2 s.
+    pub fn degraded_l1_ttl(&self) -> Duration {
+        self.degraded_l1_ttl
+    }
+
+    /// The shape of the type, from 1: entries of one schema are never read as another.
+    pub fn schema(&self) -> u32 {
+        self.schema
+    }
+}

@@ -1,0 +1,313 @@
+use std::{path::Path, time::Duration};
+
+use crate::{Levels, Row, TableError, source::rows_of_toml};
+
+/// The rows, by name. The built-in ones are there unless they are replaced.
+///
+/// | row | prefix | ttl | levels | reason |
+/// | --- | --- | --- | --- | --- |
+/// | `session_token` | `session_token` | 24 h | `l2` | security |
+/// | `user_profile` | `user` | 1 h | `both` | moderate change frequency |
+/// | `static_config` | `static_config` | 24 h | `both` | rarely changes |
+/// | `search_result` | `search_result` | 5 min | `both` | freshness |
+/// | `rate_limit` | `rate_limit` | 1 min | `l2` | real-time accuracy |
+#[derive(Clone, Debug, PartialEq)]
+pub struct TtlTable {
+    rows: Vec<Row>,
+}
+
+impl TtlTable {
+    /// The five built-in rows.
+    pub fn builtin() -> Self {
+        let row = |name: &str, prefix: &str, seconds, levels, reason: &str| Row {
+            prefix: prefix.to_owned(),
+            ttl: Duration::from_secs(seconds),
+            levels,
+            reason: reason.to_owned(),
+            ..Row::with_defaults(name.to_owned())
+        };
+        let rows = vec![
+            row("session_token", "session_token", 24 * 3600, Levels::L2, "security"),
+            row("user_profile", "user", 3600, Levels::Both, "moderate change frequency"),
+            row("static_config", "static_config", 24 * 3600, Levels::Both, "rarely changes"),
+            row("search_result", "search_result", 300, Levels::Both, "freshness"),
+            row("rate_limit", "rate_limit", 60, Levels::L2, "real-time accuracy"),
+        ];
+        Self { rows }
+    }
+
+    /// Reads rows from a TOML text, a table for each. They replace built-in rows of the same name as a whole, and
+    /// stand beside the others.
+    ///
+    /// # Errors
+    /// [`TableError`] with the row, the key and the line.
+    pub fn from_toml(text: &str) -> Result<Self, TableError> {
+        Self::builtin().extended(rows_of_toml(text)?)
+    }
+
+    /// Reads rows from a TOML file, see [`from_toml`](Self::from_toml).
+    ///
+    /// # Errors
+    /// [`TableError`] with the path if the file cannot be read, else with the row, the key and the line.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TableError> {
+        let path = path.as_ref();
+        let in_file = |problem: String| format!("{}: {problem}", path.display());
+        let text =
+            std::fs::read_to_string(path).map_err(|error| TableError::new(in_file(error.to_string())))?;
+        Self::from_toml(&text)
+            .map_err(|error| TableError { problem: in_file(error.problem.clone()), ..error })
+    }
+
+    /// Adds a row, or replaces the one of the same name.
+    ///
+    /// # Errors
+    /// [`TableError`] if its keys would mix with another row's.
+    pub fn with(self, row: Row) -> Result<Self, TableError> {
+        self.extended(vec![(row, None)])
+    }
+
+    /// The row of this name.
+    pub fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+
+    /// All rows, in the order in which they were added.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter()
+    }
+
+    /// Adds or replaces rows, each with its line, and then checks them against each other.
+    pub(crate) fn extended(mut self, rows: Vec<(Row, Option<usize>)>) -> Result<Self, TableError> {
+        let mut lines = vec![None; self.rows.len()];
+        for (row, line) in rows {
+            match self.rows.iter().position(|present| present.name == row.name) {
+                Some(at) => (self.rows[at], lines[at]) = (row, line),
+                None => {
+                    self.rows.push(row);
+                    lines.push(line);
+                }
+            }
+        }
+        for (at, row) in self.rows.iter().enumerate() {
+            for (before, other) in self.rows[..at].iter().enumerate() {
+                let Some(problem) = overlap(row, other) else { continue };
+                // A built-in row has no line: the other one of the pair is to be changed.
+                let (culprit, line) =
+                    if lines[at].is_some() { (row, lines[at]) } else { (other, lines[before]) };
+                return Err(TableError::new(problem).row(&culprit.name).key("prefix").line(line));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Whether some key of one row could be a key of the other.
+fn overlap(a: &Row, b: &Row) -> Option<String> {
+    let inside = |inner: &Row, outer: &Row| {
+        inner.prefix.strip_prefix(&outer.prefix).is_some_and(|rest| rest.starts_with(':'))
+    };
+    let (a_name, b_name, prefix) = (&a.name, &b.name, &a.prefix);
+    if a.prefix == b.prefix {
+        return Some(format!(
+            "rows {b_name:?} and {a_name:?} share the prefix {prefix:?}; give one another prefix"
+        ));
+    }
+    let (inner, outer) = if inside(a, b) {
+        (a, b)
+    } else if inside(b, a) {
+        (b, a)
+    } else {
+        return None;
+    };
+    Some(format!(
+        "the prefix {:?} of row {:?} lies inside {:?} of row {:?}, whose keys could reach into it; \
+         separate its parts by something else than a colon",
+        inner.prefix, inner.name, outer.prefix, outer.name
+    ))
+}
+
+impl Default for TtlTable {
+    fn default() -> Self {
+        Self::builtin()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        TtlTable::from_toml(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn builtin_rows_have_their_reasons() {
+        let table = TtlTable::default();
+        let rows: Vec<_> = table
+            .rows()
+            .map(|row| (row.name(), row.prefix(), row.ttl().as_secs(), row.levels(), row.reason()))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                ("session_token", "session_token", 86_400, Levels::L2, "security"),
+                ("user_profile", "user", 3600, Levels::Both, "moderate change frequency"),
+                ("static_config", "static_config", 86_400, Levels::Both, "rarely changes"),
+                ("search_result", "search_result", 300, Levels::Both, "freshness"),
+                ("rate_limit", "rate_limit", 60, Levels::L2, "real-time accuracy"),
+            ]
+        );
+        assert_eq!(table.row("user_profile").unwrap().l1_ttl(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn text_replaces_a_builtin_row_as_a_whole_and_adds_others() {
+        let table = TtlTable::from_toml(
+            "[user_profile]\nttl = '10s'\n[posts]\nttl = '5m'\nnegative_ttl = '30s'\njitter = '0%'\nschema = 2\n",
+        )
+        .unwrap();
+        let user = table.row("user_profile").unwrap();
+        assert_eq!((user.prefix(), user.reason(), user.l1_ttl().as_secs()), ("user_profile", "", 10));
+        let posts = table.row("posts").unwrap();
+        assert_eq!((posts.key_prefix().as_str(), posts.jitter()), ("posts:v2", 0.0));
+        assert_eq!(posts.negative_ttl(), Some(Duration::from_secs(30)));
+        assert_eq!(table.rows().count(), 6);
+        let defaults = (user.lease().as_secs(), user.load_timeout().as_secs(), user.max_wait().as_secs());
+        assert_eq!((defaults, user.degraded_l1_ttl().as_secs(), user.schema()), ((10, 10, 5), 2, 1));
+    }
+
+    #[test]
+    fn wrong_values_name_row_key_and_line() {
+        for (text, message) in [
+            (
+                "[a]\nttl = '1 fortnite'",
+                "the TTL table, row \"a\", key \"ttl\", line 2: \"1 fortnite\" is not a duration; write a number with a unit, such as \"90s\" or \"1h\"",
+            ),
+            (
+                "\n[a]\nttl = '1h'\nttll = 5",
+                "the TTL table, row \"a\", key \"ttll\", line 4: there is no such key; is \"ttl\" meant?",
+            ),
+            (
+                "[a]\nreason = 'x'",
+                "the TTL table, row \"a\", key \"ttl\", line 1: it has no ttl; say how long a value lives, such as ttl = \"1h\"",
+            ),
+            ("[a]\nttl = '0s'", "the TTL table, row \"a\", key \"ttl\", line 2: it must be at least 1ms"),
+            (
+                "[a]\nttl = '1h'\nlevels = 'l2'\nl1_ttl = '5s'",
+                "the TTL table, row \"a\", key \"l1_ttl\", line 4: it has no meaning with levels = \"l2\"; remove one of them",
+            ),
+            (
+                "[a]\nttl = '1h'\nlease = '1ms'",
+                "the TTL table, row \"a\", key \"lease\", line 3: it must be at least 100ms, because it is renewed three times in its life",
+            ),
+            (
+                "[a]\nttl = '1h'\nprefix = 'larder:x'",
+                "the TTL table, row \"a\", key \"prefix\", line 3: \"larder:x\" is kept for larder's own keys; choose another",
+            ),
+            (
+                "[a]\nttl = '1h'\nprefix = 'a{b}'",
+                "the TTL table, row \"a\", key \"prefix\", line 3: \"a{b}\" holds '{'; a prefix is made of letters, digits and _ . - :",
+            ),
+            (
+                "[a]\nttl = '1h'\n[b]\nttl = '1h'\nprefix = 'a'",
+                "the TTL table, row \"b\", key \"prefix\", line 3: rows \"a\" and \"b\" share the prefix \"a\"; give one another prefix",
+            ),
+            (
+                "ttl = '1h'",
+                "the TTL table, key \"ttl\", line 1: a row is a table: write [ttl] and its keys below",
+            ),
+            (
+                "[a]\nttl = '5s'\nnegative_ttl = '6s'",
+                "the TTL table, row \"a\", key \"negative_ttl\", line 3: it must not be longer than ttl",
+            ),
+        ] {
+            assert_eq!(error(text), message);
+        }
+        let nested = error("[posts]\nttl='1h'\nprefix='user:posts'");
+        assert!(
+            nested.contains("row \"posts\", key \"prefix\", line 1")
+                && nested.contains("lies inside \"user\""),
+            "{nested}"
+        );
+        let syntax = error("[a]\nttl = \n");
+        assert!(syntax.contains("line 2"), "{syntax}");
+    }
+
+    #[test]
+    fn keys_of_later_versions_are_refused_unless_they_hold_their_default() {
+        for (key, value, default) in [
+            ("stale_for", "'10m'", "'0s'"),
+            ("refresh_ahead", "'80%'", "'off'"),
+            ("soft_timeout", "'200ms'", "'off'"),
+            ("degraded_l1_ttl", "'5s'", "'2s'"),
+            ("max_loads", "5", "0"),
+            ("framed", "true", "false"),
+            ("codec", "'postcard'", "'json'"),
+        ] {
+            let text = |value| format!("[a]\nttl = '1h'\n{key} = {value}");
+            assert_eq!(
+                error(&text(value)),
+                format!("the TTL table, row \"a\", key \"{key}\", line 3: not supported yet; remove it")
+            );
+            assert!(TtlTable::from_toml(&text(default)).is_ok(), "{key}");
+        }
+        assert!(error("[a]\nttl='1h'\nstale_for='x'").contains("is not a duration"), "malformed comes first");
+    }
+
+    #[test]
+    fn other_formats_are_checked_alike() {
+        let table: TtlTable = serde_json::from_str(r#"{"posts": {"ttl": "5m", "schema": 3}}"#).unwrap();
+        assert_eq!(table.row("posts").unwrap().key_prefix(), "posts:v3");
+        let error = serde_json::from_str::<TtlTable>(r#"{"posts": {"ttl": 5}}"#).unwrap_err().to_string();
+        assert!(error.contains("row \"posts\", key \"ttl\": 5 has no unit"), "{error}");
+    }
+
+    #[test]
+    fn rows_from_code_are_checked_alike() {
+        let row = Row::builder("posts", Duration::from_millis(1500)).jitter(0.25).build().unwrap();
+        assert_eq!((row.ttl(), row.jitter()), (Duration::from_millis(1500), 0.25));
+        let table = TtlTable::default().with(row).unwrap();
+        assert!(table.row("posts").is_some());
+        let error = Row::builder("posts", Duration::ZERO).build().unwrap_err().to_string();
+        assert!(error.contains("key \"ttl\": it must be at least 1ms"), "{error}");
+        assert!(Row::builder("posts", Duration::MAX).build().is_err());
+        assert!(Row::builder("posts", Duration::from_secs(1)).jitter(f64::NAN).build().is_err());
+    }
+
+    #[test]
+    fn missing_file_names_its_path() {
+        let error = TtlTable::from_file("/does/not/exist.toml").unwrap_err().to_string();
+        assert!(error.contains("/does/not/exist.toml"), "{error}");
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_never_a_panic() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let pieces = [
+            "[a]",
+            "[[b]]",
+            "ttl",
+            " = ",
+            "'1h'",
+            "\n",
+            "\"",
+            "{",
+            "}",
+            "é",
+            "99999999999999999999",
+            "-1",
+            "[",
+            ".",
+            "%",
+            "prefix",
+            "true",
+        ];
+        for _ in 0..5000 {
+            let text: String =
+                (0..random.usize(..12)).map(|_| pieces[random.usize(..pieces.len())]).collect();
+            let _ = TtlTable::from_toml(&text).map_err(|error| error.to_string());
+        }
+    }
+}
