@@ -258,7 +258,7 @@ impl<L: Load> Flight<L> {
 
     async fn load_with_lease(mut self, lease: Lease, undecodable: Option<Digest>) {
         let Some(value) = self.run_loader().await else {
-            // Deserted. An error leaves the lease to its time.
+            // P19: nobody wants it any more. An error leaves the lease to its time.
             let _ = lease.release().await;
             return;
         };
@@ -278,6 +278,7 @@ impl<L: Load> Flight<L> {
             Ok(false) => self.load.refused(),
             Err(error) => self.load.remote_failed(&error),
         }
+        // P16: it may be older than a write that has ended since the load began.
         self.lead.finish(Outcome::Early(value));
     }
 

@@ -29,8 +29,8 @@ impl Listener {
         }
     }
 
-    /// Handles what a lane's connection pushes. Called by the connection's driver, so that a push is handled before
-    /// any later reply is delivered; it must not block.
+    /// Handles what a lane's connection pushes.
+    // P17: called by the connection's driver, so a push is handled before any later reply is delivered.
     pub(crate) fn handle(&self, lane: u16, info: &PushInfo) -> Event {
         match info.kind {
             PushKind::Disconnection => return Event::Disconnected,

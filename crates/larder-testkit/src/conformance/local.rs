@@ -1,0 +1,128 @@
+use std::{sync::Arc, time::Duration};
+
+use larder_core::{Cells, Clock, Entry, Key, LocalStore, ManualClock, Moment};
+
+/// Holds a [`LocalStore`] to its contract. `make` makes an empty store for about this many entries, each of weight 1.
+///
+/// # Panics
+/// If the store breaks a rule; the message says which.
+pub fn local_store(make: impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>) {
+    let cases: [fn(&Case); 7] = [
+        stored_entry_is_served,
+        entry_past_its_deadline_is_not_served,
+        entry_with_an_outdated_stamp_is_not_served,
+        late_fill_is_not_served,
+        newer_entry_replaces_the_older,
+        removed_entry_is_gone_and_others_stay,
+        absent_is_an_entry_too,
+    ];
+    for case in cases {
+        case(&Case::new(1000, &make));
+    }
+    full_store_stays_bounded(&Case::new(100, &make));
+}
+
+struct Case {
+    store: Arc<dyn LocalStore>,
+    cells: Arc<Cells>,
+    clock: Clock,
+    hand: ManualClock,
+}
+
+const LIFE: Duration = Duration::from_secs(60);
+
+impl Case {
+    fn new(entries: u64, make: &impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>) -> Self {
+        let (clock, hand) = Clock::manual();
+        let cells = Arc::new(Cells::new(1 << 16, 2, 2));
+        Self { store: make(entries, cells.clone(), clock.clone()), cells, clock, hand }
+    }
+
+    fn entry(&self, key: &Key, value: u32, deadline: Moment) -> Entry {
+        let stamp = self.cells.stamp(key.hash(), 1, 1);
+        Entry { value: Some(Arc::new(value)), deadline, stamp, weight: 1 }
+    }
+
+    fn insert(&self, key: &Key, value: u32) {
+        self.store.insert(key, self.entry(key, value, self.clock.now() + LIFE));
+    }
+
+    fn get(&self, key: &Key) -> Option<u32> {
+        let value = self.store.get(key.as_ref())?.value.expect("not a negative entry");
+        Some(*value.downcast::<u32>().expect("the type that was stored"))
+    }
+}
+
+fn key(n: u32) -> Key {
+    Key::from(format!("row:{n}").as_str())
+}
+
+fn stored_entry_is_served(case: &Case) {
+    assert_eq!(case.get(&key(1)), None, "an empty store serves nothing");
+    case.insert(&key(1), 7);
+    assert_eq!(case.get(&key(1)), Some(7), "a stored entry is served");
+    assert_eq!(case.get(&key(2)), None, "another key has no entry");
+}
+
+fn entry_past_its_deadline_is_not_served(case: &Case) {
+    case.insert(&key(1), 7);
+    case.hand.advance(LIFE - Duration::from_nanos(1));
+    assert_eq!(case.get(&key(1)), Some(7), "an entry is served up to its deadline");
+    case.hand.advance(Duration::from_nanos(1));
+    assert_eq!(case.get(&key(1)), None, "an entry is not served from its deadline on");
+}
+
+fn entry_with_an_outdated_stamp_is_not_served(case: &Case) {
+    let advances: [fn(&Cells); 3] = [
+        |cells| cells.advance_key(key(1).hash()),
+        |cells| cells.advance_lane(1),
+        |cells| cells.advance_namespace(1),
+    ];
+    for advance in advances {
+        case.insert(&key(1), 7);
+        assert_eq!(case.get(&key(1)), Some(7));
+        advance(&case.cells);
+        assert_eq!(case.get(&key(1)), None, "P2: an entry with an outdated stamp is not served");
+    }
+}
+
+fn late_fill_is_not_served(case: &Case) {
+    let late = case.entry(&key(1), 7, case.clock.now() + LIFE);
+    case.cells.advance_key(key(1).hash());
+    case.store.remove(key(1).as_ref());
+    case.store.insert(&key(1), late);
+    assert_eq!(
+        case.get(&key(1)),
+        None,
+        "P1: a fill that was under way when its key was invalidated is not served"
+    );
+}
+
+fn newer_entry_replaces_the_older(case: &Case) {
+    case.insert(&key(1), 7);
+    case.insert(&key(1), 8);
+    assert_eq!(case.get(&key(1)), Some(8), "the newer entry is served");
+}
+
+fn removed_entry_is_gone_and_others_stay(case: &Case) {
+    case.insert(&key(1), 7);
+    case.insert(&key(2), 8);
+    case.store.remove(key(1).as_ref());
+    case.store.remove(key(3).as_ref());
+    assert_eq!((case.get(&key(1)), case.get(&key(2))), (None, Some(8)));
+}
+
+fn absent_is_an_entry_too(case: &Case) {
+    let absent = Entry { value: None, ..case.entry(&key(1), 0, case.clock.now() + LIFE) };
+    case.store.insert(&key(1), absent);
+    assert!(case.store.get(key(1).as_ref()).is_some_and(|entry| entry.value.is_none()));
+}
+
+fn full_store_stays_bounded(case: &Case) {
+    for n in 0..10_000 {
+        case.insert(&key(n), n);
+    }
+    case.store.maintain();
+    let held = (0..10_000).filter(|n| case.get(&key(*n)).is_some()).count();
+    assert!((1..=100).contains(&held), "a store for 100 entries holds {held}");
+}

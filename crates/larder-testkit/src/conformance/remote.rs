@@ -1,0 +1,402 @@
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use larder_core::{
+    Claim, Digest, Invalidated, LaneState, Push, PushListener, RemoteStore, Token, WriteClaim,
+};
+
+use crate::eventually;
+
+/// Holds a [`RemoteStore`] to its contract. Each call of `connect` connects one more process to the same server,
+/// which must be empty and is used by nobody else.
+///
+/// # Panics
+/// If the store breaks a rule; the message says which.
+pub async fn remote_store<F, Fut>(connect: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn RemoteStore>>,
+{
+    let pair = Pair { one: Process::new(connect().await), other: Process::new(connect().await) };
+    pair.lanes_are_fixed();
+    pair.first_claim_gets_the_lease_and_its_commit_is_read_by_all().await;
+    pair.invalidated_reader_cannot_commit().await;
+    pair.expired_lease_holder_cannot_commit().await;
+    pair.renewed_lease_outlives_its_first_end().await;
+    pair.writer_breaks_a_readers_lease_and_keeps_out_other_writers().await;
+    pair.invalidated_writer_keeps_its_lease_and_cannot_commit().await;
+    pair.writer_that_withdraws_leaves_nothing().await;
+    pair.release_tells_whether_anybody_interfered().await;
+    pair.foreign_token_changes_nothing().await;
+    pair.claim_replaces_exactly_the_bytes_that_were_seen().await;
+    pair.value_expires_with_its_ttl().await;
+    pair.reader_is_told_of_another_process_write().await;
+    pair.reader_of_nothing_is_told_of_another_process_write().await;
+    pair.committer_is_told_of_a_later_invalidation().await;
+    pair.waiter_is_told_of_the_end_of_the_lease().await;
+    pair.clear_empties_its_prefix_only().await;
+    pair.keys_of_any_text_work().await;
+}
+
+struct Process {
+    store: Arc<dyn RemoteStore>,
+    heard: Arc<Heard>,
+}
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl PushListener for Heard {
+    fn on_push(&self, push: Push<'_>) {
+        let heard = match push {
+            Push::Value(key) => format!("value {key}"),
+            Push::Lease(key) => format!("lease {key}"),
+            Push::Lane(lane) => format!("lane {lane}"),
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(heard);
+    }
+}
+
+impl Process {
+    fn new(store: Arc<dyn RemoteStore>) -> Self {
+        let heard = Arc::new(Heard::default());
+        let weak = Arc::downgrade(&heard);
+        store.listen(weak);
+        Self { store, heard }
+    }
+
+    fn forget(&self) {
+        self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    async fn hears(&self, push: &str) {
+        let heard = || self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let said = eventually(Duration::from_secs(5), || heard().iter().any(|one| one == push)).await;
+        assert!(said, "no push {push:?}; heard {:?}", heard());
+    }
+
+    async fn claim(&self, key: &str, token: &Token) -> Claim {
+        self.store.claim(key, token, LEASE, None).await.expect("claim")
+    }
+
+    async fn begin_write(&self, key: &str, token: &Token) -> WriteClaim {
+        self.store.begin_write(key, token, LEASE).await.expect("begin_write")
+    }
+
+    async fn commit(&self, key: &str, token: &Token, value: &str) -> bool {
+        self.store.commit(key, token, value.as_bytes(), TTL, None).await.expect("commit")
+    }
+
+    async fn invalidate(&self, key: &str) {
+        let done = self.store.invalidate(key, None).await.expect("invalidate");
+        assert_eq!(done, Invalidated::Done);
+    }
+
+    async fn read(&self, key: &str) -> Option<String> {
+        let value = self.store.get(key).await.expect("get");
+        value.map(|value| String::from_utf8_lossy(&value).into_owned())
+    }
+
+    async fn fill(&self, key: &str, value: &str) {
+        let token = Token::new();
+        assert_eq!(self.begin_write(key, &token).await, WriteClaim::Leased);
+        assert!(self.commit(key, &token, value).await);
+    }
+}
+
+struct Pair {
+    one: Process,
+    other: Process,
+}
+
+const LEASE: Duration = Duration::from_secs(20);
+const TTL: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_millis(60);
+const BOUND: Duration = Duration::from_secs(10);
+
+impl Pair {
+    fn lanes_are_fixed(&self) {
+        let store = &self.one.store;
+        assert!(store.lanes() >= 1);
+        for key in ["a:1", "a:2", "{tag}:1", ""] {
+            assert!(store.lane(key) < store.lanes(), "a lane outside the range");
+            assert_eq!(store.lane(key), store.lane(key), "a key has one lane");
+            assert_eq!(store.lane_state(store.lane(key)), LaneState::Tracking);
+        }
+    }
+
+    async fn first_claim_gets_the_lease_and_its_commit_is_read_by_all(&self) {
+        let (key, token) = ("t1:1", Token::new());
+        assert_eq!(self.one.read(key).await, None);
+        assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
+        for process in [&self.one, &self.other] {
+            match process.claim(key, &Token::new()).await {
+                Claim::Busy(rest) => assert!(rest <= LEASE && rest > LEASE / 2, "the rest is {rest:?}"),
+                claim => panic!("a held lease was given away: {claim:?}"),
+            }
+        }
+        assert!(self.one.commit(key, &token, "v").await, "P3: a held, clean lease commits");
+        for process in [&self.one, &self.other] {
+            let stored = process.store.get_with_ttl(key).await.expect("get").expect("a value");
+            let ttl = stored.ttl.expect("a ttl");
+            assert!(stored.value == "v" && ttl <= TTL && ttl > TTL / 2, "{stored:?}");
+            match process.claim(key, &Token::new()).await {
+                Claim::Hit(hit) => assert_eq!(hit.value, "v"),
+                claim => panic!("a value is a hit: {claim:?}"),
+            }
+        }
+        assert!(!self.one.commit(key, &token, "again").await, "P3: a lease commits once");
+    }
+
+    async fn invalidated_reader_cannot_commit(&self) {
+        for invalidator in [&self.one, &self.other] {
+            let (key, token) = ("t2:1", Token::new());
+            assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
+            invalidator.invalidate(key).await;
+            assert!(
+                !self.one.commit(key, &token, "old").await,
+                "P5: a load is refused after an invalidation"
+            );
+            assert_eq!(self.other.read(key).await, None);
+        }
+    }
+
+    async fn expired_lease_holder_cannot_commit(&self) {
+        let (key, late, next) = ("t3:1", Token::new(), Token::new());
+        let claim = self.one.store.claim(key, &late, SHORT, None).await.expect("claim");
+        assert_eq!(claim, Claim::Leased);
+        while let Claim::Busy(rest) = self.other.claim(key, &next).await {
+            assert!(rest <= SHORT, "the rest is {rest:?}");
+            tokio::time::sleep(rest + Duration::from_millis(1)).await;
+        }
+        assert!(!self.one.commit(key, &late, "late").await, "P3: an expired lease does not commit");
+        let renewed = self.one.store.renew(key, &late, LEASE).await.expect("renew");
+        assert!(!renewed, "an expired lease is not renewed");
+        assert!(self.other.commit(key, &next, "next").await, "the late one does not disturb the next one");
+        assert_eq!(self.one.read(key).await.as_deref(), Some("next"));
+    }
+
+    async fn renewed_lease_outlives_its_first_end(&self) {
+        let (key, token) = ("t4:1", Token::new());
+        let claim = self.one.store.claim(key, &token, SHORT * 10, None).await.expect("claim");
+        assert_eq!(claim, Claim::Leased);
+        assert!(self.one.store.renew(key, &token, LEASE).await.expect("renew"));
+        match self.other.claim(key, &Token::new()).await {
+            Claim::Busy(rest) => assert!(rest > LEASE / 2, "the rest is {rest:?}"),
+            claim => panic!("a renewed lease was given away: {claim:?}"),
+        }
+        assert!(self.one.store.release(key, &token).await.expect("release"));
+    }
+
+    async fn writer_breaks_a_readers_lease_and_keeps_out_other_writers(&self) {
+        let (key, reader, writer) = ("t5:1", Token::new(), Token::new());
+        assert_eq!(self.one.claim(key, &reader).await, Claim::Leased);
+        assert_eq!(self.other.begin_write(key, &writer).await, WriteClaim::Leased);
+        assert!(!self.one.commit(key, &reader, "old").await, "P6: a reader does not commit under a writer");
+        assert!(
+            matches!(self.one.claim(key, &Token::new()).await, Claim::Busy(_)),
+            "the writer's lease stands"
+        );
+        let second = self.one.begin_write(key, &Token::new()).await;
+        assert!(
+            matches!(second, WriteClaim::Busy(rest) if rest <= LEASE),
+            "one writer at a time: {second:?}"
+        );
+        assert!(self.other.commit(key, &writer, "new").await);
+        self.one.fill(key, "newer").await;
+        let third = Token::new();
+        assert_eq!(self.other.begin_write(key, &third).await, WriteClaim::Leased);
+        assert_eq!(self.one.read(key).await, None, "the value is gone before the database is written");
+        assert!(self.other.store.release(key, &third).await.expect("release"));
+    }
+
+    async fn invalidated_writer_keeps_its_lease_and_cannot_commit(&self) {
+        let (key, writer) = ("t6:1", Token::new());
+        assert_eq!(self.one.begin_write(key, &writer).await, WriteClaim::Leased);
+        self.other.invalidate(key).await;
+        let claim = self.other.claim(key, &Token::new()).await;
+        assert!(matches!(claim, Claim::Busy(_)), "P6: the writer may still write its database: {claim:?}");
+        let begun = self.other.begin_write(key, &Token::new()).await;
+        assert!(matches!(begun, WriteClaim::Busy(_)), "P6: {begun:?}");
+        assert!(self.one.store.renew(key, &writer, LEASE).await.expect("renew"), "P6: it is renewed");
+        assert!(!self.one.commit(key, &writer, "?").await, "P5: the order of the writes is not known");
+        assert_eq!(
+            self.other.claim(key, &writer).await,
+            Claim::Leased,
+            "the refused commit gave the lease up"
+        );
+        assert!(self.other.store.release(key, &writer).await.expect("release"));
+    }
+
+    async fn writer_that_withdraws_leaves_nothing(&self) {
+        let (key, writer) = ("t7:1", Token::new());
+        for dirty in [false, true] {
+            assert_eq!(self.one.begin_write(key, &writer).await, WriteClaim::Leased);
+            if dirty {
+                self.other.invalidate(key).await;
+            }
+            let done = self.one.store.invalidate(key, Some(&writer)).await.expect("invalidate");
+            assert_eq!(done, Invalidated::Done);
+            assert_eq!(self.other.read(key).await, None);
+        }
+        let reader = Token::new();
+        assert_eq!(self.other.claim(key, &reader).await, Claim::Leased, "the lease is gone too");
+        assert!(self.other.store.release(key, &reader).await.expect("release"));
+    }
+
+    async fn release_tells_whether_anybody_interfered(&self) {
+        let key = "t8:1";
+        for (interfere, clean) in [(false, true), (true, false)] {
+            for writes in [false, true] {
+                let token = Token::new();
+                if writes {
+                    assert_eq!(self.one.begin_write(key, &token).await, WriteClaim::Leased);
+                } else {
+                    assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
+                }
+                if interfere {
+                    self.other.invalidate(key).await;
+                }
+                let released = self.one.store.release(key, &token).await.expect("release");
+                assert_eq!(released, clean, "interfered: {interfere}, a writer's lease: {writes}");
+            }
+        }
+    }
+
+    async fn foreign_token_changes_nothing(&self) {
+        let (key, holder, stranger) = ("t9:1", Token::new(), Token::new());
+        assert_eq!(self.one.claim(key, &holder).await, Claim::Leased);
+        assert!(!self.other.store.release(key, &stranger).await.expect("release"));
+        assert!(!self.other.store.renew(key, &stranger, LEASE).await.expect("renew"));
+        assert!(!self.other.commit(key, &stranger, "?").await);
+        assert!(self.one.commit(key, &holder, "v").await, "a lease is given up only by its owner");
+    }
+
+    async fn claim_replaces_exactly_the_bytes_that_were_seen(&self) {
+        let (key, token) = ("t10:1", Token::new());
+        self.one.fill(key, "seen").await;
+        let (seen, foreign) = (Digest::of(b"seen"), Digest::of(b"something else"));
+        let hit = self.one.store.claim(key, &token, LEASE, Some(&foreign)).await.expect("claim");
+        assert!(matches!(hit, Claim::Hit(_)), "other bytes are a hit: {hit:?}");
+        let leased = self.one.store.claim(key, &token, LEASE, Some(&seen)).await.expect("claim");
+        assert_eq!(leased, Claim::Leased, "the bytes that were seen are not a hit");
+        let store = &self.one.store;
+        assert!(store.commit(key, &token, b"better", TTL, Some(&seen)).await.expect("commit"));
+        assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
+        let better = Digest::of(b"better");
+        let leased = store.claim(key, &token, LEASE, Some(&better)).await.expect("claim");
+        assert_eq!(leased, Claim::Leased);
+        let refused = store.commit(key, &token, b"late", TTL, Some(&seen)).await.expect("commit");
+        assert!(!refused, "P3: what is there is not what the claim found");
+        assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
+    }
+
+    async fn value_expires_with_its_ttl(&self) {
+        let (key, token) = ("t11:1", Token::new());
+        assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
+        let stored = self.one.store.commit(key, &token, b"v", SHORT, None).await.expect("commit");
+        assert!(stored);
+        let start = tokio::time::Instant::now();
+        while self.other.read(key).await.is_some() {
+            assert!(start.elapsed() < BOUND, "the value outlives its ttl");
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    }
+
+    async fn reader_is_told_of_another_process_write(&self) {
+        let key = "t12:1";
+        self.one.fill(key, "v1").await;
+        for with_ttl in [false, true] {
+            self.other.forget();
+            if with_ttl {
+                self.other.store.get_with_ttl(key).await.expect("get");
+            } else {
+                self.other.read(key).await;
+            }
+            self.one.invalidate(key).await;
+            self.other.hears("value t12:1").await;
+            self.one.fill(key, "v2").await;
+        }
+        self.other.forget();
+        assert!(matches!(self.other.claim(key, &Token::new()).await, Claim::Hit(_)));
+        self.one.invalidate(key).await;
+        self.other.hears("value t12:1").await;
+    }
+
+    async fn reader_of_nothing_is_told_of_another_process_write(&self) {
+        let key = "t13:1";
+        self.other.forget();
+        assert_eq!(self.other.read(key).await, None);
+        self.one.fill(key, "v").await;
+        self.other.hears("value t13:1").await;
+    }
+
+    async fn committer_is_told_of_a_later_invalidation(&self) {
+        let (key, token) = ("t14:1", Token::new());
+        assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
+        assert!(self.one.commit(key, &token, "v").await);
+        self.one.forget();
+        self.other.invalidate(key).await;
+        self.one.hears("value t14:1").await; // P4
+    }
+
+    async fn waiter_is_told_of_the_end_of_the_lease(&self) {
+        let key = "t15:1";
+        for end in ["commit", "release", "invalidate"] {
+            let token = Token::new();
+            assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
+            self.other.forget();
+            assert!(matches!(self.other.claim(key, &Token::new()).await, Claim::Busy(_)));
+            match end {
+                "commit" => assert!(self.one.commit(key, &token, "v").await),
+                "release" => assert!(self.one.store.release(key, &token).await.expect("release")),
+                _ => self.one.invalidate(key).await,
+            }
+            self.other.hears("lease t15:1").await;
+            self.one.invalidate(key).await;
+        }
+        let writer = Token::new();
+        assert_eq!(self.one.begin_write(key, &writer).await, WriteClaim::Leased);
+        self.other.forget();
+        assert!(matches!(self.other.begin_write(key, &Token::new()).await, WriteClaim::Busy(_)));
+        assert!(self.one.commit(key, &writer, "v").await);
+        self.other.hears("lease t15:1").await;
+    }
+
+    async fn clear_empties_its_prefix_only(&self) {
+        let (loading, elsewhere) = (Token::new(), Token::new());
+        for n in 0..50 {
+            self.one.fill(&format!("t*16:{n}"), "v").await;
+            self.one.fill(&format!("tx16:{n}"), "v").await;
+        }
+        assert_eq!(self.one.claim("t*16:loading", &loading).await, Claim::Leased);
+        assert_eq!(self.one.claim("tx16:loading", &elsewhere).await, Claim::Leased);
+        let cleared = self.other.store.clear("t*16:").await.expect("clear");
+        assert_eq!(cleared, 50);
+        assert!(
+            !self.one.commit("t*16:loading", &loading, "old").await,
+            "a load that began before is refused"
+        );
+        assert!(self.one.commit("tx16:loading", &elsewhere, "v").await, "other prefixes are not touched");
+        for n in 0..50 {
+            assert_eq!(self.one.read(&format!("t*16:{n}")).await, None);
+            assert_eq!(self.one.read(&format!("tx16:{n}")).await.as_deref(), Some("v"));
+        }
+    }
+
+    async fn keys_of_any_text_work(&self) {
+        for key in ["t17:{a}:b", "t17:a}b", "t17:{}", "t17:}{", "t17:ü ∞", "t17:a\r\nb", "t17:*", "t17:{x"]
+        {
+            let token = Token::new();
+            self.other.forget();
+            assert_eq!(self.one.claim(key, &token).await, Claim::Leased, "{key:?}");
+            assert!(matches!(self.other.claim(key, &Token::new()).await, Claim::Busy(_)), "{key:?}");
+            assert!(self.one.commit(key, &token, "v").await, "{key:?}");
+            self.other.hears(&format!("lease {key}")).await;
+            assert_eq!(self.other.read(key).await.as_deref(), Some("v"), "{key:?}");
+        }
+    }
+}

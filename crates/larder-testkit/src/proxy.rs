@@ -1,0 +1,158 @@
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::AbortHandle,
+};
+
+/// A way to a server that a test can make worse: on loopback, and gone when it is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    controls: Arc<Controls>,
+    accepting: AbortHandle,
+}
+
+/// Which way bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Requests.
+    ToServer,
+    /// Replies and pushes.
+    ToClient,
+}
+
+#[derive(Debug)]
+struct Controls {
+    target: String,
+    refusing: AtomicBool,
+    accepted: AtomicUsize,
+    /// Counts the cuts: a connection that sees it change ends.
+    cuts: watch::Sender<usize>,
+    to_server_stalled: watch::Sender<bool>,
+    to_client_stalled: watch::Sender<bool>,
+}
+
+impl Proxy {
+    /// Starts a proxy in front of `host:port`. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// If no port on loopback can be had.
+    pub async fn start(target: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let controls = Arc::new(Controls {
+            target: target.to_owned(),
+            refusing: AtomicBool::new(false),
+            accepted: AtomicUsize::new(0),
+            cuts: watch::Sender::new(0),
+            to_server_stalled: watch::Sender::new(false),
+            to_client_stalled: watch::Sender::new(false),
+        });
+        let accepting = tokio::spawn(accept(listener, controls.clone())).abort_handle();
+        Ok(Self { address, controls, accepting })
+    }
+
+    /// Where the proxy listens, as `host:port`.
+    pub fn addr(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Where the proxy listens, as an address for a cache.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// How many connections were ever accepted.
+    pub fn connections(&self) -> usize {
+        self.controls.accepted.load(Ordering::Acquire)
+    }
+
+    /// Ends every connection; new ones are accepted.
+    pub fn cut(&self) {
+        self.controls.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Ends every new connection at once, or accepts them again. Those that are open stay.
+    pub fn refuse(&self, yes: bool) {
+        self.controls.refusing.store(yes, Ordering::Release);
+    }
+
+    /// Holds back all bytes of one direction, or lets them go on; none are lost.
+    pub fn stall(&self, direction: Direction, yes: bool) {
+        self.controls.stalled(direction).send_replace(yes);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+impl Controls {
+    fn stalled(&self, direction: Direction) -> &watch::Sender<bool> {
+        match direction {
+            Direction::ToServer => &self.to_server_stalled,
+            Direction::ToClient => &self.to_client_stalled,
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, controls: Arc<Controls>) {
+    while let Ok((client, _)) = listener.accept().await {
+        controls.accepted.fetch_add(1, Ordering::AcqRel);
+        if controls.refusing.load(Ordering::Acquire) {
+            continue;
+        }
+        let mut cuts = controls.cuts.subscribe();
+        let connection = connect(client, controls.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = connection => {}
+                _ = cuts.changed() => {}
+            }
+        });
+    }
+}
+
+async fn connect(client: TcpStream, controls: Arc<Controls>) -> io::Result<()> {
+    let server = TcpStream::connect(&controls.target).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::select! {
+        ended = carry(from_client, to_server, controls.stalled(Direction::ToServer).subscribe()) => ended,
+        ended = carry(from_server, to_client, controls.stalled(Direction::ToClient).subscribe()) => ended,
+    }
+}
+
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut stalled: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let len = from.read(&mut buffer).await?;
+        // An error says that the proxy is gone.
+        if len == 0 || stalled.wait_for(|stalled| !stalled).await.is_err() {
+            return Ok(());
+        }
+        to.write_all(&buffer[..len]).await?;
+    }
+}

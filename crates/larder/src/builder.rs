@@ -1,0 +1,186 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use larder_core::{Cells, Clock, LocalStore, RemoteStore};
+use larder_lock::Leases;
+use larder_moka::{Capacity, MokaStore};
+use larder_redis::{RedisConfig, RedisStore};
+use larder_ttl::TtlTable;
+
+use crate::{Error, Larder, coherence::Coherence, larder::Inner, row::Shared, stats::Counters};
+
+/// Describes a [`Larder`]; [`build`](Self::build) makes it.
+pub struct LarderBuilder {
+    table: TtlTable,
+    remote: Remote,
+    start_without_redis: bool,
+    capacity: Capacity,
+    max_value_size: usize,
+    clock: Clock,
+}
+
+enum Remote {
+    None,
+    Redis(Box<RedisConfig>),
+    Store(Arc<dyn RemoteStore>),
+}
+
+/// How often L1 gives back the memory of expired entries.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+impl Default for LarderBuilder {
+    fn default() -> Self {
+        Self {
+            table: TtlTable::default(),
+            remote: Remote::None,
+            start_without_redis: false,
+            capacity: Capacity::Entries(100_000),
+            max_value_size: 16 << 20,
+            clock: Clock::system(),
+        }
+    }
+}
+
+impl LarderBuilder {
+    /// Takes this table; by default the built-in rows.
+    #[must_use]
+    pub fn ttl_table(mut self, table: TtlTable) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// Takes the Redis at this address as L2: `redis://`, `rediss://` (TLS) or `unix://`. Without it there is L1 only.
+    #[must_use]
+    pub fn redis(self, url: impl Into<String>) -> Self {
+        self.redis_config(RedisConfig::new(url.into()))
+    }
+
+    /// Takes a Redis with options of its own as L2.
+    #[must_use]
+    pub fn redis_config(mut self, config: RedisConfig) -> Self {
+        self.remote = Remote::Redis(Box::new(config));
+        self
+    }
+
+    /// Starts also if Redis cannot be reached, and connects later; by default that is an error of `build`.
+    #[must_use]
+    pub fn start_without_redis(mut self, yes: bool) -> Self {
+        self.start_without_redis = yes;
+        self
+    }
+
+    /// Takes any other remote store as L2, such as a `larder_core::MemoryRemote` in tests.
+    #[must_use]
+    pub fn remote_store(mut self, store: Arc<dyn RemoteStore>) -> Self {
+        self.remote = Remote::Store(store);
+        self
+    }
+
+    /// Holds at most this many entries in L1; default 100,000.
+    #[must_use]
+    pub fn l1_entries(mut self, entries: u64) -> Self {
+        self.capacity = Capacity::Entries(entries);
+        self
+    }
+
+    /// Holds at most about this many bytes in L1, instead of a number of entries: keys, JSON and 200 bytes each.
+    #[must_use]
+    pub fn l1_bytes(mut self, bytes: u64) -> Self {
+        self.capacity = Capacity::Weight(bytes);
+        self
+    }
+
+    /// Sends no value to L2 whose encoded form is larger, in bytes; default 16 MiB. `insert` refuses such a value,
+    /// and one that was loaded or written is returned but not kept.
+    #[must_use]
+    pub fn max_value_size(mut self, bytes: usize) -> Self {
+        self.max_value_size = bytes;
+        self
+    }
+
+    /// Reads the time from this clock, for tests; by default from the system's coarse monotonic clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Makes the larder and connects it.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the address is wrong, or Redis cannot be reached or refuses the password (unless it may
+    /// [start without](Self::start_without_redis)); [`Error::NoRuntime`] outside a tokio runtime.
+    pub async fn build(self) -> Result<Larder, Error> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let remote: Option<Arc<dyn RemoteStore>> = match self.remote {
+            Remote::None => None,
+            Remote::Store(store) => Some(store),
+            Remote::Redis(config) if self.start_without_redis => {
+                Some(Arc::new(RedisStore::connect_lazy(*config)?))
+            }
+            Remote::Redis(config) => Some(Arc::new(RedisStore::connect(*config).await?)),
+        };
+        let counters: Vec<_> = self.table.rows().map(|_| Arc::new(Counters::default())).collect();
+        let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
+        let namespaces = u16::try_from(counters.len()).unwrap_or(u16::MAX);
+        let cells = Arc::new(Cells::new(key_cells(self.capacity), lanes, namespaces));
+        let l1: Arc<dyn LocalStore> =
+            Arc::new(MokaStore::new(self.capacity, cells.clone(), self.clock.clone()));
+        let leases = remote.map(Leases::new);
+        let coherence = leases.as_ref().map(|leases| {
+            let listener = Arc::new(Coherence {
+                cells: cells.clone(),
+                l1: l1.clone(),
+                waiters: leases.waiters().clone(),
+            });
+            let weak = Arc::downgrade(&listener);
+            leases.remote().listen(weak);
+            listener
+        });
+        let housekeeping = runtime.spawn(keep_house(l1.clone())).abort_handle();
+        let shared = Arc::new(Shared {
+            cells,
+            clock: self.clock,
+            l1,
+            leases,
+            max_value_size: self.max_value_size,
+            weighs: matches!(self.capacity, Capacity::Weight(_)),
+            _coherence: coherence,
+            housekeeping,
+        });
+        Ok(Larder::new(Inner { shared, table: self.table, counters, rows: Mutex::new(HashMap::new()) }))
+    }
+}
+
+/// As many key cells as entries, within limits: 64 Ki cells take half a MiB.
+fn key_cells(capacity: Capacity) -> usize {
+    let entries = match capacity {
+        Capacity::Entries(entries) => entries,
+        Capacity::Weight(bytes) => bytes / 512,
+        _ => 0,
+    };
+    usize::try_from(entries).unwrap_or(usize::MAX).clamp(1 << 10, 1 << 24)
+}
+
+/// A task, because moka frees what has expired only when somebody calls it.
+async fn keep_house(l1: Arc<dyn LocalStore>) {
+    let mut due = tokio::time::interval(HOUSEKEEPING);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        l1.maintain();
+    }
+}
+
+impl fmt::Debug for LarderBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LarderBuilder")
+            .field("capacity", &self.capacity)
+            .field("max_value_size", &self.max_value_size)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,280 @@
+use std::{fmt, future::Future, sync::Arc};
+
+use futures_util::FutureExt;
+use larder_core::{Key, KeyBuf};
+use larder_ttl::Row;
+
+use crate::{
+    CacheKey, Error, Loaded, SharedError, Stats,
+    larder::invalidate_keys,
+    read::{Loader, Read},
+    row::{Found, Outcome, RowState, Value},
+    stats::Count,
+};
+
+/// The cache of one row of the TTL table, for one type of value. Cheap to clone; all clones are the same cache.
+///
+/// # Consistency
+/// Once a write or an invalidation has returned, no later read anywhere gets an older value from L2, no later read in
+/// the same process gets one from L1, and no read in another process gets one from its L1 after the server's push
+/// has reached it, or its connection is known to be lost.
+///
+/// # Cancellation
+/// A read that is dropped leaves its load to those who also wait for it; when the last one is dropped, the load is
+/// given up. A write or an invalidation runs to its end, whether its caller waits or not.
+pub struct Cache<T> {
+    row: Arc<RowState<T>>,
+}
+
+/// What the application's closures may fail with: any error, also `anyhow::Error` or a `String`.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl<T: Value> Cache<T> {
+    pub(crate) fn new(row: Arc<RowState<T>>) -> Self {
+        Self { row }
+    }
+
+    /// Returns the value if a level has it, without loading. `None` if none has, or if it is known to be absent.
+    ///
+    /// # Errors
+    /// [`Error::Key`]. With Redis out of reach it is `None`.
+    pub async fn get<K: CacheKey>(&self, key: K) -> Result<Option<Arc<T>>, Error> {
+        let key = match self.look(&key)? {
+            Local::Hit(value) => return Ok(value),
+            Local::Miss(key) => key,
+        };
+        // Boxed, so that the future of a hit stays small.
+        let found = Box::pin(self.row.lock.get(&key, Read::new(self.row.clone(), key.clone(), None))).await;
+        if found.is_none() {
+            self.row.counters.add(Count::Miss);
+        }
+        Ok(found.transpose()?.and_then(|found| found.value))
+    }
+
+    /// Returns the value from L1, else from L2, else from the loader, whose result goes into both levels.
+    ///
+    /// However many callers want the key, in however many processes, one loader runs at a time.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with what the loader returned; [`Error::Panicked`]; [`Error::LoadTimedOut`] after the row's
+    /// `load_timeout`; [`Error::Absent`] while `get_or_load_optional` remembers that there is no value;
+    /// [`Error::Key`]. All who waited for the load get the same error, and nothing is cached.
+    pub async fn get_or_load<K, F, Fut, U, E>(&self, key: K, loader: F) -> Result<Arc<T>, Error>
+    where
+        K: CacheKey,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+        U: Into<Loaded<T>>,
+        E: Into<BoxError>,
+    {
+        let key = match self.look(&key)? {
+            Local::Hit(Some(value)) => return Ok(value),
+            Local::Hit(None) => return Err(Error::Absent { key: self.row.key(&key).as_str().to_owned() }),
+            Local::Miss(key) => key,
+        };
+        let loader: Loader<T> = Box::new(|| {
+            let loading = async { loader().await };
+            Box::pin(loading.map(|loaded| loaded.map(found).map_err(|error| Error::Load(shared(error)))))
+        });
+        match self.load(&key, loader).await?.value {
+            Some(value) => Ok(value),
+            None => Err(Error::Absent { key: key.to_string() }),
+        }
+    }
+
+    /// Like [`get_or_load`](Self::get_or_load) for a value that may not exist. The row's `negative_ttl` says how long
+    /// its absence is remembered, by default not at all.
+    ///
+    /// # Errors
+    /// As for [`get_or_load`](Self::get_or_load), but for `Absent`.
+    pub async fn get_or_load_optional<K, F, Fut, U, E>(
+        &self,
+        key: K,
+        loader: F,
+    ) -> Result<Option<Arc<T>>, Error>
+    where
+        K: CacheKey,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<U>, E>> + Send + 'static,
+        U: Into<Loaded<T>>,
+        E: Into<BoxError>,
+    {
+        let key = match self.look(&key)? {
+            Local::Hit(value) => return Ok(value),
+            Local::Miss(key) => key,
+        };
+        let loader: Loader<T> = Box::new(|| {
+            let loading = async { loader().await };
+            Box::pin(loading.map(|loaded| match loaded {
+                Ok(value) => Ok(value.map_or(Found { value: None, ttl: None }, found)),
+                Err(error) => Err(Error::Load(shared(error))),
+            }))
+        });
+        Ok(self.load(&key, loader).await?.value)
+    }
+
+    /// Runs the writer, which writes the database and returns the new value, and puts that value into both levels,
+    /// as one operation: concurrent writers of a key, in any process, leave the cache equal to the database.
+    ///
+    /// A process that dies in between leaves no old value behind. With Redis out of reach, the database is written,
+    /// and what L2 holds is invalidated before anybody reads it again.
+    ///
+    /// # Errors
+    /// [`Error::WriteBusy`] and [`Error::Store`] before the database is touched. [`Error::Write`] or
+    /// [`Error::Panicked`] from the writer; the entry is then invalidated. [`Error::NotInvalidated`] if the database
+    /// was written and L2 refused the invalidation. [`Error::Key`].
+    pub async fn write_through<K, F, Fut, U, E>(&self, key: K, writer: F) -> Result<Arc<T>, Error>
+    where
+        K: CacheKey,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+        U: Into<Loaded<T>>,
+        E: Into<BoxError>,
+    {
+        let key = self.owned_key(&key)?;
+        let writer = Box::pin(async {
+            let found = found(writer().await.map_err(|error| Error::Write(shared(error)))?);
+            Ok((found.value.clone(), Some(found)))
+        });
+        let name = key.clone();
+        let written = self.row.clone().write(key, writer).await?;
+        written.ok_or_else(|| Error::Absent { key: name.to_string() })
+    }
+
+    /// Runs the writer, which writes the database, and leaves the key without a value in every level.
+    ///
+    /// # Errors
+    /// As for [`write_through`](Self::write_through).
+    pub async fn write_around<K, F, Fut, R, E>(&self, key: K, writer: F) -> Result<R, Error>
+    where
+        K: CacheKey,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+    {
+        let key = self.owned_key(&key)?;
+        let writer = Box::pin(async {
+            let reply = writer().await.map_err(|error| Error::Write(shared(error)))?;
+            Ok((reply, None))
+        });
+        self.row.clone().write(key, writer).await
+    }
+
+    /// Puts a value into both levels: a write-through whose database write is already done.
+    ///
+    /// A load of the key that is under way is refused; a writer that is at work is waited for.
+    ///
+    /// # Errors
+    /// [`Error::ValueTooLarge`] and [`Error::Encode`] before anything is sent; else as for
+    /// [`write_through`](Self::write_through).
+    pub async fn insert<K: CacheKey>(&self, key: K, value: impl Into<Loaded<T>>) -> Result<(), Error> {
+        let key = self.owned_key(&key)?;
+        let found = found(value.into());
+        if self.row.leases.is_some() {
+            self.row.encode(&key, found.value.as_deref())?;
+        }
+        let writer = Box::pin(std::future::ready(Ok(((), Some(found)))));
+        self.row.clone().write(key, writer).await
+    }
+
+    /// Removes the key's value from every level of every process. For keys of several rows at once, see
+    /// [`Larder::invalidate`](crate::Larder::invalidate).
+    ///
+    /// Call it after the database was written; better, let [`write_around`](Self::write_around) do both.
+    ///
+    /// # Errors
+    /// [`Error::Key`]; [`Error::Store`] if Redis refused it. With Redis out of reach it succeeds: the value is gone
+    /// here, and in L2 before anybody reads it again.
+    pub async fn invalidate<K: CacheKey>(&self, key: K) -> Result<(), Error> {
+        let key = self.owned_key(&key)?;
+        self.row.counters.add(Count::Invalidation);
+        invalidate_keys(&self.row.shared, vec![key]).await
+    }
+
+    /// Removes every entry of this row from every level of every process. In L2 the keys are scanned.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same.
+    pub async fn clear(&self) -> Result<(), Error> {
+        let row = self.row.clone();
+        let cleared = tokio::spawn(async move {
+            // At once here; and again when L2 has none, because a read in between could bring an old value back.
+            row.shared.cells.advance_namespace(row.namespace);
+            let done = match &row.leases {
+                Some(leases) => leases.clear(&format!("{}:", row.prefix)).await.map(|_| ()),
+                None => Ok(()),
+            };
+            row.shared.cells.advance_namespace(row.namespace); // P9
+            done
+        });
+        let aborted = || Error::Aborted { key: format!("{}:*", self.row.prefix) };
+        cleared.await.map_err(|_| aborted())?.map_err(Error::from)
+    }
+
+    /// Names an entry of this row, for [`Larder::invalidate`](crate::Larder::invalidate).
+    pub fn key<K: CacheKey>(&self, key: K) -> Key {
+        self.row.key(&key).to_key()
+    }
+
+    /// The row of the TTL table.
+    pub fn row(&self) -> &Row {
+        &self.row.policy
+    }
+
+    /// What happened in this row so far.
+    pub fn stats(&self) -> Stats {
+        self.row.counters.read()
+    }
+
+    /// The way of a hit: no allocation, no lock, no boxed future.
+    #[inline]
+    fn look<K: CacheKey>(&self, key: &K) -> Result<Local<T>, Error> {
+        let key: KeyBuf = self.row.key(key);
+        key.check()?;
+        Ok(match self.row.cached(key.as_ref()) {
+            Some(value) => {
+                self.row.counters.add(Count::L1Hit);
+                Local::Hit(value)
+            }
+            None => Local::Miss(key.to_key()),
+        })
+    }
+
+    async fn load(&self, key: &Key, loader: Loader<T>) -> Outcome<T> {
+        let read = Read::new(self.row.clone(), key.clone(), Some(loader));
+        Box::pin(self.row.lock.get_or_load(key, read)).await
+    }
+
+    fn owned_key<K: CacheKey>(&self, key: &K) -> Result<Key, Error> {
+        let key = self.row.key(key);
+        key.check()?;
+        Ok(key.to_key())
+    }
+}
+
+enum Local<T> {
+    Hit(Option<Arc<T>>),
+    Miss(Key),
+}
+
+fn found<T, U: Into<Loaded<T>>>(loaded: U) -> Found<T> {
+    let Loaded { value, ttl } = loaded.into();
+    Found { value: Some(Arc::new(value)), ttl }
+}
+
+fn shared(error: impl Into<BoxError>) -> SharedError {
+    error.into().into()
+}
+
+impl<T> Clone for Cache<T> {
+    fn clone(&self) -> Self {
+        Self { row: self.row.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Cache<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("row", &self.row).finish()
+    }
+}

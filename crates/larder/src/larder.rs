@@ -1,0 +1,173 @@
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::future::join_all;
+use larder_core::{Key, StoreError};
+use larder_ttl::TtlTable;
+
+use crate::{
+    Cache, Error, LarderBuilder, Stats,
+    coherence::invalidate_locally,
+    row::{RowState, Shared, Value},
+    stats::Counters,
+};
+
+/// The two levels of one process, and the rows that live in them. Cheap to clone; all clones are the same larder.
+///
+/// Its calls must be made inside the tokio runtime in which it was built.
+#[derive(Clone)]
+pub struct Larder {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) table: TtlTable,
+    /// In the order of the table, which is the order of the namespace cells.
+    pub(crate) counters: Vec<Arc<Counters>>,
+    pub(crate) rows: Mutex<HashMap<String, TypedRow>>,
+}
+
+/// A row that has been asked for, with the type that it holds.
+pub(crate) struct TypedRow {
+    type_id: TypeId,
+    type_name: &'static str,
+    state: Arc<dyn Any + Send + Sync>,
+}
+
+/// How many invalidations of one call are under way at once.
+const AT_ONCE: usize = 1024;
+
+impl Larder {
+    /// Starts to describe a larder. Every option has a default that suits production, but for the address of Redis.
+    pub fn builder() -> LarderBuilder {
+        LarderBuilder::default()
+    }
+
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns the cache of a row, for values of this type. The first call decides on the type.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRow`]; [`Error::RowType`] if the row is in use with another type.
+    pub fn cache<T: Value>(&self, row: &str) -> Result<Cache<T>, Error> {
+        let inner = &*self.inner;
+        let names = || inner.table.rows().map(larder_ttl::Row::name);
+        let Some(index) = names().position(|name| name == row) else {
+            let known = names().collect::<Vec<_>>().join(", ");
+            return Err(Error::NoSuchRow { name: row.to_owned(), known });
+        };
+        let (Some(policy), Some(counters)) = (inner.table.row(row), inner.counters.get(index)) else {
+            return Err(Error::NoSuchRow { name: row.to_owned(), known: String::new() });
+        };
+        let mut rows = inner.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let typed = rows.entry(row.to_owned()).or_insert_with(|| {
+            // Rows past the last cell share it, which costs a needless miss when one of them is cleared.
+            let namespace = u16::try_from(index).unwrap_or(u16::MAX);
+            let state = RowState::<T>::new(inner.shared.clone(), policy, namespace, counters.clone());
+            TypedRow { type_id: TypeId::of::<T>(), type_name: type_name::<T>(), state: Arc::new(state) }
+        });
+        if typed.type_id != TypeId::of::<T>() {
+            let (held, asked) = (typed.type_name, type_name::<T>());
+            return Err(Error::RowType { name: row.to_owned(), held, asked });
+        }
+        match typed.state.clone().downcast() {
+            Ok(state) => Ok(Cache::new(state)),
+            Err(_) => {
+                Err(Error::RowType { name: row.to_owned(), held: typed.type_name, asked: type_name::<T>() })
+            }
+        }
+    }
+
+    /// Removes entries of any rows from every level of every process: a value and whatever is derived from it.
+    ///
+    /// # Consistency
+    /// Each key is invalidated atomically; a reader may see one gone and the next one not yet.
+    ///
+    /// # Errors
+    /// [`Error::Key`] before anything is done; [`Error::Store`] if Redis refused one, after all others are done.
+    /// With Redis out of reach it succeeds, see [`Cache::invalidate`].
+    pub async fn invalidate(&self, keys: impl IntoIterator<Item = Key>) -> Result<(), Error> {
+        let keys: Vec<Key> = keys.into_iter().collect();
+        keys.iter().try_for_each(Key::check)?;
+        invalidate_keys(&self.inner.shared, keys).await
+    }
+
+    /// Removes every entry of every row of the table from every level of every process.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same.
+    pub async fn clear(&self) -> Result<(), Error> {
+        let shared = self.inner.shared.clone();
+        let namespaces = u16::try_from(self.inner.counters.len()).unwrap_or(u16::MAX);
+        let prefixes: Vec<String> =
+            self.inner.table.rows().map(|row| format!("{}:", row.key_prefix())).collect();
+        let cleared = tokio::spawn(async move {
+            let advance_all = || (0..namespaces).for_each(|n| shared.cells.advance_namespace(n));
+            advance_all();
+            let mut done = Ok(());
+            if let Some(leases) = &shared.leases {
+                for prefix in prefixes {
+                    done = done.and(leases.clear(&prefix).await.map(|_| ()));
+                }
+            }
+            advance_all(); // P9
+            done
+        });
+        cleared.await.map_err(|_| Error::Aborted { key: "*".to_owned() })?.map_err(Error::from)
+    }
+
+    /// The TTL table.
+    pub fn ttl_table(&self) -> &TtlTable {
+        &self.inner.table
+    }
+
+    /// What happened in all rows so far.
+    pub fn stats(&self) -> Stats {
+        self.inner
+            .counters
+            .iter()
+            .map(|counters| counters.read())
+            .fold(Stats::default(), |sum, row| sum + row)
+    }
+}
+
+/// Invalidates in a task of its own, so that the replies are handled also when the caller is gone.
+pub(crate) async fn invalidate_keys(shared: &Arc<Shared>, keys: Vec<Key>) -> Result<(), Error> {
+    let shared = shared.clone();
+    let name = keys.first().map(Key::to_string).unwrap_or_default();
+    let invalidated = tokio::spawn(async move {
+        let mut done = Ok(());
+        for chunk in keys.chunks(AT_ONCE) {
+            for one in join_all(chunk.iter().map(|key| invalidate_key(&shared, key))).await {
+                done = done.and(one);
+            }
+        }
+        done
+    });
+    invalidated.await.map_err(|_| Error::Aborted { key: name })?.map_err(Error::from)
+}
+
+async fn invalidate_key(shared: &Shared, key: &Key) -> Result<(), StoreError> {
+    let done = match &shared.leases {
+        Some(leases) => leases.invalidate(key).await.map(|_| ()),
+        None => Ok(()),
+    };
+    invalidate_locally(&shared.cells, &*shared.l1, key.as_ref()); // P9: after the reply, whatever it was
+    done
+}
+
+impl fmt::Debug for Larder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Larder")
+            .field("l1", &self.inner.shared.l1)
+            .field("l2", &self.inner.shared.leases.as_ref().map(larder_lock::Leases::remote))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! A multi-level cache for Rust services: an in-process L1 in front of a shared Redis L2 in front of the database.
+//! Hot reads cost what a local cache costs, the database is asked once per key however many callers and processes
+//! want it, and nobody is served a value that a finished write has replaced.
+//!
+//! It is not a database: every value must be loadable again. It is not for values that must be read linearizably
+//! across processes: another process's L1 follows within the time that Redis' push takes.
+//!
+//! ```text
+//! get_or_load(key)
+//!   ├─▶ L1: entry before its deadline, all stamps current ────────────▶ value
+//!   ├─▶ a flight of this process is under way ────────────── wait ────▶ value
+//!   ├─▶ L2: GET + PTTL, tracked by the server ───────── fill L1 ──────▶ value
+//!   └─▶ claim the lease ─┬─ another process loads ── sleep until pushed, look again
+//!                        └─ load from the database ── commit ── fill L1 ──▶ value
+//! ```
+//!
+//! ```
+//! use std::{io, sync::Arc};
+//! use larder::Larder;
+//!
+//! # #[derive(serde::Serialize, serde::Deserialize)]
+//! # struct User { name: String }
+//! # async fn find(id: u64) -> io::Result<User> { Ok(User { name: format!("user {id}") }) }
+//! # async fn rename(_id: u64, name: &str) -> io::Result<User> { Ok(User { name: name.to_owned() }) }
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+//! let larder = Larder::builder().build().await?; // `.redis("redis://…")` adds the L2
+//! let users = larder.cache::<User>("user_profile")?; // a row of the TTL table
+//!
+//! let user: Arc<User> = users.get_or_load(42, || find(42)).await?; // L1, else L2, else the database
+//! assert_eq!(user.name, "user 42");
+//!
+//! users.write_through(42, || rename(42, "Ada")).await?; // the database and both levels
+//! assert_eq!(users.get(42).await?.unwrap().name, "Ada");
+//! # Ok(()) }
+//! ```
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `uuid` | keys that are `uuid::Uuid` |
+
+mod builder;
+mod cache;
+mod coherence;
+mod error;
+mod larder;
+mod loaded;
+mod read;
+mod row;
+mod stats;
+mod write;
+
+pub use builder::LarderBuilder;
+pub use cache::{BoxError, Cache};
+pub use error::{Error, SharedError};
+pub use larder::Larder;
+pub use larder_core::{
+    CacheKey, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, RemoteStore, StoreError,
+};
+pub use larder_redis::RedisConfig;
+pub use larder_ttl::{Levels, Row, TableError, TtlTable};
+pub use loaded::Loaded;
+pub use row::Value;
+pub use stats::Stats;

@@ -1,0 +1,252 @@
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{
+    AnyValue, Cells, Clock, Codec, Entry, JsonCodec, Key, KeyBuf, KeyRef, LaneState, LocalStore, Moment,
+    Stamp, StoreError,
+};
+use larder_lock::{Kept, Leases, Policy, StampedeLock};
+use larder_ttl::Row;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::task::AbortHandle;
+use tracing::warn;
+
+use crate::{
+    CacheKey, Error,
+    coherence::{Coherence, invalidate_locally},
+    stats::{Count, Counters},
+};
+
+/// What a type needs to be cached: it can be written as JSON and read back, and shared between threads.
+pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
+
+/// What all rows of a larder share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) cells: Arc<Cells>,
+    pub(crate) clock: Clock,
+    pub(crate) l1: Arc<dyn LocalStore>,
+    pub(crate) leases: Option<Leases>,
+    /// The largest encoded value that is sent to L2, in bytes.
+    pub(crate) max_value_size: usize,
+    /// Whether L1 is bounded by bytes, so that every entry's size must be known.
+    pub(crate) weighs: bool,
+    /// The remote store knows its listener weakly; this keeps it alive, also for a cache that outlives its larder.
+    pub(crate) _coherence: Option<Arc<Coherence>>,
+    pub(crate) housekeeping: AbortHandle,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.housekeeping.abort();
+    }
+}
+
+/// A row of the TTL table at work: its policy, its flights and its counts, for one type of value.
+pub(crate) struct RowState<T> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) policy: Row,
+    pub(crate) prefix: String,
+    pub(crate) namespace: u16,
+    /// Set where this row has an L2.
+    pub(crate) leases: Option<Leases>,
+    pub(crate) has_l1: bool,
+    pub(crate) lock: StampedeLock<Outcome<T>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) warned: Warned,
+}
+
+/// What a read or load comes to.
+pub(crate) type Outcome<T> = Result<Found<T>, Error>;
+
+/// A value, or the knowledge that there is none, with the lifetime that its loader asked for.
+pub(crate) struct Found<T> {
+    pub(crate) value: Option<Arc<T>>,
+    pub(crate) ttl: Option<Duration>,
+}
+
+impl<T> Clone for Found<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), ttl: self.ttl }
+    }
+}
+
+/// What has been logged already: each kind of trouble is said once for each row, and counted always.
+#[derive(Debug, Default)]
+pub(crate) struct Warned {
+    undecodable: AtomicBool,
+    unstorable: AtomicBool,
+    refused: AtomicBool,
+}
+
+fn first(flag: &AtomicBool) -> bool {
+    !flag.swap(true, Ordering::Relaxed) // Relaxed: it orders nothing
+}
+
+/// Lifetimes longer than this are cut, so that no deadline is out of Redis' range.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+impl<T: Value> RowState<T> {
+    pub(crate) fn new(shared: Arc<Shared>, row: &Row, namespace: u16, counters: Arc<Counters>) -> Self {
+        let leases = shared.leases.clone().filter(|_| row.levels().has_l2());
+        let limits =
+            Policy { lease: row.lease(), load_timeout: row.load_timeout(), max_wait: row.max_wait() };
+        Self {
+            lock: StampedeLock::new(leases.clone(), shared.cells.clone(), namespace, limits),
+            // A larder without L2 keeps every row in the one level that it has.
+            has_l1: row.levels().has_l1() || shared.leases.is_none(),
+            prefix: row.key_prefix(),
+            policy: row.clone(),
+            shared,
+            namespace,
+            leases,
+            counters,
+            warned: Warned::default(),
+        }
+    }
+
+    pub(crate) fn key<K: CacheKey + ?Sized>(&self, key: &K) -> KeyBuf {
+        KeyBuf::format(&self.prefix, key)
+    }
+
+    /// Looks into L1.
+    #[inline]
+    pub(crate) fn cached(&self, key: KeyRef<'_>) -> Option<Option<Arc<T>>> {
+        if !self.has_l1 {
+            return None;
+        }
+        match self.shared.l1.get(key)?.value {
+            None => Some(None),
+            // A row holds one type only, so the cast always succeeds; were it not so, it would be a miss.
+            Some(value) => value.downcast().ok().map(Some),
+        }
+    }
+
+    pub(crate) fn stamp(&self, key: &Key) -> Stamp {
+        self.shared.cells.stamp(key.hash(), self.lane(key), self.namespace)
+    }
+
+    pub(crate) fn invalidate_locally(&self, key: &Key) {
+        invalidate_locally(&self.shared.cells, &*self.shared.l1, key.as_ref());
+    }
+
+    fn lane(&self, key: &Key) -> u16 {
+        self.leases.as_ref().map_or(0, |leases| leases.remote().lane(key.as_str()))
+    }
+
+    /// The value's bytes, if they may be sent to L2.
+    pub(crate) fn encode(&self, key: &Key, value: Option<&T>) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        match value {
+            None => bytes.extend_from_slice(JsonCodec.absent()),
+            Some(value) => JsonCodec
+                .encode(value, &mut bytes)
+                .map_err(|source| Error::Encode { key: key.to_string(), source })?,
+        }
+        let limit = self.shared.max_value_size;
+        if bytes.len() > limit {
+            return Err(Error::ValueTooLarge { key: key.to_string(), size: bytes.len(), limit });
+        }
+        Ok(bytes)
+    }
+
+    /// How long the value lives from now on, shortened by the row's jitter; `None` if it is not to be kept.
+    pub(crate) fn ttl(&self, found: &Found<T>) -> Option<Duration> {
+        let ttl = match &found.value {
+            Some(_) => found.ttl.unwrap_or(self.policy.ttl()),
+            None => self.policy.negative_ttl()?,
+        };
+        let ttl = ttl.min(LONGEST).mul_f64(1.0 - self.policy.jitter() * fastrand::f64());
+        (ttl >= Duration::from_millis(1)).then_some(ttl)
+    }
+
+    /// The moment until which a value that was kept so may be served from L1. `asked` lies before L2 was asked, so
+    /// that L1 never outlives L2.
+    pub(crate) fn deadline(&self, key: &Key, asked: Moment, ttl: Option<Duration>, kept: Kept) -> Moment {
+        let rest = ttl.unwrap_or(LONGEST);
+        let degraded = || rest.min(self.policy.l1_ttl()).min(self.policy.degraded_l1_ttl());
+        // P20: from before L2 was asked, and never longer than L2's own rest.
+        asked
+            + match (kept, &self.leases) {
+                (Kept::Local, _) | (Kept::Remote, None) => rest,
+                (Kept::Degraded, _) => degraded(),
+                // P12: tracking is never assumed.
+                (Kept::Remote, Some(leases)) => match leases.remote().lane_state(self.lane(key)) {
+                    LaneState::Tracking => rest.min(self.policy.l1_ttl()),
+                    LaneState::Untracked | LaneState::Down => degraded(),
+                },
+            }
+    }
+
+    /// Keeps a value in L1, if this row has one. `size` is that of its encoded form, where it is known.
+    pub(crate) fn keep(
+        &self,
+        key: &Key,
+        value: Option<&Arc<T>>,
+        deadline: Moment,
+        stamp: Stamp,
+        size: Option<usize>,
+    ) {
+        // An outdated fill would never be served; it must not push out an entry that would be.
+        if !self.has_l1 || !self.shared.cells.is_current(key.hash(), &stamp) {
+            return;
+        }
+        let size = match (self.shared.weighs, size, value) {
+            (false, ..) | (_, None, None) => 0,
+            (true, Some(size), _) => size,
+            (true, None, Some(value)) => encoded_size(&**value),
+        };
+        /// What an entry takes beside its key and value, about.
+        const OVERHEAD: usize = 200;
+        let weight = u32::try_from(size + key.as_str().len() + OVERHEAD).unwrap_or(u32::MAX);
+        let value = value.map(|value| value.clone() as AnyValue);
+        self.shared.l1.insert(key, Entry { value, deadline, stamp, weight });
+    }
+
+    pub(crate) fn note_undecodable(&self, key: &Key, reason: &dyn fmt::Display) {
+        self.counters.add(Count::Undecodable);
+        if first(&self.warned.undecodable) {
+            warn!(row = self.policy.name(), %key, %reason,
+                "a value in L2 cannot be read and is loaded anew; further ones of this row are only counted");
+        }
+    }
+
+    pub(crate) fn note_unstorable(&self, reason: &Error) {
+        self.counters.add(Count::Unstorable);
+        if first(&self.warned.unstorable) {
+            warn!(row = self.policy.name(), %reason,
+                "a value is served but not kept; further ones of this row are only counted");
+        }
+    }
+
+    pub(crate) fn note_remote(&self, error: &StoreError) {
+        self.counters.add(Count::L2Error);
+        // A lost connection is logged where it is lost; what the server refuses is the row's own trouble.
+        if matches!(error, StoreError::WrongType { .. } | StoreError::Refused { .. })
+            && first(&self.warned.refused)
+        {
+            warn!(row = self.policy.name(), %error,
+                "L2 refuses, reads go to the loader; further refusals of this row are only counted");
+        }
+    }
+}
+
+/// Measures a value without keeping its bytes.
+fn encoded_size<T: Serialize>(value: &T) -> usize {
+    let mut bytes = Vec::new();
+    // What cannot be encoded has no size that anybody could tell.
+    JsonCodec.encode(value, &mut bytes).map_or(0, |()| bytes.len())
+}
+
+impl<T> fmt::Debug for RowState<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowState").field("row", &self.policy.name()).finish_non_exhaustive()
+    }
+}

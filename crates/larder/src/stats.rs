@@ -1,0 +1,116 @@
+use std::{
+    cell::Cell,
+    ops::Add,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+macro_rules! stats {
+    ($($(#[doc = $doc:literal])+ $field:ident = $counter:ident),* $(,)?) => {
+        /// What happened so far, in numbers: of one row, or of all. Counts of this process since it was built.
+        ///
+        /// The numbers are not read in one instant: under traffic they can be a few calls apart.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats { $( $(#[doc = $doc])+ pub $field: u64, )* }
+
+        #[derive(Clone, Copy)]
+        pub(crate) enum Count { $($counter),* }
+
+        const COUNTS: usize = [$(stringify!($counter)),*].len();
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $( $field: self.sum(Count::$counter), )* }
+            }
+        }
+
+        impl Add for Stats {
+            type Output = Self;
+            fn add(self, other: Self) -> Self {
+                Self { $( $field: self.$field + other.$field, )* }
+            }
+        }
+    };
+}
+
+stats! {
+    /// Reads that L1 served.
+    l1_hits = L1Hit,
+    /// Values that L2 had: each was decoded once, however many callers shared it.
+    l2_hits = L2Hit,
+    /// Plain `get`s that found nothing.
+    misses = Miss,
+    /// Loads that began.
+    loads = Load,
+    /// Loads that failed, panicked or timed out.
+    load_errors = LoadError,
+    /// Loaded or written values that were kept nowhere, because somebody wrote or invalidated their key meanwhile.
+    refused = Refused,
+    /// Calls of `write_through`, `write_around` and `insert`.
+    writes = Write,
+    /// Keys that were invalidated by a call here.
+    invalidations = Invalidation,
+    /// Values in L2 that did not decode, and were loaded anew.
+    undecodable = Undecodable,
+    /// Values that were not kept because they are too large or cannot be encoded.
+    unstorable = Unstorable,
+    /// Calls of L2 that failed.
+    l2_errors = L2Error,
+}
+
+const SHARDS: usize = 16;
+
+/// Counters that threads do not share: a hit writes to a cache line of its own thread.
+#[derive(Debug, Default)]
+pub(crate) struct Counters([Shard; SHARDS]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard([AtomicU64; COUNTS]);
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+impl Counters {
+    #[inline]
+    pub(crate) fn add(&self, count: Count) {
+        // Relaxed: a count orders nothing.
+        self.0[shard()].0[count as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self, count: Count) -> u64 {
+        self.0.iter().map(|shard| shard.0[count as usize].load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[inline]
+fn shard() -> usize {
+    SHARD.with(|shard| {
+        if shard.get() == usize::MAX {
+            shard.set(THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS);
+        }
+        shard.get() % SHARDS
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_all_threads_are_summed() {
+        let counters = Counters::default();
+        std::thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(|| (0..100).for_each(|_| counters.add(Count::L1Hit)));
+            }
+        });
+        counters.add(Count::Load);
+        let stats = counters.read();
+        assert_eq!((stats.l1_hits, stats.loads, stats.l2_hits), (4000, 1, 0));
+        assert_eq!((stats + stats).l1_hits, 8000);
+    }
+}

@@ -1,0 +1,155 @@
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use larder_core::{Invalidated, Key, Moment, Stamp, StoreError};
+use larder_lock::{Kept, Lease, WriteBegun};
+use tokio::time::Instant;
+
+use crate::{
+    Error,
+    row::{Found, RowState, Value},
+    stats::Count,
+};
+
+/// A writer, not started yet: what it returns to the caller, and the value to cache, if there is one.
+pub(crate) type Writer<R, T> = BoxFuture<'static, Result<(R, Option<Found<T>>), Error>>;
+
+impl<T: Value> RowState<T> {
+    /// Runs a write to its end, in a task of its own: a caller that is dropped does not stop it half-way.
+    pub(crate) async fn write<R: Send + 'static>(
+        self: Arc<Self>,
+        key: Key,
+        writer: Writer<R, T>,
+    ) -> Result<R, Error> {
+        self.counters.add(Count::Write);
+        let name = key.to_string();
+        // P19
+        let write = tokio::spawn(self.run_write(key, writer));
+        write.await.unwrap_or(Err(Error::Aborted { key: name }))
+    }
+
+    async fn run_write<R>(self: Arc<Self>, key: Key, writer: Writer<R, T>) -> Result<R, Error> {
+        let begun = self.begin_write(&key).await;
+        // P9: the script may have run, whatever the reply was.
+        self.invalidate_locally(&key);
+        let lease = begun?;
+        let stamp = self.stamp(&key); // P1: before the database is written
+        let written = AssertUnwindSafe(writer).catch_unwind().await;
+        match written.unwrap_or_else(|_panic| Err(Error::Panicked { key: key.to_string() })) {
+            // P18: a failed write can still have reached the database.
+            Err(error) => {
+                if let Err(also) = self.withdraw(&key, lease).await {
+                    tracing::error!(%key, error = %also, "a write failed, and its entry could not be invalidated");
+                }
+                Err(error)
+            }
+            Ok((reply, None)) => self.withdraw(&key, lease).await.map(|()| reply),
+            Ok((reply, Some(found))) => self.store(&key, lease, stamp, &found).await.map(|()| reply),
+        }
+    }
+
+    /// Gets the writer's lease. `None` says that there is no L2, or that it is out of reach: then the invalidation
+    /// is remembered, before the database is touched.
+    async fn begin_write(&self, key: &Key) -> Result<Option<Lease>, Error> {
+        let Some(leases) = &self.leases else { return Ok(None) };
+        let waited = self.policy.max_wait();
+        let give_up = Instant::now() + waited;
+        loop {
+            match leases.begin_write(key, self.policy.lease()).await {
+                Ok(WriteBegun::Leased(lease)) => return Ok(Some(lease)),
+                Ok(WriteBegun::Busy(waiter)) => {
+                    // The caller waits no longer than its row says.
+                    if tokio::time::timeout_at(give_up, waiter.wait()).await.is_err() {
+                        return Err(Error::WriteBusy { key: key.to_string(), waited });
+                    }
+                }
+                Err(error) => {
+                    self.note_remote(&error);
+                    // P11: or the error comes before the database is touched.
+                    return match leases.invalidate(key).await {
+                        Ok(_) | Err(StoreError::WrongType { .. }) => Ok(None),
+                        Err(error) => Err(error.into()),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Leaves the key without a value, everywhere, and gives up the lease.
+    async fn withdraw(&self, key: &Key, lease: Option<Lease>) -> Result<(), Error> {
+        let done = match (lease, &self.leases) {
+            (Some(lease), _) => lease.invalidate().await,
+            (None, Some(leases)) => leases.invalidate(key).await,
+            (None, None) => Ok(Invalidated::Done),
+        };
+        self.invalidate_locally(key); // P9
+        match done {
+            Ok(_) | Err(StoreError::WrongType { .. }) => Ok(()),
+            Err(source) => Err(Error::NotInvalidated { key: key.to_string(), source }),
+        }
+    }
+
+    /// Puts the written value into both levels, or leaves the key without one if anybody interfered.
+    async fn store(
+        &self,
+        key: &Key,
+        lease: Option<Lease>,
+        stamp: Stamp,
+        found: &Found<T>,
+    ) -> Result<(), Error> {
+        let Some(ttl) = self.ttl(found) else { return self.withdraw(key, lease).await };
+        let asked = self.shared.clock.now();
+        let kept = match (&self.leases, lease) {
+            (None, _) => Kept::Local,
+            (Some(_), None) => {
+                self.withdraw_in_outage(key).await?;
+                Kept::Degraded
+            }
+            (Some(_), Some(lease)) => match self.encode(key, found.value.as_deref()) {
+                Err(reason) => {
+                    self.note_unstorable(&reason);
+                    return self.withdraw(key, Some(lease)).await;
+                }
+                Ok(bytes) => match lease.commit(&bytes, ttl, None).await {
+                    Ok(true) => Kept::Remote,
+                    // P18: somebody interfered, so the order of the writes in the database is not known.
+                    Ok(false) => {
+                        self.counters.add(Count::Refused);
+                        return self.withdraw(key, None).await;
+                    }
+                    Err(error) => {
+                        self.note_remote(&error);
+                        return self.withdraw(key, None).await;
+                    }
+                },
+            },
+        };
+        let deadline = self.deadline(key, asked, Some(ttl), kept);
+        self.keep_written(key, stamp, found, deadline);
+        Ok(())
+    }
+
+    /// L2 could not be asked for a lease: its value, if there is one, must go, now or before it is read again.
+    async fn withdraw_in_outage(&self, key: &Key) -> Result<(), Error> {
+        let Some(leases) = &self.leases else { return Ok(()) };
+        match leases.invalidate(key).await {
+            Ok(_) | Err(StoreError::WrongType { .. }) => Ok(()),
+            Err(source) => {
+                self.invalidate_locally(key);
+                Err(Error::NotInvalidated { key: key.to_string(), source })
+            }
+        }
+    }
+
+    /// P15: a writer's value enters L1 only if no other write or invalidation came since it began, and reads that
+    /// began before it ended can no longer replace it.
+    fn keep_written(&self, key: &Key, stamp: Stamp, found: &Found<T>, deadline: Moment) {
+        match self.shared.cells.advance_key_if_current(key.hash(), &stamp) {
+            Some(stamp) => self.keep(key, found.value.as_ref(), deadline, stamp, None),
+            None => {
+                self.counters.add(Count::Refused);
+                self.invalidate_locally(key);
+            }
+        }
+    }
+}

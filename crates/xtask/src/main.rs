@@ -1,0 +1,77 @@
+//! The project's chores: `cargo xtask tour`, `cargo xtask test`, `cargo xtask check`.
+#![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
+
+mod server;
+mod steps;
+
+use std::process::ExitCode;
+
+use steps::Steps;
+
+const HELP: &str = "\
+usage: cargo xtask <chore> [options]
+
+  tour [--load [--seconds N]] [--no-redis]   shows the library at work, on a private Redis and a real SQLite
+  test [options of cargo test]               runs the examples and all tests, on private Redis servers
+  check                                      format, clippy, docs, licences and unused dependencies
+
+`tour` and `test` install redis-server if it is missing and the machine's package manager lets them.
+Nothing touches a Redis that is already running.";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let chore = args.next().unwrap_or_default();
+    let options: Vec<String> = args.collect();
+    let done = match chore.as_str() {
+        "tour" => tour(&options),
+        "test" => test(&options),
+        "check" => check(),
+        "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => Err(HELP.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tour(options: &[String]) -> Result<(), String> {
+    if !options.iter().any(|option| option == "--no-redis")
+        && let Err(missing) = server::provide()
+    {
+        println!("{missing} The tour goes on with L1 only.");
+    }
+    let steps = Steps::new();
+    steps.cargo("tour", &["run", "--quiet", "--release", "-p", "larder", "--example", "tour", "--"], options)
+}
+
+fn test(options: &[String]) -> Result<(), String> {
+    server::provide()?;
+    let steps = Steps::new();
+    steps.cargo("build", &["build", "--workspace", "--bins", "--examples"], &[])?;
+    let contract = ["run", "--quiet", "-p", "larder", "--example", "contract"];
+    steps.cargo("contract without Redis", &contract, &[])?;
+    server::with(|url| steps.with_env("REDIS_URL", url).cargo("contract with Redis", &contract, &[]))?;
+    steps.cargo("doc tests", &["test", "--workspace", "--doc"], &[])?;
+    // Last, so that the run ends with the runner's own summary.
+    steps.cargo("tests", &["test", "--workspace", "--lib", "--bins", "--tests"], options)
+}
+
+fn check() -> Result<(), String> {
+    let steps = Steps::new();
+    steps.cargo("format", &["fmt", "--all", "--check"], &[])?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+    steps.cargo("clippy", &clippy, &[])?;
+    let doc = ["doc", "--workspace", "--no-deps", "--all-features"];
+    steps.with_env("RUSTDOCFLAGS", "-D warnings").cargo("docs", &doc, &[])?;
+    steps.cargo_if_installed("deny", &["deny", "--offline", "check", "bans", "licenses", "sources"])?;
+    steps.cargo_if_installed("machete", &["machete"])?;
+    println!("all checks passed");
+    Ok(())
+}

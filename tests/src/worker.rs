@@ -1,0 +1,76 @@
+//! A process of its own with a larder, driven line by line: `worker <redis url>`, then on standard input
+//! `<id> get|load|storm|hang-load|hang-write <row> <key> …`. Answers begin with the id of their line.
+#![allow(clippy::print_stdout, reason = "its standard output is its protocol")]
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use larder::{Cache, Larder, TtlTable};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let url = std::env::args().nth(1).ok_or("usage: worker <redis url>")?;
+    let table = TtlTable::from_toml(larder_tests::TABLE)?;
+    let larder = Larder::builder().ttl_table(table).redis(url).build().await?;
+    println!("ready");
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    // The parent ends the process by closing its input, or harder.
+    while let Some(line) = lines.next_line().await? {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let [id, verb, row, key, rest @ ..] = words.as_slice() else {
+            return Err(io::Error::other(format!("not understood: {line}")).into());
+        };
+        let cache = larder.cache(row)?;
+        tokio::spawn(obey(cache, id.clone(), verb.clone(), key.clone(), rest.to_vec()));
+    }
+    Ok(())
+}
+
+async fn obey(cache: Cache<String>, id: String, verb: String, key: String, rest: Vec<String>) {
+    let number = |n: usize| rest.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    let answer = match verb.as_str() {
+        "get" => format!("{:?}", cache.get(key.as_str()).await),
+        "load" => {
+            let value = rest.first().cloned().unwrap_or_default();
+            format!("{:?}", cache.get_or_load(key.as_str(), || async { Ok::<_, Infallible>(value) }).await)
+        }
+        "storm" => storm(cache, id.clone(), key, number(0), Duration::from_millis(number(1))).await,
+        "hang-load" => {
+            let name = id.clone();
+            let load = cache.get_or_load(key.as_str(), move || async move {
+                println!("{name} loading");
+                std::future::pending::<Result<String, Infallible>>().await
+            });
+            format!("{:?}", load.await)
+        }
+        "hang-write" => {
+            let name = id.clone();
+            let write = cache.write_through(key.as_str(), move || async move {
+                println!("{name} writing");
+                std::future::pending::<Result<String, Infallible>>().await
+            });
+            format!("{:?}", write.await)
+        }
+        other => format!("no such verb: {other}"),
+    };
+    println!("{id} {answer}");
+}
+
+/// Many tasks want one key at once; says when the loader ended, and when all have been served.
+async fn storm(cache: Cache<String>, id: String, key: String, tasks: u64, takes: Duration) -> String {
+    let key: Arc<str> = key.into();
+    let mut storm = tokio::task::JoinSet::new();
+    for _ in 0..tasks {
+        let (cache, id, key) = (cache.clone(), id.clone(), key.clone());
+        storm.spawn(async move {
+            let load = move || async move {
+                tokio::time::sleep(takes).await;
+                println!("{id} loaded");
+                Ok::<_, Infallible>("value".to_owned())
+            };
+            cache.get_or_load(&*key, load).await.map(|value| *value == "value")
+        });
+    }
+    let good = storm.join_all().await.into_iter().filter(|served| matches!(served, Ok(true))).count();
+    format!("served {good}, loads {}", cache.stats().loads)
+}

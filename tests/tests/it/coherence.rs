@@ -1,0 +1,159 @@
+//! What one process does is seen by the others, and what a foreign program does too.
+
+use std::time::Duration;
+
+use larder::{Cache, Larder};
+use larder_testkit::Gate;
+use tokio::time::Instant;
+
+use crate::world::{World, get, gets, load, slow_load, value};
+
+/// P4, P12: each way in which a value enters L1 leaves its key tracked.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_write_or_deletion_disappears_from_every_l1() {
+    let world = World::new().await;
+    let (loader, promoter) = (world.items().await, world.items().await);
+    let mut foreign = world.server.client().await.unwrap();
+    let mut delays = Vec::new();
+    for round in 0..200 {
+        let (old, new) = (format!("old{round}"), format!("new{round}"));
+        assert_eq!(load(&loader, "k", &old).await, old); // by its commit
+        assert_eq!(get(&promoter, "k").await.as_deref(), Some(old.as_str())); // by its read
+        let start = Instant::now();
+        if round % 2 == 0 {
+            foreign.command(&["SET", "item:k", &format!("\"{new}\"")]).await.unwrap();
+        } else {
+            foreign.command(&["DEL", "item:k"]).await.unwrap();
+        }
+        for cache in [&loader, &promoter] {
+            gets(cache, "k", (round % 2 == 0).then_some(new.as_str())).await;
+        }
+        delays.push(start.elapsed());
+        foreign.command(&["DEL", "item:k"]).await.unwrap();
+        for cache in [&loader, &promoter] {
+            gets(cache, "k", None).await;
+        }
+    }
+    delays.sort();
+    let (median, p99) = (delays[delays.len() / 2], delays[delays.len() * 99 / 100]);
+    println!("foreign change gone from two L1s: median {median:?}, p99 {p99:?}");
+    assert!(median < Duration::from_millis(5), "{median:?}");
+}
+
+/// P4: a value that was written through is tracked too, though its writer's connection is told nothing of own writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_written_through_is_invalidated_by_other_processes() {
+    let world = World::new().await;
+    let (one, other) = (world.items().await, world.items().await);
+    for round in 0..50 {
+        let (first, second) = (format!("{round}a"), format!("{round}b"));
+        let (one_writes, other_writes) = (value(&first), value(&second));
+        one.write_through("k", || one_writes).await.unwrap();
+        gets(&other, "k", Some(&first)).await;
+        other.write_through("k", || other_writes).await.unwrap();
+        gets(&one, "k", Some(&second)).await;
+        assert_eq!(get(&other, "k").await, Some(second));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn related_keys_of_several_rows_leave_every_level_together() {
+    let world = World::new().await;
+    let larders = [world.larder().await, world.larder().await];
+    let caches = |larder: &Larder| -> (Cache<String>, Cache<String>) {
+        (larder.cache("item").unwrap(), larder.cache("other").unwrap())
+    };
+    for larder in &larders {
+        let (items, others) = caches(larder);
+        load(&items, "42", "item").await;
+        others.get_or_load((42, "posts"), || value("posts")).await.unwrap();
+        others.get_or_load((42, "followers"), || value("followers")).await.unwrap();
+        load(&items, "43", "stays").await;
+    }
+    let (items, others) = caches(&larders[0]);
+    let related = [items.key(42), others.key((42, "posts")), others.key((42, "followers"))];
+    larders[0].invalidate(related).await.unwrap();
+    for larder in &larders {
+        let (items, others) = caches(larder);
+        gets(&items, "42", None).await;
+        gets(&others, "42:posts", None).await;
+        gets(&others, "42:followers", None).await;
+        assert_eq!(get(&items, "43").await.as_deref(), Some("stays"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_keys_are_invalidated_in_one_call() {
+    let world = World::new().await;
+    let (larder, other) = (world.larder().await, world.items().await);
+    let items: Cache<String> = larder.cache("item").unwrap();
+    for key in 0..3000 {
+        items.insert(key, "v".to_owned()).await.unwrap();
+    }
+    assert_eq!(get(&other, "2999").await.as_deref(), Some("v"));
+    larder.invalidate((0..3000).map(|key| items.key(key))).await.unwrap();
+    gets(&other, "2999", None).await;
+    assert_eq!(world.server.command(&["DBSIZE"]).await.unwrap(), larder_testkit::Reply::Integer(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn write_around_leaves_no_value_anywhere() {
+    let world = World::new().await;
+    let (one, other) = (world.items().await, world.items().await);
+    load(&one, "k", "old").await;
+    gets(&other, "k", Some("old")).await;
+    let rows = one.write_around("k", || async { Ok::<_, std::io::Error>(1_u64) }).await.unwrap();
+    assert_eq!((rows, get(&one, "k").await, world.l2("item:k").await), (1, None, None));
+    gets(&other, "k", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cleared_row_is_empty_in_every_process_and_refuses_loads_that_began_before() {
+    let world = World::new().await;
+    let (one, other) = (world.larder().await, world.larder().await);
+    let (items, elsewhere): (Cache<String>, Cache<String>) =
+        (one.cache("item").unwrap(), other.cache("item").unwrap());
+    let others: Cache<String> = one.cache("other").unwrap();
+    load(&others, "k", "stays").await;
+    for key in 0..100 {
+        items.insert(key, "old".to_owned()).await.unwrap();
+        assert_eq!(get(&elsewhere, &key.to_string()).await.as_deref(), Some("old"));
+    }
+    let gate = Gate::new();
+    let loading = slow_load(&elsewhere, "loading", "old", &gate);
+    gate.reached().await;
+    items.clear().await.unwrap();
+    gate.open();
+    loading.await.unwrap().unwrap();
+    let late = world.items().await;
+    for key in (0..100).map(|key| key.to_string()).chain(["loading".to_owned()]) {
+        assert_eq!(get(&items, &key).await, None, "{key}");
+        assert_eq!(get(&late, &key).await, None, "{key}");
+        gets(&elsewhere, &key, None).await;
+    }
+    assert_eq!(get(&others, "k").await.as_deref(), Some("stays"));
+    one.clear().await.unwrap();
+    assert_eq!(get(&others, "k").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushed_server_empties_every_l1() {
+    let world = World::new().await;
+    let cache = world.items().await;
+    load(&cache, "k", "old").await;
+    world.server.command(&["FLUSHALL"]).await.unwrap();
+    gets(&cache, "k", None).await;
+}
+
+/// A cache works on when the larder that it came from has been dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn cache_that_outlives_its_larder_still_hears_of_changes() {
+    let world = World::new().await;
+    let cache = {
+        let larder = world.larder().await;
+        larder.cache::<String>("item").unwrap()
+    };
+    load(&cache, "k", "old").await;
+    world.server.command(&["DEL", "item:k"]).await.unwrap();
+    gets(&cache, "k", None).await;
+}

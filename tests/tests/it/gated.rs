@@ -1,0 +1,135 @@
+use std::{
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use larder_core::{
+    Claim, Invalidated, LaneState, PushListener, RemoteStore, Replacing, StoreError, Stored, Token,
+    WriteClaim,
+};
+use larder_testkit::Gate;
+
+/// Another remote store with gates before its calls and before their replies, so that a test decides on the order.
+#[derive(Debug)]
+pub(crate) struct Gated {
+    inner: Arc<dyn RemoteStore>,
+    gates: Mutex<Vec<(Call, When, Gate)>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Get,
+    Claim,
+    BeginWrite,
+    Commit,
+    Invalidate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// The call has not been sent.
+    Before,
+    /// The store has done it; the reply has not been handled.
+    After,
+}
+
+impl Gated {
+    pub(crate) fn new(inner: Arc<dyn RemoteStore>) -> Arc<Self> {
+        Arc::new(Self { inner, gates: Mutex::default() })
+    }
+
+    /// Puts a gate in the way of the next such call, and of that one only.
+    pub(crate) fn gate(&self, call: Call, when: When) -> Gate {
+        let gate = Gate::new();
+        self.gates.lock().unwrap().push((call, when, gate.clone()));
+        gate
+    }
+
+    async fn pass(&self, call: Call, when: When) {
+        let gate = {
+            let mut gates = self.gates.lock().unwrap();
+            let at = gates.iter().position(|(of, at, _)| (*of, *at) == (call, when));
+            at.map(|at| gates.remove(at).2)
+        };
+        if let Some(gate) = gate {
+            gate.pass().await;
+        }
+    }
+
+    async fn through<T>(&self, call: Call, asked: impl Future<Output = T>) -> T {
+        self.pass(call, When::Before).await;
+        let reply = asked.await;
+        self.pass(call, When::After).await;
+        reply
+    }
+}
+
+#[async_trait]
+impl RemoteStore for Gated {
+    fn lanes(&self) -> u16 {
+        self.inner.lanes()
+    }
+
+    fn lane(&self, key: &str) -> u16 {
+        self.inner.lane(key)
+    }
+
+    fn lane_state(&self, lane: u16) -> LaneState {
+        self.inner.lane_state(lane)
+    }
+
+    fn listen(&self, listener: Weak<dyn PushListener>) {
+        self.inner.listen(listener);
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.through(Call::Get, self.inner.get(key)).await
+    }
+
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+        self.through(Call::Get, self.inner.get_with_ttl(key)).await
+    }
+
+    async fn claim(
+        &self,
+        key: &str,
+        token: &Token,
+        lease: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<Claim, StoreError> {
+        self.through(Call::Claim, self.inner.claim(key, token, lease, replacing)).await
+    }
+
+    async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError> {
+        self.through(Call::BeginWrite, self.inner.begin_write(key, token, lease)).await
+    }
+
+    async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError> {
+        self.inner.renew(key, token, lease).await
+    }
+
+    async fn commit(
+        &self,
+        key: &str,
+        token: &Token,
+        value: &[u8],
+        ttl: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<bool, StoreError> {
+        self.through(Call::Commit, self.inner.commit(key, token, value, ttl, replacing)).await
+    }
+
+    async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
+        self.inner.release(key, token).await
+    }
+
+    async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError> {
+        self.through(Call::Invalidate, self.inner.invalidate(key, own)).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
+        self.inner.clear(prefix).await
+    }
+}

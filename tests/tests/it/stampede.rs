@@ -1,0 +1,282 @@
+//! One load of a key at a time, whoever wants it.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use larder::{Cache, Error};
+use larder_testkit::Gate;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    worker::Worker,
+    world::{BOUND, World, builder, get, holds, load, slow_load, value},
+};
+
+async fn storm(cache: &Cache<String>, tasks: usize) {
+    let gate = Gate::new();
+    let mut storm = JoinSet::new();
+    for _ in 0..tasks {
+        let (cache, gate) = (cache.clone(), gate.clone());
+        storm.spawn(async move {
+            let loader = move || async move {
+                gate.pass().await;
+                Ok::<_, Infallible>("value".to_owned())
+            };
+            cache.get_or_load("cold", loader).await.unwrap()
+        });
+    }
+    gate.reached().await;
+    gate.open();
+    let served = storm.join_all().await;
+    assert!(served.len() == tasks && served.iter().all(|value| **value == "value"));
+    assert_eq!(gate.arrivals(), 1, "loads");
+    assert_eq!(cache.stats().loads, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_key_that_a_thousand_tasks_want_is_loaded_once() {
+    let world = World::new().await;
+    for tasks in [10, 100, 1000] {
+        storm(&world.items().await, tasks).await;
+        world.items().await.invalidate("cold").await.unwrap();
+        storm(&builder().build().await.unwrap().cache("item").unwrap(), tasks).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_key_that_four_processes_want_is_loaded_once() {
+    let world = World::new().await;
+    let mut workers = Vec::new();
+    for _ in 0..4 {
+        workers.push(Worker::start(&world.server.url()).await);
+    }
+    let mut waits = Vec::new();
+    for round in 0..5 {
+        for (n, worker) in workers.iter_mut().enumerate() {
+            worker.tell(&format!("{n} storm item cold{round} 100 50")).await;
+        }
+        let mut ends = JoinSet::new();
+        let mut back = Vec::new();
+        for (n, mut worker) in workers.drain(..).enumerate() {
+            ends.spawn(async move {
+                let mut loaded = None;
+                loop {
+                    let line = worker.line().await;
+                    let now = Instant::now();
+                    if line == format!("{n} loaded") {
+                        loaded = Some(now);
+                    } else {
+                        assert!(line.starts_with(&format!("{n} served 100, ")), "{line}");
+                        return (worker, loaded, now);
+                    }
+                }
+            });
+        }
+        let (mut loads, mut last) = (Vec::new(), None);
+        for (worker, loaded, served) in ends.join_all().await {
+            loads.extend(loaded);
+            last = last.max(Some(served));
+            back.push(worker);
+        }
+        workers = back;
+        assert_eq!(loads.len(), 1, "loads in all processes");
+        waits.push(last.unwrap() - loads[0]);
+    }
+    waits.sort();
+    println!("4 processes, 100 tasks each: last served after the loader's end: {waits:?}");
+    assert!(waits[waits.len() / 2] < Duration::from_millis(20), "{waits:?}");
+}
+
+/// P7, P8, P14: the waiting process sleeps until the push, for which its lease of a minute leaves it no other way.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiter_in_another_process_is_woken_by_the_commit() {
+    let world = World::new().await;
+    let (one, other) = (world.larder().await, world.larder().await);
+    let (one, other) = (one.cache("patient").unwrap(), other.cache("patient").unwrap());
+    let gate = Gate::new();
+    let loading = slow_load(&one, "k", "value", &gate);
+    gate.reached().await;
+    let waiting = slow_load(&other, "k", "must not be loaded", &gate);
+    waits_for_the_lease(&world, "patient:k", 2).await;
+    let start = Instant::now();
+    gate.open();
+    assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "value");
+    assert_eq!(gate.arrivals(), 1, "loads");
+}
+
+/// Waits until the server has run so many claims.
+async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
+    let give_up = Instant::now() + BOUND;
+    loop {
+        let stats = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
+        let evals = ["evalsha", "eval"]
+            .iter()
+            .filter_map(|name| stats.split(&format!("cmdstat_{name}:calls=")).nth(1))
+            .filter_map(|rest| rest.split(',').next()?.parse::<i64>().ok())
+            .sum::<i64>();
+        if evals >= claims {
+            return;
+        }
+        assert!(Instant::now() < give_up, "nobody claims {key}: {evals} scripts");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// P7: this process's own scripts wake its own waiters, because no push comes for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
+    let world = World::new().await;
+    let cache: Cache<String> = world.larder().await.cache("patient").unwrap();
+    let writing = Gate::new();
+    let write = tokio::spawn({
+        let (cache, writing) = (cache.clone(), writing.clone());
+        async move {
+            let writer = || async move {
+                writing.pass().await;
+                Ok::<_, Infallible>("written".to_owned())
+            };
+            cache.write_through("k", writer).await
+        }
+    });
+    writing.reached().await;
+    let gate = Gate::new();
+    let waiting = slow_load(&cache, "k", "must not be loaded", &gate);
+    waits_for_the_lease(&world, "patient:k", 2).await;
+    let start = Instant::now();
+    writing.open();
+    assert_eq!(**write.await.unwrap().as_ref().unwrap(), "written");
+    assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "written");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(gate.arrivals(), 0, "loads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_load_is_an_error_for_all_and_the_next_caller_loads() {
+    let world = World::new().await;
+    for cache in [world.items().await, builder().build().await.unwrap().cache("item").unwrap()] {
+        let gate = Gate::new();
+        let mut waiting = JoinSet::new();
+        for _ in 0..50 {
+            let (cache, gate) = (cache.clone(), gate.clone());
+            waiting.spawn(async move {
+                let loader = || async move {
+                    gate.pass().await;
+                    Err::<String, _>(io::Error::other("database is down"))
+                };
+                cache.get_or_load("k", loader).await
+            });
+        }
+        gate.reached().await;
+        gate.open();
+        let failed = waiting.join_all().await;
+        assert!(
+            failed.iter().all(
+                |end| matches!(end, Err(Error::Load(source)) if source.to_string() == "database is down")
+            )
+        );
+        assert_eq!(cache.stats().load_errors, cache.stats().loads);
+        assert_eq!(load(&cache, "k", "value").await, "value");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_loads_under_steady_arrivals_run_one_at_a_time() {
+    let world = World::new().await;
+    let cache = world.items().await;
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let (cache, running, most) = (cache.clone(), running.clone(), most.clone());
+        callers.spawn(async move {
+            for _ in 0..20 {
+                let (running, most) = (running.clone(), most.clone());
+                let loader = || async move {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Err::<String, _>("no")
+                };
+                assert!(cache.get_or_load("k", loader).await.is_err());
+            }
+        });
+    }
+    callers.join_all().await;
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn value_in_l2_that_many_want_is_read_once() {
+    let world = World::new().await;
+    load(&world.items().await, "k", "value").await;
+    let cold = world.items().await;
+    let mut readers = JoinSet::new();
+    for n in 0..200 {
+        let cold = cold.clone();
+        readers.spawn(async move {
+            match n % 2 {
+                0 => get(&cold, "k").await.unwrap(),
+                _ => load(&cold, "k", "must not be loaded").await,
+            }
+        });
+    }
+    assert!(readers.join_all().await.iter().all(|read| read == "value"));
+    let stats = cold.stats();
+    assert_eq!(stats.loads, 0);
+    assert!(stats.l2_hits <= 2, "one look for the gets, one for the loads at most: {stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_key_texts_of_two_rows_never_share_a_flight() {
+    let world = World::new().await;
+    let larder = world.larder().await;
+    let (items, others) = (larder.cache("item").unwrap(), larder.cache("other").unwrap());
+    let gate = Gate::new();
+    let slow = slow_load(&items, "k", "item", &gate);
+    gate.reached().await;
+    assert_eq!(load(&others, "k", "other").await, "other");
+    gate.open();
+    assert_eq!(**slow.await.unwrap().as_ref().unwrap(), "item");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loader_that_wants_its_own_key_ends_in_bounded_time() {
+    let world = World::new().await;
+    let cache: Cache<String> = world.larder().await.cache("hasty").unwrap();
+    let inner = cache.clone();
+    let loader =
+        move || async move { inner.get_or_load("k", || value("inner")).await.map(|value| (*value).clone()) };
+    let ended = tokio::time::timeout(BOUND, cache.get_or_load("k", loader)).await.unwrap();
+    assert!(matches!(ended, Err(Error::LoadTimedOut { .. })), "{ended:?}");
+    assert_eq!(load(&cache, "k", "value").await, "value");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joined_callers_of_an_absent_value_load_it_once() {
+    let world = World::new().await;
+    let cache = world.items().await;
+    let gate = Gate::new();
+    let mut callers = JoinSet::new();
+    for _ in 0..100 {
+        let (cache, gate) = (cache.clone(), gate.clone());
+        callers.spawn(async move {
+            let loader = || async move {
+                gate.pass().await;
+                Ok::<Option<String>, Infallible>(None)
+            };
+            cache.get_or_load_optional("k", loader).await.unwrap()
+        });
+    }
+    gate.reached().await;
+    gate.open();
+    assert!(callers.join_all().await.iter().all(Option::is_none));
+    holds("one load", || cache.stats().loads == 1).await;
+}

@@ -1,0 +1,91 @@
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use larder::{Cache, Larder, LarderBuilder, TtlTable};
+use larder_core::RemoteStore;
+use larder_redis::{RedisConfig, RedisStore};
+use larder_testkit::{Gate, RedisServer, eventually};
+
+/// No condition is waited for longer than this.
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
+
+/// A server, and as many larders on it as a test wants: each stands for a process.
+pub(crate) struct World {
+    pub(crate) server: RedisServer,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self { server: RedisServer::start().await.unwrap() }
+    }
+
+    pub(crate) async fn larder(&self) -> Larder {
+        builder().redis(self.server.url()).build().await.unwrap()
+    }
+
+    /// The cache of the row `item` in a process of its own.
+    pub(crate) async fn items(&self) -> Cache<String> {
+        self.larder().await.cache("item").unwrap()
+    }
+
+    pub(crate) async fn store(&self) -> Arc<dyn RemoteStore> {
+        Arc::new(RedisStore::connect(RedisConfig::new(self.server.url())).await.unwrap())
+    }
+
+    /// What is in L2, as a foreign program sees it.
+    pub(crate) async fn l2(&self, key: &str) -> Option<String> {
+        self.server.command(&["GET", key]).await.unwrap().text()
+    }
+}
+
+pub(crate) fn builder() -> LarderBuilder {
+    Larder::builder().ttl_table(TtlTable::from_toml(larder_tests::TABLE).unwrap())
+}
+
+/// A loader that returns this at once.
+pub(crate) fn value(value: &str) -> impl Future<Output = Result<String, Infallible>> + Send + use<> {
+    std::future::ready(Ok(value.to_owned()))
+}
+
+pub(crate) async fn load(cache: &Cache<String>, key: &str, loaded: &str) -> String {
+    let loaded = loaded.to_owned();
+    let served = cache.get_or_load(key, move || value(&loaded)).await.unwrap();
+    (*served).clone()
+}
+
+/// Starts a load that reads its value and then waits at the gate before it returns it.
+pub(crate) fn slow_load(
+    cache: &Cache<String>,
+    key: &str,
+    loaded: &str,
+    gate: &Gate,
+) -> tokio::task::JoinHandle<Result<Arc<String>, larder::Error>> {
+    let (cache, key, loaded, gate) = (cache.clone(), key.to_owned(), loaded.to_owned(), gate.clone());
+    tokio::spawn(async move {
+        let loader = move || async move {
+            gate.pass().await;
+            Ok::<_, Infallible>(loaded)
+        };
+        cache.get_or_load(key, loader).await
+    })
+}
+
+pub(crate) async fn get(cache: &Cache<String>, key: &str) -> Option<String> {
+    cache.get(key).await.unwrap().map(|value| (*value).clone())
+}
+
+/// Waits until a `get` says this.
+pub(crate) async fn gets(cache: &Cache<String>, key: &str, expected: Option<&str>) {
+    let give_up = tokio::time::Instant::now() + BOUND;
+    loop {
+        let got = get(cache, key).await;
+        if got.as_deref() == expected {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < give_up, "{key} is {got:?}, not {expected:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) async fn holds(what: &str, condition: impl FnMut() -> bool) {
+    assert!(eventually(BOUND, condition).await, "still not so: {what}");
+}
