@@ -1,7 +1,11 @@
 //! What the benchmarks compare: larder, and the raw libraries below it, on the same keys and values.
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up should stop where it cannot")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a benchmark that cannot be set up should stop where it cannot"
+)]
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use deadpool_redis::redis::{AsyncCommands, Client, aio::MultiplexedConnection};
 use futures_util::FutureExt;
@@ -81,7 +85,7 @@ impl Local {
         let raw = moka::sync::Cache::new(100_000);
         let texts: Vec<String> = (0..KEYS).map(|id| format!("user:{id}")).collect();
         for id in 0..KEYS {
-            cache.insert(id, User::new(id)).await.unwrap();
+            cache.get_or_load(id, move || async move { Ok::<_, Infallible>(User::new(id)) }).await.unwrap();
             raw.insert(texts[usize::try_from(id).unwrap()].clone(), Arc::new(User::new(id)));
         }
         Self { cache, raw, texts }
