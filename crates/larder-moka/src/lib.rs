@@ -27,6 +27,7 @@
 //! assert!(store.get(key.as_ref()).is_none());
 //! ```
 
+mod deadlines;
 mod store;
 
 pub use store::{Capacity, MokaStore};

@@ -2,21 +2,23 @@ use std::{
     fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use equivalent::Equivalent;
 use larder_core::{Cells, Clock, Entry, Key, KeyRef, LocalStore};
-use moka::{Expiry, sync::Cache};
+use moka::sync::Cache;
+
+use crate::deadlines::Deadlines;
 
 /// A [`LocalStore`] on `moka::sync::Cache`.
 ///
-/// The deadline and the stamp are checked at every read, against the clock and the cells it was made with. moka's own
-/// expiry only gives memory back, so it may be a little late without harm.
+/// The deadline and the stamp are checked at every read, against the clock and the cells it was made with. The memory
+/// of expired entries comes back within a second or two of [`maintain`](LocalStore::maintain) being called.
 pub struct MokaStore {
     cache: Cache<Stored, Entry, PassThrough>,
     cells: Arc<Cells>,
     clock: Clock,
+    deadlines: Deadlines,
 }
 
 /// How much a [`MokaStore`] holds before it evicts what is used least.
@@ -32,12 +34,13 @@ pub enum Capacity {
 impl MokaStore {
     /// Makes an empty store. Its users must advance these cells and read this clock.
     pub fn new(capacity: Capacity, cells: Arc<Cells>, clock: Clock) -> Self {
-        let builder = Cache::builder().expire_after(ByDeadline(clock.clone()));
+        let builder = Cache::builder();
         let builder = match capacity {
             Capacity::Entries(entries) => builder.max_capacity(entries),
             Capacity::Weight(weight) => builder.max_capacity(weight).weigher(|_, entry: &Entry| entry.weight),
         };
-        Self { cache: builder.build_with_hasher(PassThrough::default()), cells, clock }
+        let cache = builder.build_with_hasher(PassThrough::default());
+        Self { cache, cells, deadlines: Deadlines::new(clock.now()), clock }
     }
 }
 
@@ -54,6 +57,7 @@ impl LocalStore for MokaStore {
     }
 
     fn insert(&self, key: &Key, entry: Entry) {
+        self.deadlines.note(key, entry.deadline);
         self.cache.insert(Stored(key.clone()), entry);
     }
 
@@ -62,7 +66,19 @@ impl LocalStore for MokaStore {
     }
 
     fn maintain(&self) {
+        let now = self.clock.now();
+        for key in self.deadlines.take_due(now) {
+            let sought = Sought(key.as_ref());
+            if self.cache.get(&sought).is_some_and(|entry| entry.deadline <= now) {
+                self.cache.invalidate(&sought);
+            }
+        }
         self.cache.run_pending_tasks();
+        if self.deadlines.is_crowded(self.cache.entry_count()) {
+            // An entry that is inserted meanwhile is noted by its insert, or found here, or both.
+            self.deadlines.forget();
+            self.cache.iter().for_each(|(key, entry)| self.deadlines.note(&key.0, entry.deadline));
+        }
     }
 
     fn len(&self) -> u64 {
@@ -131,27 +147,10 @@ impl Hasher for KeptHash {
     }
 }
 
-/// Tells moka when an entry's memory can be given back.
-struct ByDeadline(Clock);
-
-impl Expiry<Stored, Entry> for ByDeadline {
-    fn expire_after_create(&self, _: &Stored, entry: &Entry, _: Instant) -> Option<Duration> {
-        Some(entry.deadline.since(self.0.now()))
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &Stored,
-        entry: &Entry,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(entry.deadline.since(self.0.now()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn store(capacity: Capacity) -> (MokaStore, Arc<Cells>, Clock) {
@@ -185,6 +184,19 @@ mod tests {
         }
         store.maintain();
         assert!(store.len() <= 10, "{}", store.len());
+    }
+
+    #[test]
+    fn key_overwritten_for_ever_leaves_no_growing_trail() {
+        let (store, cells, clock) = store(Capacity::Entries(10));
+        let key = Key::from("k:1");
+        for _ in 0..100_000 {
+            store.insert(&key, entry(&cells, &key, clock.now() + Duration::from_secs(3600), 1));
+        }
+        assert!(store.deadlines.is_crowded(1));
+        store.maintain();
+        assert!(!store.deadlines.is_crowded(1));
+        assert!(store.get(key.as_ref()).is_some());
     }
 
     #[test]
