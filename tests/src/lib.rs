@@ -1,4 +1,4 @@
-//! The table that the tests and their worker processes share.
+//! The table that the tests and their worker processes share, and the README, whose example is a doc test.
 
 /// Rows without jitter, so that lifetimes are exact. `brief` has a short lease, for tests of dying processes.
 pub const TABLE: &str = r#"
@@ -37,3 +37,7 @@ pub const TABLE: &str = r#"
     max_wait = "50ms"
     load_timeout = "100ms"
 "#;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

@@ -89,6 +89,7 @@ impl Cells {
         cell(&self.namespaces, namespace).fetch_add(1, Ordering::AcqRel);
     }
 
+    #[inline]
     fn key_cell(&self, key_hash: u64) -> &AtomicU64 {
         // The length is a power of two, so the low bits of the hash choose a cell.
         #[expect(clippy::cast_possible_truncation, reason = "the mask keeps the low bits only")]
@@ -97,6 +98,7 @@ impl Cells {
     }
 }
 
+#[inline]
 fn cell(cells: &[AtomicU64], index: u16) -> &AtomicU64 {
     // There is at least one cell, so the clamped index is always valid.
     &cells[usize::from(index).min(cells.len() - 1)]

@@ -78,6 +78,7 @@ pub enum KeyError {
 
 impl KeyBuf {
     /// Formats `{prefix}:{key}`.
+    #[inline]
     pub fn format<K: CacheKey + ?Sized>(prefix: &str, key: &K) -> Self {
         let mut buf =
             Self { inline: ArrayString::new(), spilled: None, prefix_len: prefix.len() + 1, in_tuple: false };
@@ -88,6 +89,7 @@ impl KeyBuf {
     }
 
     /// Appends text; within a tuple, escapes the characters that separate parts.
+    #[inline]
     pub fn push(&mut self, text: &str) {
         if !self.in_tuple || !text.contains([':', '%']) {
             return self.push_raw(text);
@@ -102,10 +104,18 @@ impl KeyBuf {
         }
     }
 
+    #[inline]
     fn push_raw(&mut self, text: &str) {
+        if self.spilled.is_some() || self.inline.try_push_str(text).is_err() {
+            self.spill(text);
+        }
+    }
+
+    #[cold]
+    fn spill(&mut self, text: &str) {
         if let Some(spilled) = &mut self.spilled {
             spilled.push_str(text);
-        } else if self.inline.try_push_str(text).is_err() {
+        } else {
             let mut spilled = String::with_capacity(2 * (self.inline.len() + text.len()));
             spilled.push_str(&self.inline);
             spilled.push_str(text);
@@ -114,11 +124,13 @@ impl KeyBuf {
     }
 
     /// The key's text, with its prefix.
+    #[inline]
     pub fn as_str(&self) -> &str {
         self.spilled.as_deref().unwrap_or(&self.inline)
     }
 
     /// Hashes the key, once for all stores.
+    #[inline]
     pub fn as_ref(&self) -> KeyRef<'_> {
         KeyRef::new(self.as_str())
     }
@@ -127,6 +139,7 @@ impl KeyBuf {
     ///
     /// # Errors
     /// [`KeyError`] if it is empty or too long.
+    #[inline]
     pub fn check(&self) -> Result<(), KeyError> {
         check(self.as_str(), self.prefix_len)
     }
@@ -138,16 +151,20 @@ impl KeyBuf {
     }
 }
 
+#[inline]
 fn check(text: &str, prefix_len: usize) -> Result<(), KeyError> {
-    if text.len() <= prefix_len {
-        return Err(KeyError::Empty { prefix: text.trim_end_matches(':').to_owned() });
-    }
-    if text.len() > MAX_KEY_LEN {
-        return Err(KeyError::TooLong { start: text.chars().take(40).collect(), len: text.len() });
-    }
-    Ok(())
+    if text.len() > prefix_len && text.len() <= MAX_KEY_LEN { Ok(()) } else { Err(refusal(text)) }
 }
 
+#[cold]
+fn refusal(text: &str) -> KeyError {
+    if text.len() > MAX_KEY_LEN {
+        return KeyError::TooLong { start: text.chars().take(40).collect(), len: text.len() };
+    }
+    KeyError::Empty { prefix: text.trim_end_matches(':').to_owned() }
+}
+
+#[inline]
 fn hash(text: &str) -> u64 {
     HASHER.hash_one(text)
 }
@@ -160,11 +177,13 @@ impl<'a> KeyRef<'a> {
     }
 
     /// The key's hash: the same for equal text in one process, another in every process.
+    #[inline]
     pub fn hash(self) -> u64 {
         self.hash
     }
 
     /// The key's text, with its prefix.
+    #[inline]
     pub fn as_str(self) -> &'a str {
         self.text
     }
@@ -252,6 +271,7 @@ impl CacheKey for str {
 macro_rules! text_keys {
     ($($t:ty),*) => { $(
         impl CacheKey for $t {
+            #[inline]
             fn write_to(&self, out: &mut KeyBuf) {
                 out.push(self);
             }
@@ -263,6 +283,7 @@ text_keys!(String, Box<str>, Arc<str>, Cow<'_, str>);
 macro_rules! integer_keys {
     ($($t:ty),*) => { $(
         impl CacheKey for $t {
+            #[inline]
             fn write_to(&self, out: &mut KeyBuf) {
                 out.push_raw(itoa::Buffer::new().format(*self));
             }
@@ -288,6 +309,7 @@ macro_rules! tuple_keys {
     ($($first:ident $($rest:ident)*;)*) => { $(
         impl<$first: CacheKey, $($rest: CacheKey),*> CacheKey for ($first, $($rest,)*) {
             #[expect(non_snake_case, reason = "the type parameters name the parts")]
+            #[inline]
             fn write_to(&self, out: &mut KeyBuf) {
                 let ($first, $($rest,)*) = self;
                 let outer = std::mem::replace(&mut out.in_tuple, true);

@@ -4,7 +4,8 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Key, Moment};
+use compact_str::CompactString;
+use larder_core::Moment;
 
 /// Which keys may have expired when: so that memory comes back without a look at every entry, and without the price
 /// that moka's own expiry puts on every hit.
@@ -18,7 +19,7 @@ pub(crate) struct Deadlines {
 
 #[derive(Debug, Default)]
 struct Noted {
-    by_second: BTreeMap<u64, Vec<Key>>,
+    by_second: BTreeMap<u64, Vec<CompactString>>,
     len: usize,
 }
 
@@ -31,17 +32,18 @@ impl Deadlines {
         Self { origin, noted: Mutex::default() }
     }
 
-    pub(crate) fn note(&self, key: &Key, deadline: Moment) {
+    pub(crate) fn note(&self, key: &str, deadline: Moment) {
         let mut noted = self.noted();
-        noted.by_second.entry(self.second(deadline) + 1).or_default().push(key.clone());
+        noted.by_second.entry(self.second(deadline) + 1).or_default().push(key.into());
         noted.len += 1;
     }
 
     /// Takes the keys whose deadlines have passed, if they have not been given new ones.
-    pub(crate) fn take_due(&self, now: Moment) -> Vec<Key> {
+    pub(crate) fn take_due(&self, now: Moment) -> Vec<CompactString> {
         let mut noted = self.noted();
         let later = noted.by_second.split_off(&(self.second(now) + 1));
-        let due: Vec<Key> = std::mem::replace(&mut noted.by_second, later).into_values().flatten().collect();
+        let due: Vec<CompactString> =
+            std::mem::replace(&mut noted.by_second, later).into_values().flatten().collect();
         noted.len -= due.len();
         due
     }

@@ -112,6 +112,7 @@ impl<T: Value> RowState<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn key<K: CacheKey + ?Sized>(&self, key: &K) -> KeyBuf {
         KeyBuf::format(&self.prefix, key)
     }

@@ -128,7 +128,11 @@ impl Instance {
         self.larder.invalidate(derived).await
     }
 
-    pub(crate) async fn open_session(&self, token: &'static str, user: i64) -> Result<Arc<Session>, larder::Error> {
+    pub(crate) async fn open_session(
+        &self,
+        token: &'static str,
+        user: i64,
+    ) -> Result<Arc<Session>, larder::Error> {
         let database = self.database.clone();
         let writer = move || async move { database.open_session(token, user).await };
         self.sessions.write_through(token, writer).await

@@ -123,7 +123,8 @@ impl Database {
 
     /// All users, in the order of their ids.
     pub(crate) async fn all_users(&self) -> sqlx::Result<Vec<User>> {
-        let rows = sqlx::query_as("SELECT id, name, logins FROM users ORDER BY id").fetch_all(&self.read).await?;
+        let rows =
+            sqlx::query_as("SELECT id, name, logins FROM users ORDER BY id").fetch_all(&self.read).await?;
         Ok(rows.into_iter().map(user).collect())
     }
 
@@ -133,7 +134,8 @@ impl Database {
     }
 
     pub(crate) async fn log_in(&self, id: i64) -> sqlx::Result<User> {
-        let row = sqlx::query_as("UPDATE users SET logins = logins + 1 WHERE id = ? RETURNING id, name, logins");
+        let row =
+            sqlx::query_as("UPDATE users SET logins = logins + 1 WHERE id = ? RETURNING id, name, logins");
         Ok(user(row.bind(id).fetch_one(self.write()).await?))
     }
 
@@ -170,7 +172,8 @@ impl Database {
     }
 
     pub(crate) async fn close_session(&self, token: &str) -> sqlx::Result<u64> {
-        let closed = sqlx::query("DELETE FROM sessions WHERE token = ?").bind(token).execute(self.write()).await?;
+        let closed =
+            sqlx::query("DELETE FROM sessions WHERE token = ?").bind(token).execute(self.write()).await?;
         Ok(closed.rows_affected())
     }
 }

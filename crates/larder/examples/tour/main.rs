@@ -42,6 +42,12 @@ pub(crate) struct Tour {
     pub(crate) redis: Option<Arc<RedisServer>>,
 }
 
+impl Tour {
+    pub(crate) fn instances(&self) -> Vec<&Instance> {
+        [Some(&self.a), self.b.as_ref()].into_iter().flatten().collect()
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let options = match Options::from_args(std::env::args().skip(1)) {
@@ -100,17 +106,17 @@ async fn run(options: Options, database: Database, redis: Option<Arc<RedisServer
         Some(url) => Some(Instance::start("B", Some(url), &database).await?),
         None => None,
     };
-    let mut tour = Tour { page: Page::new(), database, a, b, redis };
+    let tour = Tour { page: Page::new(), database, a, b, redis };
     introduce(&tour, &options).await?;
     if options.load {
-        load::show(&mut tour, options.seconds).await?;
+        load::show(&tour, options.seconds).await?;
     } else {
-        patterns::cache_aside::show(&mut tour).await?;
-        patterns::write_through::show(&mut tour).await?;
-        patterns::invalidation::show(&mut tour).await?;
-        patterns::lifetimes::show(&mut tour).await?;
-        patterns::stampede::show(&mut tour).await?;
-        patterns::levels::show(&mut tour).await?;
+        patterns::cache_aside::show(&tour).await?;
+        patterns::write_through::show(&tour).await?;
+        patterns::invalidation::show(&tour).await?;
+        patterns::lifetimes::show(&tour).await?;
+        patterns::stampede::show(&tour).await?;
+        patterns::levels::show(&tour).await?;
     }
     conclude(&tour, &options)
 }
@@ -120,12 +126,18 @@ async fn introduce(tour: &Tour, options: &Options) -> Result {
     page.title("larder", "a multi-level cache for Rust services: L1 in the process, L2 in Redis")?;
     let sqlite = tour.database.version().await?;
     let (users, posts) = (page::count(database::USERS), page::count(database::POSTS));
-    page.fact("database", &format!("SQLite {sqlite} with {users} users and {posts} posts, in a temporary file"))?;
+    page.fact(
+        "database",
+        &format!("SQLite {sqlite} with {users} users and {posts} posts, in a temporary file"),
+    )?;
     match &tour.redis {
         Some(redis) => {
             let version = server_version(redis).await?;
             page.fact("L2", &format!("{version} at {}, private to this run", redis.addr()))?;
-            page.fact("instances", "A and B: two larders, each with its own L1, that share Redis and SQLite")?;
+            page.fact(
+                "instances",
+                "A and B: two larders, each with its own L1, that share Redis and SQLite",
+            )?;
         }
         None => {
             let why = match options.redis {
@@ -153,9 +165,11 @@ async fn server_version(redis: &RedisServer) -> io::Result<String> {
 fn conclude(tour: &Tour, options: &Options) -> Result {
     let page = &tour.page;
     page.blank()?;
-    page.done(&format!("{} claims were checked, and all hold.", page.claims()))?;
     if !options.load {
-        page.dim("Next: the same under load, with --load. How the application does it: examples/tour/app.rs")?;
+        page.done(&format!("{} claims were checked, and all hold.", page.claims()))?;
+        page.dim(
+            "Next: the same under load, with --load. How the application does it: examples/tour/app.rs",
+        )?;
     }
     page.blank()
 }

@@ -28,7 +28,9 @@ impl Options {
                     options.seconds = match given.parse::<u64>() {
                         Ok(seconds @ 1..=3600) => Duration::from_secs(seconds),
                         _ => {
-                            return Err(format!("--seconds takes a number from 1 to 3600, not {given:?}\n{USAGE}"));
+                            return Err(format!(
+                                "--seconds takes a number from 1 to 3600, not {given:?}\n{USAGE}"
+                            ));
                         }
                     };
                     options.load = true;
