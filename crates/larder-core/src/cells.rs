@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// cell; every value stamped with an older generation of it is then out of date, wherever it is and even if it is
 /// still under way. An advance is one atomic add, a check is one atomic load for each cell.
 ///
-/// There is a *key cell* for each key (keys share cells by hash: at worst a needless miss), a *lane cell* for each
+/// There is a *key cell* for each key (keys share cells by hash: at worst a value is needlessly not kept), a *lane cell* for each
 /// connection to the remote store, and a *namespace cell* for each row of the TTL table.
 #[derive(Debug)]
 pub struct Cells {
@@ -19,47 +19,58 @@ pub struct Cells {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     key: u64,
-    lane: u64,
-    namespace: u64,
-    lane_index: u16,
-    namespace_index: u16,
+    /// The sum of the lane's and the namespace's generations. Both only grow, so it is the same only if both are.
+    scope: u64,
+    lane: u16,
+    namespace: u16,
 }
 
 impl Cells {
+    /// The lane of what was read through none: its cell is never advanced.
+    pub const NO_LANE: u16 = u16::MAX;
+
     /// Makes at least `keys` key cells (rounded up to a power of two), and a cell for each lane and namespace.
     ///
-    /// Of each there is at least one. An index past the end names the last cell.
+    /// A lane past the end is [`NO_LANE`](Self::NO_LANE), a namespace past the end is the last one.
     pub fn new(keys: usize, lanes: u16, namespaces: u16) -> Self {
-        let cells = |n: usize| (0..n.max(1)).map(|_| AtomicU64::new(0)).collect();
+        let cells = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
         Self {
             keys: cells(keys.clamp(1, 1 << 30).next_power_of_two()),
-            lanes: cells(usize::from(lanes)),
-            namespaces: cells(usize::from(namespaces)),
+            lanes: cells(usize::from(lanes) + 1),
+            namespaces: cells(usize::from(namespaces.max(1))),
         }
     }
 
     /// Takes the stamp for the key with this hash. Call it **before** the value is read or loaded.
     // P1: the loads are Acquire, so that no part of the read that follows is moved in front of them.
     pub fn stamp(&self, key_hash: u64, lane: u16, namespace: u16) -> Stamp {
-        Stamp {
-            key: self.key_cell(key_hash).load(Ordering::Acquire),
-            lane: cell(&self.lanes, lane).load(Ordering::Acquire),
-            namespace: cell(&self.namespaces, namespace).load(Ordering::Acquire),
-            lane_index: lane,
-            namespace_index: namespace,
-        }
+        let key = self.key_cell(key_hash).load(Ordering::Acquire);
+        Stamp { key, scope: self.scope(lane, namespace), lane, namespace }
     }
 
-    /// Tells whether a value with this stamp may be served: no cell has been advanced since.
+    /// Tells whether no cell of the stamp has been advanced since it was taken.
     // P2: the loads pair with the AcqRel adds of the advances; a caller that saw an advance return sees its effect.
     #[inline]
     pub fn is_current(&self, key_hash: u64, stamp: &Stamp) -> bool {
-        self.key_cell(key_hash).load(Ordering::Acquire) == stamp.key
-            && cell(&self.lanes, stamp.lane_index).load(Ordering::Acquire) == stamp.lane
-            && cell(&self.namespaces, stamp.namespace_index).load(Ordering::Acquire) == stamp.namespace
+        self.key_cell(key_hash).load(Ordering::Acquire) == stamp.key && self.scope_is_current(stamp)
     }
 
-    /// Makes every value of this key, stored or under way, out of date.
+    /// The same without the key's cell: all that is to be checked of an entry that a [`LocalStore`] holds, which was
+    /// current when it was stored, and is removed when its key's cell is advanced.
+    ///
+    /// [`LocalStore`]: crate::LocalStore
+    #[inline]
+    pub fn scope_is_current(&self, stamp: &Stamp) -> bool {
+        self.scope(stamp.lane, stamp.namespace) == stamp.scope
+    }
+
+    #[inline]
+    fn scope(&self, lane: u16, namespace: u16) -> u64 {
+        let lane = cell(&self.lanes, lane).load(Ordering::Acquire);
+        lane.wrapping_add(cell(&self.namespaces, namespace).load(Ordering::Acquire))
+    }
+
+    /// Makes every value of this key that is under way out of date. What is stored is to be removed **after** it.
     pub fn advance_key(&self, key_hash: u64) {
         self.key_cell(key_hash).fetch_add(1, Ordering::AcqRel);
     }
@@ -69,7 +80,7 @@ impl Cells {
     /// A writer ends with it: `Some` says that no other write or invalidation of the key came between, and makes
     /// every read that began before out of date, so that none of them can replace what the writer stores.
     pub fn advance_key_if_current(&self, key_hash: u64, stamp: &Stamp) -> Option<Stamp> {
-        if !self.is_current(key_hash, stamp) {
+        if !self.scope_is_current(stamp) {
             return None;
         }
         let next = stamp.key.wrapping_add(1);
@@ -81,7 +92,9 @@ impl Cells {
 
     /// Makes everything that was read through this lane out of date.
     pub fn advance_lane(&self, lane: u16) {
-        cell(&self.lanes, lane).fetch_add(1, Ordering::AcqRel);
+        if usize::from(lane) < self.lanes.len() - 1 {
+            cell(&self.lanes, lane).fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Makes every value of this namespace out of date.
@@ -139,10 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn index_past_the_end_names_the_last_cell() {
-        let cells = Cells::new(0, 0, 0);
-        let stamp = cells.stamp(u64::MAX, 9, 9);
-        cells.advance_lane(3);
+    fn lane_past_the_end_is_never_advanced_and_a_namespace_there_is_the_last_one() {
+        let cells = Cells::new(0, 2, 0);
+        let stamp = cells.stamp(u64::MAX, Cells::NO_LANE, 9);
+        for lane in [0, 1, 2, 3, Cells::NO_LANE] {
+            cells.advance_lane(lane);
+        }
+        assert!(cells.is_current(u64::MAX, &stamp));
+        cells.advance_namespace(3);
         assert!(!cells.is_current(u64::MAX, &stamp));
     }
 }

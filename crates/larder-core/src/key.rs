@@ -83,7 +83,7 @@ impl KeyBuf {
         let mut buf =
             Self { inline: ArrayString::new(), spilled: None, prefix_len: prefix.len() + 1, in_tuple: false };
         buf.push_raw(prefix);
-        buf.push_raw(":");
+        buf.push_colon();
         key.write_to(&mut buf);
         buf
     }
@@ -108,6 +108,13 @@ impl KeyBuf {
     fn push_raw(&mut self, text: &str) {
         if self.spilled.is_some() || self.inline.try_push_str(text).is_err() {
             self.spill(text);
+        }
+    }
+
+    #[inline]
+    fn push_colon(&mut self) {
+        if self.spilled.is_some() || self.inline.try_push(':').is_err() {
+            self.spill(":");
         }
     }
 
@@ -166,7 +173,9 @@ fn refusal(text: &str) -> KeyError {
 
 #[inline]
 fn hash(text: &str) -> u64 {
-    HASHER.hash_one(text)
+    let mut hasher = HASHER.build_hasher();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }
 
 impl<'a> KeyRef<'a> {
@@ -203,6 +212,11 @@ impl Key {
     /// The key's text, with its prefix.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The prefix that it was formatted with; empty if it was made from a whole text.
+    pub fn prefix(&self) -> &str {
+        &self.text[..self.prefix_len.saturating_sub(1)]
     }
 
     /// Tells whether a store may be asked for this key.
@@ -314,7 +328,7 @@ macro_rules! tuple_keys {
                 let ($first, $($rest,)*) = self;
                 let outer = std::mem::replace(&mut out.in_tuple, true);
                 $first.write_to(out);
-                $( out.push_raw(":"); $rest.write_to(out); )*
+                $( out.push_colon(); $rest.write_to(out); )*
                 out.in_tuple = outer;
             }
         }

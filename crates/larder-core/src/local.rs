@@ -4,16 +4,19 @@ use crate::{Entry, Key, KeyRef};
 
 /// An in-process store, the L1: synchronous, bounded, and never waiting for anything.
 ///
-/// An implementation is given the process's [`Cells`](crate::Cells) and a [`Clock`](crate::Clock). It serves an
-/// entry only before its deadline and while its stamp is current, and removes an entry that it finds invalid.
+/// An implementation is given the process's [`Cells`](crate::Cells) and a [`Clock`](crate::Clock).
 /// `larder-testkit` has the suite that every implementation must pass.
+///
+/// # Consistency
+/// A key is invalidated by advancing its cell and then calling [`remove`](Self::remove). Once that has returned, no
+/// entry whose stamp was taken before the advance is served, also if its `insert` was under way or comes later. So
+/// `insert` checks the stamp and stores in one step that excludes the key's `remove`, or `get` checks the whole stamp.
 pub trait LocalStore: Debug + Send + Sync + 'static {
-    /// Returns the key's entry if it may be served.
+    /// Returns the key's entry if it may be served: before its deadline, and while its stamp is current. An entry that
+    /// may not is removed.
     fn get(&self, key: KeyRef<'_>) -> Option<Entry>;
 
-    /// Stores an entry, replacing the key's present one.
-    ///
-    /// An entry whose stamp is already out of date may be stored or not: it is never served.
+    /// Stores an entry, replacing the key's present one, unless its stamp is out of date.
     fn insert(&self, key: &Key, entry: Entry);
 
     /// Removes the key's entry.

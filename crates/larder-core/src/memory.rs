@@ -37,7 +37,8 @@ pub struct MemoryRemote {
     server: MemoryServer,
     id: u64,
     down: AtomicBool,
-    pending: Mutex<HashSet<String>>,
+    /// What could not be sent, with the lease that ends with it.
+    pending: Mutex<HashMap<String, Option<Token>>>,
 }
 
 #[derive(Default)]
@@ -46,7 +47,7 @@ struct State {
     leases: HashMap<String, Lease>,
     /// Who has read a value or a lease and wants to know of its next change.
     tracking: HashMap<(Kind, String), HashSet<u64>>,
-    listeners: HashMap<u64, Weak<dyn PushListener>>,
+    listeners: HashMap<u64, Vec<Weak<dyn PushListener>>>,
     next_id: u64,
 }
 
@@ -136,8 +137,8 @@ impl MemoryRemote {
     pub fn reconnect(&self) {
         let mut state = self.server.state();
         let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        for key in pending {
-            state.invalidate(&key, None, self.id);
+        for (key, own) in pending {
+            state.invalidate(&key, own.as_ref(), self.id);
         }
         state.tell(self.id, Push::Lane(0));
         self.down.store(false, Ordering::Release);
@@ -197,9 +198,8 @@ impl State {
     }
 
     fn tell(&self, reader: u64, push: Push<'_>) {
-        if let Some(listener) = self.listeners.get(&reader).and_then(Weak::upgrade) {
-            listener.on_push(push);
-        }
+        let listeners = self.listeners.get(&reader).into_iter().flatten();
+        listeners.filter_map(Weak::upgrade).for_each(|listener| listener.on_push(push));
     }
 
     fn delete_value(&mut self, key: &str, writer: u64) {
@@ -220,8 +220,12 @@ impl State {
     }
 }
 
-fn may_replace(stored: Option<&Stored>, replacing: Replacing<'_>) -> bool {
-    stored.is_none_or(|stored| replacing.is_some_and(|seen| *seen == Digest::of(&stored.value)))
+/// Whether the value is as a claim with this digest found it.
+fn is_as_found(stored: Option<&Stored>, replacing: Replacing<'_>) -> bool {
+    match (stored, replacing) {
+        (Some(stored), Some(seen)) => *seen == Digest::of(&stored.value),
+        (stored, seen) => stored.is_none() && seen.is_none(),
+    }
 }
 
 #[async_trait]
@@ -239,7 +243,7 @@ impl RemoteStore for MemoryRemote {
     }
 
     fn listen(&self, listener: Weak<dyn PushListener>) {
-        self.server.state().listeners.insert(self.id, listener);
+        self.server.state().listeners.entry(self.id).or_default().push(listener);
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
@@ -264,7 +268,7 @@ impl RemoteStore for MemoryRemote {
         let now = self.server.clock.now();
         let stored = state.value(key, now);
         state.track(Kind::Value, key, self.id);
-        if let Some(stored) = stored.filter(|stored| !may_replace(Some(stored), replacing)) {
+        if let Some(stored) = stored.filter(|stored| !is_as_found(Some(stored), replacing)) {
             return Ok(Claim::Hit(stored));
         }
         if let Some(held) = state.lease(key, now) {
@@ -316,7 +320,7 @@ impl RemoteStore for MemoryRemote {
         let clean = held.holder != Holder::DirtyWriter;
         state.end_lease(key, self.id);
         let found = state.value(key, now);
-        if !clean || !may_replace(found.as_ref(), replacing) {
+        if !clean || !is_as_found(found.as_ref(), replacing) {
             return Ok(false);
         }
         state.values.insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
@@ -337,10 +341,13 @@ impl RemoteStore for MemoryRemote {
     }
 
     async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError> {
-        let Ok(mut state) = self.up() else {
-            self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+        let mut state = self.server.state(); // to the end, so that a reconnection comes before or after
+        if self.down.load(Ordering::Acquire) {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let ends = pending.entry(key.to_owned()).or_default();
+            *ends = ends.take().or_else(|| own.cloned());
             return Ok(Invalidated::Deferred);
-        };
+        }
         state.invalidate(key, own, self.id);
         Ok(Invalidated::Done)
     }

@@ -17,7 +17,7 @@ use crate::{Digest, StoreError, Token};
 /// # Errors
 /// Every call fails with [`StoreError::Unreachable`] at once while the key's lane is down, with
 /// [`StoreError::TimedOut`] if no answer came, and with [`StoreError::Refused`] or [`StoreError::WrongType`] if the
-/// server said no. After `TimedOut` the call may have taken effect; after the others it has not.
+/// server said no. An error leaves open whether the call has taken effect, or still will.
 #[async_trait]
 pub trait RemoteStore: Debug + Send + Sync + 'static {
     /// How many lanes there are, at least one. Never changes.
@@ -29,7 +29,8 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     /// What the lane can do at this moment.
     fn lane_state(&self, lane: u16) -> LaneState;
 
-    /// Names the one who is told of pushes. A later call replaces the earlier listener.
+    /// Adds one who is told of pushes. A store is not told of what is written through itself, so two caches that
+    /// share one do not hear of each other: give each a store of its own.
     fn listen(&self, listener: Weak<dyn PushListener>);
 
     /// Reads a value. The lane tracks the key from now on, also if it is absent.

@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    hash::{BuildHasher, RandomState},
     sync::{
         LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +11,8 @@ use std::{
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Token(String);
 
-static PROCESS: LazyLock<u64> = LazyLock::new(|| fastrand::Rng::new().u64(..));
+/// From the system's own randomness, with which the standard library seeds its hash maps.
+static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
 static ATTEMPT: AtomicU64 = AtomicU64::new(0);
 
 impl Token {

@@ -25,14 +25,11 @@ pub enum Joined<V> {
     Waiter(Ticket<V>),
 }
 
-/// The end of a flight.
-#[derive(Clone, Debug)]
-pub enum Outcome<V> {
-    /// For everybody who waits.
-    Shared(V),
-    /// Only for those who joined before the load began: the value may be older than a write that ended since.
-    Early(V),
-}
+/// A moment in a flight at which something was asked for: of a store, or of a loader.
+///
+/// What comes of it may be older than a write that ends a moment later, so it is only for callers who joined before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked(u64);
 
 /// The right to run a flight. If it is dropped without an outcome, those who wait start over.
 pub struct Lead<V> {
@@ -44,7 +41,7 @@ pub struct Lead<V> {
 /// A place in a flight. When the last one is dropped, the flight is given up.
 pub struct Ticket<V> {
     flight: Arc<Flight<V>>,
-    early: bool,
+    joined: Asked,
 }
 
 struct Flight<V> {
@@ -55,13 +52,14 @@ struct Flight<V> {
 
 struct State<V> {
     stamp: Stamp,
-    loading: bool,
+    asked: Asked,
     waiting: usize,
     end: Option<End<V>>,
 }
 
 enum End<V> {
-    Outcome(Outcome<V>),
+    /// For those who joined before this was asked for.
+    Outcome(V, Asked),
     /// Whoever ran it was dropped.
     Dropped,
 }
@@ -83,7 +81,7 @@ impl<V: Clone> Flights<V> {
         }
         let flight = Arc::new(Flight::new(stamp()));
         slot.insert_entry(flight.clone());
-        let ticket = Ticket { flight: flight.clone(), early: true };
+        let ticket = Ticket { flight: flight.clone(), joined: Asked(0) };
         Joined::Leader(Lead { flights: self.clone(), key: key.clone(), flight }, ticket)
     }
 
@@ -119,7 +117,7 @@ impl<V> Clone for Flights<V> {
 
 impl<V> Flight<V> {
     fn new(stamp: Stamp) -> Self {
-        let state = State { stamp, loading: false, waiting: 1, end: None };
+        let state = State { stamp, asked: Asked(0), waiting: 1, end: None };
         Self { state: Mutex::new(state), ended: Notify::new(), deserted: Notify::new() }
     }
 
@@ -130,7 +128,7 @@ impl<V> Flight<V> {
             return None;
         }
         state.waiting += 1;
-        Some(Ticket { flight: self.clone(), early: !state.loading })
+        Some(Ticket { flight: self.clone(), joined: state.asked })
     }
 }
 
@@ -145,9 +143,11 @@ impl<V> Lead<V> {
         lock(&self.flight.state).stamp = stamp;
     }
 
-    /// Says that the load begins: those who join from now on are not early.
-    pub fn load_begins(&self) {
-        lock(&self.flight.state).loading = true;
+    /// Says that something is about to be asked for. What comes of it is not for those who join from now on.
+    pub fn ask(&self) -> Asked {
+        let mut state = lock(&self.flight.state);
+        state.asked.0 += 1;
+        state.asked
     }
 
     /// Waits until nobody waits for this flight any more. From then on nobody joins it either.
@@ -162,9 +162,17 @@ impl<V> Lead<V> {
         lock(&self.flight.state).waiting == 0
     }
 
-    /// Ends the flight. What later callers may find must be in its place before.
-    pub fn finish(self, outcome: Outcome<V>) {
-        self.end(End::Outcome(outcome));
+    /// Ends the flight with what was asked for at this moment; whoever joined later starts over. What they may find
+    /// must be in its place before.
+    // P16
+    pub fn finish(self, value: V, asked: Asked) {
+        self.end(End::Outcome(value, asked));
+    }
+
+    /// Ends the flight with a value that is good for everybody who waits.
+    pub fn finish_for_all(self, value: V) {
+        let now = self.ask();
+        self.finish(value, now);
     }
 
     fn end(&self, end: End<V>) {
@@ -193,8 +201,7 @@ impl<V: Clone> Ticket<V> {
             ended.as_mut().enable(); // before the look, so that an end in between is not missed
             if let Some(end) = &lock(&self.flight.state).end {
                 return match end {
-                    End::Outcome(Outcome::Shared(value)) => Some(value.clone()),
-                    End::Outcome(Outcome::Early(value)) => self.early.then(|| value.clone()),
+                    End::Outcome(value, asked) => (self.joined < *asked).then(|| value.clone()),
                     End::Dropped => None,
                 };
             }
@@ -264,13 +271,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn outcome_for_early_callers_makes_late_ones_start_over() {
+    async fn caller_that_joins_after_something_was_asked_for_starts_over() {
         let table = Table::new();
         let (lead, first) = table.lead();
+        lead.ask();
         let second = table.wait();
-        lead.load_begins();
+        let asked = lead.ask();
         let late = table.wait();
-        lead.finish(Outcome::Early(7));
+        lead.finish(7, asked);
         assert_eq!((first.wait().await, second.wait().await), (Some(7), Some(7)));
         assert_eq!(late.wait().await, None);
         assert!(table.flights.is_empty());
@@ -282,10 +290,10 @@ mod tests {
         let (old, old_ticket) = table.lead();
         table.cells.advance_key(table.key.hash());
         let (new, new_ticket) = table.lead();
-        old.finish(Outcome::Shared(1));
+        old.finish_for_all(1);
         assert_eq!(old_ticket.wait().await, Some(1));
         let joined = table.wait();
-        new.finish(Outcome::Shared(2));
+        new.finish_for_all(2);
         assert_eq!((new_ticket.wait().await, joined.wait().await), (Some(2), Some(2)));
     }
 

@@ -47,6 +47,9 @@ pub enum WriteBegun {
     Leased(Lease),
     /// Another writer is at work: wait, then start anew.
     Busy(Waiter),
+    /// The store gave no lease, for this reason; the key is invalidated instead, or will be before anything is read
+    /// through its lane again.
+    Withdrawn(StoreError),
 }
 
 #[derive(Debug, Default)]
@@ -85,10 +88,10 @@ impl Leases {
         replacing: Replacing<'_>,
     ) -> Result<Claimed, StoreError> {
         let waiter = self.waiters.register(key.hash()); // P8: register, then claim
-        let held = ReleaseOnDrop::new(self, key);
+        let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
         let claim = self.remote.claim(key.as_str(), &held.token, lease, replacing).await?;
         Ok(match claim {
-            Claim::Leased => Claimed::Leased(Lease::new(held, lease)),
+            Claim::Leased => Claimed::Leased(Lease::new(held, lease, asked)),
             Claim::Hit(stored) => {
                 held.disarm();
                 Claimed::Hit(stored)
@@ -106,19 +109,25 @@ impl Leases {
     /// If the future is dropped, a lease that it may have got is released in the background.
     ///
     /// # Errors
-    /// What the store says; no lease is kept then.
+    /// What the store says, if the key could not even be invalidated; no lease is kept then.
     pub async fn begin_write(&self, key: &Key, lease: Duration) -> Result<WriteBegun, StoreError> {
         let waiter = self.waiters.register(key.hash()); // P8: register, then claim
-        let held = ReleaseOnDrop::new(self, key);
-        let begun = self.remote.begin_write(key.as_str(), &held.token, lease).await?;
+        let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
         // No waiter is woken: a reader's lease became a writer's, and nobody else can get it now.
-        Ok(match begun {
-            WriteClaim::Leased => WriteBegun::Leased(Lease::new(held, lease)),
-            WriteClaim::Busy(rest) => {
+        match self.remote.begin_write(key.as_str(), &held.token, lease).await {
+            Ok(WriteClaim::Leased) => Ok(WriteBegun::Leased(Lease::new(held, lease, asked))),
+            Ok(WriteClaim::Busy(rest)) => {
                 held.disarm();
-                WriteBegun::Busy(waiter.at_most(rest))
+                Ok(WriteBegun::Busy(waiter.at_most(rest)))
             }
-        })
+            Err(reason) => {
+                // P11: the script may have run, so the lease that it may have taken ends with this.
+                self.remote.invalidate(key.as_str(), Some(&held.token)).await?;
+                held.disarm();
+                self.waiters.wake(key.hash()); // P7
+                Ok(WriteBegun::Withdrawn(reason))
+            }
+        }
     }
 
     /// Invalidates a key, see [`RemoteStore::invalidate`].
@@ -143,11 +152,11 @@ impl Leases {
 }
 
 impl Lease {
-    fn new(held: ReleaseOnDrop, lease: Duration) -> Self {
+    fn new(held: ReleaseOnDrop, lease: Duration, asked: Instant) -> Self {
         let loss = Arc::new(Loss::default());
         // A task of its own, so that a loader that blocks its thread for long does not keep the lease from renewal.
         let renewal =
-            tokio::spawn(renew(held.leases.clone(), held.key.clone(), held.token.clone(), lease, {
+            tokio::spawn(renew(held.leases.clone(), held.key.clone(), held.token.clone(), lease, asked, {
                 let loss = loss.clone();
                 move || loss.happened()
             }));
@@ -157,9 +166,9 @@ impl Lease {
     /// Stores the value if the lease is still good, see [`RemoteStore::commit`], and gives the lease up.
     ///
     /// # Errors
-    /// What the store says. The value may be stored all the same after [`StoreError::TimedOut`].
+    /// What the store says. The value may be stored all the same; [`invalidate`](Self::invalidate) removes it.
     pub async fn commit(
-        self,
+        &mut self,
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
@@ -174,7 +183,7 @@ impl Lease {
     ///
     /// # Errors
     /// What the store says; the lease then ends by its time.
-    pub async fn release(self) -> Result<bool, StoreError> {
+    pub async fn release(mut self) -> Result<bool, StoreError> {
         let ReleaseOnDrop { leases, key, token, .. } = &self.held;
         let clean = leases.remote.release(key.as_str(), token).await?;
         self.ended();
@@ -185,7 +194,7 @@ impl Lease {
     ///
     /// # Errors
     /// What the store says; the lease then ends by its time.
-    pub async fn invalidate(self) -> Result<Invalidated, StoreError> {
+    pub async fn invalidate(mut self) -> Result<Invalidated, StoreError> {
         let ReleaseOnDrop { leases, key, token, .. } = &self.held;
         let done = leases.remote.invalidate(key.as_str(), Some(token)).await?;
         self.ended();
@@ -208,12 +217,12 @@ impl Lease {
         }
     }
 
-    /// The lease is over and the store knows: nothing is left to release, and whoever waits may claim.
-    fn ended(self) {
+    /// The lease is over and the store knows, or will be told: nothing is left to release, and whoever waits may
+    /// claim.
+    fn ended(&mut self) {
         self.held.leases.waiters.wake(self.held.key.hash()); // P7
-        let Self { held, renewal, .. } = self;
-        drop(renewal);
-        held.disarm();
+        self.renewal.0.abort();
+        self.held.armed = false;
     }
 }
 
@@ -234,20 +243,27 @@ impl Loss {
     }
 }
 
-async fn renew(leases: Leases, key: Key, token: Token, lease: Duration, lost: impl FnOnce() + Send) {
-    let mut good_until = Instant::now() + lease;
+/// Extends the lease three times in its life, counted from before it was asked for, and tells when it is lost.
+async fn renew(
+    leases: Leases,
+    key: Key,
+    token: Token,
+    lease: Duration,
+    mut asked: Instant,
+    lost: impl FnOnce() + Send,
+) {
     loop {
         tokio::time::sleep(lease / 3).await;
-        let asked = Instant::now();
-        match leases.remote.renew(key.as_str(), &token, lease).await {
-            Ok(true) => good_until = asked + lease,
-            Ok(false) => break,
+        let asking = Instant::now();
+        let renewal = leases.remote.renew(key.as_str(), &token, lease);
+        // The limit is the lease's end: an answer that comes later changes nothing.
+        match tokio::time::timeout(lease.saturating_sub(asked.elapsed()), renewal).await {
+            Ok(Ok(true)) => asked = asking,
             // The store may be back before the lease has run out.
-            Err(_) if Instant::now() < good_until => {}
-            Err(_) => break,
+            Ok(Err(_)) if asked.elapsed() < lease => {}
+            _ => return lost(),
         }
     }
-    lost();
 }
 
 /// A lease that may exist: it is released when this is dropped, unless it is known to be over.

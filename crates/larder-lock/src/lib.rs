@@ -36,7 +36,7 @@ mod lock;
 mod stampede;
 mod waiters;
 
-pub use flights::{Flights, Joined, Lead, Outcome, Ticket};
+pub use flights::{Asked, Flights, Joined, Lead, Ticket};
 pub use lease::{Claimed, Lease, Leases, WriteBegun};
 pub use lock::{LeaseLock, LockError};
 pub use stampede::{Failure, Kept, Load, Look, Policy, StampedeLock};

@@ -56,16 +56,17 @@ impl LeaseLock {
     /// # Errors
     /// [`LockError::Busy`] after `max_wait`; [`LockError::Store`] if the store cannot be asked.
     pub async fn acquire(&self, key: &Key, max_wait: Duration) -> Result<Lease, LockError> {
-        let give_up = Instant::now() + max_wait;
+        let start = Instant::now();
         loop {
             match self.leases.begin_write(key, self.lease).await? {
                 WriteBegun::Leased(lease) => return Ok(lease),
                 // The timeout is the caller's own limit.
                 WriteBegun::Busy(waiter) => {
-                    tokio::time::timeout_at(give_up, waiter.wait())
+                    tokio::time::timeout(max_wait.saturating_sub(start.elapsed()), waiter.wait())
                         .await
                         .map_err(|_| LockError::Busy { key: key.to_string(), waited: max_wait })?;
                 }
+                WriteBegun::Withdrawn(reason) => return Err(reason.into()),
             }
         }
     }
@@ -78,6 +79,7 @@ impl LeaseLock {
         match self.leases.begin_write(key, self.lease).await? {
             WriteBegun::Leased(lease) => Ok(Some(lease)),
             WriteBegun::Busy(_) => Ok(None),
+            WriteBegun::Withdrawn(reason) => Err(reason.into()),
         }
     }
 }

@@ -4,7 +4,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use larder_core::{Cells, Digest, Key, Stamp, StoreError, Stored};
 use tokio::time::Instant;
 
-use crate::{Claimed, Flights, Joined, Lead, Lease, Leases, Outcome};
+use crate::{Asked, Claimed, Flights, Joined, Lead, Lease, Leases};
 
 /// How long a [`StampedeLock`] waits for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,6 @@ pub enum Failure {
     Panicked,
     /// The loader took longer than [`Policy::load_timeout`].
     TimedOut(Duration),
-    /// The task that ran the load was dropped, as when the runtime shuts down.
-    Dropped,
 }
 
 /// What one read does with what it finds.
@@ -53,6 +51,11 @@ pub trait Look: Send + 'static {
     /// The bytes' digest if they cannot be used: then a load may replace exactly these bytes.
     fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Self::Value, Digest>;
 
+    /// Whether [`accept`](Self::accept) keeps values in a local store. If not, nobody shares the look of another.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// Whether [`accept`](Self::accept) needs to know the rest of the value's life, which costs a second command.
     fn needs_ttl(&self) -> bool {
         true
@@ -68,7 +71,10 @@ pub trait Load: Look {
     fn load(&mut self) -> BoxFuture<'static, Self::Value>;
 
     /// Turns a load without a result into what callers get.
-    fn failed(key: &Key, failure: Failure) -> Self::Value;
+    fn failed(&mut self, failure: Failure) -> Self::Value;
+
+    /// What a caller gets if the task that ran its load is gone, as when the runtime shuts down.
+    fn dropped(key: &Key) -> Self::Value;
 
     /// The bytes and the time to live under which the value is stored; `None` if it is not to be stored.
     fn encode(&mut self, value: &Self::Value) -> Option<(Vec<u8>, Duration)>;
@@ -107,24 +113,32 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     }
 
     /// Looks the key up in the local and the remote store, without loading. Concurrent callers share one look.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub async fn get<L: Look<Value = V>>(&self, key: &Key, mut look: L) -> Option<V> {
         loop {
             if let Some(value) = look.cached() {
                 return Some(value);
             }
             let leases = self.context.leases.as_ref()?;
+            if !look.keeps() {
+                return look_remotely(leases, key, &self.context.stamp(key), &mut look).await.value();
+            }
             match self.lookups.join(key, &self.context.cells, || self.context.stamp(key)) {
                 Joined::Waiter(ticket) => match ticket.wait().await {
                     Some(found) => return found,
                     None => continue,
                 },
-                Joined::Leader(lead, _ticket) => {
-                    let found = match look_remotely(leases, key, &lead.stamp(), &mut look).await {
-                        Found::Value(value) => Some(value),
-                        Found::Nothing(_) | Found::Unknown => None,
-                    };
-                    lead.finish(Outcome::Shared(found.clone()));
-                    return found;
+                Joined::Leader(lead, ticket) => {
+                    let (leases, key) = (leases.clone(), key.clone());
+                    // A task of its own: those who share the look must not depend on this caller being polled.
+                    tokio::spawn(async move {
+                        let asked = lead.ask();
+                        let found = look_remotely(&leases, &key, &lead.stamp(), &mut look).await;
+                        lead.finish(found.value(), asked);
+                    });
+                    return ticket.wait().await.flatten();
                 }
             }
         }
@@ -135,35 +149,36 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     /// # Cancellation
     /// A caller that is dropped leaves the load to the others. When the last one is dropped, the load is given up
     /// and its lease released.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub async fn get_or_load<L: Load<Value = V>>(&self, key: &Key, mut load: L) -> V {
         loop {
             if let Some(value) = load.cached() {
                 return value;
             }
+            let looked = match &self.context.leases {
+                // P16: what another caller asked for earlier may be older than a write that this one knows of.
+                Some(leases) if !load.keeps() => {
+                    match look_remotely(leases, key, &self.context.stamp(key), &mut load).await {
+                        Found::Value(value) => return value,
+                        found => Some(found),
+                    }
+                }
+                _ => None,
+            };
             match self.flights.join(key, &self.context.cells, || self.context.stamp(key)) {
                 Joined::Waiter(ticket) => match ticket.wait().await {
                     Some(value) => return value,
                     None => continue,
                 },
                 Joined::Leader(lead, ticket) => {
-                    // An earlier flight may have ended between the look and the start of this one.
-                    let found = match (load.cached(), &self.context.leases) {
-                        (Some(value), _) => Found::Value(value),
-                        (None, Some(leases)) => look_remotely(leases, key, &lead.stamp(), &mut load).await,
-                        (None, None) => Found::Nothing(None),
-                    };
                     let flight = Flight { context: self.context.clone(), key: key.clone(), lead, load };
-                    match found {
-                        Found::Value(value) => {
-                            flight.lead.finish(Outcome::Shared(value.clone()));
-                            return value;
-                        }
-                        // A task of its own: the load outlives the caller that started it.
-                        Found::Nothing(undecodable) => tokio::spawn(flight.run(undecodable)),
-                        Found::Unknown => tokio::spawn(flight.load_without_remote(Kept::Degraded)),
-                    };
-                    // The leader joined before the load began, so every outcome is for it.
-                    return ticket.wait().await.unwrap_or_else(|| L::failed(key, Failure::Dropped));
+                    // A task of its own: the load outlives the caller that started it, and those who share it must
+                    // not depend on that caller being polled.
+                    tokio::spawn(flight.run(looked));
+                    // The leader joined before anything was asked for, so every outcome is for it.
+                    return ticket.wait().await.unwrap_or_else(|| L::dropped(key));
                 }
             }
         }
@@ -173,7 +188,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
 impl Context {
     // P1: taken before the read or the load begins.
     fn stamp(&self, key: &Key) -> Stamp {
-        let lane = self.leases.as_ref().map_or(0, |leases| leases.remote().lane(key.as_str()));
+        let lane = self.leases.as_ref().map_or(Cells::NO_LANE, |leases| leases.remote().lane(key.as_str()));
         self.cells.stamp(key.hash(), lane, self.namespace)
     }
 }
@@ -185,6 +200,15 @@ enum Found<V> {
     Nothing(Option<Digest>),
     /// The store did not answer.
     Unknown,
+}
+
+impl<V> Found<V> {
+    fn value(self) -> Option<V> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Nothing(_) | Self::Unknown => None,
+        }
+    }
 }
 
 async fn look_remotely<L: Look>(leases: &Leases, key: &Key, stamp: &Stamp, look: &mut L) -> Found<L::Value> {
@@ -207,7 +231,7 @@ async fn look_remotely<L: Look>(leases: &Leases, key: &Key, stamp: &Stamp, look:
     }
 }
 
-/// A flight that has found no value and is about to load one.
+/// A flight under way.
 struct Flight<L: Load> {
     context: Context,
     key: Key,
@@ -219,20 +243,38 @@ struct Flight<L: Load> {
 const UNDECODABLE_ROUNDS: usize = 3;
 
 impl<L: Load> Flight<L> {
-    /// Gets the lease or somebody else's value. Calls of the store are never cut off half-way, so that a lease which
-    /// one of them took is always known here.
-    async fn run(mut self, mut undecodable: Option<Digest>) {
+    /// Looks, unless its leader has, and loads if there is nothing.
+    async fn run(mut self, looked: Option<Found<L::Value>>) {
+        // An earlier flight may have ended between the leader's look into the local store and the start of this one.
+        if let Some(value) = self.load.cached() {
+            return self.lead.finish_for_all(value);
+        }
         let Some(leases) = self.context.leases.clone() else {
             return self.load_without_remote(Kept::Local).await;
         };
+        let asked = self.lead.ask();
+        let found = match looked {
+            Some(found) => found,
+            None => look_remotely(&leases, &self.key, &self.lead.stamp(), &mut self.load).await,
+        };
+        match found {
+            Found::Value(value) => self.lead.finish(value, asked),
+            Found::Nothing(undecodable) => self.claim(leases, undecodable).await,
+            Found::Unknown => self.load_without_remote(Kept::Degraded).await,
+        }
+    }
+
+    /// Gets the lease or somebody else's value. Calls of the store are never cut off half-way, so that a lease which
+    /// one of them took is always known here.
+    async fn claim(mut self, leases: Leases, mut undecodable: Option<Digest>) {
         let policy = self.context.policy;
-        let give_up = Instant::now() + policy.max_wait;
-        let mut rounds = 0;
+        let (start, mut rounds) = (Instant::now(), 0);
         while rounds < UNDECODABLE_ROUNDS && !self.lead.is_deserted() {
+            let asked = self.lead.ask();
             match leases.claim(&self.key, policy.lease, undecodable.as_ref()).await {
                 Ok(Claimed::Leased(lease)) => return self.load_with_lease(lease, undecodable).await,
                 Ok(Claimed::Hit(stored)) => match self.load.accept(stored, &self.lead.stamp()) {
-                    Ok(value) => return self.lead.finish(Outcome::Shared(value)),
+                    Ok(value) => return self.lead.finish(value, asked),
                     Err(digest) => {
                         undecodable = Some(digest);
                         rounds += 1;
@@ -243,7 +285,7 @@ impl<L: Load> Flight<L> {
                         () = waiter.wait() => {}
                         () = self.lead.deserted() => return,
                         // The holder takes longer than this caller may wait.
-                        () = tokio::time::sleep_until(give_up) => break,
+                        () = tokio::time::sleep(policy.max_wait.saturating_sub(start.elapsed())) => break,
                     }
                     self.lead.restamp(self.context.stamp(&self.key));
                 }
@@ -256,12 +298,13 @@ impl<L: Load> Flight<L> {
         self.load_uncached().await;
     }
 
-    async fn load_with_lease(mut self, lease: Lease, undecodable: Option<Digest>) {
-        let Some(value) = self.run_loader().await else {
+    async fn load_with_lease(mut self, mut lease: Lease, undecodable: Option<Digest>) {
+        let Some((value, loading)) = self.run_loader().await else {
             // P19: nobody wants it any more. An error leaves the lease to its time.
             let _ = lease.release().await;
             return;
         };
+        let storing = self.lead.ask();
         // P3: the store keeps the value, or says that nobody interfered, only under a lease that is held and clean.
         let done = match self.load.encode(&value) {
             Some((bytes, ttl)) => {
@@ -274,47 +317,52 @@ impl<L: Load> Flight<L> {
             None => lease.release().await,
         };
         match done {
-            Ok(true) => return self.lead.finish(Outcome::Shared(value)),
+            Ok(true) => return self.lead.finish(value, storing),
             Ok(false) => self.load.refused(),
             Err(error) => self.load.remote_failed(&error),
         }
         // P16: it may be older than a write that has ended since the load began.
-        self.lead.finish(Outcome::Early(value));
+        self.lead.finish(value, loading);
     }
 
     /// Loads while the flight's stamp takes the lease's place: in this process nothing older is kept or shared.
     async fn load_without_remote(mut self, kept: Kept) {
-        let Some(value) = self.run_loader().await else { return };
+        // P1: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
+        self.lead.restamp(self.context.stamp(&self.key));
+        let Some((value, loading)) = self.run_loader().await else { return };
         let stamp = self.lead.stamp();
         self.load.keep(&value, &stamp, kept);
         if self.context.cells.is_current(self.key.hash(), &stamp) {
-            self.lead.finish(Outcome::Shared(value));
+            self.lead.finish_for_all(value);
         } else {
             self.load.refused();
-            self.lead.finish(Outcome::Early(value));
+            self.lead.finish(value, loading); // P16
         }
     }
 
     /// Loads without a lease while another process holds it: nothing is kept.
     async fn load_uncached(mut self) {
-        if let Some(value) = self.run_loader().await {
-            self.lead.finish(Outcome::Early(value));
+        if let Some((value, loading)) = self.run_loader().await {
+            self.lead.finish(value, loading); // P16
         }
     }
 
     /// Runs the loader within its limits; `None` if nobody waits for it any more.
-    async fn run_loader(&mut self) -> Option<L::Value> {
-        self.lead.load_begins();
+    async fn run_loader(&mut self) -> Option<(L::Value, Asked)> {
+        let loading = self.lead.ask();
         let limit = self.context.policy.load_timeout;
-        let loading = AssertUnwindSafe(async { self.load.load().await }).catch_unwind();
+        let load = AssertUnwindSafe(async { self.load.load().await }).catch_unwind();
         // A panic leaves nothing behind that anybody would see: the loader is dropped with the flight.
-        tokio::select! {
-            ended = tokio::time::timeout(limit, loading) => Some(match ended {
-                Ok(Ok(value)) => value,
-                Ok(Err(_panic)) => L::failed(&self.key, Failure::Panicked),
-                Err(_elapsed) => L::failed(&self.key, Failure::TimedOut(limit)),
-            }),
-            () = self.lead.deserted() => None,
-        }
+        let ended = tokio::select! {
+            biased; // a loader that nobody waits for is not even started
+            () = self.lead.deserted() => return None,
+            ended = tokio::time::timeout(limit, load) => ended,
+        };
+        let value = match ended {
+            Ok(Ok(value)) => value,
+            Ok(Err(_panic)) => self.load.failed(Failure::Panicked),
+            Err(_elapsed) => self.load.failed(Failure::TimedOut(limit)),
+        };
+        Some((value, loading))
     }
 }

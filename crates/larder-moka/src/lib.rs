@@ -7,6 +7,7 @@
 //! get(key) ─▶ moka ── past its deadline, or its stamp out of date? ── no ─▶ entry
 //!                                   │ yes
 //!                                   └─▶ removed; None
+//! insert(key, entry) ── stamp out of date? ── no ─▶ moka
 //! ```
 //!
 //! ```
@@ -23,7 +24,8 @@
 //! store.insert(&key, Entry { value: Some(Arc::new("Ada")), deadline, stamp, weight: 1 });
 //! assert!(store.get(key.as_ref()).is_some());
 //!
-//! cells.advance_key(key.hash()); // an invalidation
+//! cells.advance_key(key.hash()); // an invalidation: what is under way is out of date,
+//! store.remove(key.as_ref()); // and what is stored goes
 //! assert!(store.get(key.as_ref()).is_none());
 //! ```
 

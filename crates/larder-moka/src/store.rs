@@ -1,7 +1,7 @@
 use std::{
     fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use compact_str::CompactString;
@@ -13,14 +13,18 @@ use crate::deadlines::Deadlines;
 
 /// A [`LocalStore`] on `moka::sync::Cache`.
 ///
-/// The deadline and the stamp are checked at every read, against the clock and the cells it was made with. The memory
-/// of expired entries comes back within a second or two of [`maintain`](LocalStore::maintain) being called.
+/// An entry's stamp is checked when it is stored, and its deadline and the rest of its stamp at every read, against the
+/// clock and the cells that the store was made with. The memory of expired entries comes back within a second or two of [`maintain`](LocalStore::maintain) being called.
 pub struct MokaStore {
     cache: Cache<Stored, Entry, PassThrough>,
     cells: Arc<Cells>,
     clock: Clock,
     deadlines: Deadlines,
+    changes: [Mutex<()>; CHANGES],
 }
+
+/// How many keys can be changed at once; a power of two.
+const CHANGES: usize = 64;
 
 /// How much a [`MokaStore`] holds before it evicts what is used least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,15 @@ impl MokaStore {
             Capacity::Weight(weight) => builder.max_capacity(weight).weigher(|_, entry: &Entry| entry.weight),
         };
         let cache = builder.build_with_hasher(PassThrough::default());
-        Self { cache, cells, deadlines: Deadlines::new(clock.now()), clock }
+        let changes = std::array::from_fn(|_| Mutex::default());
+        Self { cache, cells, deadlines: Deadlines::new(clock.now()), clock, changes }
+    }
+
+    /// Excludes other changes of the key.
+    fn change(&self, key: KeyRef<'_>) -> MutexGuard<'_, ()> {
+        let index = (key.hash() >> 32) as usize % CHANGES;
+        // It guards nothing that a panic could leave half-done.
+        self.changes[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,8 +61,9 @@ impl LocalStore for MokaStore {
     #[inline]
     fn get(&self, key: KeyRef<'_>) -> Option<Entry> {
         let entry = self.cache.get(&Sought(key))?;
-        // P2: the deadline and the stamp decide, at every read.
-        if self.clock.now() < entry.deadline && self.cells.is_current(key.hash(), &entry.stamp) {
+        // P2: at every read. The key's own cell was checked when the entry was stored, and what has been invalidated
+        // since is not here any more: so a hit does not fetch a cell from memory.
+        if self.clock.now() < entry.deadline && self.cells.scope_is_current(&entry.stamp) {
             return Some(entry);
         }
         self.remove(key);
@@ -58,12 +71,20 @@ impl LocalStore for MokaStore {
     }
 
     fn insert(&self, key: &Key, entry: Entry) {
-        self.deadlines.note(key.as_str(), entry.deadline);
-        let stored = Stored { hash: key.hash(), text: key.as_str().into() };
+        let (stored, deadline) = (Stored { hash: key.hash(), text: key.as_str().into() }, entry.deadline);
+        let change = self.change(key.as_ref());
+        // P2: under the lock that `remove` takes. If the key's cell is advanced after this look, the removal that
+        // follows the advance finds the entry.
+        if !self.cells.is_current(key.hash(), &entry.stamp) {
+            return;
+        }
         self.cache.insert(stored, entry);
+        drop(change);
+        self.deadlines.note(key.as_str(), deadline); // after, so that `maintain` finds the note or the entry
     }
 
     fn remove(&self, key: KeyRef<'_>) {
+        let _change = self.change(key);
         self.cache.invalidate(&Sought(key));
     }
 
@@ -125,7 +146,7 @@ impl Hash for Sought<'_> {
 
 impl Equivalent<Stored> for Sought<'_> {
     fn equivalent(&self, key: &Stored) -> bool {
-        self.0.as_str() == key.text
+        self.0.as_str() == key.text.as_str()
     }
 }
 
@@ -172,7 +193,7 @@ mod tests {
         let (store, cells, clock) = store(Capacity::Entries(10));
         let key = Key::from("k:1");
         store.insert(&key, entry(&cells, &key, clock.now() + Duration::from_secs(60), 1));
-        cells.advance_key(key.hash());
+        cells.advance_lane(0);
         store.maintain();
         assert_eq!(store.len(), 1);
         assert!(store.get(key.as_ref()).is_none());

@@ -119,7 +119,7 @@ impl Connector {
     async fn open(&self) -> Result<Connection, RedisError> {
         let pool = if self.old_server.load(Ordering::Acquire) { &self.resp2 } else { &self.resp3 };
         // The limit covers what the client's own time-outs do not: a server that accepts and then says nothing.
-        match tokio::time::timeout(2 * self.connect_timeout, pool.get()).await {
+        match tokio::time::timeout(self.connect_timeout.saturating_mul(2), pool.get()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)))) => {
                 Err(error)

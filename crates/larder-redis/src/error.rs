@@ -4,12 +4,14 @@ use deadpool_redis::redis::{ErrorKind, RedisError};
 use larder_core::StoreError;
 
 /// Tells whether the connection can no longer be relied on. A time-out counts: replies come in order, so whatever
-/// is asked next would wait behind the one that did not come.
+/// is asked next would wait behind the one that did not come. So does a server that has become a replica: its address
+/// may lead to the new master.
 pub(crate) fn is_loss(error: &RedisError) -> bool {
     error.is_timeout()
         || error.is_io_error()
         || error.is_connection_dropped()
         || error.is_unrecoverable_error()
+        || error.code() == Some("READONLY")
 }
 
 /// Says for the user what Redis or the connection said.

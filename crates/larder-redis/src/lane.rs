@@ -1,22 +1,23 @@
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use deadpool_redis::redis::{PushInfo, RedisResult, aio::MultiplexedConnection};
+use deadpool_redis::redis::{PushInfo, PushKind, RedisResult, aio::MultiplexedConnection};
+use futures_util::future::join_all;
 use larder_core::{Invalidated, LaneState, Push, StoreError, Token};
-use tokio::sync::Notify;
-use tracing::warn;
+use tokio::sync::{Mutex, Notify};
+use tracing::{error, warn};
 
 use crate::{
     error::{describe, is_loss},
-    push::{Event, Listener},
+    push::Listeners,
     scripts,
 };
 
@@ -26,11 +27,11 @@ pub(crate) struct Lane {
     shown: String,
     command_timeout: Duration,
     max_pending: usize,
-    listener: Arc<Listener>,
+    listeners: Arc<Listeners>,
     /// The connection that commands take; none while there is none to rely on.
     live: ArcSwapOption<Live>,
-    /// The keys whose invalidation could not be sent.
-    pending: Mutex<HashSet<String>>,
+    /// The keys whose invalidation could not be sent, with the lease that ends with it, if there is one.
+    pending: Mutex<HashMap<String, Option<Token>>>,
     /// Whether anything was asked since the keeper last looked.
     used: AtomicBool,
     /// Wakes the keeper: the connection failed, or says that it ended.
@@ -44,20 +45,22 @@ pub(crate) struct Live {
 
 /// How often an invalidation is tried on connections that fail under it, before it is left to the next one.
 const TRIES: usize = 3;
+/// How many invalidations that could not be sent are then sent at once.
+const BATCH: usize = 1024;
 
 impl Lane {
     pub(crate) fn new(
         index: u16,
         shown: String,
         config: &crate::RedisConfig,
-        listener: Arc<Listener>,
+        listeners: Arc<Listeners>,
     ) -> Self {
         Self {
             index,
             shown,
             command_timeout: config.command_timeout,
             max_pending: config.max_pending,
-            listener,
+            listeners,
             live: ArcSwapOption::empty(),
             pending: Mutex::default(),
             used: AtomicBool::new(false),
@@ -107,18 +110,21 @@ impl Lane {
     fn lose(&self, live: &Arc<Live>, reason: &dyn fmt::Display) {
         let current = self.live.compare_and_swap(live, None);
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
-            self.listener.tell(Push::Lane(self.index));
+            self.listeners.tell(Push::Lane(self.index));
             warn!(address = %self.shown, lane = self.index, %reason, "lost a connection to Redis");
             self.woken.notify_one();
         }
     }
 
-    /// Handles what the connection says by itself; called by its driver.
+    /// Handles what the connection says by itself.
+    // P17: called by the connection's driver, so a push is handled before any later reply is delivered.
     pub(crate) fn pushed(&self, push: &PushInfo) {
-        if let Event::Disconnected = self.listener.handle(self.index, push) {
+        if push.kind == PushKind::Disconnection {
             // It may be an older connection's end, so the keeper looks which one it was; to advance is always safe.
-            self.listener.tell(Push::Lane(self.index));
+            self.listeners.tell(Push::Lane(self.index));
             self.woken.notify_one();
+        } else {
+            self.listeners.handle(self.index, push);
         }
     }
 
@@ -131,35 +137,43 @@ impl Lane {
         connection: MultiplexedConnection,
         tracks: bool,
     ) -> Result<(), StoreError> {
-        let live = Arc::new(Live { connection, tracks });
-        loop {
-            let next = {
-                let pending = self.pending();
-                let next = pending.iter().next().cloned();
-                if next.is_none() {
-                    // Under the lock, so that no invalidation is remembered for a lane that is back already.
-                    self.listener.tell(Push::Lane(self.index)); // P10: before anybody reads through it
-                    self.live.store(Some(live));
-                    return Ok(());
-                }
-                next
-            };
-            let Some(key) = next else { continue };
+        // To the end, so that what is invalidated meanwhile waits, and is then sent like any other: a key that is
+        // remembered a second time is not forgotten with the first, and there is an end to what is to be sent.
+        let mut pending = self.pending.lock().await;
+        while !pending.is_empty() {
+            let batch: Vec<_> =
+                pending.iter().take(BATCH).map(|(key, own)| (key.clone(), own.clone())).collect();
             // P11: before anything is read through the lane.
-            match scripts::invalidate(live.connection.clone(), &key, None).await {
-                Ok(()) => {}
-                Err(error) if error.code() == Some("WRONGTYPE") => {} // nothing of ours is there
-                Err(error) => return Err(describe(error, &self.shown, self.command_timeout, &key)),
+            let sent =
+                batch.iter().map(|(key, own)| scripts::invalidate(connection.clone(), key, own.as_ref()));
+            let mut failed = None;
+            for (sent, (key, _)) in join_all(sent).await.into_iter().zip(&batch) {
+                match sent {
+                    Err(error) if !is_final(error.code()) => {
+                        failed = Some(describe(error, &self.shown, self.command_timeout, key));
+                        continue;
+                    }
+                    Err(error) => {
+                        error!(%key, %error, "a key cannot be invalidated: the server never lets us")
+                    }
+                    Ok(()) => {}
+                }
+                pending.remove(key);
             }
-            self.pending().remove(&key);
+            if let Some(error) = failed {
+                return Err(error);
+            }
         }
+        self.listeners.tell(Push::Lane(self.index)); // P10: before anybody reads through it
+        self.live.store(Some(Arc::new(Live { connection, tracks })));
+        Ok(())
     }
 
     /// Invalidates a key, or remembers to.
     pub(crate) async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError> {
         for _ in 0..TRIES {
             let Some(live) = self.live.load_full() else {
-                match self.remember(key)? {
+                match self.remember(key, own).await? {
                     true => return Ok(Invalidated::Deferred),
                     false => continue, // it is back
                 }
@@ -171,7 +185,7 @@ impl Lane {
             }
         }
         // Connections come and fail: leave it to the next one, and see to it that there is a next one.
-        while !self.remember(key)? {
+        while !self.remember(key, own).await? {
             if let Some(live) = self.live.load_full() {
                 self.lose(&live, &"an invalidation failed on it");
             }
@@ -180,15 +194,17 @@ impl Lane {
     }
 
     /// Remembers an invalidation while the lane is down; `false` if it is not down.
-    fn remember(&self, key: &str) -> Result<bool, StoreError> {
-        let mut pending = self.pending();
+    async fn remember(&self, key: &str, own: Option<&Token>) -> Result<bool, StoreError> {
+        let mut pending = self.pending.lock().await;
         if self.live.load().is_some() {
             return Ok(false);
         }
-        if pending.len() >= self.max_pending && !pending.contains(key) {
+        if pending.len() >= self.max_pending && !pending.contains_key(key) {
             return Err(StoreError::TooManyPending { address: self.shown.clone(), pending: pending.len() });
         }
-        pending.insert(key.to_owned());
+        // The first lease stays: while the lane is down, no later one can have been taken.
+        let ends = pending.entry(key.to_owned()).or_default();
+        *ends = ends.take().or_else(|| own.cloned());
         Ok(true)
     }
 
@@ -206,11 +222,11 @@ impl Lane {
         drop(pong);
         self.live.load().is_some()
     }
+}
 
-    fn pending(&self) -> MutexGuard<'_, HashSet<String>> {
-        // A set that a panic interrupted is still a set.
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Refusals that a retry would meet again: the key holds something of another type, or is not ours to write.
+fn is_final(code: Option<&str>) -> bool {
+    matches!(code, Some("WRONGTYPE" | "NOPERM"))
 }
 
 impl fmt::Debug for Lane {
@@ -218,7 +234,7 @@ impl fmt::Debug for Lane {
         f.debug_struct("Lane")
             .field("index", &self.index)
             .field("state", &self.state())
-            .field("pending", &self.pending().len())
+            .field("pending", &self.pending.try_lock().map(|pending| pending.len()).ok())
             .finish_non_exhaustive()
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     RedisConfig, clear, connector::Connector, endpoint::Endpoint, keeper, keys::slot, lane::Lane,
-    push::Listener, scripts,
+    push::Listeners, scripts,
 };
 
 /// A [`RemoteStore`] on Redis 6.2 or later, or Valkey.
@@ -25,7 +25,7 @@ use crate::{
 pub struct RedisStore {
     shown: String,
     lanes: Vec<Arc<Lane>>,
-    listener: Arc<Listener>,
+    listeners: Arc<Listeners>,
     keepers: Vec<AbortHandle>,
 }
 
@@ -59,14 +59,14 @@ impl RedisStore {
 
     fn new(config: &RedisConfig) -> Result<Self, StoreError> {
         let shown = Endpoint::parse(config)?.shown;
-        Ok(Self { shown, lanes: Vec::new(), listener: Arc::default(), keepers: Vec::new() })
+        Ok(Self { shown, lanes: Vec::new(), listeners: Arc::default(), keepers: Vec::new() })
     }
 
     fn open(&self, config: &RedisConfig) -> Result<Vec<(Arc<Lane>, Connector)>, StoreError> {
         let endpoint = Endpoint::parse(config)?;
         let lanes = 0..config.lanes;
         let open = |index| {
-            let lane = Arc::new(Lane::new(index, endpoint.shown.clone(), config, self.listener.clone()));
+            let lane = Arc::new(Lane::new(index, endpoint.shown.clone(), config, self.listeners.clone()));
             let connector = Connector::new(config, &endpoint, &Arc::downgrade(&lane))?;
             Ok((lane, connector))
         };
@@ -142,7 +142,7 @@ impl RemoteStore for RedisStore {
     }
 
     fn listen(&self, listener: Weak<dyn PushListener>) {
-        self.listener.set(listener);
+        self.listeners.add(listener);
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {

@@ -106,8 +106,8 @@ impl Draft {
             ),
             (
                 "l1_ttl",
-                row.l1_ttl.is_none() || row.levels.has_l1(),
-                "it has no meaning with levels = \"l2\"; remove one of them",
+                row.l1_ttl.is_none() || row.levels == Levels::Both,
+                "it is for rows with levels = \"both\"; with \"l1\" an entry lives for its ttl",
             ),
             (
                 "negative_ttl",

@@ -121,8 +121,12 @@ impl Row {
     }
 
     /// How long a copy of a value in the shared store may be served from L1; by default `ttl`, but at most 60 s.
+    /// Where L1 is the only level, it is `ttl`.
     pub fn l1_ttl(&self) -> Duration {
-        self.l1_ttl.unwrap_or(self.ttl.min(LONGEST_L1_TTL))
+        match self.levels {
+            Levels::L1 => self.ttl,
+            _ => self.l1_ttl.unwrap_or(self.ttl.min(LONGEST_L1_TTL)),
+        }
     }
 
     /// In which levels the entries live.

@@ -194,7 +194,7 @@ mod tests {
             ("[a]\nttl = '0s'", "the TTL table, row \"a\", key \"ttl\", line 2: it must be at least 1ms"),
             (
                 "[a]\nttl = '1h'\nlevels = 'l2'\nl1_ttl = '5s'",
-                "the TTL table, row \"a\", key \"l1_ttl\", line 4: it has no meaning with levels = \"l2\"; remove one of them",
+                "the TTL table, row \"a\", key \"l1_ttl\", line 4: it is for rows with levels = \"both\"; with \"l1\" an entry lives for its ttl",
             ),
             (
                 "[a]\nttl = '1h'\nlease = '1ms'",

@@ -9,9 +9,15 @@ use larder_core::{Cells, Clock, LocalStore, RemoteStore};
 use larder_lock::Leases;
 use larder_moka::{Capacity, MokaStore};
 use larder_redis::{RedisConfig, RedisStore};
-use larder_ttl::TtlTable;
+use larder_ttl::{Row, TtlTable};
 
-use crate::{Error, Larder, coherence::Coherence, larder::Inner, row::Shared, stats::Counters};
+use crate::{
+    Error, Larder,
+    coherence::Coherence,
+    larder::{Inner, RowHead},
+    row::Shared,
+    stats::Counters,
+};
 
 /// Describes a [`Larder`]; [`build`](Self::build) makes it.
 pub struct LarderBuilder {
@@ -74,6 +80,9 @@ impl LarderBuilder {
     }
 
     /// Takes any other remote store as L2, such as a `larder_core::MemoryRemote` in tests.
+    ///
+    /// Give each larder a store of its own: a store is not told of what is written through itself, so two larders
+    /// that share one would not hear of each other's writes.
     #[must_use]
     pub fn remote_store(mut self, store: Arc<dyn RemoteStore>) -> Self {
         self.remote = Remote::Store(store);
@@ -124,12 +133,16 @@ impl LarderBuilder {
             }
             Remote::Redis(config) => Some(Arc::new(RedisStore::connect(*config).await?)),
         };
-        let counters: Vec<_> = self.table.rows().map(|_| Arc::new(Counters::default())).collect();
+        let head = |row: &Row| RowHead {
+            prefix: row.key_prefix(),
+            in_l2: row.levels().has_l2(),
+            counters: Arc::new(Counters::default()),
+        };
+        let heads: Vec<_> = self.table.rows().map(head).collect();
         let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
-        let namespaces = u16::try_from(counters.len()).unwrap_or(u16::MAX);
-        let cells = Arc::new(Cells::new(key_cells(self.capacity), lanes, namespaces));
-        let l1: Arc<dyn LocalStore> =
-            Arc::new(MokaStore::new(self.capacity, cells.clone(), self.clock.clone()));
+        let namespaces = u16::try_from(heads.len()).unwrap_or(u16::MAX);
+        let cells = Arc::new(Cells::new(KEY_CELLS, lanes, namespaces));
+        let l1 = Arc::new(MokaStore::new(self.capacity, cells.clone(), self.clock.clone()));
         let leases = remote.map(Leases::new);
         let coherence = leases.as_ref().map(|leases| {
             let listener = Arc::new(Coherence {
@@ -152,25 +165,16 @@ impl LarderBuilder {
             _coherence: coherence,
             housekeeping,
         });
-        Ok(Larder::new(Inner { shared, table: self.table, counters, rows: Mutex::new(HashMap::new()) }))
+        Ok(Larder::new(Inner { shared, table: self.table, heads, rows: Mutex::new(HashMap::new()) }))
     }
 }
 
-/// Keys share cells by their hash, so an invalidation can cost another key a needless miss. With so many cells for each
-/// entry it seldom does: a full L1 loses a quarter of an entry more. A cell takes 8 bytes.
-const CELLS_PER_ENTRY: u64 = 4;
-
-fn key_cells(capacity: Capacity) -> usize {
-    let entries = match capacity {
-        Capacity::Entries(entries) => entries,
-        Capacity::Weight(bytes) => bytes / 512,
-        _ => 0,
-    };
-    usize::try_from(entries.saturating_mul(CELLS_PER_ENTRY)).unwrap_or(usize::MAX).clamp(1 << 12, 1 << 26)
-}
+/// Keys share cells by their hash: a value that is on its way into L1 while a key of the same cell is invalidated is
+/// needlessly not kept. With so many cells that is rare, however large L1 is. A cell takes 8 bytes.
+const KEY_CELLS: usize = 1 << 16;
 
 /// A task, because moka frees what has expired only when somebody calls it.
-async fn keep_house(l1: Arc<dyn LocalStore>) {
+async fn keep_house(l1: Arc<MokaStore>) {
     let mut due = tokio::time::interval(HOUSEKEEPING);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

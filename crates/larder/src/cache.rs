@@ -6,7 +6,7 @@ use larder_ttl::Row;
 
 use crate::{
     CacheKey, Error, Loaded, SharedError, Stats,
-    larder::invalidate_keys,
+    larder::{in_runtime, invalidate_keys},
     read::{Loader, Read},
     row::{Found, Outcome, RowState, Value},
     stats::Count,
@@ -43,6 +43,7 @@ impl<T: Value> Cache<T> {
             Local::Hit(value) => return Ok(value),
             Local::Miss(key) => key,
         };
+        in_runtime()?;
         // Boxed, so that the future of a hit stays small.
         let found = Box::pin(self.row.lock.get(&key, Read::new(self.row.clone(), key.clone(), None))).await;
         if found.is_none() {
@@ -57,8 +58,9 @@ impl<T: Value> Cache<T> {
     ///
     /// # Errors
     /// [`Error::Load`] with what the loader returned; [`Error::Panicked`]; [`Error::LoadTimedOut`] after the row's
-    /// `load_timeout`; [`Error::Absent`] while `get_or_load_optional` remembers that there is no value;
-    /// [`Error::Key`]. All who waited for the load get the same error, and nothing is cached.
+    /// `load_timeout`; [`Error::Absent`] while it is remembered that there is no value, or if the load that this call
+    /// joined, one of `get_or_load_optional`, found none; [`Error::Key`]; [`Error::Aborted`] and
+    /// [`Error::NoRuntime`]. All who waited for the load get the same error, and nothing is cached.
     pub async fn get_or_load<K, F, Fut, U, E>(&self, key: K, loader: F) -> Result<Arc<T>, Error>
     where
         K: CacheKey,
@@ -117,12 +119,15 @@ impl<T: Value> Cache<T> {
     /// as one operation: concurrent writers of a key, in any process, leave the cache equal to the database.
     ///
     /// A process that dies in between leaves no old value behind. With Redis out of reach, the database is written,
-    /// and what L2 holds is invalidated before anybody reads it again.
+    /// and what L2 holds is invalidated before this process reads it again; until then, other processes may.
+    ///
+    /// A writer has no time limit, because nobody can tell whether a database write that was given up has happened:
+    /// one that never returns keeps its key's lease, so give it a time-out of its own.
     ///
     /// # Errors
     /// [`Error::WriteBusy`] and [`Error::Store`] before the database is touched. [`Error::Write`] or
     /// [`Error::Panicked`] from the writer; the entry is then invalidated. [`Error::NotInvalidated`] if the database
-    /// was written and L2 refused the invalidation. [`Error::Key`].
+    /// was written and L2 refused the invalidation. [`Error::Key`]; [`Error::Aborted`] and [`Error::NoRuntime`].
     pub async fn write_through<K, F, Fut, U, E>(&self, key: K, writer: F) -> Result<Arc<T>, Error>
     where
         K: CacheKey,
@@ -133,12 +138,11 @@ impl<T: Value> Cache<T> {
     {
         let key = self.owned_key(&key)?;
         let writer = Box::pin(async {
-            let found = found(writer().await.map_err(|error| Error::Write(shared(error)))?);
-            Ok((found.value.clone(), Some(found)))
+            let Loaded { value, ttl } = writer().await.map_err(|error| Error::Write(shared(error)))?.into();
+            let value = Arc::new(value);
+            Ok((value.clone(), Some(Found { value: Some(value), ttl })))
         });
-        let name = key.clone();
-        let written = self.row.clone().write(key, writer).await?;
-        written.ok_or_else(|| Error::Absent { key: name.to_string() })
+        self.row.clone().write(key, writer).await
     }
 
     /// Runs the writer, which writes the database, and leaves the key without a value in every level.
@@ -185,10 +189,14 @@ impl<T: Value> Cache<T> {
     ///
     /// # Errors
     /// [`Error::Key`]; [`Error::Store`] if Redis refused it. With Redis out of reach it succeeds: the value is gone
-    /// here, and in L2 before anybody reads it again.
+    /// here, and in L2 before this process reads it again. In a row with `levels = "l1"` it is this process's only.
     pub async fn invalidate<K: CacheKey>(&self, key: K) -> Result<(), Error> {
         let key = self.owned_key(&key)?;
         self.row.counters.add(Count::Invalidation);
+        if self.row.leases.is_none() {
+            self.row.invalidate_locally(&key);
+            return Ok(());
+        }
         invalidate_keys(&self.row.shared, vec![key]).await
     }
 
@@ -197,6 +205,7 @@ impl<T: Value> Cache<T> {
     /// # Errors
     /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same.
     pub async fn clear(&self) -> Result<(), Error> {
+        in_runtime()?;
         let row = self.row.clone();
         let cleared = tokio::spawn(async move {
             // At once here; and again when L2 has none, because a read in between could bring an old value back.
@@ -242,6 +251,7 @@ impl<T: Value> Cache<T> {
     }
 
     async fn load(&self, key: &Key, loader: Loader<T>) -> Outcome<T> {
+        in_runtime()?;
         let read = Read::new(self.row.clone(), key.clone(), Some(loader));
         Box::pin(self.row.lock.get_or_load(key, read)).await
     }

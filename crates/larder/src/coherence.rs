@@ -2,19 +2,20 @@ use std::sync::Arc;
 
 use larder_core::{Cells, KeyRef, LocalStore, Push, PushListener};
 use larder_lock::Waiters;
+use larder_moka::MokaStore;
 
 /// Carries what the remote store tells into this process's cells, L1 and waiters.
 #[derive(Debug)]
 pub(crate) struct Coherence {
     pub(crate) cells: Arc<Cells>,
-    pub(crate) l1: Arc<dyn LocalStore>,
+    pub(crate) l1: Arc<MokaStore>,
     pub(crate) waiters: Waiters,
 }
 
 impl PushListener for Coherence {
     fn on_push(&self, push: Push<'_>) {
         match push {
-            Push::Value(key) => invalidate_locally(&self.cells, &*self.l1, KeyRef::new(key)),
+            Push::Value(key) => invalidate_locally(&self.cells, &self.l1, KeyRef::new(key)),
             Push::Lease(_) => {}
             // P10: nothing that was read through the lane is tracked any more.
             Push::Lane(lane) => self.cells.advance_lane(lane),
@@ -24,7 +25,7 @@ impl PushListener for Coherence {
 }
 
 /// The two steps of every invalidation, in this order: what is under way is out of date before the entry is gone.
-pub(crate) fn invalidate_locally(cells: &Cells, l1: &dyn LocalStore, key: KeyRef<'_>) {
+pub(crate) fn invalidate_locally(cells: &Cells, l1: &MokaStore, key: KeyRef<'_>) {
     cells.advance_key(key.hash());
     l1.remove(key);
 }

@@ -1,7 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
 use larder_core::{CodecError, KeyError, StoreError};
-use larder_lock::Failure;
 use larder_ttl::TableError;
 
 /// The application's own error, as its loader or writer returned it.
@@ -30,7 +29,8 @@ pub enum Error {
         /// The row's `load_timeout`.
         after: Duration,
     },
-    /// The task that ran the load or write was dropped, as when the runtime shuts down.
+    /// The task that ran the load or write was dropped, as when the runtime shuts down. A write may have reached the
+    /// database.
     #[error("the load or write of {key} was given up: the runtime is shutting down")]
     Aborted {
         /// The key, with its prefix.
@@ -106,18 +106,7 @@ pub enum Error {
     /// The remote store did not do its part, in a call that cannot do without it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The builder was used outside a tokio runtime.
-    #[error("there is no tokio runtime here: build the larder inside one")]
+    /// The call was made outside a tokio runtime. Nothing was done.
+    #[error("there is no tokio runtime here: build and call the larder inside one")]
     NoRuntime,
-}
-
-impl Error {
-    pub(crate) fn of_failure(key: &str, failure: Failure) -> Self {
-        let key = key.to_owned();
-        match failure {
-            Failure::Panicked => Self::Panicked { key },
-            Failure::TimedOut(after) => Self::LoadTimedOut { key, after },
-            Failure::Dropped => Self::Aborted { key },
-        }
-    }
 }

@@ -1,5 +1,5 @@
 use std::{
-    any::{Any, TypeId, type_name},
+    any::{Any, type_name},
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -7,13 +7,13 @@ use std::{
 
 use futures_util::future::join_all;
 use larder_core::{Key, StoreError};
-use larder_ttl::TtlTable;
+use larder_ttl::{Row, TtlTable};
 
 use crate::{
     Cache, Error, LarderBuilder, Stats,
     coherence::invalidate_locally,
     row::{RowState, Shared, Value},
-    stats::Counters,
+    stats::{Count, Counters},
 };
 
 /// The two levels of one process, and the rows that live in them. Cheap to clone; all clones are the same larder.
@@ -28,13 +28,20 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) table: TtlTable,
     /// In the order of the table, which is the order of the namespace cells.
-    pub(crate) counters: Vec<Arc<Counters>>,
+    pub(crate) heads: Vec<RowHead>,
     pub(crate) rows: Mutex<HashMap<String, TypedRow>>,
+}
+
+/// What is known of a row before its type is.
+pub(crate) struct RowHead {
+    /// What its keys begin with in L2, without the colon.
+    pub(crate) prefix: String,
+    pub(crate) in_l2: bool,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// A row that has been asked for, with the type that it holds.
 pub(crate) struct TypedRow {
-    type_id: TypeId,
     type_name: &'static str,
     state: Arc<dyn Any + Send + Sync>,
 }
@@ -58,30 +65,23 @@ impl Larder {
     /// [`Error::NoSuchRow`]; [`Error::RowType`] if the row is in use with another type.
     pub fn cache<T: Value>(&self, row: &str) -> Result<Cache<T>, Error> {
         let inner = &*self.inner;
-        let names = || inner.table.rows().map(larder_ttl::Row::name);
-        let Some(index) = names().position(|name| name == row) else {
-            let known = names().collect::<Vec<_>>().join(", ");
+        let rows = inner.table.rows().zip(&inner.heads).enumerate();
+        let Some((index, (policy, head))) = rows.into_iter().find(|(_, (policy, _))| policy.name() == row)
+        else {
+            let known = inner.table.rows().map(Row::name).collect::<Vec<_>>().join(", ");
             return Err(Error::NoSuchRow { name: row.to_owned(), known });
-        };
-        let (Some(policy), Some(counters)) = (inner.table.row(row), inner.counters.get(index)) else {
-            return Err(Error::NoSuchRow { name: row.to_owned(), known: String::new() });
         };
         let mut rows = inner.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let typed = rows.entry(row.to_owned()).or_insert_with(|| {
             // Rows past the last cell share it, which costs a needless miss when one of them is cleared.
             let namespace = u16::try_from(index).unwrap_or(u16::MAX);
-            let state = RowState::<T>::new(inner.shared.clone(), policy, namespace, counters.clone());
-            TypedRow { type_id: TypeId::of::<T>(), type_name: type_name::<T>(), state: Arc::new(state) }
+            let state = RowState::<T>::new(inner.shared.clone(), policy, namespace, head.counters.clone());
+            TypedRow { type_name: type_name::<T>(), state: Arc::new(state) }
         });
-        if typed.type_id != TypeId::of::<T>() {
-            let (held, asked) = (typed.type_name, type_name::<T>());
-            return Err(Error::RowType { name: row.to_owned(), held, asked });
-        }
+        let held = typed.type_name;
         match typed.state.clone().downcast() {
             Ok(state) => Ok(Cache::new(state)),
-            Err(_) => {
-                Err(Error::RowType { name: row.to_owned(), held: typed.type_name, asked: type_name::<T>() })
-            }
+            Err(_) => Err(Error::RowType { name: row.to_owned(), held, asked: type_name::<T>() }),
         }
     }
 
@@ -94,9 +94,21 @@ impl Larder {
     /// [`Error::Key`] before anything is done; [`Error::Store`] if Redis refused one, after all others are done.
     /// With Redis out of reach it succeeds, see [`Cache::invalidate`].
     pub async fn invalidate(&self, keys: impl IntoIterator<Item = Key>) -> Result<(), Error> {
-        let keys: Vec<Key> = keys.into_iter().collect();
+        let mut keys: Vec<Key> = keys.into_iter().collect();
         keys.iter().try_for_each(Key::check)?;
-        invalidate_keys(&self.inner.shared, keys).await
+        let shared = &self.inner.shared;
+        keys.retain(|key| {
+            let head = self.inner.heads.iter().find(|head| head.prefix == key.prefix());
+            if let Some(head) = head {
+                head.counters.add(Count::Invalidation);
+            }
+            let remote = head.is_none_or(|head| head.in_l2);
+            if !remote {
+                invalidate_locally(&shared.cells, &shared.l1, key.as_ref());
+            }
+            remote
+        });
+        invalidate_keys(shared, keys).await
     }
 
     /// Removes every entry of every row of the table from every level of every process.
@@ -104,10 +116,12 @@ impl Larder {
     /// # Errors
     /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same.
     pub async fn clear(&self) -> Result<(), Error> {
+        in_runtime()?;
         let shared = self.inner.shared.clone();
-        let namespaces = u16::try_from(self.inner.counters.len()).unwrap_or(u16::MAX);
+        let heads = &self.inner.heads;
+        let namespaces = u16::try_from(heads.len()).unwrap_or(u16::MAX);
         let prefixes: Vec<String> =
-            self.inner.table.rows().map(|row| format!("{}:", row.key_prefix())).collect();
+            heads.iter().filter(|head| head.in_l2).map(|head| format!("{}:", head.prefix)).collect();
         let cleared = tokio::spawn(async move {
             let advance_all = || (0..namespaces).for_each(|n| shared.cells.advance_namespace(n));
             advance_all();
@@ -130,16 +144,18 @@ impl Larder {
 
     /// What happened in all rows so far.
     pub fn stats(&self) -> Stats {
-        self.inner
-            .counters
-            .iter()
-            .map(|counters| counters.read())
-            .fold(Stats::default(), |sum, row| sum + row)
+        self.inner.heads.iter().map(|head| head.counters.read()).fold(Stats::default(), |sum, row| sum + row)
     }
+}
+
+/// What spawns tasks needs a runtime; without one, tokio would panic.
+pub(crate) fn in_runtime() -> Result<(), Error> {
+    tokio::runtime::Handle::try_current().map(drop).map_err(|_| Error::NoRuntime)
 }
 
 /// Invalidates in a task of its own, so that the replies are handled also when the caller is gone.
 pub(crate) async fn invalidate_keys(shared: &Arc<Shared>, keys: Vec<Key>) -> Result<(), Error> {
+    in_runtime()?;
     let shared = shared.clone();
     let name = keys.first().map(Key::to_string).unwrap_or_default();
     let invalidated = tokio::spawn(async move {
@@ -159,7 +175,7 @@ async fn invalidate_key(shared: &Shared, key: &Key) -> Result<(), StoreError> {
         Some(leases) => leases.invalidate(key).await.map(|_| ()),
         None => Ok(()),
     };
-    invalidate_locally(&shared.cells, &*shared.l1, key.as_ref()); // P9: after the reply, whatever it was
+    invalidate_locally(&shared.cells, &shared.l1, key.as_ref()); // P9: after the reply, whatever it was
     done
 }
 

@@ -41,6 +41,7 @@
 mod builder;
 mod cache;
 mod coherence;
+mod encoding;
 mod error;
 mod larder;
 mod loaded;

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use larder_core::{Codec, Digest, JsonCodec, Key, Moment, Stamp, StoreError, Stored};
+use larder_core::{Digest, Key, Moment, Stamp, StoreError, Stored};
 use larder_lock::{Failure, Kept, Load, Look};
 
 use crate::{
     Error,
+    encoding::decode,
     row::{Found, Outcome, RowState, Value},
     stats::Count,
 };
@@ -49,7 +50,7 @@ impl<T: Value> Look for Read<T> {
     }
 
     fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Outcome<T>, Digest> {
-        let value = match JsonCodec.decode::<T>(&stored.value) {
+        let value = match decode::<T>(&stored.value) {
             Ok(Some(value)) => Some(Arc::new(value)),
             Ok(None) if self.believes_absence(&stored) => None,
             Ok(None) => return Err(Digest::of(&stored.value)),
@@ -62,6 +63,10 @@ impl<T: Value> Look for Read<T> {
         let deadline = self.row.deadline(&self.key, self.asked, stored.ttl, Kept::Remote);
         self.row.keep(&self.key, value.as_ref(), deadline, *stamp, Some(stored.value.len()));
         Ok(Ok(Found { value, ttl: None }))
+    }
+
+    fn keeps(&self) -> bool {
+        self.row.has_l1
     }
 
     fn needs_ttl(&self) -> bool {
@@ -85,15 +90,21 @@ impl<T: Value> Load for Read<T> {
                 }
                 outcome
             }),
-            None => {
-                let aborted = Error::of_failure(self.key.as_str(), Failure::Dropped);
-                Box::pin(std::future::ready(Err(aborted)))
-            }
+            None => Box::pin(std::future::ready(Self::dropped(&self.key))),
         }
     }
 
-    fn failed(key: &Key, failure: Failure) -> Outcome<T> {
-        Err(Error::of_failure(key.as_str(), failure))
+    fn failed(&mut self, failure: Failure) -> Outcome<T> {
+        self.row.counters.add(Count::LoadError);
+        let key = self.key.to_string();
+        Err(match failure {
+            Failure::Panicked => Error::Panicked { key },
+            Failure::TimedOut(after) => Error::LoadTimedOut { key, after },
+        })
+    }
+
+    fn dropped(key: &Key) -> Outcome<T> {
+        Err(Error::Aborted { key: key.to_string() })
     }
 
     fn encode(&mut self, outcome: &Outcome<T>) -> Option<(Vec<u8>, std::time::Duration)> {

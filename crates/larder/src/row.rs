@@ -8,10 +8,10 @@ use std::{
 };
 
 use larder_core::{
-    AnyValue, Cells, Clock, Codec, Entry, JsonCodec, Key, KeyBuf, KeyRef, LaneState, LocalStore, Moment,
-    Stamp, StoreError,
+    AnyValue, Cells, Clock, Entry, Key, KeyBuf, KeyRef, LaneState, LocalStore, Moment, Stamp, StoreError,
 };
 use larder_lock::{Kept, Leases, Policy, StampedeLock};
+use larder_moka::MokaStore;
 use larder_ttl::Row;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::AbortHandle;
@@ -20,6 +20,7 @@ use tracing::warn;
 use crate::{
     CacheKey, Error,
     coherence::{Coherence, invalidate_locally},
+    encoding::encode,
     stats::{Count, Counters},
 };
 
@@ -32,7 +33,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 pub(crate) struct Shared {
     pub(crate) cells: Arc<Cells>,
     pub(crate) clock: Clock,
-    pub(crate) l1: Arc<dyn LocalStore>,
+    pub(crate) l1: Arc<MokaStore>,
     pub(crate) leases: Option<Leases>,
     /// The largest encoded value that is sent to L2, in bytes.
     pub(crate) max_value_size: usize,
@@ -135,22 +136,16 @@ impl<T: Value> RowState<T> {
     }
 
     pub(crate) fn invalidate_locally(&self, key: &Key) {
-        invalidate_locally(&self.shared.cells, &*self.shared.l1, key.as_ref());
+        invalidate_locally(&self.shared.cells, &self.shared.l1, key.as_ref());
     }
 
     fn lane(&self, key: &Key) -> u16 {
-        self.leases.as_ref().map_or(0, |leases| leases.remote().lane(key.as_str()))
+        self.leases.as_ref().map_or(Cells::NO_LANE, |leases| leases.remote().lane(key.as_str()))
     }
 
     /// The value's bytes, if they may be sent to L2.
     pub(crate) fn encode(&self, key: &Key, value: Option<&T>) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        match value {
-            None => bytes.extend_from_slice(JsonCodec.absent()),
-            Some(value) => JsonCodec
-                .encode(value, &mut bytes)
-                .map_err(|source| Error::Encode { key: key.to_string(), source })?,
-        }
+        let bytes = encode(value).map_err(|source| Error::Encode { key: key.to_string(), source })?;
         let limit = self.shared.max_value_size;
         if bytes.len() > limit {
             return Err(Error::ValueTooLarge { key: key.to_string(), size: bytes.len(), limit });
@@ -195,14 +190,17 @@ impl<T: Value> RowState<T> {
         stamp: Stamp,
         size: Option<usize>,
     ) {
-        // An outdated fill would never be served; it must not push out an entry that would be.
-        if !self.has_l1 || !self.shared.cells.is_current(key.hash(), &stamp) {
+        if !self.has_l1 {
             return;
         }
         let size = match (self.shared.weighs, size, value) {
             (false, ..) | (_, None, None) => 0,
             (true, Some(size), _) => size,
-            (true, None, Some(value)) => encoded_size(&**value),
+            (true, None, Some(value)) => match encode(Some(&**value)) {
+                Ok(bytes) => bytes.len(),
+                // Nobody can tell how much of the L1 it would take.
+                Err(source) => return self.note_unstorable(&Error::Encode { key: key.to_string(), source }),
+            },
         };
         /// What an entry takes beside its key and value, about.
         const OVERHEAD: usize = 200;
@@ -237,13 +235,6 @@ impl<T: Value> RowState<T> {
                 "L2 refuses, reads go to the loader; further refusals of this row are only counted");
         }
     }
-}
-
-/// Measures a value without keeping its bytes.
-fn encoded_size<T: Serialize>(value: &T) -> usize {
-    let mut bytes = Vec::new();
-    // What cannot be encoded has no size that anybody could tell.
-    JsonCodec.encode(value, &mut bytes).map_or(0, |()| bytes.len())
 }
 
 impl<T> fmt::Debug for RowState<T> {

@@ -1,12 +1,13 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use larder_core::{Invalidated, Key, Moment, Stamp, StoreError};
+use larder_core::{Invalidated, Key, LocalStore, Moment, Stamp, StoreError};
 use larder_lock::{Kept, Lease, WriteBegun};
 use tokio::time::Instant;
 
 use crate::{
     Error,
+    larder::in_runtime,
     row::{Found, RowState, Value},
     stats::Count,
 };
@@ -21,6 +22,7 @@ impl<T: Value> RowState<T> {
         key: Key,
         writer: Writer<R, T>,
     ) -> Result<R, Error> {
+        in_runtime()?;
         self.counters.add(Count::Write);
         let name = key.to_string();
         // P19
@@ -52,24 +54,25 @@ impl<T: Value> RowState<T> {
     /// is remembered, before the database is touched.
     async fn begin_write(&self, key: &Key) -> Result<Option<Lease>, Error> {
         let Some(leases) = &self.leases else { return Ok(None) };
-        let waited = self.policy.max_wait();
-        let give_up = Instant::now() + waited;
+        let (start, longest) = (Instant::now(), self.policy.max_wait());
         loop {
             match leases.begin_write(key, self.policy.lease()).await {
                 Ok(WriteBegun::Leased(lease)) => return Ok(Some(lease)),
                 Ok(WriteBegun::Busy(waiter)) => {
                     // The caller waits no longer than its row says.
-                    if tokio::time::timeout_at(give_up, waiter.wait()).await.is_err() {
-                        return Err(Error::WriteBusy { key: key.to_string(), waited });
+                    let rest = longest.saturating_sub(start.elapsed());
+                    if tokio::time::timeout(rest, waiter.wait()).await.is_err() {
+                        return Err(Error::WriteBusy { key: key.to_string(), waited: longest });
                     }
+                }
+                // What is there is not a value of ours, and there will be none.
+                Ok(WriteBegun::Withdrawn(error)) | Err(error @ StoreError::WrongType { .. }) => {
+                    self.note_remote(&error);
+                    return Ok(None);
                 }
                 Err(error) => {
                     self.note_remote(&error);
-                    // P11: or the error comes before the database is touched.
-                    return match leases.invalidate(key).await {
-                        Ok(_) | Err(StoreError::WrongType { .. }) => Ok(None),
-                        Err(error) => Err(error.into()),
-                    };
+                    return Err(error.into());
                 }
             }
         }
@@ -77,12 +80,17 @@ impl<T: Value> RowState<T> {
 
     /// Leaves the key without a value, everywhere, and gives up the lease.
     async fn withdraw(&self, key: &Key, lease: Option<Lease>) -> Result<(), Error> {
+        let done = self.withdraw_remotely(key, lease).await;
+        self.invalidate_locally(key); // P9
+        done
+    }
+
+    async fn withdraw_remotely(&self, key: &Key, lease: Option<Lease>) -> Result<(), Error> {
         let done = match (lease, &self.leases) {
             (Some(lease), _) => lease.invalidate().await,
             (None, Some(leases)) => leases.invalidate(key).await,
             (None, None) => Ok(Invalidated::Done),
         };
-        self.invalidate_locally(key); // P9
         match done {
             Ok(_) | Err(StoreError::WrongType { .. }) => Ok(()),
             Err(source) => Err(Error::NotInvalidated { key: key.to_string(), source }),
@@ -101,11 +109,15 @@ impl<T: Value> RowState<T> {
         let asked = self.shared.clock.now();
         let kept = match (&self.leases, lease) {
             (None, _) => Kept::Local,
+            // P11: L2 gave no lease, so its value, if there is one, must go, now or before it is read again.
             (Some(_), None) => {
-                self.withdraw_in_outage(key).await?;
+                if let Err(error) = self.withdraw_remotely(key, None).await {
+                    self.invalidate_locally(key);
+                    return Err(error);
+                }
                 Kept::Degraded
             }
-            (Some(_), Some(lease)) => match self.encode(key, found.value.as_deref()) {
+            (Some(_), Some(mut lease)) => match self.encode(key, found.value.as_deref()) {
                 Err(reason) => {
                     self.note_unstorable(&reason);
                     return self.withdraw(key, Some(lease)).await;
@@ -119,7 +131,7 @@ impl<T: Value> RowState<T> {
                     }
                     Err(error) => {
                         self.note_remote(&error);
-                        return self.withdraw(key, None).await;
+                        return self.withdraw(key, Some(lease)).await;
                     }
                 },
             },
@@ -129,23 +141,15 @@ impl<T: Value> RowState<T> {
         Ok(())
     }
 
-    /// L2 could not be asked for a lease: its value, if there is one, must go, now or before it is read again.
-    async fn withdraw_in_outage(&self, key: &Key) -> Result<(), Error> {
-        let Some(leases) = &self.leases else { return Ok(()) };
-        match leases.invalidate(key).await {
-            Ok(_) | Err(StoreError::WrongType { .. }) => Ok(()),
-            Err(source) => {
-                self.invalidate_locally(key);
-                Err(Error::NotInvalidated { key: key.to_string(), source })
-            }
-        }
-    }
-
     /// P15: a writer's value enters L1 only if no other write or invalidation came since it began, and reads that
     /// began before it ended can no longer replace it.
     fn keep_written(&self, key: &Key, stamp: Stamp, found: &Found<T>, deadline: Moment) {
         match self.shared.cells.advance_key_if_current(key.hash(), &stamp) {
-            Some(stamp) => self.keep(key, found.value.as_ref(), deadline, stamp, None),
+            Some(stamp) => {
+                // What a read has stored since the write began is out of date now, also if nothing takes its place.
+                self.shared.l1.remove(key.as_ref());
+                self.keep(key, found.value.as_ref(), deadline, stamp, None);
+            }
             None => {
                 self.counters.add(Count::Refused);
                 self.invalidate_locally(key);

@@ -13,7 +13,7 @@ use larder::{Cache, Error};
 use larder_testkit::Gate;
 use tokio::time::Instant;
 
-use crate::world::{World, builder, get, gets, holds, load, slow_load, value};
+use crate::world::{BOUND, World, builder, get, gets, holds, load, slow_load, value};
 
 async fn both_kinds() -> (World, [Cache<String>; 2]) {
     let world = World::new().await;
@@ -165,7 +165,7 @@ async fn caller_with_a_deadline_leaves_in_time_and_affects_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leader_that_leaves_during_its_look_at_l2_makes_another_one_look() {
+async fn leader_that_leaves_during_its_look_at_l2_leaves_it_to_the_others() {
     let world = World::new().await;
     load(&world.items().await, "k", "value").await;
     let store = crate::gated::Gated::new(world.store().await);
@@ -176,5 +176,24 @@ async fn leader_that_leaves_during_its_look_at_l2_makes_another_one_look() {
     sent.reached().await;
     let waiter = slow_load(&cache, "k", "must not be loaded", &Gate::new());
     leader.abort();
+    assert!(leader.await.unwrap_err().is_cancelled());
+    sent.open();
     assert_eq!(**waiter.await.unwrap().as_ref().unwrap(), "value");
+}
+
+/// A future that is kept and not polled, as in a `select!` whose other branch is at work.
+#[tokio::test(flavor = "multi_thread")]
+async fn leader_that_is_not_polled_holds_nobody_up() {
+    let world = World::new().await;
+    load(&world.items().await, "k", "value").await;
+    let cache = world.items().await;
+    let mut leader = Box::pin(cache.get_or_load("k", || value("must not be loaded")));
+    let mut getter = Box::pin(cache.get("k"));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(leader.as_mut().poll(&mut context).is_pending());
+    assert!(getter.as_mut().poll(&mut context).is_pending());
+    let same_task = tokio::time::timeout(BOUND, load(&cache, "k", "must not be loaded"));
+    assert_eq!(same_task.await.unwrap(), "value");
+    assert_eq!(tokio::time::timeout(BOUND, get(&cache, "k")).await.unwrap().as_deref(), Some("value"));
+    assert_eq!(**leader.await.as_ref().unwrap(), "value");
 }

@@ -15,7 +15,7 @@ local found = redis.pcall('GET', KEYS[1])
 if type(found) == 'table' and found.err then
   return found
 end
-if found and (ARGV[4] == '' or redis.sha1hex(found) ~= ARGV[4]) then
+if (found and redis.sha1hex(found) or '') ~= ARGV[4] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])

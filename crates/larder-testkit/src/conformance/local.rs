@@ -1,4 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use larder_core::{Cells, Clock, Entry, Key, LocalStore, ManualClock, Moment};
 
@@ -7,11 +13,12 @@ use larder_core::{Cells, Clock, Entry, Key, LocalStore, ManualClock, Moment};
 /// # Panics
 /// If the store breaks a rule; the message says which.
 pub fn local_store(make: impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>) {
-    let cases: [fn(&Case); 7] = [
+    let cases: [fn(&Case); 8] = [
         stored_entry_is_served,
         entry_past_its_deadline_is_not_served,
         entry_with_an_outdated_stamp_is_not_served,
         late_fill_is_not_served,
+        invalidation_wins_over_fills_at_the_same_time,
         newer_entry_replaces_the_older,
         removed_entry_is_gone_and_others_stay,
         absent_is_an_entry_too,
@@ -73,17 +80,45 @@ fn entry_past_its_deadline_is_not_served(case: &Case) {
 }
 
 fn entry_with_an_outdated_stamp_is_not_served(case: &Case) {
-    let advances: [fn(&Cells); 3] = [
-        |cells| cells.advance_key(key(1).hash()),
-        |cells| cells.advance_lane(1),
-        |cells| cells.advance_namespace(1),
+    let invalidations: [fn(&Case); 3] = [
+        |case| {
+            case.cells.advance_key(key(1).hash());
+            case.store.remove(key(1).as_ref());
+        },
+        |case| case.cells.advance_lane(1),
+        |case| case.cells.advance_namespace(1),
     ];
-    for advance in advances {
+    for invalidate in invalidations {
         case.insert(&key(1), 7);
         assert_eq!(case.get(&key(1)), Some(7));
-        advance(&case.cells);
+        invalidate(case);
         assert_eq!(case.get(&key(1)), None, "P2: an entry with an outdated stamp is not served");
     }
+}
+
+/// Some threads read a number and store it, while another writes larger ones and invalidates.
+fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
+    const WRITES: u32 = 20_000;
+    let (key, truth) = (key(1), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while truth.load(Ordering::Acquire) < WRITES {
+                    let stamp = case.cells.stamp(key.hash(), 1, 1);
+                    let read = truth.load(Ordering::Acquire);
+                    let entry = Entry { stamp, ..case.entry(&key, read, case.clock.now() + LIFE) };
+                    case.store.insert(&key, entry);
+                }
+            });
+        }
+        for written in 1..=WRITES {
+            truth.store(written, Ordering::Release);
+            case.cells.advance_key(key.hash());
+            case.store.remove(key.as_ref());
+            let served = case.get(&key);
+            assert!(served.is_none_or(|served| served == written), "P2: {served:?} is older than {written}");
+        }
+    });
 }
 
 fn late_fill_is_not_served(case: &Case) {

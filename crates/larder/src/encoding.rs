@@ -1,0 +1,30 @@
+//! Values to bytes and back, with the application's own `Serialize` and `Deserialize` kept from doing harm.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use larder_core::{Codec, CodecError, JsonCodec};
+
+use crate::row::Value;
+
+/// Reads a value; `None` says that it is known to be absent.
+pub(crate) fn decode<T: Value>(bytes: &[u8]) -> Result<Option<T>, CodecError> {
+    guarded(|| JsonCodec.decode(bytes))
+}
+
+/// The bytes that stand for a value, or for the knowledge that there is none.
+pub(crate) fn encode<T: Value>(value: Option<&T>) -> Result<Vec<u8>, CodecError> {
+    let Some(value) = value else { return Ok(JsonCodec.absent().to_vec()) };
+    let mut bytes = Vec::new();
+    guarded(|| JsonCodec.encode(value, &mut bytes))?;
+    if bytes == JsonCodec.absent() {
+        let problem = "its JSON is null, which stands for \"absent\": load it with get_or_load_optional";
+        return Err(CodecError::new(problem));
+    }
+    Ok(bytes)
+}
+
+/// A panic of the application's code must not take down a task on which other callers wait.
+fn guarded<R>(code: impl FnOnce() -> Result<R, CodecError>) -> Result<R, CodecError> {
+    catch_unwind(AssertUnwindSafe(code))
+        .unwrap_or_else(|_panic| Err(CodecError::new("the type's serde code panicked")))
+}
