@@ -30,6 +30,18 @@ pub const TABLE: &str = r#"
     max_wait = "50s"
     load_timeout = "60s"
 
+    [impatient]
+    ttl = "10m"
+    jitter = "0%"
+    lease = "60s"
+    max_wait = "50ms"
+    load_timeout = "60s"
+
+    [local]
+    ttl = "10m"
+    jitter = "0%"
+    levels = "l1"
+
     [hasty]
     ttl = "10m"
     jitter = "0%"

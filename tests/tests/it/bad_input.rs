@@ -132,3 +132,54 @@ async fn handles_are_shared_and_their_futures_can_be_sent() {
     sent(cache.clear()).await.unwrap();
     assert_eq!(larder.stats().writes, 3);
 }
+
+/// Its JSON is `null`, which stands for "absent".
+#[tokio::test(flavor = "multi_thread")]
+async fn value_that_looks_like_absence_is_served_and_not_kept_in_l2() {
+    let world = World::new().await;
+    let cache: Cache<Option<u32>> = world.larder().await.cache("item").unwrap();
+    let refused = cache.insert("k", None).await;
+    assert!(matches!(refused, Err(Error::Encode { .. })), "{refused:?}");
+    let loader = || async { Ok::<_, std::convert::Infallible>(None::<u32>) };
+    assert_eq!(*cache.get_or_load("k", loader).await.unwrap(), None);
+    assert_eq!(world.l2("item:k").await, None);
+    assert_eq!(cache.stats().unstorable, 1);
+}
+
+/// Serde code of the application that panics.
+#[derive(Debug)]
+struct Explosive;
+
+impl serde::Serialize for Explosive {
+    fn serialize<S: serde::Serializer>(&self, _to: S) -> Result<S::Ok, S::Error> {
+        panic!("on purpose")
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Explosive {
+    fn deserialize<D: serde::Deserializer<'de>>(_from: D) -> Result<Self, D::Error> {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serde_code_that_panics_takes_nobody_down() {
+    let world = World::new().await;
+    world.server.command(&["SET", "item:k", "1"]).await.unwrap();
+    let cache: Cache<Explosive> = world.larder().await.cache("item").unwrap();
+    let loader = || async { Ok::<_, std::convert::Infallible>(Explosive) };
+    cache.get_or_load("k", loader).await.unwrap();
+    let stats = cache.stats();
+    assert_eq!((stats.undecodable, stats.unstorable, stats.loads), (1, 1, 1));
+    assert!(matches!(cache.insert("k", Explosive).await, Err(Error::Encode { .. })));
+    cache.write_through("k", loader).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn call_outside_a_runtime_is_an_error() {
+    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let outside = std::thread::spawn(move || {
+        futures_util::FutureExt::now_or_never(cache.get_or_load("k", || value("x"))).unwrap()
+    });
+    assert!(matches!(outside.join().unwrap(), Err(Error::NoRuntime)));
+}

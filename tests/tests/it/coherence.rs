@@ -6,7 +6,7 @@ use larder::{Cache, Larder};
 use larder_testkit::Gate;
 use tokio::time::Instant;
 
-use crate::world::{World, get, gets, load, slow_load, value};
+use crate::world::{World, builder, get, gets, load, slow_load, value};
 
 /// P4, P12: each way in which a value enters L1 leaves its key tracked.
 #[tokio::test(flavor = "multi_thread")]
@@ -156,4 +156,39 @@ async fn cache_that_outlives_its_larder_still_hears_of_changes() {
     load(&cache, "k", "old").await;
     world.server.command(&["DEL", "item:k"]).await.unwrap();
     gets(&cache, "k", None).await;
+}
+
+/// A lock takes a store's pushes too, and leaves the cache its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn store_shared_with_a_lock_still_tells_the_cache() {
+    let world = World::new().await;
+    let store = world.store().await;
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    let lock = larder_lock::LeaseLock::new(store, Duration::from_secs(10));
+    let other = larder_lock::LeaseLock::new(world.store().await, Duration::from_secs(60));
+    load(&cache, "k", "old").await;
+    world.server.command(&["DEL", "item:k"]).await.unwrap();
+    gets(&cache, "k", None).await;
+    let key = larder_core::Key::from("jobs:1");
+    let held = lock.acquire(&key, crate::world::BOUND).await.unwrap();
+    assert!(other.try_acquire(&key).await.unwrap().is_none());
+    let next = tokio::spawn(async move { other.acquire(&key, crate::world::BOUND).await.map(drop) });
+    held.release().await.unwrap();
+    next.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invalidations_and_failed_loads_are_counted_where_they_happen() {
+    let larder = builder().build().await.unwrap();
+    let (items, hasty): (Cache<String>, Cache<String>) =
+        (larder.cache("item").unwrap(), larder.cache("hasty").unwrap());
+    larder.invalidate([items.key(1), items.key(2), hasty.key(1)]).await.unwrap();
+    items.invalidate(3).await.unwrap();
+    assert_eq!((items.stats().invalidations, hasty.stats().invalidations), (3, 1));
+    let hang = || std::future::pending::<Result<String, std::convert::Infallible>>();
+    assert!(hasty.get_or_load("hangs", hang).await.is_err());
+    let panic = || -> std::future::Ready<Result<String, std::convert::Infallible>> { panic!("on purpose") };
+    assert!(hasty.get_or_load("panics", panic).await.is_err());
+    assert_eq!((hasty.stats().loads, hasty.stats().load_errors), (2, 2));
 }

@@ -16,6 +16,7 @@ use larder_testkit::Gate;
 pub(crate) struct Gated {
     inner: Arc<dyn RemoteStore>,
     gates: Mutex<Vec<(Call, When, Gate)>>,
+    lost: Mutex<Vec<Call>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub(crate) enum Call {
     BeginWrite,
     Commit,
     Invalidate,
+    Clear,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,17 @@ pub(crate) enum When {
 
 impl Gated {
     pub(crate) fn new(inner: Arc<dyn RemoteStore>) -> Arc<Self> {
-        Arc::new(Self { inner, gates: Mutex::default() })
+        Arc::new(Self { inner, gates: Mutex::default(), lost: Mutex::default() })
+    }
+
+    /// Loses the reply to the next such call, which the store has done.
+    pub(crate) fn lose_reply(&self, call: Call) {
+        self.lost.lock().unwrap().push(call);
+    }
+
+    /// Waits until every push has been handled that the server has sent to this key's lane so far.
+    pub(crate) async fn hear(&self, key: &str) {
+        self.inner.get(key).await.unwrap(); // its reply is handled after them
     }
 
     /// Puts a gate in the way of the next such call, and of that one only.
@@ -58,11 +70,22 @@ impl Gated {
         }
     }
 
-    async fn through<T>(&self, call: Call, asked: impl Future<Output = T>) -> T {
+    async fn through<T>(
+        &self,
+        call: Call,
+        asked: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         self.pass(call, When::Before).await;
         let reply = asked.await;
         self.pass(call, When::After).await;
-        reply
+        let mut lost = self.lost.lock().unwrap();
+        match lost.iter().position(|of| *of == call) {
+            None => reply,
+            Some(at) => {
+                lost.remove(at);
+                Err(StoreError::TimedOut { address: "gated".to_owned(), after: Duration::ZERO })
+            }
+        }
     }
 }
 
@@ -130,6 +153,6 @@ impl RemoteStore for Gated {
     }
 
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
-        self.inner.clear(prefix).await
+        self.through(Call::Clear, self.inner.clear(prefix)).await
     }
 }

@@ -88,3 +88,18 @@ async fn new_schema_never_meets_the_old_bytes() {
     cache.insert("k", (1, 2)).await.unwrap();
     assert_eq!(world.l2("item:v2:k").await.as_deref(), Some("[1,2]"));
 }
+
+/// P3: bytes that were to be replaced are gone, so somebody has changed the database meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn undecodable_value_that_is_deleted_during_its_load_is_not_replaced() {
+    let world = World::new().await;
+    let cache = world.items().await;
+    world.server.command(&["SET", "item:k", "not JSON"]).await.unwrap();
+    let gate = larder_testkit::Gate::new();
+    let loading = crate::world::slow_load(&cache, "k", "old", &gate);
+    gate.reached().await;
+    world.server.command(&["DEL", "item:k"]).await.unwrap();
+    gate.open();
+    assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "old");
+    assert_eq!(world.l2("item:k").await, None);
+}

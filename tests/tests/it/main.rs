@@ -16,3 +16,4 @@ mod stampede;
 mod tidy;
 mod worker;
 mod world;
+mod writes;

@@ -1,16 +1,23 @@
 //! Redis is not there, goes away, comes back, is deaf or slow.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use larder::{Cache, Error, RedisConfig, StoreError};
-use larder_core::{LaneState, RemoteStore};
+use larder_core::{Key, LaneState, Push, PushListener, RemoteStore};
+use larder_lock::LeaseLock;
 use larder_redis::RedisStore;
-use larder_testkit::{Direction, Proxy, RedisServer};
+use larder_testkit::{Direction, Gate, Proxy, RedisServer};
 use tokio::time::Instant;
 
-use crate::world::{BOUND, World, builder, get, gets, holds, load, value};
+use crate::world::{BOUND, World, builder, get, gets, holds, load, slow_write, value};
 
-fn config(url: impl Into<String>) -> RedisConfig {
+pub(crate) fn config(url: impl Into<String>) -> RedisConfig {
     RedisConfig::new(url)
         .connect_timeout(Duration::from_millis(300))
         .command_timeout(Duration::from_millis(300))
@@ -212,6 +219,194 @@ async fn server_that_refuses_tracking_makes_l1_short_lived() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
+/// P9, P11: what can be neither done nor remembered is an error, before the database is touched.
+#[tokio::test(flavor = "multi_thread")]
+async fn write_that_cannot_be_remembered_does_not_touch_the_database() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let config = config(proxy.url()).lanes(1).max_pending(1);
+    let cache: Cache<String> = builder().redis_config(config).build().await.unwrap().cache("item").unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    load(&cache, "k", "old").await;
+    cache.invalidate("other").await.unwrap();
+    assert_eq!(load(&cache, "k", "old").await, "old");
+    let gate = Gate::opened();
+    let refused = slow_write(&cache, "new", &gate).await.unwrap();
+    assert!(matches!(refused, Err(Error::Store(StoreError::TooManyPending { .. }))), "{refused:?}");
+    assert_eq!(gate.arrivals(), 0, "the database was not touched");
+    load(&cache, "k", "old").await;
+    let refused = cache.invalidate("k").await;
+    assert!(matches!(refused, Err(Error::Store(StoreError::TooManyPending { .. }))), "{refused:?}");
+    assert_eq!(get(&cache, "k").await, None, "it is gone here all the same");
+}
+
+/// Notes what a lane can do whenever it is told that everything read through it is out of date.
+#[derive(Debug, Default)]
+struct Watcher {
+    store: OnceLock<Weak<RedisStore>>,
+    seen: Mutex<Vec<LaneState>>,
+}
+
+impl PushListener for Watcher {
+    fn on_push(&self, push: Push<'_>) {
+        if let (Push::Lane(lane), Some(store)) = (push, self.store.get().and_then(Weak::upgrade)) {
+            self.seen.lock().unwrap().push(store.lane_state(lane));
+        }
+    }
+}
+
+impl Watcher {
+    fn of(store: &Arc<RedisStore>) -> Arc<Self> {
+        let watcher = Arc::new(Self::default());
+        watcher.store.set(Arc::downgrade(store)).unwrap();
+        let listener: Weak<dyn PushListener> = Arc::downgrade(&watcher) as _;
+        store.listen(listener);
+        watcher
+    }
+
+    fn seen(&self) -> Vec<LaneState> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+/// P10: a connection is handed out only after everything read through its predecessor is out of date, and a lost one
+/// is out of reach before that is said.
+#[tokio::test]
+async fn lane_is_down_whenever_what_was_read_through_it_is_said_to_be_out_of_date() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect_lazy(config(proxy.url()).lanes(1)).unwrap());
+    let watcher = Watcher::of(&store); // on one thread, so nothing has happened yet
+    holds("it is connected", || store.lane_state(0) == LaneState::Tracking).await;
+    assert_eq!(watcher.seen(), [LaneState::Down], "once, before it was handed out");
+    proxy.refuse(true);
+    proxy.stall(Direction::ToClient, true); // so that no end of the connection announces its loss
+    let lost = store.get("k").await;
+    assert!(matches!(lost, Err(StoreError::TimedOut { .. })), "{lost:?}");
+    assert!(watcher.seen().len() >= 2 && watcher.seen().iter().all(|seen| *seen == LaneState::Down));
+}
+
+/// P10: what was loaded during an outage is not served once pushes could have told better.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let (clock, _hand) = larder::Clock::manual();
+    let larder = builder().redis_config(config(proxy.url())).clock(clock).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    holds("it is cut off", || {
+        format!("{larder:?}").contains("Down") // the store's own words
+    })
+    .await;
+    load(&cache, "k", "old").await;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "L1 has it, and its clock stands still");
+    world.items().await.insert("k", "new".to_owned()).await.unwrap();
+    proxy.refuse(false);
+    gets(&cache, "k", Some("new")).await;
+}
+
+/// P11: the lane is back only when what could not be sent has been done.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let store = RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap();
+    server.command(&["SET", "k", "old"]).await.unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    holds("it is cut off", || store.lane_state(0) == LaneState::Down).await;
+    assert_eq!(store.invalidate("k", None).await.unwrap(), larder_core::Invalidated::Deferred);
+    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap(); // reads are answered, scripts are not
+    proxy.refuse(false);
+    let before = proxy.connections();
+    holds("it connects again", || proxy.connections() >= before + 2).await;
+    assert!(store.get("k").await.is_err(), "the old value could be read");
+    server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
+    holds("it is back", || store.lane_state(0) == LaneState::Tracking).await;
+    assert_eq!(store.get("k").await.unwrap(), None);
+}
+
+/// P11: a key that is invalidated again while its first invalidation is being sent is not forgotten with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
+    const KEYS: usize = 1500;
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let config = config(proxy.url()).lanes(1).command_timeout(BOUND);
+    let store = Arc::new(RedisStore::connect(config).await.unwrap());
+    store.invalidate("warm", None).await.unwrap();
+    let mut foreign = server.client().await.unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    holds("it is cut off", || store.lane_state(0) == LaneState::Down).await;
+    for n in 0..KEYS {
+        foreign.command(&["SET", &format!("k{n}"), "old"]).await.unwrap();
+        store.invalidate(&format!("k{n}"), None).await.unwrap();
+    }
+    proxy.refuse(false);
+    let mut sent = Vec::new();
+    while sent.len() < KEYS / 4 {
+        sent.clear();
+        proxy.stall(Direction::ToClient, true);
+        for n in 0..KEYS {
+            let key = format!("k{n}");
+            if foreign.command(&["EXISTS", &key]).await.unwrap() == larder_testkit::Reply::Integer(0) {
+                sent.push(key);
+            }
+        }
+        if sent.len() < KEYS / 4 {
+            proxy.stall(Direction::ToClient, false);
+        }
+    }
+    // Another process fills in the old values; then our database write ends, and we invalidate again.
+    let mut again = tokio::task::JoinSet::new();
+    for key in sent {
+        foreign.command(&["SET", &key, "old"]).await.unwrap();
+        let store = store.clone();
+        again.spawn(async move { store.invalidate(&key, None).await });
+    }
+    proxy.stall(Direction::ToClient, false);
+    for done in again.join_all().await {
+        done.unwrap();
+    }
+    holds("it is back", || store.lane_state(0) == LaneState::Tracking).await;
+    assert_eq!(server.command(&["DBSIZE"]).await.unwrap(), larder_testkit::Reply::Integer(0));
+}
+
+/// P10: what lives in this process alone has nothing to fear from Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_of_l1_alone_survives_the_loss_of_redis() {
+    let world = World::new().await;
+    let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let (local, item): (Cache<String>, Cache<String>) =
+        (larder.cache("local").unwrap(), larder.cache("item").unwrap());
+    load(&local, "k", "value").await;
+    load(&item, "k", "value").await;
+    world.server.command(&["FLUSHALL"]).await.unwrap();
+    gets(&item, "k", None).await;
+    world.server.pause().unwrap();
+    holds("both lanes are lost", || (0..2).all(|lane| store.lane_state(lane) == LaneState::Down)).await;
+    assert_eq!(get(&local, "k").await.as_deref(), Some("value"));
+    local.invalidate("k").await.unwrap();
+    assert_eq!(get(&local, "k").await, None);
+    world.server.resume().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn longest_time_limits_do_not_panic() {
+    let server = RedisServer::start().await.unwrap();
+    let config = RedisConfig::new(server.url());
+    let config =
+        config.connect_timeout(Duration::MAX).command_timeout(Duration::MAX).ping_interval(Duration::MAX);
+    let store = Arc::new(RedisStore::connect(config).await.unwrap());
+    let lock = LeaseLock::new(store, Duration::from_secs(1));
+    lock.acquire(&Key::from("jobs:1"), Duration::MAX).await.unwrap().release().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidations_that_cannot_be_remembered_are_errors() {
     let mut server = RedisServer::start().await.unwrap();
@@ -225,23 +420,33 @@ async fn invalidations_that_cannot_be_remembered_are_errors() {
     assert!(matches!(full, StoreError::TooManyPending { pending: 2, .. }), "{full}");
 }
 
+/// Takes its time over what it is told of a value.
+#[derive(Debug, Default)]
+struct Slow {
+    done: AtomicBool,
+}
+
+impl PushListener for Slow {
+    fn on_push(&self, push: Push<'_>) {
+        if let Push::Value(_) = push {
+            std::thread::park_timeout(Duration::from_millis(50));
+            self.done.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 /// P17: the push of a write is handled before the reply to a read that the server answered later.
 #[tokio::test(flavor = "multi_thread")]
-async fn pushes_are_handled_before_later_replies() {
-    let world = World::new().await;
-    let (one, other) = (world.items().await, world.items().await);
-    let observer = world.store().await;
-    let mut foreign = world.server.client().await.unwrap();
-    for round in 0..200 {
-        let value = format!("{round}");
-        load(&one, "k", &value).await;
-        gets(&other, "k", Some(&value)).await;
-        foreign.command(&["DEL", "item:k"]).await.unwrap();
-        // A read that the server answers after the deletion, on the lane of the key: `k` again, as a new flight.
-        other.get_or_load("k", || crate::world::value("next")).await.unwrap();
-        drop(observer.get("item:k").await);
-        foreign.command(&["DEL", "item:k"]).await.unwrap();
-        gets(&one, "k", None).await;
-        gets(&other, "k", None).await;
+async fn push_is_handled_before_a_later_reply() {
+    let server = RedisServer::start().await.unwrap();
+    let store = RedisStore::connect(RedisConfig::new(server.url()).lanes(1)).await.unwrap();
+    for round in 0..5 {
+        let slow = Arc::new(Slow::default());
+        let listener: Weak<dyn PushListener> = Arc::downgrade(&slow) as _;
+        store.listen(listener);
+        store.get("k").await.unwrap();
+        server.command(&["SET", "k", &format!("{round}")]).await.unwrap();
+        assert_eq!(store.get("k").await.unwrap().unwrap(), format!("{round}"));
+        assert!(slow.done.load(Ordering::SeqCst), "a reply has overtaken the push");
     }
 }

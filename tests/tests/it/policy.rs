@@ -4,7 +4,12 @@ use std::{convert::Infallible, time::Duration};
 
 use larder::{Cache, Clock, Error, Loaded};
 
-use crate::world::{World, builder, get, load, value};
+use larder_testkit::Gate;
+
+use crate::{
+    gated::{Call, Gated, When},
+    world::{World, builder, get, load, slow_load, value},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn l1_serves_for_its_own_ttl_and_never_past_the_end_of_l2() {
@@ -133,4 +138,25 @@ async fn expiries_are_spread_by_jitter() {
     }
     assert!(lives.iter().all(|life| (3239..=3600).contains(life)), "{lives:?}");
     assert!(lives.len() > 20, "{lives:?}");
+}
+
+/// P20: the rest of a life in L2 counts from before L2 was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn reply_that_is_handled_late_does_not_lengthen_a_life_in_l1() {
+    let world = World::new().await;
+    let (clock, hand) = Clock::manual();
+    let store = Gated::new(world.store().await);
+    let larder = builder().remote_store(store.clone()).clock(clock).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    world.server.command(&["SET", "item:k", "\"value\"", "EX", "10"]).await.unwrap();
+    let reply = store.gate(Call::Get, When::After);
+    let reading = slow_load(&cache, "k", "must not be loaded", &Gate::new());
+    reply.reached().await;
+    hand.advance(Duration::from_secs(9));
+    reply.open();
+    assert_eq!(**reading.await.unwrap().as_ref().unwrap(), "value");
+    hand.advance(Duration::from_secs(1));
+    let hits = cache.stats().l1_hits;
+    get(&cache, "k").await;
+    assert_eq!(cache.stats().l1_hits, hits);
 }

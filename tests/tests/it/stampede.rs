@@ -11,12 +11,14 @@ use std::{
 };
 
 use larder::{Cache, Error};
+use larder_core::Token;
 use larder_testkit::Gate;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    gated::{Call, Gated, When},
     worker::Worker,
-    world::{BOUND, World, builder, get, holds, load, slow_load, value},
+    world::{BOUND, World, builder, get, holds, load, slow_load, slow_write, value},
 };
 
 async fn storm(cache: &Cache<String>, tasks: usize) {
@@ -157,6 +159,59 @@ async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
     assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "written");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert_eq!(gate.arrivals(), 0, "loads");
+}
+
+/// P7: the invalidation of this process ends another's lease, of which no push tells here.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
+    let world = World::new().await;
+    let holder = world.store().await;
+    let store = Gated::new(world.one_lane().await);
+    let cache: Cache<String> =
+        builder().remote_store(store.clone()).build().await.unwrap().cache("patient").unwrap();
+    for clear in [false, true] {
+        holder.claim("patient:k", &Token::new(), Duration::from_secs(60), None).await.unwrap();
+        let busy = store.gate(Call::Claim, When::After);
+        let waiting = slow_load(&cache, "k", "value", &Gate::opened());
+        busy.reached().await;
+        busy.open();
+        let start = Instant::now();
+        if clear {
+            cache.clear().await.unwrap();
+        } else {
+            cache.invalidate("k").await.unwrap();
+        }
+        assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        cache.invalidate("k").await.unwrap();
+    }
+}
+
+/// P8: the lease ends, and its push is handled, before the reply that it is held.
+#[tokio::test(flavor = "multi_thread")]
+async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
+    let world = World::new().await;
+    let holder = world.store().await;
+    for writes in [false, true] {
+        let store = Gated::new(world.store().await);
+        let cache: Cache<String> =
+            builder().remote_store(store.clone()).build().await.unwrap().cache("patient").unwrap();
+        let (token, long) = (Token::new(), Duration::from_secs(60));
+        holder.begin_write("patient:k", &token, long).await.unwrap();
+        let busy = store.gate(if writes { Call::BeginWrite } else { Call::Claim }, When::After);
+        let waiting = match writes {
+            true => slow_write(&cache, "value", &Gate::opened()),
+            false => slow_load(&cache, "k", "value", &Gate::opened()),
+        };
+        busy.reached().await;
+        holder.release("patient:k", &token).await.unwrap();
+        store.hear("patient:k").await;
+        let start = Instant::now();
+        busy.open();
+        assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        cache.invalidate("k").await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

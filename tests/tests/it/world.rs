@@ -4,6 +4,7 @@ use larder::{Cache, Larder, LarderBuilder, TtlTable};
 use larder_core::RemoteStore;
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{Gate, RedisServer, eventually};
+use tokio::task::JoinHandle;
 
 /// No condition is waited for longer than this.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
@@ -29,6 +30,12 @@ impl World {
 
     pub(crate) async fn store(&self) -> Arc<dyn RemoteStore> {
         Arc::new(RedisStore::connect(RedisConfig::new(self.server.url())).await.unwrap())
+    }
+
+    /// The store of a process whose keys all take one lane.
+    pub(crate) async fn one_lane(&self) -> Arc<dyn RemoteStore> {
+        let config = RedisConfig::new(self.server.url()).lanes(1);
+        Arc::new(RedisStore::connect(config).await.unwrap())
     }
 
     /// What is in L2, as a foreign program sees it.
@@ -58,7 +65,7 @@ pub(crate) fn slow_load(
     key: &str,
     loaded: &str,
     gate: &Gate,
-) -> tokio::task::JoinHandle<Result<Arc<String>, larder::Error>> {
+) -> JoinHandle<Result<Arc<String>, larder::Error>> {
     let (cache, key, loaded, gate) = (cache.clone(), key.to_owned(), loaded.to_owned(), gate.clone());
     tokio::spawn(async move {
         let loader = move || async move {
@@ -88,4 +95,38 @@ pub(crate) async fn gets(cache: &Cache<String>, key: &str, expected: Option<&str
 
 pub(crate) async fn holds(what: &str, condition: impl FnMut() -> bool) {
     assert!(eventually(BOUND, condition).await, "still not so: {what}");
+}
+
+/// Starts a call, and returns when it has done all that it does before it waits for anything: it has joined a flight.
+pub(crate) fn start<T: Send + 'static>(call: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let mut call = Box::pin(call);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(call.as_mut().poll(&mut context).is_pending(), "it does not wait");
+    tokio::spawn(call)
+}
+
+/// Starts a `get_or_load`, see [`start`].
+pub(crate) fn start_load(
+    cache: &Cache<String>,
+    key: &'static str,
+    loaded: &str,
+) -> JoinHandle<Result<Arc<String>, larder::Error>> {
+    let (cache, loaded) = (cache.clone(), loaded.to_owned());
+    start(async move { cache.get_or_load(key, move || value(&loaded)).await })
+}
+
+/// Starts a write-through that waits at the gate before it returns, as a slow database would.
+pub(crate) fn slow_write(
+    cache: &Cache<String>,
+    written: &str,
+    gate: &Gate,
+) -> JoinHandle<Result<Arc<String>, larder::Error>> {
+    let (cache, written, gate) = (cache.clone(), written.to_owned(), gate.clone());
+    tokio::spawn(async move {
+        let writer = || async move {
+            gate.pass().await;
+            Ok::<_, Infallible>(written)
+        };
+        cache.write_through("k", writer).await
+    })
 }

@@ -28,6 +28,7 @@ where
     pair.renewed_lease_outlives_its_first_end().await;
     pair.writer_breaks_a_readers_lease_and_keeps_out_other_writers().await;
     pair.invalidated_writer_keeps_its_lease_and_cannot_commit().await;
+    pair.marked_lease_of_a_dead_writer_ends_by_its_time().await;
     pair.writer_that_withdraws_leaves_nothing().await;
     pair.release_tells_whether_anybody_interfered().await;
     pair.foreign_token_changes_nothing().await;
@@ -229,6 +230,20 @@ impl Pair {
             "the refused commit gave the lease up"
         );
         assert!(self.other.store.release(key, &writer).await.expect("release"));
+    }
+
+    async fn marked_lease_of_a_dead_writer_ends_by_its_time(&self) {
+        let (key, next) = ("t6:2", Token::new());
+        let begun = self.one.store.begin_write(key, &Token::new(), SHORT * 10).await.expect("begin_write");
+        assert_eq!(begun, WriteClaim::Leased);
+        self.other.invalidate(key).await;
+        let give_up = tokio::time::Instant::now() + BOUND;
+        while let Claim::Busy(rest) = self.other.claim(key, &next).await {
+            assert!(rest <= SHORT * 10, "P6: the rest is {rest:?}");
+            assert!(tokio::time::Instant::now() < give_up, "P6: a marked lease has no end");
+            tokio::time::sleep(rest + Duration::from_millis(1)).await;
+        }
+        assert!(self.other.store.release(key, &next).await.expect("release"));
     }
 
     async fn writer_that_withdraws_leaves_nothing(&self) {
