@@ -6,9 +6,10 @@ use larder_ttl::Row;
 
 use crate::{
     CacheKey, Error, Loaded, SharedError, Stats,
+    encoding::Value,
     larder::{in_runtime, invalidate_keys},
     read::{Loader, Read},
-    row::{Found, Outcome, RowState, Value},
+    row::{Found, Outcome, RowState},
     stats::Count,
 };
 

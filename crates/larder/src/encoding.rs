@@ -3,8 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use larder_core::{Codec, CodecError, JsonCodec};
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::row::Value;
+/// What a type needs to be cached: it can be written as JSON and read back, and shared between threads.
+pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 
 /// Reads a value; `None` says that it is known to be absent.
 pub(crate) fn decode<T: Value>(bytes: &[u8]) -> Result<Option<T>, CodecError> {

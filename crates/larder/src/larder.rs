@@ -12,7 +12,8 @@ use larder_ttl::{Row, TtlTable};
 use crate::{
     Cache, Error, LarderBuilder, Stats,
     coherence::invalidate_locally,
-    row::{RowState, Shared, Value},
+    encoding::Value,
+    row::{RowState, Shared},
     stats::{Count, Counters},
 };
 

@@ -52,6 +52,7 @@ mod write;
 
 pub use builder::LarderBuilder;
 pub use cache::{BoxError, Cache};
+pub use encoding::Value;
 pub use error::{Error, SharedError};
 pub use larder::Larder;
 pub use larder_core::{
@@ -60,5 +61,4 @@ pub use larder_core::{
 pub use larder_redis::RedisConfig;
 pub use larder_ttl::{Levels, Row, TableError, TtlTable};
 pub use loaded::Loaded;
-pub use row::Value;
 pub use stats::Stats;

@@ -6,8 +6,8 @@ use larder_lock::{Failure, Kept, Load, Look};
 
 use crate::{
     Error,
-    encoding::decode,
-    row::{Found, Outcome, RowState, Value},
+    encoding::{Value, decode},
+    row::{Found, Outcome, RowState},
     stats::Count,
 };
 

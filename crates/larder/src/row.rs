@@ -13,20 +13,15 @@ use larder_core::{
 use larder_lock::{Kept, Leases, Policy, StampedeLock};
 use larder_moka::MokaStore;
 use larder_ttl::Row;
-use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::AbortHandle;
 use tracing::warn;
 
 use crate::{
     CacheKey, Error,
     coherence::{Coherence, invalidate_locally},
-    encoding::encode,
+    encoding::{Value, encode},
     stats::{Count, Counters},
 };
-
-/// What a type needs to be cached: it can be written as JSON and read back, and shared between threads.
-pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
-impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 
 /// What all rows of a larder share.
 #[derive(Debug)]

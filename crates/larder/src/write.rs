@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use crate::{
     Error,
+    encoding::Value,
     larder::in_runtime,
-    row::{Found, RowState, Value},
+    row::{Found, RowState},
     stats::Count,
 };
 

@@ -3,27 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use larder::{Cache, Larder, Loaded, TtlTable};
-use serde::{Deserialize, Serialize};
 
-use crate::{claim::Result, database::Database};
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct User {
-    pub(crate) id: i64,
-    pub(crate) name: String,
-    pub(crate) logins: i64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Post {
-    pub(crate) id: i64,
-    pub(crate) title: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Session {
-    pub(crate) user: i64,
-}
+use crate::{
+    claim::Result,
+    database::Database,
+    model::{Post, Session, User},
+};
 
 /// The rows of this application; those that it does not name are built in.
 const TTL_TABLE: &str = r#"

@@ -14,7 +14,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::app::{Post, Session, User};
+use crate::model::{Post, Session, User};
 
 pub(crate) const USERS: u64 = 10_000;
 pub(crate) const POSTS: u64 = 20_000;

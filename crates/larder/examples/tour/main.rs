@@ -13,6 +13,7 @@ mod chart;
 mod claim;
 mod database;
 mod load;
+mod model;
 mod options;
 mod page;
 mod patterns;

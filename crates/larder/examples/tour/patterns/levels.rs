@@ -5,10 +5,11 @@ use tokio::time::Instant;
 
 use crate::{
     Tour,
-    app::{Instance, User},
+    app::Instance,
     chart,
     claim::{Result, until},
     database::Database,
+    model::User,
     page,
     patterns::NEEDS_REDIS,
     steps::{At, Did, Steps},

@@ -4,8 +4,9 @@ use tokio::task::JoinSet;
 
 use crate::{
     Tour,
-    app::{Instance, User},
+    app::Instance,
     claim::{Result, until},
+    model::User,
     patterns::NEEDS_REDIS,
     steps::{At, Did, Steps},
 };
