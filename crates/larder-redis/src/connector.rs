@@ -16,7 +16,7 @@ use tracing::warn;
 use crate::{
     RedisConfig,
     endpoint::Endpoint,
-    error::{describe, is_loss},
+    error::{describe, is_loss, is_without_resp3},
     lane::Lane,
 };
 
@@ -99,7 +99,7 @@ impl Connector {
     /// Opens a connection, and tells whether it tracks. The one before must have been taken from its pool.
     pub(crate) async fn connect(&self) -> Result<(Connection, bool), StoreError> {
         let connection = match self.open().await {
-            Err(error) if error.kind() == ErrorKind::RESP3NotSupported => {
+            Err(error) if is_without_resp3(&error) => {
                 self.old_server.store(true, Ordering::Release);
                 self.open().await
             }

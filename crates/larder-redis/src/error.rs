@@ -14,6 +14,14 @@ pub(crate) fn is_loss(error: &RedisError) -> bool {
         || error.code() == Some("READONLY")
 }
 
+/// Tells whether the server does not know RESP3, or the command that switches it on, or does not let us use it.
+pub(crate) fn is_without_resp3(error: &RedisError) -> bool {
+    let names_hello = |detail: &str| detail.to_ascii_lowercase().contains("'hello'");
+    error.kind() == ErrorKind::RESP3NotSupported
+        || error.code() == Some("NOPROTO")
+        || error.detail().is_some_and(names_hello)
+}
+
 /// Says for the user what Redis or the connection said.
 pub(crate) fn describe(error: RedisError, address: &str, timeout: Duration, key: &str) -> StoreError {
     let address = address.to_owned();

@@ -164,7 +164,8 @@ impl Row {
         self.degraded_l1_ttl
     }
 
-    /// The shape of the type, from 1: entries of one schema are never read as another.
+    /// The shape of the type, from 1: entries of one schema are never read as another. From 2 on it is part of the
+    /// key (`user:v2:42`), so a row of schema 1 should have no keys that begin with `v2:`.
     pub fn schema(&self) -> u32 {
         self.schema
     }

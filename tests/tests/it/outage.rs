@@ -396,6 +396,17 @@ async fn row_of_l1_alone_survives_the_loss_of_redis() {
     world.server.resume().unwrap();
 }
 
+/// P12: a server or proxy that does not know RESP3 cannot push.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_without_resp3_is_used_without_tracking() {
+    let server = RedisServer::builder().args(&["--rename-command", "HELLO", ""]).start().await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
+    assert_eq!(store.lane_state(0), LaneState::Untracked);
+    let cache: Cache<String> = builder().remote_store(store).build().await.unwrap().cache("item").unwrap();
+    assert_eq!(load(&cache, "k", "value").await, "value");
+    assert_eq!(server.command(&["GET", "item:k"]).await.unwrap().text().as_deref(), Some("\"value\""));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn longest_time_limits_do_not_panic() {
     let server = RedisServer::start().await.unwrap();
