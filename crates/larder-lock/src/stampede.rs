@@ -158,7 +158,8 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                 return value;
             }
             let looked = match &self.context.leases {
-                // P16: what another caller asked for earlier may be older than a write that this one knows of.
+                // Nothing is kept that a later caller could find, so to share a look would make it wait for an answer
+                // that is not for it (P16).
                 Some(leases) if !load.keeps() => {
                     match look_remotely(leases, key, &self.context.stamp(key), &mut load).await {
                         Found::Value(value) => return value,
