@@ -1,4 +1,7 @@
-use deadpool_redis::redis::{RedisResult, aio::MultiplexedConnection, cmd};
+use std::borrow::Cow;
+
+use deadpool_redis::redis::{RedisResult, aio::MultiplexedConnection, cmd, pipe};
+use futures_util::future::join_all;
 
 use crate::{
     keys::{LEASES, key_of, pattern},
@@ -15,8 +18,10 @@ pub(crate) async fn clear(on: MultiplexedConnection, prefix: &str) -> RedisResul
     let mut cursor = 0;
     loop {
         let names = scan(on.clone(), &mut cursor, &leases).await?;
-        for key in names.iter().filter_map(|name| key_of(name)).filter(|key| key.starts_with(prefix)) {
-            match scripts::invalidate(on.clone(), &key, None).await {
+        let keys = names.iter().filter_map(|name| key_of(name)).filter(|key| key.starts_with(prefix));
+        let invalidate = async |key: Cow<'_, str>| scripts::invalidate(on.clone(), &key, None).await;
+        for done in join_all(keys.map(invalidate)).await {
+            match done {
                 Err(error) if error.code() != Some("WRONGTYPE") => return Err(error),
                 _ => {}
             }
@@ -28,10 +33,14 @@ pub(crate) async fn clear(on: MultiplexedConnection, prefix: &str) -> RedisResul
     let values = pattern(prefix);
     let mut cleared = 0;
     loop {
-        let names = scan(on.clone(), &mut cursor, &values).await?;
-        for name in names {
-            // One command for each key: the keys of a batch lie in different slots.
-            cleared += cmd("UNLINK").arg(name).query_async::<u64>(&mut on.clone()).await?;
+        // One command for each key, sent at once: the keys of a batch lie in different slots.
+        let mut unlinks = pipe();
+        for name in scan(on.clone(), &mut cursor, &values).await? {
+            unlinks.cmd("UNLINK").arg(name);
+        }
+        if !unlinks.is_empty() {
+            let unlinked: Vec<u64> = unlinks.query_async(&mut on.clone()).await?;
+            cleared += unlinked.iter().sum::<u64>();
         }
         if cursor == 0 {
             return Ok(cleared);

@@ -192,3 +192,17 @@ async fn invalidations_and_failed_loads_are_counted_where_they_happen() {
     assert!(hasty.get_or_load("panics", panic).await.is_err());
     assert_eq!((hasty.stats().loads, hasty.stats().load_errors), (2, 2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clear_removes_thousands_of_keys_of_its_own_row_only() {
+    let world = World::new().await;
+    let mut foreign = world.server.client().await.unwrap();
+    for n in 0..2000 {
+        foreign.command(&["SET", &format!("item:{n}"), "\"value\""]).await.unwrap();
+    }
+    for key in ["items:1", "other:1", "item"] {
+        foreign.command(&["SET", key, "\"value\""]).await.unwrap();
+    }
+    world.items().await.clear().await.unwrap();
+    assert_eq!(foreign.command(&["DBSIZE"]).await.unwrap(), larder_testkit::Reply::Integer(3));
+}
