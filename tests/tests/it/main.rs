@@ -9,6 +9,7 @@ mod conformance;
 mod gated;
 mod interop;
 mod lease;
+mod log;
 mod outage;
 mod policy;
 mod races;
