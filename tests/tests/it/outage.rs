@@ -88,13 +88,16 @@ async fn start_without_redis_serves_from_the_loader_and_connects_later() {
 async fn write_during_an_outage_is_seen_by_all_after_it() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let (cut_off, connected) = (items_through(&proxy.url()).await, world.items().await);
+    let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let (cut_off, connected): (Cache<String>, _) = (larder.cache("item").unwrap(), world.items().await);
     for (n, verb) in ["write_through", "write_around", "invalidate", "insert"].into_iter().enumerate() {
         let key = format!("k{n}");
         load(&connected, &key, "old").await;
         gets(&cut_off, &key, Some("old")).await;
         proxy.refuse(true);
         proxy.cut();
+        holds("it is cut off", || (0..2).all(|lane| store.lane_state(lane) == LaneState::Down)).await;
         let start = Instant::now();
         match verb {
             "write_through" => drop(cut_off.write_through(key.as_str(), || value("new")).await.unwrap()),
