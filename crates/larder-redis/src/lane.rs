@@ -153,10 +153,11 @@ impl Lane {
                         failed = Some(describe(error, &self.shown, self.command_timeout, key));
                         continue;
                     }
-                    Err(error) => {
-                        error!(%key, %error, "a key cannot be invalidated: the server never lets us")
+                    Err(error) if error.code() == Some("NOPERM") => {
+                        error!(%key, %error, "a key cannot be invalidated, now or later");
                     }
-                    Ok(()) => {}
+                    // Of another type, there is nothing of ours.
+                    Err(_) | Ok(()) => {}
                 }
                 pending.remove(key);
             }
