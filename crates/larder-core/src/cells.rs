@@ -2,12 +2,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The cells of one process: generation counters that say which values may still be served.
 ///
-/// A value carries a [`Stamp`] that was taken before the value was read or loaded. To invalidate is to advance a
-/// cell; every value stamped with an older generation of it is then out of date, wherever it is and even if it is
-/// still under way. An advance is one atomic add, a check is one atomic load for each cell.
+/// A value carries a [`Stamp`] that was taken before the value was read or loaded. To advance a cell is to make every
+/// value with an older generation of it out of date, also if it is still under way. An advance is one atomic add, a
+/// check is one atomic load for each cell. A [`LocalStore`](crate::LocalStore) says who checks which cell when.
 ///
-/// There is a *key cell* for each key (keys share cells by hash: at worst a value is needlessly not kept), a *lane cell* for each
-/// connection to the remote store, and a *namespace cell* for each row of the TTL table.
+/// There is a *key cell* for each key (keys share cells by hash: at worst a value is needlessly not kept), a *lane
+/// cell* for each connection to the remote store, and a *namespace cell* for each row of the TTL table.
 #[derive(Debug)]
 pub struct Cells {
     keys: Box<[AtomicU64]>,
