@@ -42,6 +42,12 @@ pub const TABLE: &str = r#"
     jitter = "0%"
     levels = "l1"
 
+    [framed]
+    ttl = "10m"
+    jitter = "0%"
+    negative_ttl = "5m"
+    framed = true
+
     [hasty]
     ttl = "10m"
     jitter = "0%"

@@ -1,6 +1,6 @@
 use std::{any::Any, fmt, sync::Arc};
 
-use crate::{Moment, Stamp};
+use crate::{Moment, Stamp, TagStamp};
 
 /// A cached value of any type, shared by all who were served it.
 pub type AnyValue = Arc<dyn Any + Send + Sync>;
@@ -14,6 +14,8 @@ pub struct Entry {
     pub deadline: Moment,
     /// The generations of the entry's cells before its value was read or loaded.
     pub stamp: Stamp,
+    /// The entry's tags, if it has any.
+    pub tags: Option<Arc<TagStamp>>,
     /// What the entry counts against the store's capacity; the unit is the store's.
     pub weight: u32,
 }
@@ -24,6 +26,7 @@ impl fmt::Debug for Entry {
             .field("absent", &self.value.is_none())
             .field("deadline", &self.deadline)
             .field("stamp", &self.stamp)
+            .field("tags", &self.tags)
             .field("weight", &self.weight)
             .finish()
     }

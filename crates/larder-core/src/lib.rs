@@ -35,10 +35,12 @@ mod codec;
 mod digest;
 mod entry;
 mod error;
+mod frame;
 mod key;
 mod local;
 mod memory;
 mod remote;
+mod tags;
 mod token;
 
 pub use cells::{Cells, Stamp};
@@ -47,10 +49,13 @@ pub use codec::{Codec, CodecError, JsonCodec};
 pub use digest::Digest;
 pub use entry::{AnyValue, Entry};
 pub use error::StoreError;
+pub use frame::Frame;
 pub use key::{CacheKey, Key, KeyBuf, KeyError, KeyRef, MAX_KEY_LEN};
 pub use local::LocalStore;
 pub use memory::{MemoryRemote, MemoryServer};
 pub use remote::{
-    Claim, Invalidated, LaneState, Push, PushListener, RemoteStore, Replacing, Stored, WriteClaim,
+    Claim, Invalidated, LaneState, Push, PushListener, RemoteReport, RemoteStore, Replacing, Stored,
+    WriteClaim,
 };
+pub use tags::{TagCell, TagStamp, Tags};
 pub use token::Token;

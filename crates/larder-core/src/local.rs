@@ -12,8 +12,8 @@ use crate::{Entry, Key, KeyRef};
 /// entry whose stamp was taken before the advance is served, also if its `insert` was under way or comes later. So
 /// `insert` checks the stamp and stores in one step that excludes the key's `remove`, or `get` checks the whole stamp.
 pub trait LocalStore: Debug + Send + Sync + 'static {
-    /// Returns the key's entry if it may be served: before its deadline, and while its stamp is current. An entry that
-    /// may not is removed.
+    /// Returns the key's entry if it may be served: before its deadline, while its stamp is current, and while all its
+    /// tags are held. An entry that may not is removed.
     fn get(&self, key: KeyRef<'_>) -> Option<Entry>;
 
     /// Stores an entry, replacing the key's present one, unless its stamp is out of date.

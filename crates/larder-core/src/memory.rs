@@ -39,12 +39,16 @@ pub struct MemoryRemote {
     down: AtomicBool,
     /// What could not be sent, with the lease that ends with it.
     pending: Mutex<HashMap<String, Option<Token>>>,
+    pending_tags: Mutex<HashSet<String>>,
 }
 
 #[derive(Default)]
 struct State {
     values: HashMap<String, (Bytes, Moment)>,
     leases: HashMap<String, Lease>,
+    /// E, and T(t) of each tag that is held, with its end.
+    order: u64,
+    tags: HashMap<String, (u64, Moment)>,
     /// Who has read a value or a lease and wants to know of its next change.
     tracking: HashMap<(Kind, String), HashSet<u64>>,
     listeners: HashMap<u64, Vec<Weak<dyn PushListener>>>,
@@ -64,6 +68,8 @@ impl std::fmt::Debug for State {
 enum Kind {
     Value,
     Lease,
+    /// A tag, or E under the empty name.
+    Tag,
 }
 
 struct Lease {
@@ -92,7 +98,13 @@ impl MemoryServer {
         state.next_id += 1;
         let id = state.next_id;
         drop(state);
-        MemoryRemote { server: self.clone(), id, down: AtomicBool::new(false), pending: Mutex::default() }
+        MemoryRemote {
+            server: self.clone(),
+            id,
+            down: AtomicBool::new(false),
+            pending: Mutex::default(),
+            pending_tags: Mutex::default(),
+        }
     }
 
     /// Writes a value as a foreign program would, without any lease. `None` for a value without an end.
@@ -140,6 +152,8 @@ impl MemoryRemote {
         for (key, own) in pending {
             state.invalidate(&key, own.as_ref(), self.id);
         }
+        let tags = std::mem::take(&mut *self.pending_tags.lock().unwrap_or_else(PoisonError::into_inner));
+        tags.iter().for_each(|tag| state.invalidate_tag(tag, self.id));
         state.tell(self.id, Push::Lane(0));
         self.down.store(false, Ordering::Release);
     }
@@ -191,6 +205,8 @@ impl State {
                     match kind {
                         Kind::Value => Push::Value(key),
                         Kind::Lease => Push::Lease(key),
+                        Kind::Tag if key.is_empty() => Push::Order(0),
+                        Kind::Tag => Push::Tag(0, key),
                     },
                 );
             }
@@ -206,6 +222,22 @@ impl State {
         if self.values.remove(key).is_some() {
             self.push(Kind::Value, key, writer);
         }
+    }
+
+    fn tag(&mut self, tag: &str, now: Moment, reader: u64) -> Option<u64> {
+        self.track(Kind::Tag, tag, reader);
+        if self.tags.get(tag).is_some_and(|(_, until)| *until <= now) {
+            self.tags.remove(tag);
+            self.push(Kind::Tag, tag, 0);
+        }
+        self.tags.get(tag).map(|(order, _)| *order)
+    }
+
+    fn invalidate_tag(&mut self, tag: &str, writer: u64) {
+        self.order += 1;
+        self.push(Kind::Tag, "", writer);
+        self.tags.remove(tag);
+        self.push(Kind::Tag, tag, writer);
     }
 
     fn invalidate(&mut self, key: &str, own: Option<&Token>, writer: u64) {
@@ -364,5 +396,48 @@ impl RemoteStore for MemoryRemote {
             cleared += 1;
         }
         Ok(cleared)
+    }
+
+    async fn order(&self, _lane: u16) -> Result<u64, StoreError> {
+        let mut state = self.up()?;
+        state.track(Kind::Tag, "", self.id);
+        Ok(state.order)
+    }
+
+    async fn tags(&self, _lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        Ok(tags.iter().map(|tag| state.tag(tag, now, self.id)).collect())
+    }
+
+    async fn hold_tags(
+        &self,
+        _lane: u16,
+        tags: &[&str],
+        order: u64,
+        ttl: Duration,
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        let mut state = self.up()?;
+        let until = self.server.clock.now() + ttl;
+        let now = self.server.clock.now();
+        for tag in tags {
+            if let Some((_, end)) = state.tags.get_mut(*tag).filter(|(_, end)| *end > now) {
+                *end = until.max(*end);
+            } else if state.order == order {
+                state.tags.insert((*tag).to_owned(), (order, until));
+                state.push(Kind::Tag, tag, self.id);
+            }
+        }
+        Ok(tags.iter().map(|tag| state.tag(tag, now, self.id)).collect())
+    }
+
+    async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
+        let mut state = self.server.state(); // to the end, so that a reconnection comes before or after
+        if self.down.load(Ordering::Acquire) {
+            self.pending_tags.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.to_owned());
+            return Ok(Invalidated::Deferred);
+        }
+        state.invalidate_tag(tag, self.id);
+        Ok(Invalidated::Done)
     }
 }

@@ -83,6 +83,49 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     /// Invalidates every key that begins with `prefix`, and returns how many values there were: first every lease,
     /// so that no load that began before can commit, then every value. Not atomic as a whole.
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError>;
+
+    /// Reads the order number E, which grows with each invalidation of any tag. The lane tracks it.
+    async fn order(&self, lane: u16) -> Result<u64, StoreError>;
+
+    /// Reads under which order number each tag is held; `None` for one that is not. The lane tracks them.
+    async fn tags(&self, lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError>;
+
+    /// Holds tags for an entry with this order number that is to live for `ttl`, in one atomic step: a tag that is not
+    /// held is, if E is still `order`. Returns what [`tags`](Self::tags) would then. The lane tracks them.
+    async fn hold_tags(
+        &self,
+        lane: u16,
+        tags: &[&str],
+        order: u64,
+        ttl: Duration,
+    ) -> Result<Vec<Option<u64>>, StoreError>;
+
+    /// Invalidates a tag: E grows, and the tag is not held any more, so that no entry which has it is valid.
+    ///
+    /// While every lane is down the tag is remembered, and it is invalidated before anything else is read through any
+    /// of them.
+    ///
+    /// # Errors
+    /// As for [`invalidate`](Self::invalidate).
+    async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError>;
+
+    /// What happened to the connections so far; all zero in a store that has none.
+    fn report(&self) -> RemoteReport {
+        RemoteReport::default()
+    }
+}
+
+/// What happened to a store's connections, in numbers since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteReport {
+    /// Changes by others that the server told of.
+    pub pushes: u64,
+    /// How often a connection was lost, or a subscription.
+    pub lanes_lost: u64,
+    /// Probes that did not come back: the channel was connected, but deaf.
+    pub probe_failures: u64,
+    /// How long the push of the latest probe took to arrive, counted from before the write that caused it was sent.
+    pub push_lag: Option<Duration>,
 }
 
 /// The value that a claim or commit may replace: none, or exactly the one with this digest.
@@ -129,8 +172,11 @@ pub enum Invalidated {
 /// What a lane can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneState {
-    /// Connected, and the server pushes the invalidation of what is read.
+    /// Connected, and the server pushes the invalidation of what is read, before any later reply.
     Tracking,
+    /// Connected, and other processes tell of what they change over a channel of its own, in no order with replies.
+    /// Nobody tells of what other programs write and of what the server removes by itself.
+    Subscribed,
     /// Connected, but nothing tells of other processes' writes: a copy in L1 must be short-lived.
     Untracked,
     /// Not connected; calls fail at once.
@@ -153,6 +199,12 @@ pub enum Push<'a> {
     Value(&'a str),
     /// The lease of this key was taken, given up or changed by somebody else.
     Lease(&'a str),
+    /// This tag, as the lane has read it, was invalidated or is held anew.
+    Tag(u16, &'a str),
+    /// The order number E, as the lane has read it, has grown or was lost.
+    Order(u16),
+    /// Every key that begins so was invalidated by somebody else. Only told where the server does not tell of each.
+    Prefix(&'a str),
     /// Nothing that was read through this lane is tracked any more: its connection was lost or replaced, or the
     /// server was emptied.
     Lane(u16),

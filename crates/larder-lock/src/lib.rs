@@ -39,5 +39,5 @@ mod waiters;
 pub use flights::{Asked, Flights, Joined, Lead, Ticket};
 pub use lease::{Claimed, Lease, Leases, WriteBegun};
 pub use lock::{LeaseLock, LockError};
-pub use stampede::{Failure, Kept, Load, Look, Policy, StampedeLock};
+pub use stampede::{Encoded, Failure, Kept, Load, Look, Policy, Refusal, StampedeLock};
 pub use waiters::{Waiter, Waiters};

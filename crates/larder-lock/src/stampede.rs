@@ -37,6 +37,26 @@ pub enum Failure {
     TimedOut(Duration),
 }
 
+/// What is to become of a loaded value in the remote store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encoded {
+    /// These bytes are to be stored, for this time.
+    Store(Vec<u8>, Duration),
+    /// It is not to be stored, and good for all who wait.
+    Nothing,
+    /// It was invalidated since its load began, by one of its tags.
+    Refused,
+}
+
+/// Why a loaded value is kept nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its lease was lost, or marked by an invalidation.
+    Lease,
+    /// Its stamp was out of date, or one of its tags.
+    Outdated,
+}
+
 /// What one read does with what it finds.
 pub trait Look: Send + 'static {
     /// What callers get: cheap to clone, and it says by itself whether it is an error.
@@ -49,7 +69,11 @@ pub trait Look: Send + 'static {
     ///
     /// # Errors
     /// The bytes' digest if they cannot be used: then a load may replace exactly these bytes.
-    fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Self::Value, Digest>;
+    fn accept(
+        &mut self,
+        stored: Stored,
+        stamp: &Stamp,
+    ) -> impl Future<Output = Result<Self::Value, Digest>> + Send;
 
     /// Whether [`accept`](Self::accept) keeps values in a local store. If not, nobody shares the look of another.
     fn keeps(&self) -> bool {
@@ -67,6 +91,9 @@ pub trait Look: Send + 'static {
 
 /// What one load does.
 pub trait Load: Look {
+    /// Learns from the remote store what must be known before the loader runs. Called while the lease is asked for.
+    fn prepare(&mut self) -> impl Future<Output = ()> + Send;
+
     /// Runs the loader. Called at most once.
     fn load(&mut self) -> BoxFuture<'static, Self::Value>;
 
@@ -76,14 +103,14 @@ pub trait Load: Look {
     /// What a caller gets if the task that ran its load is gone, as when the runtime shuts down.
     fn dropped(key: &Key) -> Self::Value;
 
-    /// The bytes and the time to live under which the value is stored; `None` if it is not to be stored.
-    fn encode(&mut self, value: &Self::Value) -> Option<(Vec<u8>, Duration)>;
+    /// Says how the value is to be stored.
+    fn encode(&mut self, value: &Self::Value) -> impl Future<Output = Encoded> + Send;
 
-    /// The value may be kept locally, with this stamp.
-    fn keep(&mut self, value: &Self::Value, stamp: &Stamp, kept: Kept);
+    /// The value may be kept locally, with this stamp. `false` if it was invalidated since its load began.
+    fn keep(&mut self, value: &Self::Value, stamp: &Stamp, kept: Kept) -> bool;
 
     /// Takes note that somebody wrote or invalidated the key during the load: the value is kept nowhere.
-    fn refused(&mut self);
+    fn refused(&mut self, why: Refusal);
 }
 
 /// One load of a key at a time, in this process and, with leases, in all that share the remote store.
@@ -220,7 +247,7 @@ async fn look_remotely<L: Look>(leases: &Leases, key: &Key, stamp: &Stamp, look:
         remote.get(key.as_str()).await.map(|value| value.map(|value| Stored { value, ttl: None }))
     };
     match found {
-        Ok(Some(stored)) => match look.accept(stored, stamp) {
+        Ok(Some(stored)) => match look.accept(stored, stamp).await {
             Ok(value) => Found::Value(value),
             Err(undecodable) => Found::Nothing(Some(undecodable)),
         },
@@ -272,9 +299,12 @@ impl<L: Load> Flight<L> {
         let (start, mut rounds) = (Instant::now(), 0);
         while rounds < UNDECODABLE_ROUNDS && !self.lead.is_deserted() {
             let asked = self.lead.ask();
-            match leases.claim(&self.key, policy.lease, undecodable.as_ref()).await {
+            let claim = leases.claim(&self.key, policy.lease, undecodable.as_ref());
+            // P22: both before the loader, and so at once.
+            let (claimed, ()) = tokio::join!(claim, self.load.prepare());
+            match claimed {
                 Ok(Claimed::Leased(lease)) => return self.load_with_lease(lease, undecodable).await,
-                Ok(Claimed::Hit(stored)) => match self.load.accept(stored, &self.lead.stamp()) {
+                Ok(Claimed::Hit(stored)) => match self.load.accept(stored, &self.lead.stamp()).await {
                     Ok(value) => return self.lead.finish(value, asked),
                     Err(digest) => {
                         undecodable = Some(digest);
@@ -305,21 +335,26 @@ impl<L: Load> Flight<L> {
             let _ = lease.release().await;
             return;
         };
-        let storing = self.lead.ask();
+        let storing = self.lead.ask(); // P23: before the tags are held
         // P3: the store keeps the value, or says that nobody interfered, only under a lease that is held and clean.
-        let done = match self.load.encode(&value) {
-            Some((bytes, ttl)) => {
+        let done = match self.load.encode(&value).await {
+            Encoded::Store(bytes, ttl) => {
                 let done = lease.commit(&bytes, ttl, undecodable.as_ref()).await;
                 if let Ok(true) = done {
                     self.load.keep(&value, &self.lead.stamp(), Kept::Remote);
                 }
                 done
             }
-            None => lease.release().await,
+            Encoded::Nothing => lease.release().await,
+            Encoded::Refused => {
+                let _ = lease.release().await; // an error leaves the lease to its time
+                self.load.refused(Refusal::Outdated);
+                return self.lead.finish(value, loading); // P16
+            }
         };
         match done {
             Ok(true) => return self.lead.finish(value, storing),
-            Ok(false) => self.load.refused(),
+            Ok(false) => self.load.refused(Refusal::Lease),
             Err(error) => self.load.remote_failed(&error),
         }
         // P16: it may be older than a write that has ended since the load began.
@@ -331,12 +366,11 @@ impl<L: Load> Flight<L> {
         // P1: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
         self.lead.restamp(self.context.stamp(&self.key));
         let Some((value, loading)) = self.run_loader().await else { return };
-        let stamp = self.lead.stamp();
-        self.load.keep(&value, &stamp, kept);
-        if self.context.cells.is_current(self.key.hash(), &stamp) {
-            self.lead.finish_for_all(value);
+        let (stamp, storing) = (self.lead.stamp(), self.lead.ask());
+        if self.load.keep(&value, &stamp, kept) && self.context.cells.is_current(self.key.hash(), &stamp) {
+            self.lead.finish(value, storing);
         } else {
-            self.load.refused();
+            self.load.refused(Refusal::Outdated);
             self.lead.finish(value, loading); // P16
         }
     }

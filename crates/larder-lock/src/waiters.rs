@@ -65,8 +65,8 @@ impl PushListener for Waiters {
     fn on_push(&self, push: Push<'_>) {
         match push {
             Push::Lease(key) => self.wake(KeyRef::new(key).hash()),
-            Push::Lane(_) => self.wake_all(),
-            Push::Value(_) => {}
+            Push::Lane(_) | Push::Prefix(_) => self.wake_all(),
+            Push::Value(_) | Push::Tag(..) | Push::Order(_) => {}
         }
     }
 }

@@ -21,7 +21,7 @@
 //! let key = Key::from("user:42");
 //! let stamp = cells.stamp(key.hash(), 0, 0); // before the value is read
 //! let deadline = clock.now() + Duration::from_secs(60);
-//! store.insert(&key, Entry { value: Some(Arc::new("Ada")), deadline, stamp, weight: 1 });
+//! store.insert(&key, Entry { value: Some(Arc::new("Ada")), deadline, stamp, tags: None, weight: 1 });
 //! assert!(store.get(key.as_ref()).is_some());
 //!
 //! cells.advance_key(key.hash()); // an invalidation: what is under way is out of date,

@@ -63,7 +63,10 @@ impl LocalStore for MokaStore {
         let entry = self.cache.get(&Sought(key))?;
         // P2: at every read. The key's own cell was checked when the entry was stored, and what has been invalidated
         // since is not here any more: so a hit does not fetch a cell from memory.
-        if self.clock.now() < entry.deadline && self.cells.scope_is_current(&entry.stamp) {
+        if self.clock.now() < entry.deadline
+            && self.cells.scope_is_current(&entry.stamp)
+            && entry.tags.as_ref().is_none_or(|tags| tags.is_current())
+        {
             return Some(entry);
         }
         self.remove(key);
@@ -185,7 +188,13 @@ mod tests {
     }
 
     fn entry(cells: &Cells, key: &Key, deadline: larder_core::Moment, weight: u32) -> Entry {
-        Entry { value: Some(Arc::new(7_u32)), deadline, stamp: cells.stamp(key.hash(), 0, 0), weight }
+        Entry {
+            value: Some(Arc::new(7_u32)),
+            deadline,
+            stamp: cells.stamp(key.hash(), 0, 0),
+            tags: None,
+            weight,
+        }
     }
 
     #[test]

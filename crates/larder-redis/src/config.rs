@@ -13,6 +13,7 @@ pub struct RedisConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
     pub(crate) ping_interval: Duration,
+    pub(crate) probe_interval: Duration,
     pub(crate) max_pending: usize,
 }
 
@@ -26,6 +27,7 @@ impl RedisConfig {
             connect_timeout: Duration::from_secs(2),
             command_timeout: Duration::from_secs(1),
             ping_interval: Duration::from_secs(1),
+            probe_interval: Duration::from_secs(5),
             max_pending: 100_000,
         }
     }
@@ -65,6 +67,14 @@ impl RedisConfig {
         self
     }
 
+    /// Tries this often whether changes are pushed to each connection; default 5 s. A connection that is alive but deaf,
+    /// as behind a proxy that loses pushes, is found within this time.
+    #[must_use]
+    pub fn probe_interval(mut self, interval: Duration) -> Self {
+        self.probe_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
     /// Remembers at most this many invalidations for each lane while Redis is out of reach; default 100,000.
     #[must_use]
     pub fn max_pending(mut self, keys: usize) -> Self {
@@ -81,6 +91,7 @@ impl fmt::Debug for RedisConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("command_timeout", &self.command_timeout)
             .field("ping_interval", &self.ping_interval)
+            .field("probe_interval", &self.probe_interval)
             .field("max_pending", &self.max_pending)
             .finish_non_exhaustive()
     }

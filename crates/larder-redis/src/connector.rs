@@ -110,8 +110,8 @@ impl Connector {
         let tracks = self.tracks.load(Ordering::Acquire) && !self.old_server.load(Ordering::Acquire);
         if !tracks && !self.warned.swap(true, Ordering::Relaxed) {
             warn!(address = %self.shown,
-                "the server refuses CLIENT TRACKING: other processes' writes are not pushed, \
-                 so entries in L1 live at most as long as degraded_l1_ttl says");
+                "the server refuses CLIENT TRACKING: processes tell each other what they change, \
+                 and what other programs write is noticed only when an entry's time in L1 ends");
         }
         Ok((connection, tracks))
     }

@@ -1,4 +1,6 @@
-use deadpool_redis::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use deadpool_redis::redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, TlsCertificates,
+};
 use larder_core::StoreError;
 
 use crate::RedisConfig;
@@ -33,6 +35,15 @@ impl Endpoint {
         let client = Client::build_with_tls(info, certificates)
             .map_err(|error| wrong(&format!("its root certificate cannot be used: {error}")))?;
         Ok(Self { info: client.get_connection_info().clone(), shown })
+    }
+
+    /// Opens connections of the older protocol, beside the lanes.
+    pub(crate) fn client(&self) -> Result<Client, StoreError> {
+        let settings = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+        Client::open(self.info.clone().set_redis_settings(settings)).map_err(|error| StoreError::Address {
+            address: self.shown.clone(),
+            problem: error.category().to_owned(),
+        })
     }
 
     /// The address without whatever stands before its `@`.

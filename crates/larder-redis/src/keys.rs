@@ -1,4 +1,5 @@
-//! The names that keys have in Redis: D(k) is the key itself, L(k) holds its lease in the same hash slot.
+//! The names that keys have in Redis: D(k) is the key itself, L(k) holds its lease in the same hash slot, E the order
+//! number of the tags, and T(t) the number under which a tag is held.
 
 use std::borrow::Cow;
 
@@ -14,6 +15,37 @@ const SLOTTED: &str = "larder:lease-slot:{";
 
 /// What begins every lease's name.
 pub(crate) const LEASES: &str = "larder:lease";
+
+/// E. All tags lie in one hash slot, because they are held and invalidated together with it.
+pub(crate) const ORDER: &str = "larder:{tags}";
+/// What begins the name of every T(t).
+const TAGS: &str = "larder:{tags}:";
+
+/// What a name in Redis stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Name<'a> {
+    Value(&'a str),
+    Lease(Cow<'a, str>),
+    Order,
+    Tag(&'a str),
+}
+
+impl<'a> Name<'a> {
+    pub(crate) fn of(name: &'a str) -> Self {
+        if name == ORDER {
+            Self::Order
+        } else if let Some(tag) = name.strip_prefix(TAGS) {
+            Self::Tag(tag)
+        } else {
+            key_of(name).map_or(Self::Value(name), Self::Lease)
+        }
+    }
+}
+
+/// T(t): the name under which a tag is held.
+pub(crate) fn tag_of(tag: &str) -> String {
+    format!("{TAGS}{tag}")
+}
 
 /// The part of a key that decides its slot.
 fn hash_tag(key: &str) -> Option<&str> {
@@ -97,6 +129,14 @@ mod tests {
             assert_eq!(key_of(&lease_of(key)).as_deref(), Some(key));
         }
         assert_eq!(key_of("user:42"), None);
+    }
+
+    #[test]
+    fn names_lead_back_to_what_they_stand_for() {
+        assert_eq!(Name::of("user:42"), Name::Value("user:42"));
+        assert_eq!(Name::of(&lease_of("user:42")), Name::Lease("user:42".into()));
+        assert_eq!((Name::of(ORDER), Name::of(&tag_of("org:7"))), (Name::Order, Name::Tag("org:7")));
+        assert_eq!(slot(&tag_of("}{")), slot(ORDER));
     }
 
     #[test]

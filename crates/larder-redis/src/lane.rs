@@ -1,24 +1,28 @@
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use deadpool_redis::redis::{PushInfo, PushKind, RedisResult, aio::MultiplexedConnection};
-use futures_util::future::join_all;
+use deadpool_redis::redis::{PushInfo, RedisResult, aio::MultiplexedConnection, cmd};
 use larder_core::{Invalidated, LaneState, Push, StoreError, Token};
-use tokio::sync::{Mutex, Notify};
-use tracing::{error, warn};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::Instant,
+};
+use tracing::{info, warn};
 
 use crate::{
+    bus::Bus,
     error::{describe, is_loss},
-    push::Listeners,
+    pending::Pending,
+    push::{Listeners, Said, text},
     scripts,
+    wire::{Voice, Wire},
 };
 
 /// One connection to Redis, shared by all who ask for the keys of this lane, and replaced when it fails.
@@ -28,25 +32,34 @@ pub(crate) struct Lane {
     command_timeout: Duration,
     max_pending: usize,
     listeners: Arc<Listeners>,
+    bus: Arc<Bus>,
     /// The connection that commands take; none while there is none to rely on.
     live: ArcSwapOption<Live>,
-    /// The keys whose invalidation could not be sent, with the lease that ends with it, if there is one.
-    pending: Mutex<HashMap<String, Option<Token>>>,
+    pending: Mutex<Pending>,
     /// Whether anything was asked since the keeper last looked.
     used: AtomicBool,
     /// Wakes the keeper: the connection failed, or says that it ended.
     pub(crate) woken: Notify,
+    probe: Probe,
 }
 
 pub(crate) struct Live {
-    connection: MultiplexedConnection,
+    wire: Wire,
     tracks: bool,
 }
 
+/// The proof that pushes arrive.
+struct Probe {
+    /// The key that the lane reads, and another connection writes.
+    name: String,
+    sent: std::sync::Mutex<Option<Instant>>,
+    heard: AtomicU64,
+    /// Whether the last probe did not come back. It outlives the connection.
+    deaf: AtomicBool,
+}
+
 /// How often an invalidation is tried on connections that fail under it, before it is left to the next one.
-const TRIES: usize = 3;
-/// How many invalidations that could not be sent are then sent at once.
-const BATCH: usize = 1024;
+pub(crate) const TRIES: usize = 3;
 
 impl Lane {
     pub(crate) fn new(
@@ -54,33 +67,63 @@ impl Lane {
         shown: String,
         config: &crate::RedisConfig,
         listeners: Arc<Listeners>,
+        bus: Arc<Bus>,
     ) -> Self {
+        let probe = Probe {
+            name: format!("larder:probe:{}", Token::new().as_str()),
+            sent: std::sync::Mutex::default(),
+            heard: AtomicU64::new(0),
+            deaf: AtomicBool::new(false),
+        };
         Self {
             index,
             shown,
             command_timeout: config.command_timeout,
             max_pending: config.max_pending,
             listeners,
+            bus,
             live: ArcSwapOption::empty(),
             pending: Mutex::default(),
             used: AtomicBool::new(false),
             woken: Notify::new(),
+            probe,
         }
     }
 
+    pub(crate) fn index(&self) -> u16 {
+        self.index
+    }
+
+    // P12, P26, P27: what tells of changes is never assumed.
     pub(crate) fn state(&self) -> LaneState {
         match &*self.live.load() {
             None => LaneState::Down,
-            Some(live) if live.tracks => LaneState::Tracking,
+            Some(live) if live.tracks && !self.is_deaf() => LaneState::Tracking,
+            Some(live) if !live.tracks && self.bus.is_up() => LaneState::Subscribed,
             Some(_) => LaneState::Untracked,
         }
+    }
+
+    /// Whether the server is to push changes to this lane.
+    pub(crate) fn tracks(&self) -> bool {
+        self.live.load().as_ref().is_some_and(|live| live.tracks)
+    }
+
+    /// Whether the lane is connected to a server that pushes nothing.
+    pub(crate) fn needs_bus(&self) -> bool {
+        self.live.load().as_ref().is_some_and(|live| !live.tracks)
+    }
+
+    /// Whether the last probe did not come back.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.probe.deaf.load(Ordering::Acquire)
     }
 
     /// Asks something on the lane's connection.
     pub(crate) async fn ask<T>(
         &self,
         key: &str,
-        ask: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
+        ask: impl AsyncFnOnce(Wire) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
         let Some(live) = self.live.load_full() else {
             return Err(StoreError::Unreachable { address: self.shown.clone(), source: None });
@@ -92,10 +135,10 @@ impl Lane {
         &self,
         live: &Arc<Live>,
         key: &str,
-        ask: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
+        ask: impl AsyncFnOnce(Wire) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
         self.used.store(true, Ordering::Relaxed); // Relaxed: a hint for the keeper
-        ask(live.connection.clone()).await.map_err(|error| {
+        ask(live.wire.clone()).await.map_err(|error| {
             if is_loss(&error) {
                 self.lose(live, &error);
             }
@@ -111,6 +154,7 @@ impl Lane {
         let current = self.live.compare_and_swap(live, None);
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
             self.listeners.tell(Push::Lane(self.index));
+            self.listeners.tally.lanes_lost.add();
             warn!(address = %self.shown, lane = self.index, %reason, "lost a connection to Redis");
             self.woken.notify_one();
         }
@@ -119,12 +163,21 @@ impl Lane {
     /// Handles what the connection says by itself.
     // P17: called by the connection's driver, so a push is handled before any later reply is delivered.
     pub(crate) fn pushed(&self, push: &PushInfo) {
-        if push.kind == PushKind::Disconnection {
-            // It may be an older connection's end, so the keeper looks which one it was; to advance is always safe.
-            self.listeners.tell(Push::Lane(self.index));
-            self.woken.notify_one();
-        } else {
-            self.listeners.handle(self.index, push);
+        match Said::by(push) {
+            Said::Changed(names) => names.iter().filter_map(text).for_each(|name| {
+                if name == self.probe.name {
+                    self.probe.hear(&self.listeners);
+                } else {
+                    self.listeners.tell_name([self.index], name);
+                }
+            }),
+            Said::Emptied => self.listeners.tell(Push::Lane(self.index)),
+            Said::Ended => {
+                // It may be an older connection's end, so the keeper looks which one it was; to advance is always safe.
+                self.listeners.tell(Push::Lane(self.index));
+                self.woken.notify_one();
+            }
+            Said::Other => {}
         }
     }
 
@@ -137,36 +190,16 @@ impl Lane {
         connection: MultiplexedConnection,
         tracks: bool,
     ) -> Result<(), StoreError> {
-        // To the end, so that what is invalidated meanwhile waits, and is then sent like any other: a key that is
+        // P26: who is not told by the server is told by others, and tells them.
+        let wire = Wire { connection, voice: if tracks { Voice::silent() } else { self.bus.voice() } };
+        // Held to the end, so that what is invalidated meanwhile waits, and is then sent like any other: a key that is
         // remembered a second time is not forgotten with the first, and there is an end to what is to be sent.
         let mut pending = self.pending.lock().await;
-        while !pending.is_empty() {
-            let batch: Vec<_> =
-                pending.iter().take(BATCH).map(|(key, own)| (key.clone(), own.clone())).collect();
-            // P11: before anything is read through the lane.
-            let sent =
-                batch.iter().map(|(key, own)| scripts::invalidate(connection.clone(), key, own.as_ref()));
-            let mut failed = None;
-            for (sent, (key, _)) in join_all(sent).await.into_iter().zip(&batch) {
-                match sent {
-                    Err(error) if !is_final(error.code()) => {
-                        failed = Some(describe(error, &self.shown, self.command_timeout, key));
-                        continue;
-                    }
-                    Err(error) if error.code() == Some("NOPERM") => {
-                        error!(%key, %error, "a key cannot be invalidated, now or later");
-                    }
-                    // Of another type, there is nothing of ours.
-                    Err(_) | Ok(()) => {}
-                }
-                pending.remove(key);
-            }
-            if let Some(error) = failed {
-                return Err(error);
-            }
-        }
+        let drained = pending.drain(&wire).await; // P11
+        drained.map_err(|error| describe(error, &self.shown, self.command_timeout, ""))?;
         self.listeners.tell(Push::Lane(self.index)); // P10: before anybody reads through it
-        self.live.store(Some(Arc::new(Live { connection, tracks })));
+        self.live.store(Some(Arc::new(Live { wire, tracks })));
+        self.bus.want();
         Ok(())
     }
 
@@ -187,26 +220,80 @@ impl Lane {
         }
         // Connections come and fail: leave it to the next one, and see to it that there is a next one.
         while !self.remember(key, own).await? {
-            if let Some(live) = self.live.load_full() {
-                self.lose(&live, &"an invalidation failed on it");
-            }
+            self.give_up();
         }
         Ok(Invalidated::Deferred)
     }
 
+    /// Has the connection replaced, because invalidations fail on it.
+    pub(crate) fn give_up(&self) {
+        if let Some(live) = self.live.load_full() {
+            self.lose(&live, &"an invalidation failed on it");
+        }
+    }
+
     /// Remembers an invalidation while the lane is down; `false` if it is not down.
     async fn remember(&self, key: &str, own: Option<&Token>) -> Result<bool, StoreError> {
+        self.remember_in(|pending| pending.has_key(key), |pending| pending.add_key(key, own)).await
+    }
+
+    /// Remembers the invalidation of a tag while the lane is down; `false` if it is not down.
+    pub(crate) async fn remember_tag(&self, tag: &str) -> Result<bool, StoreError> {
+        self.remember_in(|pending| pending.has_tag(tag), |pending| pending.add_tag(tag)).await
+    }
+
+    async fn remember_in(
+        &self,
+        is_there: impl FnOnce(&Pending) -> bool,
+        add: impl FnOnce(&mut Pending),
+    ) -> Result<bool, StoreError> {
         let mut pending = self.pending.lock().await;
         if self.live.load().is_some() {
             return Ok(false);
         }
-        if pending.len() >= self.max_pending && !pending.contains_key(key) {
+        if pending.len() >= self.max_pending && !is_there(&pending) {
             return Err(StoreError::TooManyPending { address: self.shown.clone(), pending: pending.len() });
         }
-        // The first lease stays: while the lane is down, no later one can have been taken.
-        let ends = pending.entry(key.to_owned()).or_default();
-        *ends = ends.take().or_else(|| own.cloned());
+        add(&mut pending);
         Ok(true)
+    }
+
+    /// Tries whether the lane is told of changes: reads its own key, has it written by `write`, and pings. `false` says
+    /// that it could not be written.
+    // P27: the push was sent before the answer to the ping was, so there is nothing to wait for.
+    pub(crate) async fn probe(&self, write: impl AsyncFnOnce(&str) -> RedisResult<()>) -> bool {
+        let Some(live) = self.live.load_full().filter(|live| live.tracks) else { return true };
+        let name = self.probe.name.as_str();
+        let read = async |mut on: Wire| cmd("GET").arg(name).exec_async(&mut on.connection).await;
+        if self.ask_on(&live, name, read).await.is_err() {
+            return true; // a loss is told as such
+        }
+        let before = self.probe.heard.load(Ordering::Acquire);
+        *self.probe.sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        if write(name).await.is_err() {
+            return false;
+        }
+        if self.ping(&live).await.is_err() {
+            return true;
+        }
+        if self.probe.heard.load(Ordering::Acquire) != before {
+            if self.probe.deaf.swap(false, Ordering::AcqRel) {
+                // What was read in between may not be tracked.
+                self.listeners.tell(Push::Lane(self.index));
+                info!(address = %self.shown, lane = self.index, "changes are pushed again");
+            }
+            return true;
+        }
+        self.listeners.tally.probe_failures.add();
+        let was_deaf = self.probe.deaf.swap(true, Ordering::AcqRel); // in the order of P10: before the advance
+        self.listeners.tell(Push::Lane(self.index));
+        if !was_deaf {
+            warn!(address = %self.shown, lane = self.index,
+                "a connection is alive, but changes are not pushed to it: until they are, entries in L1 live at most \
+                 as long as degraded_l1_ttl says");
+            self.lose(&live, &"it is deaf"); // a new one may hear
+        }
+        true
     }
 
     /// P13: pings the connection if nothing was asked since the last look, or if `now` is set; returns whether the
@@ -216,18 +303,25 @@ impl Lane {
         if self.used.swap(false, Ordering::Relaxed) && !now {
             return true;
         }
-        let ping = deadpool_redis::redis::cmd("PING");
-        let pong = self.ask_on(&live, "", async |mut on| ping.exec_async(&mut on).await).await;
-        self.used.store(false, Ordering::Relaxed);
         // A server that refuses to answer a ping (it may be loading) is there all the same.
-        drop(pong);
+        let _refused = self.ping(&live).await;
+        self.used.store(false, Ordering::Relaxed);
         self.live.load().is_some()
+    }
+
+    async fn ping(&self, live: &Arc<Live>) -> Result<(), StoreError> {
+        self.ask_on(live, "", async |mut on| cmd("PING").exec_async(&mut on.connection).await).await
     }
 }
 
-/// Refusals that a retry would meet again: the key holds something of another type, or is not ours to write.
-fn is_final(code: Option<&str>) -> bool {
-    matches!(code, Some("WRONGTYPE" | "NOPERM"))
+impl Probe {
+    fn hear(&self, listeners: &Listeners) {
+        self.heard.fetch_add(1, Ordering::AcqRel);
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sent) = sent {
+            listeners.tally.note_lag(sent.elapsed());
+        }
+    }
 }
 
 impl fmt::Debug for Lane {

@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+mod bus;
 mod clear;
 mod config;
 mod connector;
@@ -27,9 +28,13 @@ mod error;
 mod keeper;
 mod keys;
 mod lane;
+mod pending;
+mod probe;
 mod push;
 mod scripts;
 mod store;
+mod tally;
+mod wire;
 
 pub use config::RedisConfig;
 pub use store::RedisStore;

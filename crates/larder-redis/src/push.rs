@@ -3,43 +3,65 @@ use std::sync::{PoisonError, RwLock, Weak};
 use deadpool_redis::redis::{PushInfo, PushKind, Value};
 use larder_core::{Push, PushListener};
 
-use crate::keys::key_of;
+use crate::{keys::Name, tally::Tally};
 
-/// Those who are told of pushes.
+/// Those who are told of pushes, and how many there were.
 #[derive(Default)]
-pub(crate) struct Listeners(RwLock<Vec<Weak<dyn PushListener>>>);
+pub(crate) struct Listeners {
+    told: RwLock<Vec<Weak<dyn PushListener>>>,
+    pub(crate) tally: Tally,
+}
 
 impl Listeners {
     pub(crate) fn add(&self, listener: Weak<dyn PushListener>) {
-        let mut listeners = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|present| present.strong_count() > 0);
-        listeners.push(listener);
+        let mut told = self.told.write().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|present| present.strong_count() > 0);
+        told.push(listener);
     }
 
     pub(crate) fn tell(&self, push: Push<'_>) {
-        let listeners = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        listeners.iter().filter_map(Weak::upgrade).for_each(|listener| listener.on_push(push));
+        let told = self.told.read().unwrap_or_else(PoisonError::into_inner);
+        told.iter().filter_map(Weak::upgrade).for_each(|listener| listener.on_push(push));
     }
 
-    /// Handles what a lane's connection pushes of keys.
-    pub(crate) fn handle(&self, lane: u16, push: &PushInfo) {
-        if push.kind != PushKind::Invalidate {
-            return;
-        }
-        match push.data.first() {
-            Some(Value::Array(names)) => names.iter().for_each(|name| self.tell_name(name)),
-            // Without names: the server was flushed.
-            _ => self.tell(Push::Lane(lane)),
+    /// Tells of a name that was changed, as these lanes have read it.
+    pub(crate) fn tell_name(&self, lanes: impl IntoIterator<Item = u16>, name: &str) {
+        self.tally.pushes.add();
+        match Name::of(name) {
+            Name::Value(key) => self.tell(Push::Value(key)),
+            Name::Lease(key) => self.tell(Push::Lease(&key)),
+            Name::Tag(tag) => lanes.into_iter().for_each(|lane| self.tell(Push::Tag(lane, tag))),
+            Name::Order => lanes.into_iter().for_each(|lane| self.tell(Push::Order(lane))),
         }
     }
+}
 
-    fn tell_name(&self, name: &Value) {
-        // A name that is not UTF-8 was not written or read by a larder.
-        let Value::BulkString(name) = name else { return };
-        let Ok(name) = std::str::from_utf8(name) else { return };
-        match key_of(name) {
-            Some(key) => self.tell(Push::Lease(&key)),
-            None => self.tell(Push::Value(name)),
+/// What a connection says by itself.
+pub(crate) enum Said<'a> {
+    /// It has ended.
+    Ended,
+    /// These names have changed.
+    Changed(&'a [Value]),
+    /// The server was emptied.
+    Emptied,
+    /// Nothing that matters here.
+    Other,
+}
+
+impl<'a> Said<'a> {
+    pub(crate) fn by(push: &'a PushInfo) -> Self {
+        match (&push.kind, push.data.first()) {
+            (PushKind::Disconnection, _) => Self::Ended,
+            (PushKind::Invalidate, Some(Value::Array(names))) => Self::Changed(names),
+            // Without names.
+            (PushKind::Invalidate, _) => Self::Emptied,
+            _ => Self::Other,
         }
     }
+}
+
+/// A name as text; one that is not UTF-8 was not written or read by a larder.
+pub(crate) fn text(name: &Value) -> Option<&str> {
+    let Value::BulkString(name) = name else { return None };
+    std::str::from_utf8(name).ok()
 }

@@ -8,26 +8,45 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, aio::ConnectionLike, cmd, pipe};
 use larder_core::{
-    Claim, Invalidated, LaneState, PushListener, RemoteStore, Replacing, StoreError, Stored, Token,
-    WriteClaim,
+    Claim, Invalidated, LaneState, PushListener, RemoteReport, RemoteStore, Replacing, StoreError, Stored,
+    Token, WriteClaim,
 };
 use tokio::task::AbortHandle;
 
 use crate::{
-    RedisConfig, clear, connector::Connector, endpoint::Endpoint, keeper, keys::slot, lane::Lane,
-    push::Listeners, scripts,
+    RedisConfig,
+    bus::Bus,
+    clear,
+    connector::Connector,
+    endpoint::Endpoint,
+    keeper,
+    keys::{slot, tag_of},
+    lane::{Lane, TRIES},
+    probe,
+    push::Listeners,
+    scripts,
+    wire::Wire,
 };
 
 /// A [`RemoteStore`] on Redis 6.2 or later, or Valkey.
 ///
-/// Values are stored as they come, under their key. The lease of `user:42` is `larder:lease:{user:42}`.
+/// Values are stored as they come, under their key. The lease of `user:42` is `larder:lease:{user:42}`, the number under
+/// which the tag `org:7` is held is `larder:{tags}:org:7`.
+///
+/// Where the server refuses `CLIENT TRACKING`, processes tell each other what they change, over a channel. All who share a
+/// server must then be so: one that tracks does not tell.
+///
 /// Dropping the store closes its connections.
 pub struct RedisStore {
     shown: String,
     lanes: Vec<Arc<Lane>>,
     listeners: Arc<Listeners>,
-    keepers: Vec<AbortHandle>,
+    bus: Arc<Bus>,
+    tasks: Vec<AbortHandle>,
 }
+
+/// The lanes that are to be connected, each with what connects it.
+type Opened = Vec<(Arc<Lane>, Connector)>;
 
 impl RedisStore {
     /// Connects all lanes. Must be called in a tokio runtime, which then keeps the connections.
@@ -36,10 +55,13 @@ impl RedisStore {
     /// [`StoreError::Address`], [`StoreError::Unreachable`], [`StoreError::TimedOut`] and
     /// [`StoreError::Unauthorized`], each with the address.
     pub async fn connect(config: RedisConfig) -> Result<Self, StoreError> {
-        let mut store = Self::new(&config)?;
-        for (lane, connector) in store.open(&config)? {
+        let (mut store, lanes) = Self::new(&config)?;
+        for (lane, connector) in lanes {
             let connection = keeper::connect(&lane, &connector).await?;
             store.keep(&config, lane, connector, Some(connection));
+        }
+        if store.lanes.iter().any(|lane| lane.needs_bus()) {
+            store.bus.tried().await; // bounded by the time to connect
         }
         Ok(store)
     }
@@ -50,27 +72,33 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError::Address`].
     pub fn connect_lazy(config: RedisConfig) -> Result<Self, StoreError> {
-        let mut store = Self::new(&config)?;
-        for (lane, connector) in store.open(&config)? {
+        let (mut store, lanes) = Self::new(&config)?;
+        for (lane, connector) in lanes {
             store.keep(&config, lane, connector, None);
         }
         Ok(store)
     }
 
-    fn new(config: &RedisConfig) -> Result<Self, StoreError> {
-        let shown = Endpoint::parse(config)?.shown;
-        Ok(Self { shown, lanes: Vec::new(), listeners: Arc::default(), keepers: Vec::new() })
-    }
-
-    fn open(&self, config: &RedisConfig) -> Result<Vec<(Arc<Lane>, Connector)>, StoreError> {
+    /// Makes the store, with the lanes that are to be connected.
+    fn new(config: &RedisConfig) -> Result<(Self, Opened), StoreError> {
         let endpoint = Endpoint::parse(config)?;
-        let lanes = 0..config.lanes;
+        let listeners = Arc::new(Listeners::default());
+        let bus = Arc::new(Bus::new(endpoint.info.redis_settings().db(), listeners.clone()));
         let open = |index| {
-            let lane = Arc::new(Lane::new(index, endpoint.shown.clone(), config, self.listeners.clone()));
+            let (shown, listeners) = (endpoint.shown.clone(), listeners.clone());
+            let lane = Arc::new(Lane::new(index, shown, config, listeners, bus.clone()));
             let connector = Connector::new(config, &endpoint, &Arc::downgrade(&lane))?;
             Ok((lane, connector))
         };
-        lanes.map(open).collect()
+        let opened = (0..config.lanes).map(open).collect::<Result<Opened, StoreError>>()?;
+        let lanes: Vec<_> = opened.iter().map(|(lane, _)| lane.clone()).collect();
+        let client = endpoint.client()?;
+        // Tasks of their own, because nobody else would notice that nothing is told any more.
+        let tasks = vec![
+            tokio::spawn(bus.clone().run(lanes.clone(), client.clone(), config.clone())).abort_handle(),
+            tokio::spawn(probe::run(lanes.clone(), client, config.clone())).abort_handle(),
+        ];
+        Ok((Self { shown: endpoint.shown, lanes, listeners, bus, tasks }, opened))
     }
 
     fn keep(
@@ -80,10 +108,14 @@ impl RedisStore {
         connector: Connector,
         connection: Option<deadpool_redis::Connection>,
     ) {
-        self.lanes.push(lane.clone());
         // A task for each lane, because nobody else would notice that an idle connection is lost.
         let keeper = tokio::spawn(keeper::keep(lane, connector, config.ping_interval, connection));
-        self.keepers.push(keeper.abort_handle());
+        self.tasks.push(keeper.abort_handle());
+    }
+
+    fn at(&self, lane: u16) -> Result<&Lane, StoreError> {
+        let unreachable = || StoreError::Unreachable { address: self.shown.clone(), source: None };
+        self.lanes.get(usize::from(lane)).map(|lane| &**lane).ok_or_else(unreachable)
     }
 
     fn of(&self, key: &str) -> &Lane {
@@ -93,7 +125,7 @@ impl RedisStore {
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.keepers.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -146,17 +178,15 @@ impl RemoteStore for RedisStore {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let ask = async |mut on: deadpool_redis::redis::aio::MultiplexedConnection| {
-            bytes(on.req_packed_command(cmd("GET").arg(key)).await?)
-        };
+        let ask = async |mut on: Wire| bytes(on.connection.req_packed_command(cmd("GET").arg(key)).await?);
         self.of(key).ask(key, ask).await
     }
 
     async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        let ask = async |mut on: deadpool_redis::redis::aio::MultiplexedConnection| {
+        let ask = async |mut on: Wire| {
             let mut both = pipe();
             both.cmd("GET").arg(key).cmd("PTTL").arg(key);
-            let mut replies = on.req_packed_commands(&both, 0, 2).await?.into_iter();
+            let mut replies = on.connection.req_packed_commands(&both, 0, 2).await?.into_iter();
             let value = bytes(replies.next().ok_or_else(unexpected)?)?;
             let pttl = replies.next().ok_or_else(unexpected)?;
             Ok(match (value, pttl) {
@@ -221,5 +251,56 @@ impl RemoteStore for RedisStore {
 
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
         self.of(prefix).ask(prefix, async |on| clear::clear(on, prefix).await).await
+    }
+
+    async fn order(&self, lane: u16) -> Result<u64, StoreError> {
+        self.at(lane)?.ask("", scripts::order).await
+    }
+
+    async fn tags(&self, lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError> {
+        let names: Vec<String> = tags.iter().map(|tag| tag_of(tag)).collect();
+        let ask = async |mut on: Wire| cmd("MGET").arg(&names).query_async(&mut on.connection).await;
+        self.at(lane)?.ask("", ask).await
+    }
+
+    async fn hold_tags(
+        &self,
+        lane: u16,
+        tags: &[&str],
+        order: u64,
+        ttl: Duration,
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        self.at(lane)?.ask("", async |on| scripts::hold_tags(on, tags, order, millis(ttl)).await).await
+    }
+
+    async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
+        for _ in 0..TRIES {
+            for lane in &self.lanes {
+                match lane.ask("", async |on| scripts::invalidate_tag(on, tag).await).await {
+                    Ok(()) => return Ok(Invalidated::Done),
+                    Err(StoreError::TimedOut { .. } | StoreError::Unreachable { .. }) => {}
+                    Err(refused) => return Err(refused),
+                }
+            }
+            // P11: entries with the tag are read through every lane, so each must send it before it is read through.
+            let mut all_are_down = true;
+            for lane in &self.lanes {
+                all_are_down &= lane.remember_tag(tag).await?;
+            }
+            if all_are_down {
+                return Ok(Invalidated::Deferred);
+            }
+        }
+        // Connections come and fail: leave it to the next ones.
+        for lane in &self.lanes {
+            while !lane.remember_tag(tag).await? {
+                lane.give_up();
+            }
+        }
+        Ok(Invalidated::Deferred)
+    }
+
+    fn report(&self) -> RemoteReport {
+        self.listeners.tally.report()
     }
 }

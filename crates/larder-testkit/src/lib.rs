@@ -20,6 +20,7 @@
 
 mod client;
 pub mod conformance;
+mod frames;
 mod gate;
 mod proxy;
 mod server;

@@ -17,6 +17,8 @@ use tokio::{
     task::AbortHandle,
 };
 
+use crate::frames::{first_frame, is_push};
+
 /// A way to a server that a test can make worse: on loopback, and gone when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
@@ -43,6 +45,7 @@ struct Controls {
     cuts: watch::Sender<usize>,
     to_server_stalled: watch::Sender<bool>,
     to_client_stalled: watch::Sender<bool>,
+    deaf: AtomicBool,
 }
 
 impl Proxy {
@@ -60,6 +63,7 @@ impl Proxy {
             cuts: watch::Sender::new(0),
             to_server_stalled: watch::Sender::new(false),
             to_client_stalled: watch::Sender::new(false),
+            deaf: AtomicBool::new(false),
         });
         let accepting = tokio::spawn(accept(listener, controls.clone())).abort_handle();
         Ok(Self { address, controls, accepting })
@@ -88,6 +92,11 @@ impl Proxy {
     /// Ends every new connection at once, or accepts them again. Those that are open stay.
     pub fn refuse(&self, yes: bool) {
         self.controls.refusing.store(yes, Ordering::Release);
+    }
+
+    /// Loses every push of the server, while replies pass, or lets pushes pass again.
+    pub fn deafen(&self, yes: bool) {
+        self.controls.deaf.store(yes, Ordering::Release);
     }
 
     /// Holds back all bytes of one direction, or lets them go on; none are lost.
@@ -137,7 +146,7 @@ async fn connect(client: TcpStream, controls: Arc<Controls>) -> io::Result<()> {
     let (from_server, to_server) = server.into_split();
     tokio::select! {
         ended = carry(from_client, to_server, controls.stalled(Direction::ToServer).subscribe()) => ended,
-        ended = carry(from_server, to_client, controls.stalled(Direction::ToClient).subscribe()) => ended,
+        ended = carry_frames(from_server, to_client, &controls) => ended,
     }
 }
 
@@ -154,5 +163,33 @@ async fn carry(
             return Ok(());
         }
         to.write_all(&buffer[..len]).await?;
+    }
+}
+
+/// Carries whole replies and pushes, so that pushes can be told from replies.
+async fn carry_frames(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    controls: &Controls,
+) -> io::Result<()> {
+    let mut stalled = controls.to_client_stalled.subscribe();
+    let (mut buffer, mut read) = (Vec::new(), vec![0; 64 * 1024]);
+    loop {
+        let len = from.read(&mut read).await?;
+        // An error says that the proxy is gone.
+        if len == 0 || stalled.wait_for(|stalled| !stalled).await.is_err() {
+            return Ok(());
+        }
+        buffer.extend_from_slice(&read[..len]);
+        let (mut passed, mut done) = (Vec::new(), 0);
+        while let Some(len) = first_frame(&buffer[done..]) {
+            let frame = &buffer[done..done + len];
+            if !(controls.deaf.load(Ordering::Acquire) && is_push(frame)) {
+                passed.extend_from_slice(frame);
+            }
+            done += len;
+        }
+        buffer.drain(..done);
+        to.write_all(&passed).await?;
     }
 }

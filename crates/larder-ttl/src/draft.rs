@@ -143,7 +143,6 @@ impl Draft {
             ("degraded_l1_ttl", row.degraded_l1_ttl != defaults.degraded_l1_ttl),
             ("max_loads", row.max_loads != defaults.max_loads),
             ("codec", row.codec != defaults.codec),
-            ("framed", row.framed != defaults.framed),
         ];
         match later.into_iter().find(|(_, set)| *set) {
             Some((key, _)) => Err(self.at(key, "not supported yet; remove it".to_owned())),

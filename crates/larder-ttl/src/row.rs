@@ -164,6 +164,12 @@ impl Row {
         self.degraded_l1_ttl
     }
 
+    /// Whether each value in the shared store has a small header in front, which makes `clear` a single step whatever
+    /// their number; other programs can then neither read nor write the row's values as plain JSON.
+    pub fn framed(&self) -> bool {
+        self.framed
+    }
+
     /// The shape of the type, from 1: entries of one schema are never read as another. From 2 on it is part of the
     /// key (`user:v2:42`), so a row of schema 1 should have no keys that begin with `v2:`.
     pub fn schema(&self) -> u32 {

@@ -241,7 +241,6 @@ mod tests {
             ("soft_timeout", "'200ms'", "'off'"),
             ("degraded_l1_ttl", "'5s'", "'2s'"),
             ("max_loads", "5", "0"),
-            ("framed", "true", "false"),
             ("codec", "'postcard'", "'json'"),
         ] {
             let text = |value| format!("[a]\nttl = '1h'\n{key} = {value}");

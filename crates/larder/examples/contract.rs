@@ -77,12 +77,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     users
         .get_or_load("43", || async move {
             let user = source.find(43).await?;
-            // Ok::<_, io::Error>(Loaded::new(user).ttl(Duration::from_secs(30)).tag("org:7"))
-            Ok::<_, io::Error>(Loaded::new(user).ttl(Duration::from_secs(30)))
+            Ok::<_, io::Error>(Loaded::new(user).ttl(Duration::from_secs(30)).tag("org:7"))
         })
         .await?;
-    // larder.invalidate_tag("org:7").await?;
-    // assert!(users.get(43).await?.is_none());
+    larder.invalidate_tag("org:7").await?;
+    assert!(users.get(43).await?.is_none());
 
     // Write-through: the database and both levels in one operation.
     let source = db.clone();

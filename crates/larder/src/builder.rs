@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Cells, Clock, LocalStore, RemoteStore};
+use larder_core::{Cells, Clock, LocalStore, RemoteStore, Tags};
 use larder_lock::Leases;
 use larder_moka::{Capacity, MokaStore};
 use larder_redis::{RedisConfig, RedisStore};
@@ -136,6 +136,7 @@ impl LarderBuilder {
         let head = |row: &Row| RowHead {
             prefix: row.key_prefix(),
             in_l2: row.levels().has_l2(),
+            framed: row.framed(),
             counters: Arc::new(Counters::default()),
         };
         let heads: Vec<_> = self.table.rows().map(head).collect();
@@ -143,10 +144,13 @@ impl LarderBuilder {
         let namespaces = u16::try_from(heads.len()).unwrap_or(u16::MAX);
         let cells = Arc::new(Cells::new(KEY_CELLS, lanes, namespaces));
         let l1 = Arc::new(MokaStore::new(self.capacity, cells.clone(), self.clock.clone()));
+        let tags = Arc::new(Tags::new(lanes));
         let leases = remote.map(Leases::new);
         let coherence = leases.as_ref().map(|leases| {
             let listener = Arc::new(Coherence {
                 cells: cells.clone(),
+                tags: tags.clone(),
+                prefixes: heads.iter().map(|head| format!("{}:", head.prefix)).collect(),
                 l1: l1.clone(),
                 waiters: leases.waiters().clone(),
             });
@@ -157,6 +161,7 @@ impl LarderBuilder {
         let housekeeping = runtime.spawn(keep_house(l1.clone())).abort_handle();
         let shared = Arc::new(Shared {
             cells,
+            tags,
             clock: self.clock,
             l1,
             leases,

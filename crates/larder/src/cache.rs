@@ -6,6 +6,7 @@ use larder_ttl::Row;
 
 use crate::{
     CacheKey, Error, Loaded, SharedError, Stats,
+    clear::{RowClear, clear_rows},
     encoding::Value,
     larder::{in_runtime, invalidate_keys},
     read::{Loader, Read},
@@ -109,7 +110,7 @@ impl<T: Value> Cache<T> {
         let loader: Loader<T> = Box::new(|| {
             let loading = async { loader().await };
             Box::pin(loading.map(|loaded| match loaded {
-                Ok(value) => Ok(value.map_or(Found { value: None, ttl: None }, found)),
+                Ok(value) => Ok(value.map_or(Found::plain(None), found)),
                 Err(error) => Err(Error::Load(shared(error))),
             }))
         });
@@ -139,9 +140,11 @@ impl<T: Value> Cache<T> {
     {
         let key = self.owned_key(&key)?;
         let writer = Box::pin(async {
-            let Loaded { value, ttl } = writer().await.map_err(|error| Error::Write(shared(error)))?.into();
+            let Loaded { value, ttl, tags } =
+                writer().await.map_err(|error| Error::Write(shared(error)))?.into();
             let value = Arc::new(value);
-            Ok((value.clone(), Some(Found { value: Some(value), ttl })))
+            let tags = (!tags.is_empty()).then(|| tags.into());
+            Ok((value.clone(), Some(Found { value: Some(value), ttl, tags })))
         });
         self.row.clone().write(key, writer).await
     }
@@ -171,13 +174,14 @@ impl<T: Value> Cache<T> {
     /// A load of the key that is under way is refused; a writer that is at work is waited for.
     ///
     /// # Errors
-    /// [`Error::ValueTooLarge`] and [`Error::Encode`] before anything is sent; else as for
+    /// [`Error::ValueTooLarge`], [`Error::Encode`] and [`Error::Tag`] before anything is sent; else as for
     /// [`write_through`](Self::write_through).
     pub async fn insert<K: CacheKey>(&self, key: K, value: impl Into<Loaded<T>>) -> Result<(), Error> {
         let key = self.owned_key(&key)?;
-        let found = found(value.into());
+        let found = Found::from(value.into());
+        self.row.check_tags(&found)?;
         if self.row.leases.is_some() {
-            self.row.encode(&key, found.value.as_deref())?;
+            self.row.encode(&key, found.value.as_deref(), None)?;
         }
         let writer = Box::pin(std::future::ready(Ok(((), Some(found)))));
         self.row.clone().write(key, writer).await
@@ -201,25 +205,24 @@ impl<T: Value> Cache<T> {
         invalidate_keys(&self.row.shared, vec![key]).await
     }
 
-    /// Removes every entry of this row from every level of every process. In L2 the keys are scanned.
+    /// Removes every entry of this row from every level of every process. In L2 the keys are scanned, unless the row is
+    /// [`framed`](Row::framed): then it is one step, whatever their number.
+    ///
+    /// # Consistency
+    /// A load that began before is refused, in every process, and a process that starts later is not served what was
+    /// cleared.
     ///
     /// # Errors
-    /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same.
+    /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same. The clear of a framed row is
+    /// remembered instead, and done before Redis is read again.
     pub async fn clear(&self) -> Result<(), Error> {
-        in_runtime()?;
-        let row = self.row.clone();
-        let cleared = tokio::spawn(async move {
-            // At once here; and again when L2 has none, because a read in between could bring an old value back.
-            row.shared.cells.advance_namespace(row.namespace);
-            let done = match &row.leases {
-                Some(leases) => leases.clear(&format!("{}:", row.prefix)).await.map(|_| ()),
-                None => Ok(()),
-            };
-            row.shared.cells.advance_namespace(row.namespace); // P9
-            done
-        });
-        let aborted = || Error::Aborted { key: format!("{}:*", self.row.prefix) };
-        cleared.await.map_err(|_| aborted())?.map_err(Error::from)
+        let clear = RowClear {
+            namespace: self.row.namespace,
+            prefix: self.row.prefix.clone(),
+            in_l2: self.row.leases.is_some(),
+            framed: self.row.policy.framed(),
+        };
+        clear_rows(&self.row.shared, vec![clear]).await
     }
 
     /// Names an entry of this row, for [`Larder::invalidate`](crate::Larder::invalidate).
@@ -270,8 +273,7 @@ enum Local<T> {
 }
 
 fn found<T, U: Into<Loaded<T>>>(loaded: U) -> Found<T> {
-    let Loaded { value, ttl } = loaded.into();
-    Found { value: Some(Arc::new(value)), ttl }
+    loaded.into().into()
 }
 
 fn shared(error: impl Into<BoxError>) -> SharedError {

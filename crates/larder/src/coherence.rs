@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use larder_core::{Cells, KeyRef, LocalStore, Push, PushListener};
+use larder_core::{Cells, KeyRef, LocalStore, Push, PushListener, Tags};
 use larder_lock::Waiters;
 use larder_moka::MokaStore;
 
@@ -8,6 +8,9 @@ use larder_moka::MokaStore;
 #[derive(Debug)]
 pub(crate) struct Coherence {
     pub(crate) cells: Arc<Cells>,
+    pub(crate) tags: Arc<Tags>,
+    /// What the keys of each row begin with, in the order of the namespace cells.
+    pub(crate) prefixes: Vec<String>,
     pub(crate) l1: Arc<MokaStore>,
     pub(crate) waiters: Waiters,
 }
@@ -18,7 +21,21 @@ impl PushListener for Coherence {
             Push::Value(key) => invalidate_locally(&self.cells, &self.l1, KeyRef::new(key)),
             Push::Lease(_) => {}
             // P10: nothing that was read through the lane is tracked any more.
-            Push::Lane(lane) => self.cells.advance_lane(lane),
+            Push::Lane(lane) => {
+                self.cells.advance_lane(lane);
+                self.tags.forget_lane(lane);
+            }
+            // P24: unknown until it is read again.
+            Push::Tag(lane, tag) => self.tags.forget(lane, tag),
+            Push::Order(lane) => self.tags.forget_order(lane),
+            // P26
+            Push::Prefix(prefix) => {
+                for (namespace, of_row) in self.prefixes.iter().enumerate() {
+                    if of_row == prefix {
+                        self.cells.advance_namespace(u16::try_from(namespace).unwrap_or(u16::MAX));
+                    }
+                }
+            }
         }
         self.waiters.on_push(push);
     }

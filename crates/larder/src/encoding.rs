@@ -14,16 +14,19 @@ pub(crate) fn decode<T: Value>(bytes: &[u8]) -> Result<Option<T>, CodecError> {
     guarded(|| JsonCodec.decode(bytes))
 }
 
-/// The bytes that stand for a value, or for the knowledge that there is none.
-pub(crate) fn encode<T: Value>(value: Option<&T>) -> Result<Vec<u8>, CodecError> {
-    let Some(value) = value else { return Ok(JsonCodec.absent().to_vec()) };
-    let mut bytes = Vec::new();
-    guarded(|| JsonCodec.encode(value, &mut bytes))?;
-    if bytes == JsonCodec.absent() {
+/// Appends the bytes that stand for a value, or for the knowledge that there is none.
+pub(crate) fn encode<T: Value>(value: Option<&T>, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    let Some(value) = value else {
+        bytes.extend(JsonCodec.absent());
+        return Ok(());
+    };
+    let start = bytes.len();
+    guarded(|| JsonCodec.encode(value, bytes))?;
+    if &bytes[start..] == JsonCodec.absent() {
         let problem = "its JSON is null, which stands for \"absent\": load it with get_or_load_optional";
         return Err(CodecError::new(problem));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// A panic of the application's code must not take down a task on which other callers wait.

@@ -64,6 +64,14 @@ pub enum Error {
     /// No store can be asked for this key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A tag cannot be used.
+    #[error("the tag {tag:?} cannot be used: {problem}")]
+    Tag {
+        /// The tag, or its beginning.
+        tag: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
     /// The value's encoded form is larger than the limit; it was not sent.
     #[error("the value of {key} has {size} bytes, more than {limit}: raise max_value_size or cache less")]
     ValueTooLarge {

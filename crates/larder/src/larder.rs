@@ -11,10 +11,12 @@ use larder_ttl::{Row, TtlTable};
 
 use crate::{
     Cache, Error, LarderBuilder, Stats,
+    clear::{RowClear, clear_rows, invalidate_tag},
     coherence::invalidate_locally,
     encoding::Value,
     row::{RowState, Shared},
     stats::{Count, Counters},
+    tags::tag_name,
 };
 
 /// The two levels of one process, and the rows that live in them. Cheap to clone; all clones are the same larder.
@@ -38,6 +40,7 @@ pub(crate) struct RowHead {
     /// What its keys begin with in L2, without the colon.
     pub(crate) prefix: String,
     pub(crate) in_l2: bool,
+    pub(crate) framed: bool,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -112,30 +115,38 @@ impl Larder {
         invalidate_keys(shared, keys).await
     }
 
-    /// Removes every entry of every row of the table from every level of every process.
+    /// Removes every entry that was loaded or written with this tag, of any row, from every level of every process. It
+    /// takes one step, however many there are, and none of them is looked for.
+    ///
+    /// # Consistency
+    /// As for [`invalidate`](Self::invalidate). A value whose load or write began before is not kept, and not given
+    /// to those who ask later.
+    ///
+    /// # Errors
+    /// [`Error::Tag`] if it is empty or too long; [`Error::Store`] if Redis refused. With Redis out of reach it
+    /// succeeds: it is remembered, and done before this process reads Redis again.
+    pub async fn invalidate_tag(&self, tag: &str) -> Result<(), Error> {
+        let name = tag_name(tag)?;
+        in_runtime()?;
+        let shared = self.inner.shared.clone();
+        // A task of its own, so that the reply is handled also when the caller is gone.
+        let invalidated = tokio::spawn(async move { invalidate_tag(&shared, &name).await });
+        invalidated.await.map_err(|_| Error::Aborted { key: tag.to_owned() })?.map_err(Error::from)
+    }
+
+    /// Removes every entry of every row of the table from every level of every process, see
+    /// [`Cache::clear`](crate::Cache::clear).
     ///
     /// # Errors
     /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same.
     pub async fn clear(&self) -> Result<(), Error> {
-        in_runtime()?;
-        let shared = self.inner.shared.clone();
-        let heads = &self.inner.heads;
-        let namespaces = u16::try_from(heads.len()).unwrap_or(u16::MAX);
-        let prefixes: Vec<String> =
-            heads.iter().filter(|head| head.in_l2).map(|head| format!("{}:", head.prefix)).collect();
-        let cleared = tokio::spawn(async move {
-            let advance_all = || (0..namespaces).for_each(|n| shared.cells.advance_namespace(n));
-            advance_all();
-            let mut done = Ok(());
-            if let Some(leases) = &shared.leases {
-                for prefix in prefixes {
-                    done = done.and(leases.clear(&prefix).await.map(|_| ()));
-                }
-            }
-            advance_all(); // P9
-            done
+        let rows = self.inner.heads.iter().enumerate().map(|(index, head)| RowClear {
+            namespace: u16::try_from(index).unwrap_or(u16::MAX),
+            prefix: head.prefix.clone(),
+            in_l2: head.in_l2,
+            framed: head.framed,
         });
-        cleared.await.map_err(|_| Error::Aborted { key: "*".to_owned() })?.map_err(Error::from)
+        clear_rows(&self.inner.shared, rows.collect()).await
     }
 
     /// The TTL table.
@@ -143,9 +154,14 @@ impl Larder {
         &self.inner.table
     }
 
-    /// What happened in all rows so far.
+    /// What happened in all rows so far, and to the connections to L2.
     pub fn stats(&self) -> Stats {
-        self.inner.heads.iter().map(|head| head.counters.read()).fold(Stats::default(), |sum, row| sum + row)
+        let rows = self.inner.heads.iter().map(|head| head.counters.read());
+        let sum = rows.fold(Stats::default(), |sum, row| sum + row);
+        match &self.inner.shared.leases {
+            Some(leases) => sum + Stats::from(leases.remote().report()),
+            None => sum,
+        }
     }
 }
 

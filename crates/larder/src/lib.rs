@@ -40,6 +40,7 @@
 
 mod builder;
 mod cache;
+mod clear;
 mod coherence;
 mod encoding;
 mod error;
@@ -48,6 +49,7 @@ mod loaded;
 mod read;
 mod row;
 mod stats;
+mod tags;
 mod write;
 
 pub use builder::LarderBuilder;

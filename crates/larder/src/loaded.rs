@@ -5,12 +5,13 @@ use std::time::Duration;
 pub struct Loaded<T> {
     pub(crate) value: T,
     pub(crate) ttl: Option<Duration>,
+    pub(crate) tags: Vec<Box<str>>,
 }
 
 impl<T> Loaded<T> {
     /// Takes the row's own lifetime.
     pub fn new(value: T) -> Self {
-        Self { value, ttl: None }
+        Self { value, ttl: None, tags: Vec::new() }
     }
 
     /// Lives this long instead of the row's `ttl`. Zero: it is returned, but not kept. Cut to 100 years.
@@ -19,6 +20,17 @@ impl<T> Loaded<T> {
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// Gives the entry a tag, of 1 to 1,024 bytes: [`invalidate_tag`](crate::Larder::invalidate_tag) then removes it,
+    /// together with all others that have the tag, in any row and any process. Call it again for more, up to 256.
+    ///
+    /// A value with a tag outside these limits is returned, but not kept. Tags are shared by all larders on a server.
+    /// In L2 such an entry is not plain JSON: a short header with its tags stands in front.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<Box<str>>) -> Self {
+        self.tags.push(tag.into());
         self
     }
 }

@@ -1,14 +1,15 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Digest, Key, Moment, Stamp, StoreError, Stored};
-use larder_lock::{Failure, Kept, Load, Look};
+use larder_core::{Digest, Frame, Key, Moment, Stamp, StoreError, Stored, TagStamp};
+use larder_lock::{Encoded, Failure, Kept, Load, Look, Refusal};
 
 use crate::{
     Error,
     encoding::{Value, decode},
     row::{Found, Outcome, RowState},
     stats::Count,
+    tags::{Held, Orders, Sealed},
 };
 
 /// A loader, not started yet.
@@ -21,14 +22,16 @@ pub(crate) struct Read<T> {
     /// Before L2 was asked: what it says about the rest of a life counts from here.
     asked: Moment,
     loader: Option<Loader<T>>,
-    /// The size of the encoded value, and the life that it was given.
-    encoded: Option<(usize, std::time::Duration)>,
+    /// P22: from before the loader ran.
+    orders: Orders,
+    /// The size of what L2 was given, its life, and its tags.
+    sealed: Option<(usize, Duration, Option<Arc<TagStamp>>)>,
 }
 
 impl<T: Value> Read<T> {
     pub(crate) fn new(row: Arc<RowState<T>>, key: Key, loader: Option<Loader<T>>) -> Self {
         let asked = row.shared.clock.now();
-        Self { row, key, asked, loader, encoded: None }
+        Self { row, key, asked, loader, orders: Orders::default(), sealed: None }
     }
 
     /// Tells whether "absent" in L2 may be believed: the row remembers absence, and no longer than this.
@@ -46,23 +49,42 @@ impl<T: Value> Look for Read<T> {
     fn cached(&self) -> Option<Outcome<T>> {
         let value = self.row.cached(self.key.as_ref())?;
         self.row.counters.add(Count::L1Hit);
-        Some(Ok(Found { value, ttl: None }))
+        Some(Ok(Found::plain(value)))
     }
 
-    fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Outcome<T>, Digest> {
-        let value = match decode::<T>(&stored.value) {
+    async fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Outcome<T>, Digest> {
+        let unusable = || Digest::of(&stored.value);
+        let (frame, body) = Frame::read(&stored.value).map_err(|reason| {
+            self.row.note_undecodable(&self.key, &reason);
+            unusable()
+        })?;
+        if self.row.policy.framed() && !frame.as_ref().is_some_and(|frame| frame.row) {
+            return Err(unusable()); // P25: what no clear would remove
+        }
+        let tags = match (&frame, &self.row.leases) {
+            (Some(frame), Some(leases)) => match self.row.verify(leases, &self.key, frame).await {
+                Ok(Some(tags)) => Some(tags),
+                Ok(None) => return Err(unusable()), // P21
+                Err(error) => {
+                    self.row.note_remote(&error);
+                    return Err(unusable());
+                }
+            },
+            _ => None,
+        };
+        let value = match decode::<T>(body) {
             Ok(Some(value)) => Some(Arc::new(value)),
             Ok(None) if self.believes_absence(&stored) => None,
-            Ok(None) => return Err(Digest::of(&stored.value)),
+            Ok(None) => return Err(unusable()),
             Err(reason) => {
                 self.row.note_undecodable(&self.key, &reason);
-                return Err(Digest::of(&stored.value));
+                return Err(unusable());
             }
         };
         self.row.counters.add(Count::L2Hit);
         let deadline = self.row.deadline(&self.key, self.asked, stored.ttl, Kept::Remote);
-        self.row.keep(&self.key, value.as_ref(), deadline, *stamp, Some(stored.value.len()));
-        Ok(Ok(Found { value, ttl: None }))
+        self.row.keep(&self.key, value.as_ref(), deadline, *stamp, tags, Some(stored.value.len()));
+        Ok(Ok(Found::plain(value)))
     }
 
     fn keeps(&self) -> bool {
@@ -79,7 +101,12 @@ impl<T: Value> Look for Read<T> {
 }
 
 impl<T: Value> Load for Read<T> {
+    async fn prepare(&mut self) {
+        self.orders = self.row.orders(&self.key).await;
+    }
+
     fn load(&mut self) -> BoxFuture<'static, Outcome<T>> {
+        self.orders.own = self.row.shared.tags.own_order(); // P22
         self.row.counters.add(Count::Load);
         let counters = self.row.counters.clone();
         match self.loader.take() {
@@ -107,37 +134,49 @@ impl<T: Value> Load for Read<T> {
         Err(Error::Aborted { key: key.to_string() })
     }
 
-    fn encode(&mut self, outcome: &Outcome<T>) -> Option<(Vec<u8>, std::time::Duration)> {
-        let found = outcome.as_ref().ok()?;
-        let ttl = self.row.ttl(found)?;
-        match self.row.encode(&self.key, found.value.as_deref()) {
-            Ok(bytes) => {
+    async fn encode(&mut self, outcome: &Outcome<T>) -> Encoded {
+        let (Ok(found), Some(leases)) = (outcome, &self.row.leases) else { return Encoded::Nothing };
+        let Some(ttl) = self.row.ttl(found) else { return Encoded::Nothing };
+        match self.row.seal(leases, &self.key, found, self.orders, ttl).await {
+            Ok(Some(Sealed { bytes, tags })) => {
                 self.asked = self.row.shared.clock.now();
-                self.encoded = Some((bytes.len(), ttl));
-                Some((bytes, ttl))
+                self.sealed = Some((bytes.len(), ttl, tags));
+                Encoded::Store(bytes, ttl)
             }
+            Ok(None) => Encoded::Refused,
             Err(reason) => {
                 self.row.note_unstorable(&reason);
-                None
+                Encoded::Nothing
             }
         }
     }
 
-    fn keep(&mut self, outcome: &Outcome<T>, stamp: &Stamp, kept: Kept) {
-        let Ok(found) = outcome else { return };
-        let (size, ttl) = match (kept, self.encoded) {
-            (Kept::Remote, Some((size, ttl))) => (Some(size), ttl),
+    fn keep(&mut self, outcome: &Outcome<T>, stamp: &Stamp, kept: Kept) -> bool {
+        let Ok(found) = outcome else { return true };
+        let (size, ttl, tags) = match (kept, self.sealed.take()) {
+            (Kept::Remote, Some((size, ttl, tags))) => (Some(size), ttl, tags),
             _ => {
                 self.asked = self.row.shared.clock.now();
-                let Some(ttl) = self.row.ttl(found) else { return };
-                (None, ttl)
+                let Some(ttl) = self.row.ttl(found) else { return true };
+                match self.row.hold_locally(found, self.orders) {
+                    Ok(Held::Kept(tags)) => (None, ttl, tags),
+                    Ok(Held::Refused) => return false,
+                    Err(reason) => {
+                        self.row.note_unstorable(&reason);
+                        return true;
+                    }
+                }
             }
         };
         let deadline = self.row.deadline(&self.key, self.asked, Some(ttl), kept);
-        self.row.keep(&self.key, found.value.as_ref(), deadline, *stamp, size);
+        self.row.keep(&self.key, found.value.as_ref(), deadline, *stamp, tags, size);
+        true
     }
 
-    fn refused(&mut self) {
+    fn refused(&mut self, why: Refusal) {
         self.row.counters.add(Count::Refused);
+        if why == Refusal::Lease {
+            self.row.counters.add(Count::LeaseLost);
+        }
     }
 }

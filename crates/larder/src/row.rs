@@ -9,6 +9,7 @@ use std::{
 
 use larder_core::{
     AnyValue, Cells, Clock, Entry, Key, KeyBuf, KeyRef, LaneState, LocalStore, Moment, Stamp, StoreError,
+    TagStamp, Tags,
 };
 use larder_lock::{Kept, Leases, Policy, StampedeLock};
 use larder_moka::MokaStore;
@@ -17,7 +18,7 @@ use tokio::task::AbortHandle;
 use tracing::warn;
 
 use crate::{
-    CacheKey, Error,
+    CacheKey, Error, Loaded,
     coherence::{Coherence, invalidate_locally},
     encoding::{Value, encode},
     stats::{Count, Counters},
@@ -27,6 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) cells: Arc<Cells>,
+    pub(crate) tags: Arc<Tags>,
     pub(crate) clock: Clock,
     pub(crate) l1: Arc<MokaStore>,
     pub(crate) leases: Option<Leases>,
@@ -62,15 +64,34 @@ pub(crate) struct RowState<T> {
 /// What a read or load comes to.
 pub(crate) type Outcome<T> = Result<Found<T>, Error>;
 
-/// A value, or the knowledge that there is none, with the lifetime that its loader asked for.
+/// A value, or the knowledge that there is none, with what its loader said of it.
 pub(crate) struct Found<T> {
     pub(crate) value: Option<Arc<T>>,
     pub(crate) ttl: Option<Duration>,
+    pub(crate) tags: Option<Arc<[Box<str>]>>,
+}
+
+impl<T> Found<T> {
+    /// A value, or the knowledge that there is none, without anything special.
+    pub(crate) fn plain(value: Option<Arc<T>>) -> Self {
+        Self { value, ttl: None, tags: None }
+    }
+
+    pub(crate) fn tags(&self) -> &[Box<str>] {
+        self.tags.as_deref().unwrap_or_default()
+    }
+}
+
+impl<T> From<Loaded<T>> for Found<T> {
+    fn from(Loaded { value, ttl, tags }: Loaded<T>) -> Self {
+        let tags = (!tags.is_empty()).then(|| tags.into());
+        Self { value: Some(Arc::new(value)), ttl, tags }
+    }
 }
 
 impl<T> Clone for Found<T> {
     fn clone(&self) -> Self {
-        Self { value: self.value.clone(), ttl: self.ttl }
+        Self { value: self.value.clone(), ttl: self.ttl, tags: self.tags.clone() }
     }
 }
 
@@ -134,18 +155,8 @@ impl<T: Value> RowState<T> {
         invalidate_locally(&self.shared.cells, &self.shared.l1, key.as_ref());
     }
 
-    fn lane(&self, key: &Key) -> u16 {
+    pub(crate) fn lane(&self, key: &Key) -> u16 {
         self.leases.as_ref().map_or(Cells::NO_LANE, |leases| leases.remote().lane(key.as_str()))
-    }
-
-    /// The value's bytes, if they may be sent to L2.
-    pub(crate) fn encode(&self, key: &Key, value: Option<&T>) -> Result<Vec<u8>, Error> {
-        let bytes = encode(value).map_err(|source| Error::Encode { key: key.to_string(), source })?;
-        let limit = self.shared.max_value_size;
-        if bytes.len() > limit {
-            return Err(Error::ValueTooLarge { key: key.to_string(), size: bytes.len(), limit });
-        }
-        Ok(bytes)
     }
 
     /// How long the value lives from now on, shortened by the row's jitter; `None` if it is not to be kept.
@@ -170,7 +181,7 @@ impl<T: Value> RowState<T> {
                 (Kept::Degraded, _) => degraded(),
                 // P12: tracking is never assumed.
                 (Kept::Remote, Some(leases)) => match leases.remote().lane_state(self.lane(key)) {
-                    LaneState::Tracking => rest.min(self.policy.l1_ttl()),
+                    LaneState::Tracking | LaneState::Subscribed => rest.min(self.policy.l1_ttl()),
                     LaneState::Untracked | LaneState::Down => degraded(),
                 },
             }
@@ -183,6 +194,7 @@ impl<T: Value> RowState<T> {
         value: Option<&Arc<T>>,
         deadline: Moment,
         stamp: Stamp,
+        tags: Option<Arc<TagStamp>>,
         size: Option<usize>,
     ) {
         if !self.has_l1 {
@@ -191,17 +203,22 @@ impl<T: Value> RowState<T> {
         let size = match (self.shared.weighs, size, value) {
             (false, ..) | (_, None, None) => 0,
             (true, Some(size), _) => size,
-            (true, None, Some(value)) => match encode(Some(&**value)) {
-                Ok(bytes) => bytes.len(),
-                // Nobody can tell how much of the L1 it would take.
-                Err(source) => return self.note_unstorable(&Error::Encode { key: key.to_string(), source }),
-            },
+            (true, None, Some(value)) => {
+                let mut bytes = Vec::new();
+                match encode(Some(&**value), &mut bytes) {
+                    Ok(()) => bytes.len(),
+                    // Nobody can tell how much of the L1 it would take.
+                    Err(source) => {
+                        return self.note_unstorable(&Error::Encode { key: key.to_string(), source });
+                    }
+                }
+            }
         };
         /// What an entry takes beside its key and value, about.
         const OVERHEAD: usize = 200;
         let weight = u32::try_from(size + key.as_str().len() + OVERHEAD).unwrap_or(u32::MAX);
         let value = value.map(|value| value.clone() as AnyValue);
-        self.shared.l1.insert(key, Entry { value, deadline, stamp, weight });
+        self.shared.l1.insert(key, Entry { value, deadline, stamp, tags, weight });
     }
 
     pub(crate) fn note_undecodable(&self, key: &Key, reason: &dyn fmt::Display) {

@@ -2,7 +2,10 @@ use std::{
     cell::Cell,
     ops::Add,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
 };
+
+use larder_core::RemoteReport;
 
 macro_rules! stats {
     ($($(#[doc = $doc:literal])+ $field:ident = $counter:ident),* $(,)?) => {
@@ -11,7 +14,17 @@ macro_rules! stats {
         /// The numbers are not read in one instant: under traffic they can be a few calls apart.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
-        pub struct Stats { $( $(#[doc = $doc])+ pub $field: u64, )* }
+        pub struct Stats {
+            $( $(#[doc = $doc])+ pub $field: u64, )*
+            /// Changes by others that L2 told of. This and what follows is of the larder as a whole, and zero for a row.
+            pub pushes: u64,
+            /// How often a connection to L2, or a subscription, was lost.
+            pub lanes_lost: u64,
+            /// Probes that did not come back: a connection was alive, but L2's pushes did not reach it.
+            pub probe_failures: u64,
+            /// How long the push of the latest probe took to arrive.
+            pub push_lag: Option<Duration>,
+        }
 
         #[derive(Clone, Copy)]
         pub(crate) enum Count { $($counter),* }
@@ -20,14 +33,20 @@ macro_rules! stats {
 
         impl Counters {
             pub(crate) fn read(&self) -> Stats {
-                Stats { $( $field: self.sum(Count::$counter), )* }
+                Stats { $( $field: self.sum(Count::$counter), )* ..Stats::default() }
             }
         }
 
         impl Add for Stats {
             type Output = Self;
             fn add(self, other: Self) -> Self {
-                Self { $( $field: self.$field + other.$field, )* }
+                Self {
+                    $( $field: self.$field + other.$field, )*
+                    pushes: self.pushes + other.pushes,
+                    lanes_lost: self.lanes_lost + other.lanes_lost,
+                    probe_failures: self.probe_failures + other.probe_failures,
+                    push_lag: self.push_lag.max(other.push_lag),
+                }
             }
         }
     };
@@ -46,6 +65,8 @@ stats! {
     load_errors = LoadError,
     /// Loaded or written values that were not kept, because somebody wrote or invalidated their key meanwhile.
     refused = Refused,
+    /// Of these, the ones whose lease was lost, or marked by an invalidation.
+    leases_lost = LeaseLost,
     /// Calls of `write_through`, `write_around` and `insert`.
     writes = Write,
     /// Keys that were invalidated by a call here: of `Cache::invalidate` or `Larder::invalidate`.
@@ -56,6 +77,13 @@ stats! {
     unstorable = Unstorable,
     /// Calls of L2 that failed.
     l2_errors = L2Error,
+}
+
+impl From<RemoteReport> for Stats {
+    fn from(report: RemoteReport) -> Self {
+        let RemoteReport { pushes, lanes_lost, probe_failures, push_lag } = report;
+        Self { pushes, lanes_lost, probe_failures, push_lag, ..Self::default() }
+    }
 }
 
 /// The first threads that count have a shard of their own; all others share the last one.

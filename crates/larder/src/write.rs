@@ -1,7 +1,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use larder_core::{Invalidated, Key, LocalStore, Moment, Stamp, StoreError};
+use larder_core::{Invalidated, Key, LocalStore, Moment, Stamp, StoreError, TagStamp};
 use larder_lock::{Kept, Lease, WriteBegun};
 use tokio::time::Instant;
 
@@ -11,6 +11,7 @@ use crate::{
     larder::in_runtime,
     row::{Found, RowState},
     stats::Count,
+    tags::{Held, Orders},
 };
 
 /// A writer, not started yet: what it returns to the caller, and the value to cache, if there is one.
@@ -36,7 +37,9 @@ impl<T: Value> RowState<T> {
         // P9: the script may have run, whatever the reply was.
         self.invalidate_locally(&key);
         let lease = begun?;
-        let stamp = self.stamp(&key); // P1: before the database is written
+        // P1 and P22: before the database is written.
+        let orders = self.orders(&key).await;
+        let stamp = self.stamp(&key);
         let written = AssertUnwindSafe(writer).catch_unwind().await;
         match written.unwrap_or_else(|_panic| Err(Error::Panicked { key: key.to_string() })) {
             // P18: a failed write can still have reached the database.
@@ -47,7 +50,9 @@ impl<T: Value> RowState<T> {
                 Err(error)
             }
             Ok((reply, None)) => self.withdraw(&key, lease).await.map(|()| reply),
-            Ok((reply, Some(found))) => self.store(&key, lease, stamp, &found).await.map(|()| reply),
+            Ok((reply, Some(found))) => {
+                self.store(&key, lease, (stamp, orders), &found).await.map(|()| reply)
+            }
         }
     }
 
@@ -103,31 +108,27 @@ impl<T: Value> RowState<T> {
         &self,
         key: &Key,
         lease: Option<Lease>,
-        stamp: Stamp,
+        (stamp, orders): (Stamp, Orders),
         found: &Found<T>,
     ) -> Result<(), Error> {
         let Some(ttl) = self.ttl(found) else { return self.withdraw(key, lease).await };
         let asked = self.shared.clock.now();
-        let kept = match (&self.leases, lease) {
-            (None, _) => Kept::Local,
-            // P11: L2 gave no lease, so its value, if there is one, must go, now or before it is read again.
-            (Some(_), None) => {
-                if let Err(error) = self.withdraw_remotely(key, None).await {
-                    self.invalidate_locally(key);
-                    return Err(error);
-                }
-                Kept::Degraded
-            }
-            (Some(_), Some(mut lease)) => match self.encode(key, found.value.as_deref()) {
+        let (kept, tags) = match (&self.leases, lease) {
+            (Some(leases), Some(mut lease)) => match self.seal(leases, key, found, orders, ttl).await {
                 Err(reason) => {
                     self.note_unstorable(&reason);
                     return self.withdraw(key, Some(lease)).await;
                 }
-                Ok(bytes) => match lease.commit(&bytes, ttl, None).await {
-                    Ok(true) => Kept::Remote,
+                Ok(None) => {
+                    self.counters.add(Count::Refused);
+                    return self.withdraw(key, Some(lease)).await;
+                }
+                Ok(Some(sealed)) => match lease.commit(&sealed.bytes, ttl, None).await {
+                    Ok(true) => (Kept::Remote, sealed.tags),
                     // P18: somebody interfered, so the order of the writes in the database is not known.
                     Ok(false) => {
                         self.counters.add(Count::Refused);
+                        self.counters.add(Count::LeaseLost);
                         return self.withdraw(key, None).await;
                     }
                     Err(error) => {
@@ -136,20 +137,48 @@ impl<T: Value> RowState<T> {
                     }
                 },
             },
+            (leases, _) => {
+                // P11: L2 gave no lease, so its value, if there is one, must go, now or before it is read again.
+                if let Err(error) = self.withdraw_remotely(key, None).await {
+                    self.invalidate_locally(key);
+                    return Err(error);
+                }
+                let tags = match self.hold_locally(found, orders) {
+                    Ok(Held::Kept(tags)) => tags,
+                    Ok(Held::Refused) => {
+                        self.counters.add(Count::Refused);
+                        self.invalidate_locally(key);
+                        return Ok(());
+                    }
+                    Err(reason) => {
+                        self.note_unstorable(&reason);
+                        self.invalidate_locally(key);
+                        return Ok(());
+                    }
+                };
+                (if leases.is_some() { Kept::Degraded } else { Kept::Local }, tags)
+            }
         };
         let deadline = self.deadline(key, asked, Some(ttl), kept);
-        self.keep_written(key, stamp, found, deadline);
+        self.keep_written(key, stamp, found, deadline, tags);
         Ok(())
     }
 
     /// P15: a writer's value enters L1 only if no other write or invalidation came since it began, and reads that
     /// began before it ended can no longer replace it.
-    fn keep_written(&self, key: &Key, stamp: Stamp, found: &Found<T>, deadline: Moment) {
+    fn keep_written(
+        &self,
+        key: &Key,
+        stamp: Stamp,
+        found: &Found<T>,
+        deadline: Moment,
+        tags: Option<Arc<TagStamp>>,
+    ) {
         match self.shared.cells.advance_key_if_current(key.hash(), &stamp) {
             Some(stamp) => {
                 // What a read has stored since the write began is out of date now, also if nothing takes its place.
                 self.shared.l1.remove(key.as_ref());
-                self.keep(key, found.value.as_ref(), deadline, stamp, None);
+                self.keep(key, found.value.as_ref(), deadline, stamp, tags, None);
             }
             None => {
                 self.counters.add(Count::Refused);

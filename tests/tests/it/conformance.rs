@@ -15,6 +15,13 @@ async fn redis_store_conforms() {
     conformance::remote_store(|| world.store()).await;
 }
 
+/// P26: the same, on a server that refuses tracking.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_store_without_tracking_conforms() {
+    let world = World::without_tracking().await;
+    conformance::remote_store(|| world.store()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn gated_store_conforms() {
     let world = World::new().await;

@@ -6,8 +6,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use larder_core::{
-    Claim, Invalidated, LaneState, PushListener, RemoteStore, Replacing, StoreError, Stored, Token,
-    WriteClaim,
+    Claim, Invalidated, LaneState, PushListener, RemoteReport, RemoteStore, Replacing, StoreError, Stored,
+    Token, WriteClaim,
 };
 use larder_testkit::Gate;
 
@@ -17,6 +17,7 @@ pub(crate) struct Gated {
     inner: Arc<dyn RemoteStore>,
     gates: Mutex<Vec<(Call, When, Gate)>>,
     lost: Mutex<Vec<Call>>,
+    calls: Mutex<Vec<Call>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,9 @@ pub(crate) enum Call {
     Commit,
     Invalidate,
     Clear,
+    Tags,
+    HoldTags,
+    InvalidateTag,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +43,12 @@ pub(crate) enum When {
 
 impl Gated {
     pub(crate) fn new(inner: Arc<dyn RemoteStore>) -> Arc<Self> {
-        Arc::new(Self { inner, gates: Mutex::default(), lost: Mutex::default() })
+        Arc::new(Self { inner, gates: Mutex::default(), lost: Mutex::default(), calls: Mutex::default() })
+    }
+
+    /// How many such calls there were.
+    pub(crate) fn calls(&self, call: Call) -> usize {
+        self.calls.lock().unwrap().iter().filter(|of| **of == call).count()
     }
 
     /// Loses the reply to the next such call, which the store has done.
@@ -75,6 +84,7 @@ impl Gated {
         call: Call,
         asked: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        self.calls.lock().unwrap().push(call);
         self.pass(call, When::Before).await;
         let reply = asked.await;
         self.pass(call, When::After).await;
@@ -154,5 +164,31 @@ impl RemoteStore for Gated {
 
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
         self.through(Call::Clear, self.inner.clear(prefix)).await
+    }
+
+    async fn order(&self, lane: u16) -> Result<u64, StoreError> {
+        self.inner.order(lane).await
+    }
+
+    async fn tags(&self, lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError> {
+        self.through(Call::Tags, self.inner.tags(lane, tags)).await
+    }
+
+    async fn hold_tags(
+        &self,
+        lane: u16,
+        tags: &[&str],
+        order: u64,
+        ttl: Duration,
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        self.through(Call::HoldTags, self.inner.hold_tags(lane, tags, order, ttl)).await
+    }
+
+    async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
+        self.through(Call::InvalidateTag, self.inner.invalidate_tag(tag)).await
+    }
+
+    fn report(&self) -> RemoteReport {
+        self.inner.report()
     }
 }

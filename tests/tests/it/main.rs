@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod bad_input;
+mod bus;
 mod cancellation;
 mod coherence;
 mod conformance;
@@ -10,10 +11,13 @@ mod gated;
 mod interop;
 mod lease;
 mod log;
+mod orchestrated;
 mod outage;
 mod policy;
+mod probe;
 mod races;
 mod stampede;
+mod tags;
 mod tidy;
 mod worker;
 mod world;

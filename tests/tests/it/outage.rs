@@ -202,11 +202,11 @@ async fn paused_redis_does_not_keep_a_reader_from_its_loader() {
     world.server.resume().unwrap();
 }
 
-/// P12: tracking is not assumed; without it, L1 is short-lived.
+/// P12: neither tracking nor a subscription is assumed; without both, L1 is short-lived.
 #[tokio::test(flavor = "multi_thread")]
-async fn server_that_refuses_tracking_makes_l1_short_lived() {
+async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
     let server = RedisServer::builder()
-        .args(&["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking"])
+        .args(&["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking", "-subscribe"])
         .start()
         .await
         .unwrap();
@@ -404,7 +404,7 @@ async fn row_of_l1_alone_survives_the_loss_of_redis() {
 async fn server_without_resp3_is_used_without_tracking() {
     let server = RedisServer::builder().args(&["--rename-command", "HELLO", ""]).start().await.unwrap();
     let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
-    assert_eq!(store.lane_state(0), LaneState::Untracked);
+    assert_eq!(store.lane_state(0), LaneState::Subscribed);
     let cache: Cache<String> = builder().remote_store(store).build().await.unwrap().cache("item").unwrap();
     assert_eq!(load(&cache, "k", "value").await, "value");
     assert_eq!(server.command(&["GET", "item:k"]).await.unwrap().text().as_deref(), Some("\"value\""));

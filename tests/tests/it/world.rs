@@ -1,6 +1,6 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use larder::{Cache, Larder, LarderBuilder, TtlTable};
+use larder::{Cache, Larder, LarderBuilder, Loaded, TtlTable};
 use larder_core::RemoteStore;
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{Gate, RedisServer, eventually};
@@ -17,6 +17,12 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         Self { server: RedisServer::start().await.unwrap() }
+    }
+
+    /// A world whose server refuses tracking.
+    pub(crate) async fn without_tracking() -> Self {
+        let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking"];
+        Self { server: RedisServer::builder().args(&refuse).start().await.unwrap() }
     }
 
     pub(crate) async fn larder(&self) -> Larder {
@@ -71,6 +77,32 @@ pub(crate) fn slow_load(
         let loader = move || async move {
             gate.pass().await;
             Ok::<_, Infallible>(loaded)
+        };
+        cache.get_or_load(key, loader).await
+    })
+}
+
+/// A load of a value with this tag.
+pub(crate) async fn load_tagged(cache: &Cache<String>, key: &str, loaded: &str, tag: &str) -> String {
+    let (loaded, tag) = (loaded.to_owned(), tag.to_owned());
+    let loader = || async { Ok::<_, Infallible>(Loaded::new(loaded).tag(tag)) };
+    (*cache.get_or_load(key, loader).await.unwrap()).clone()
+}
+
+/// Starts a load of a value with this tag, see [`slow_load`].
+pub(crate) fn slow_tagged_load(
+    cache: &Cache<String>,
+    key: &str,
+    loaded: &str,
+    tag: &str,
+    gate: &Gate,
+) -> JoinHandle<Result<Arc<String>, larder::Error>> {
+    let (cache, key, gate) = (cache.clone(), key.to_owned(), gate.clone());
+    let (loaded, tag) = (loaded.to_owned(), tag.to_owned());
+    tokio::spawn(async move {
+        let loader = move || async move {
+            gate.pass().await;
+            Ok::<_, Infallible>(Loaded::new(loaded).tag(tag))
         };
         cache.get_or_load(key, loader).await
     })

@@ -1,8 +1,9 @@
 -- Invalidates a key.
 -- KEYS[1]  D(k), the value        KEYS[2]  L(k), the lease
 -- ARGV[1]  token of the caller's own lease, which ends with this, or ''
+-- ARGV[2]  channel, or ''    ARGV[3]  sender
 -- Replies  1
--- Keeps    P5 (a reader's lease is deleted, another writer's is marked), P6 (a marked lease keeps its time).
+-- Keeps    P5 (a reader's lease is deleted, another writer's is marked), P6 (a marked lease keeps its time), P26.
 local found = redis.pcall('STRLEN', KEYS[1])
 if type(found) == 'table' and found.err then
   return found
@@ -16,5 +17,9 @@ if holder then
   else
     redis.call('SET', KEYS[2], 'd' .. token, 'KEEPTTL')
   end
+end
+if ARGV[2] ~= '' then
+  redis.pcall('PUBLISH', ARGV[2], ARGV[3] .. KEYS[1])
+  redis.pcall('PUBLISH', ARGV[2], ARGV[3] .. KEYS[2])
 end
 return 1

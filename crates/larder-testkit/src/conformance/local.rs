@@ -47,7 +47,7 @@ impl Case {
 
     fn entry(&self, key: &Key, value: u32, deadline: Moment) -> Entry {
         let stamp = self.cells.stamp(key.hash(), 1, 1);
-        Entry { value: Some(Arc::new(value)), deadline, stamp, weight: 1 }
+        Entry { value: Some(Arc::new(value)), deadline, stamp, tags: None, weight: 1 }
     }
 
     fn insert(&self, key: &Key, value: u32) {

@@ -4,6 +4,7 @@
 
 mod local;
 mod remote;
+mod tags;
 
 pub use local::local_store;
 pub use remote::remote_store;

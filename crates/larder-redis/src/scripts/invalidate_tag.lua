@@ -1,0 +1,18 @@
+-- Invalidates a tag.
+-- KEYS[1]  E        KEYS[2]  T(t)
+-- ARGV[1]  channel, or ''    ARGV[2]  sender
+-- Replies  1
+-- Keeps    P21: E grows by more than any number that a load holds, and T(t) is held by nobody. P26.
+local now = redis.call('TIME')
+local order = now[1] * 1000000 + now[2]
+local last = tonumber(redis.call('GET', KEYS[1]) or 0)
+if last >= order then
+  order = last + 1
+end
+redis.call('SET', KEYS[1], string.format('%.0f', order))
+redis.call('DEL', KEYS[2])
+if ARGV[1] ~= '' then
+  redis.pcall('PUBLISH', ARGV[1], ARGV[2] .. KEYS[1])
+  redis.pcall('PUBLISH', ARGV[1], ARGV[2] .. KEYS[2])
+end
+return 1

@@ -1,0 +1,203 @@
+//! The tags of a row's entries: which they are, whether they are held, and the frame that names them in L2.
+
+use std::sync::Arc;
+
+use larder_core::{Frame, Key, LaneState, StoreError, TagCell, TagStamp};
+use larder_lock::Leases;
+
+use crate::{
+    Error,
+    encoding::{Value, encode},
+    row::{Found, RowState},
+};
+
+/// What stands before a tag of the application, and before the tag of a row, so that no two are the same.
+const TAG: &str = "tag:";
+const ROW: &str = "row:";
+
+const LONGEST_TAG: usize = 1024;
+const MOST_TAGS: usize = 256;
+
+/// The order numbers from before a load or write began. P22
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Orders {
+    /// The process's own, for what is kept in L1 alone.
+    pub(crate) own: u64,
+    /// E; unknown if L2 did not say.
+    pub(crate) remote: Option<u64>,
+}
+
+/// A value ready for L2: its bytes, and the stamp of its tags if it has any.
+pub(crate) struct Sealed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) tags: Option<Arc<TagStamp>>,
+}
+
+/// Whether the tags of a value are held for L1.
+pub(crate) enum Held {
+    /// They are, if there are any.
+    Kept(Option<Arc<TagStamp>>),
+    /// One of them was invalidated since the load began, or may have been.
+    Refused,
+}
+
+/// The full name of an application's tag.
+pub(crate) fn tag_name(tag: &str) -> Result<String, Error> {
+    if tag.is_empty() || tag.len() > LONGEST_TAG {
+        let problem = format!("it has {} bytes, and must have 1 to {LONGEST_TAG}", tag.len());
+        return Err(Error::Tag { tag: tag.chars().take(80).collect(), problem });
+    }
+    Ok(format!("{TAG}{tag}"))
+}
+
+/// The full name of the tag that all entries of a framed row have.
+pub(crate) fn row_tag(prefix: &str) -> String {
+    format!("{ROW}{prefix}")
+}
+
+impl<T: Value> RowState<T> {
+    /// The order numbers of now. E is only asked for if this process does not know it, or is not told of its changes.
+    pub(crate) async fn orders(&self, key: &Key) -> Orders {
+        let own = self.shared.tags.own_order();
+        let Some(leases) = &self.leases else { return Orders { own, remote: None } };
+        let lane = self.lane(key);
+        let cell = self.shared.tags.order_cell(lane); // P24: before it is asked for
+        let is_told = matches!(leases.remote().lane_state(lane), LaneState::Tracking | LaneState::Subscribed);
+        if let Some(order) = cell.known().filter(|_| is_told) {
+            return Orders { own, remote: Some(order) };
+        }
+        let remote = match leases.remote().order(lane).await {
+            Ok(order) => {
+                cell.learn(order);
+                Some(order)
+            }
+            // The error that the caller is about to meet anyway is told there.
+            Err(_) => None,
+        };
+        Orders { own, remote }
+    }
+
+    /// The full names of an entry's tags; none for one that is to be stored without a frame.
+    fn names(&self, tags: &[Box<str>], row: bool) -> Result<Vec<String>, Error> {
+        if tags.len() > MOST_TAGS {
+            let problem = format!("an entry has {} tags, and may have {MOST_TAGS}", tags.len());
+            return Err(Error::Tag { tag: tags[0].chars().take(80).collect(), problem });
+        }
+        let mut names = tags.iter().map(|tag| tag_name(tag)).collect::<Result<Vec<_>, _>>()?;
+        names.sort_unstable();
+        names.dedup();
+        if row {
+            names.push(row_tag(&self.prefix));
+        }
+        Ok(names)
+    }
+
+    /// Checks that the tags can be used at all.
+    pub(crate) fn check_tags(&self, found: &Found<T>) -> Result<(), Error> {
+        self.names(found.tags(), false).map(drop)
+    }
+
+    /// Encodes a value and holds its tags. `None` if one of them was invalidated since these numbers were read, or may
+    /// have been.
+    pub(crate) async fn seal(
+        &self,
+        leases: &Leases,
+        key: &Key,
+        found: &Found<T>,
+        orders: Orders,
+        ttl: std::time::Duration,
+    ) -> Result<Option<Sealed>, Error> {
+        let (tags, row) = (found.tags(), self.policy.framed());
+        let names = self.names(tags, row)?;
+        if names.is_empty() {
+            return Ok(Some(Sealed { bytes: self.encode(key, found.value.as_deref(), None)?, tags: None }));
+        }
+        let Some(order) = orders.remote else { return Ok(None) };
+        let frame = Frame { order, row, tags: tags.iter().map(|tag| &**tag).collect() };
+        let bytes = self.encode(key, found.value.as_deref(), Some(&frame))?;
+        let lane = self.lane(key);
+        let cells: Vec<_> = names.iter().map(|name| self.shared.tags.cell(lane, name)).collect(); // P24
+        let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+        // P23: before the value is committed.
+        let held = match leases.remote().hold_tags(lane, &asked, order, ttl).await {
+            Ok(held) => held,
+            Err(error) => {
+                self.note_remote(&error);
+                return Ok(None);
+            }
+        };
+        let stamp = learn(order, cells, held);
+        Ok(stamp.map(|stamp| Sealed { bytes, tags: Some(stamp) }))
+    }
+
+    /// Holds the tags of a value that is kept in L1 alone.
+    pub(crate) fn hold_locally(&self, found: &Found<T>, orders: Orders) -> Result<Held, Error> {
+        let names = self.names(found.tags(), false)?;
+        if names.is_empty() {
+            return Ok(Held::Kept(None));
+        }
+        Ok(match self.shared.tags.hold(orders.own, names.iter().map(String::as_str)) {
+            Some(stamp) => Held::Kept(Some(Arc::new(stamp))),
+            None => Held::Refused,
+        })
+    }
+
+    /// Tells whether an entry of L2 is valid by its tags, and stamps it with them. `None` says that it is not.
+    // P21
+    pub(crate) async fn verify(
+        &self,
+        leases: &Leases,
+        key: &Key,
+        frame: &Frame<'_>,
+    ) -> Result<Option<Arc<TagStamp>>, StoreError> {
+        let lane = self.lane(key);
+        let mut names: Vec<String> = frame.tags.iter().map(|tag| format!("{TAG}{tag}")).collect();
+        if frame.row {
+            names.push(row_tag(&self.prefix));
+        }
+        let cells: Vec<_> = names.iter().map(|name| self.shared.tags.cell(lane, name)).collect();
+        // P24, P26: only a push that comes before the answer lets what is known stand for what is true.
+        let is_in_order = leases.remote().lane_state(lane) == LaneState::Tracking;
+        let known: Option<Vec<u64>> =
+            cells.iter().map(|cell| cell.known()).collect::<Option<_>>().filter(|_| is_in_order);
+        let held = match known {
+            Some(known) => known.into_iter().map(Some).collect(),
+            None => {
+                let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+                leases.remote().tags(lane, &asked).await?
+            }
+        };
+        Ok(learn(frame.order, cells, held))
+    }
+
+    /// The bytes under which a value is stored, if they are within the limit.
+    pub(crate) fn encode(
+        &self,
+        key: &Key,
+        value: Option<&T>,
+        frame: Option<&Frame<'_>>,
+    ) -> Result<Vec<u8>, Error> {
+        let wrong = |source| Error::Encode { key: key.to_string(), source };
+        let mut bytes = Vec::new();
+        frame.map_or(Ok(()), |frame| frame.write(&mut bytes)).map_err(wrong)?;
+        encode(value, &mut bytes).map_err(wrong)?;
+        let (size, limit) = (bytes.len(), self.shared.max_value_size);
+        if size > limit {
+            return Err(Error::ValueTooLarge { key: key.to_string(), size, limit });
+        }
+        Ok(bytes)
+    }
+}
+
+/// Notes what the store said of the tags, and stamps the entry if all of them are held as they must be.
+fn learn(order: u64, cells: Vec<Arc<TagCell>>, held: Vec<Option<u64>>) -> Option<Arc<TagStamp>> {
+    let mut is_valid = cells.len() == held.len();
+    for (cell, held) in cells.iter().zip(held) {
+        match held {
+            Some(held) => cell.learn(held),
+            None => is_valid = false,
+        }
+        is_valid &= held.is_some_and(|held| held <= order);
+    }
+    is_valid.then(|| Arc::new(TagStamp::new(order, cells)))
+}
