@@ -35,7 +35,7 @@ enum Remote {
     Store(Arc<dyn RemoteStore>),
 }
 
-/// How often L1 gives back the memory of expired entries.
+/// How often L1 gives back the memory of expired entries, and the numbers are published.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 impl Default for LarderBuilder {
@@ -158,7 +158,23 @@ impl LarderBuilder {
             leases.remote().listen(weak);
             listener
         });
-        let housekeeping = runtime.spawn(keep_house(l1.clone())).abort_handle();
+        #[cfg(feature = "metrics")]
+        let published = crate::metrics::Published {
+            rows: self
+                .table
+                .rows()
+                .zip(&heads)
+                .map(|(row, head)| (row.name().to_owned(), head.counters.clone()))
+                .collect(),
+            remote: leases.as_ref().map(|leases| leases.remote().clone()),
+        };
+        let in_house = l1.clone();
+        let chores = move || {
+            in_house.maintain();
+            #[cfg(feature = "metrics")]
+            published.publish();
+        };
+        let housekeeping = runtime.spawn(keep_house(chores)).abort_handle();
         let shared = Arc::new(Shared {
             cells,
             tags,
@@ -179,12 +195,12 @@ impl LarderBuilder {
 const KEY_CELLS: usize = 1 << 16;
 
 /// A task, because moka frees what has expired only when somebody calls it.
-async fn keep_house(l1: Arc<MokaStore>) {
+async fn keep_house(chores: impl Fn() + Send) {
     let mut due = tokio::time::interval(HOUSEKEEPING);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         due.tick().await;
-        l1.maintain();
+        chores();
     }
 }
 

@@ -36,6 +36,7 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
+//! | `metrics` | the numbers of [`Larder::stats`] as counters and gauges of the `metrics` crate, once a second |
 //! | `uuid` | keys that are `uuid::Uuid` |
 
 mod builder;
@@ -46,6 +47,8 @@ mod encoding;
 mod error;
 mod larder;
 mod loaded;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod read;
 mod row;
 mod stats;

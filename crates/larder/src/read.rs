@@ -174,6 +174,7 @@ impl<T: Value> Load for Read<T> {
     }
 
     fn refused(&mut self, why: Refusal) {
+        tracing::debug!(key = %self.key, ?why, "a loaded value is kept nowhere: somebody wrote or invalidated meanwhile");
         self.row.counters.add(Count::Refused);
         if why == Refusal::Lease {
             self.row.counters.add(Count::LeaseLost);

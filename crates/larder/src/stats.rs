@@ -31,6 +31,14 @@ macro_rules! stats {
 
         const COUNTS: usize = [$(stringify!($counter)),*].len();
 
+        impl Stats {
+            /// The counts of a row, each with its name.
+            #[cfg(feature = "metrics")]
+            pub(crate) fn counts(&self) -> [(&'static str, u64); COUNTS] {
+                [$( (stringify!($field), self.$field) ),*]
+            }
+        }
+
         impl Counters {
             pub(crate) fn read(&self) -> Stats {
                 Stats { $( $field: self.sum(Count::$counter), )* ..Stats::default() }

@@ -11,6 +11,7 @@ mod gated;
 mod interop;
 mod lease;
 mod log;
+mod metrics;
 mod orchestrated;
 mod outage;
 mod policy;

@@ -1,0 +1,33 @@
+//! The numbers of `stats()` for the [`metrics`](https://docs.rs/metrics) facade, published once a second, so that no read
+//! pays for them.
+
+use std::sync::Arc;
+
+use larder_core::RemoteStore;
+
+use crate::{Stats, stats::Counters};
+
+/// Whose numbers are published.
+pub(crate) struct Published {
+    /// The rows, by their names in the table.
+    pub(crate) rows: Vec<(String, Arc<Counters>)>,
+    pub(crate) remote: Option<Arc<dyn RemoteStore>>,
+}
+
+impl Published {
+    pub(crate) fn publish(&self) {
+        for (row, counters) in &self.rows {
+            for (name, count) in counters.read().counts() {
+                metrics::counter!(format!("larder_{name}_total"), "row" => row.clone()).absolute(count);
+            }
+        }
+        let Some(remote) = &self.remote else { return };
+        let Stats { pushes, lanes_lost, probe_failures, push_lag, .. } = remote.report().into();
+        metrics::counter!("larder_pushes_total").absolute(pushes);
+        metrics::counter!("larder_lanes_lost_total").absolute(lanes_lost);
+        metrics::counter!("larder_probe_failures_total").absolute(probe_failures);
+        if let Some(lag) = push_lag {
+            metrics::gauge!("larder_push_lag_seconds").set(lag.as_secs_f64());
+        }
+    }
+}
