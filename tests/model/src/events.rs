@@ -1,0 +1,138 @@
+//! What happens to processes and to the server, and what the processes do of themselves.
+
+use crate::{
+    Mutant, Protocol,
+    protocol::Action,
+    state::{Kind, Link, Name, State, Step, Tracks},
+};
+
+impl Protocol {
+    pub(crate) fn lose(&self, state: &mut State, at: usize) {
+        if self.is(Mutant::AdvanceBeforeWithdrawal) {
+            self.advance_lane(state, at);
+            state.processes[at].link = Link::Advanced;
+        } else {
+            state.processes[at].link = Link::Withdrawn;
+            self.drop_connection(state, at);
+        }
+    }
+
+    pub(crate) fn advance(&self, state: &mut State, at: usize) {
+        if state.processes[at].link == Link::Advanced {
+            state.processes[at].link = Link::Down;
+            self.drop_connection(state, at);
+        } else {
+            state.processes[at].link = Link::Down;
+            if !self.is(Mutant::LossAdvancesNothing) {
+                self.advance_lane(state, at);
+            }
+        }
+    }
+
+    pub(crate) fn reconnect(&self, state: &mut State, at: usize) {
+        state.processes[at].link = Link::Up;
+        if !self.is(Mutant::PendingSentLater) {
+            self.drain(state, at); // P11
+        }
+        if !self.is(Mutant::LossAdvancesNothing) {
+            self.advance_lane(state, at);
+        }
+    }
+
+    pub(crate) fn drain(&self, state: &mut State, at: usize) {
+        if let Some(version) = state.processes[at].pending.take() {
+            let _done = self.invalidate(state, None, at);
+            state.returned = state.returned.max(version);
+        }
+        if let Some(version) = state.processes[at].pending_tag.take() {
+            let _done = self.invalidate_tag(state, at);
+            state.returned = state.returned.max(version);
+        }
+    }
+
+    pub(crate) fn die(&self, state: &mut State, at: usize) {
+        state.redis.tracks[at] = Tracks::default();
+        let process = &mut state.processes[at];
+        (process.alive, process.subscribed, process.l1) = (false, false, None);
+        process.inbox.clear();
+        process.channel.clear();
+        for op in state.ops.iter_mut().filter(|op| op.process == at && op.kind != Kind::Foreign) {
+            if op.step != Step::Done {
+                op.step = Step::Dead;
+            }
+        }
+    }
+
+    /// What the processes do of themselves, without faults.
+    pub(crate) fn chores(&self, state: &State, actions: &mut Vec<Action>) {
+        for (at, process) in state.processes.iter().enumerate().filter(|(_, process)| process.alive) {
+            if !process.inbox.is_empty() && process.link != Link::Down {
+                actions.push(Action::Deliver(at));
+                if self.is(Mutant::RepliesOvertakePushes) {
+                    actions.push(Action::Overtake(at));
+                }
+            }
+            if !process.channel.is_empty() {
+                actions.push(Action::Hear(at));
+            }
+            match process.link {
+                Link::Cut => actions.push(Action::Lose(at)),
+                Link::Withdrawn | Link::Advanced => actions.push(Action::Advance(at)),
+                Link::Down if !self.without_l2 => actions.push(Action::Reconnect(at)),
+                Link::Up if process.pending.or(process.pending_tag).is_some() => {
+                    actions.push(Action::Drain(at))
+                }
+                _ => {}
+            }
+            if process.deaf && !process.degraded && !self.is(Mutant::NoProbe) {
+                actions.push(Action::Probe(at));
+            }
+            if self.bus && !process.subscribed {
+                if !process.degraded && !self.is(Mutant::LostSubscriptionIgnored) {
+                    actions.push(Action::Degrade(at));
+                } else {
+                    actions.push(Action::Subscribe(at));
+                }
+            }
+        }
+        if self.is_orphan(state) {
+            actions.push(Action::Expire);
+        }
+    }
+
+    pub(crate) fn mishaps(&self, state: &State, actions: &mut Vec<Action>) {
+        let (faults, redis) = (&state.faults, &state.redis);
+        if faults.expiry > 0 && redis.lease.is_some() && !self.is_orphan(state) {
+            actions.push(Action::Expire);
+        }
+        if faults.eviction > 0 {
+            let names = [
+                (Name::Value, redis.value.is_some()),
+                (Name::Lease, redis.lease.is_some()),
+                (Name::Tag, redis.tag.is_some()),
+            ];
+            actions
+                .extend(names.into_iter().filter(|(_, there)| *there).map(|(name, _)| Action::Evict(name)));
+            if redis.order > 0 {
+                actions.push(Action::EvictOrder);
+            }
+        }
+        for (at, process) in state.processes.iter().enumerate().filter(|(_, process)| process.alive) {
+            if faults.death > 0 && self.immortal != Some(at) {
+                actions.push(Action::Die(at));
+            }
+            if faults.loss > 0 && process.link == Link::Up {
+                actions.extend([Action::Cut(at), Action::Lose(at)]);
+            }
+            if faults.forgetting > 0 && process.l1.is_some() {
+                actions.push(Action::Forget(at));
+            }
+            if faults.deafness > 0 && !process.deaf {
+                actions.push(Action::Deafen(at));
+            }
+            if faults.unsubscription > 0 && process.subscribed {
+                actions.push(Action::Unsubscribe(at));
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What a process does with its cells, its L1, and what its lane brings.
+
+use crate::{
+    Mutant, Protocol,
+    state::{Entry, Link, Message, Name, Process, Reply, Stamp, State},
+};
+
+impl Process {
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp { key: self.key_cell, lane: self.lane_cell, row: self.row_cell }
+    }
+
+    /// Whether commands can be sent, as far as the process knows.
+    pub(crate) fn can_ask(&self) -> bool {
+        matches!(self.link, Link::Up | Link::Cut | Link::Advanced)
+    }
+
+    pub(crate) fn forget_tag(&mut self) {
+        self.tag.generation += 1;
+        self.tag.known = None;
+    }
+}
+
+impl Protocol {
+    /// Gives everything up that was read through the lane, and lets nobody wait for what it would have told.
+    pub(crate) fn advance_lane(&self, state: &mut State, at: usize) {
+        let process = &mut state.processes[at];
+        process.lane_cell += 1;
+        if !self.is(Mutant::LossKeepsTags) {
+            process.forget_tag();
+        }
+        self.wake(state, at);
+    }
+
+    /// The two steps of every local invalidation.
+    pub(crate) fn invalidate_locally(&self, process: &mut Process) {
+        process.key_cell += 1;
+        if !self.is(Mutant::AdvanceWithoutRemoval) {
+            process.l1 = None;
+        }
+    }
+
+    /// What L1 would serve now.
+    pub(crate) fn served_by_l1(&self, process: &Process) -> Option<Entry> {
+        let entry = process.l1?;
+        let (seen, now) = (entry.stamp, process.stamp());
+        let tag_is_held = match entry.tag {
+            None => true,
+            Some(_) if self.is(Mutant::TagIgnored) => true,
+            Some((order, generation)) => {
+                let is_same = generation == process.tag.generation || self.is(Mutant::LearnForgotten);
+                is_same && process.tag.known.is_some_and(|held| held <= order)
+            }
+        } && entry.own_tag.is_none_or(|own| own == process.own_tag);
+        (process.alive && seen.lane == now.lane && seen.row == now.row && tag_is_held).then_some(entry)
+    }
+
+    /// P2: only what is current enters L1.
+    pub(crate) fn keep(&self, process: &mut Process, mut entry: Entry) {
+        if self.is(Mutant::StampAfterRead) {
+            entry.stamp = process.stamp();
+        }
+        entry.degraded |= process.degraded && !self.is(Mutant::TrackingAssumed);
+        if entry.stamp == process.stamp() || self.is(Mutant::InsertOutdated) {
+            process.l1 = Some(entry);
+        }
+    }
+
+    /// Handles what the lane brings next. `overtaking`: the next reply, although pushes came before it.
+    pub(crate) fn deliver(&self, state: &mut State, at: usize, overtaking: bool) {
+        let inbox = &mut state.processes[at].inbox;
+        let next = match overtaking {
+            true => inbox.iter().position(|message| matches!(message, Message::Reply(..))),
+            false => (!inbox.is_empty()).then_some(0),
+        };
+        let Some(next) = next else { return };
+        match inbox.remove(next) {
+            Message::Reply(op, reply) => state.ops[op].reply = Some(reply),
+            Message::Push(name) => self.hear(state, at, name),
+        }
+    }
+
+    pub(crate) fn hear(&self, state: &mut State, at: usize, name: Name) {
+        let process = &mut state.processes[at];
+        match name {
+            Name::Value => self.invalidate_locally(process),
+            Name::Tag => process.forget_tag(),
+            Name::Row => {
+                process.row_cell += 1;
+                self.wake(state, at);
+            }
+            Name::Lease => self.wake(state, at),
+        }
+    }
+
+    /// Wakes whoever in this process waits for the lease.
+    pub(crate) fn wake(&self, state: &mut State, at: usize) {
+        for op in state.ops.iter_mut().filter(|op| op.process == at && op.waiting) {
+            op.woken = true;
+        }
+    }
+
+    /// P7.
+    pub(crate) fn wake_own(&self, state: &mut State, at: usize) {
+        if !self.is(Mutant::OwnScriptsDoNotWake) {
+            self.wake(state, at);
+        }
+    }
+
+    /// The connection is known to be lost: what was asked gets no answer any more.
+    pub(crate) fn drop_connection(&self, state: &mut State, at: usize) {
+        state.redis.tracks[at] = crate::state::Tracks::default();
+        state.processes[at].inbox.clear();
+        for op in state.ops.iter_mut().filter(|op| op.process == at) {
+            if op.is_asking {
+                op.reply.get_or_insert(Reply::Lost);
+            }
+            if op.waiting {
+                op.woken = true; // the lane's loss wakes everybody
+            }
+        }
+    }
+}

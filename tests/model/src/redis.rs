@@ -1,0 +1,204 @@
+//! The scripts, each one atomic step, and who is told of what they change.
+
+use crate::{
+    Mutant, Protocol,
+    state::{Holder, Lease, Link, Message, Name, Reply, State, Stored},
+};
+
+impl Protocol {
+    /// Tells whoever tracks a name, but not the connection that changed it, which tracks it no more.
+    pub(crate) fn tell(&self, state: &mut State, name: Name, writer: Option<usize>) {
+        for at in 0..state.processes.len() {
+            if self.bus {
+                let tells = writer.is_some() && writer != Some(at) && !self.is(Mutant::ScriptsAreSilent);
+                if tells && state.processes[at].subscribed && state.processes[at].alive {
+                    state.processes[at].channel.push(name);
+                }
+                continue;
+            }
+            let tracks = &mut state.redis.tracks[at];
+            let tracked = match name {
+                Name::Value => &mut tracks.value,
+                Name::Lease => &mut tracks.lease,
+                Name::Tag => &mut tracks.tag,
+                Name::Row => continue,
+            };
+            let told = std::mem::take(tracked) && writer != Some(at) && !state.processes[at].deaf;
+            if !told {
+                continue;
+            }
+            if name == Name::Tag && self.is(Mutant::TagThroughAnotherLane) {
+                state.processes[at].channel.push(name);
+            } else {
+                state.processes[at].inbox.push(Message::Push(name));
+            }
+        }
+    }
+
+    fn track(&self, state: &mut State, name: Name, reader: usize) {
+        if self.bus || self.blind || state.processes[reader].link != Link::Up {
+            return;
+        }
+        let tracks = &mut state.redis.tracks[reader];
+        match name {
+            Name::Value => tracks.value = true,
+            Name::Lease => tracks.lease = true,
+            Name::Tag => tracks.tag = true,
+            Name::Row => {}
+        }
+    }
+
+    pub(crate) fn get(&self, state: &mut State, by: usize) -> Reply {
+        self.track(state, Name::Value, by);
+        Reply::Value(state.redis.value)
+    }
+
+    pub(crate) fn read_tag(&self, state: &mut State, by: usize) -> Reply {
+        self.track(state, Name::Tag, by);
+        Reply::Tag(state.redis.tag)
+    }
+
+    pub(crate) fn claim(&self, state: &mut State, op: usize, by: usize) -> Reply {
+        self.track(state, Name::Value, by);
+        if state.redis.value.is_some() && state.redis.value != state.ops[op].replaces {
+            return Reply::Value(state.redis.value);
+        }
+        if state.redis.lease.is_none() {
+            state.redis.lease = Some(Lease { owner: op, holder: Holder::Reader });
+            self.tell(state, Name::Lease, Some(by));
+            return Reply::Leased;
+        }
+        self.track(state, Name::Lease, by);
+        Reply::Busy
+    }
+
+    pub(crate) fn begin_write(&self, state: &mut State, op: usize, by: usize) -> Reply {
+        if let Some(lease) = state.redis.lease {
+            if lease.holder != Holder::Reader && !self.is(Mutant::WriterBreaksWriter) {
+                self.track(state, Name::Lease, by);
+                return Reply::Busy;
+            }
+            if lease.holder == Holder::Reader && self.is(Mutant::WriterLeavesReader) {
+                self.delete_value(state, by);
+                return Reply::Leased;
+            }
+        }
+        self.delete_value(state, by);
+        state.redis.lease = Some(Lease { owner: op, holder: Holder::Writer });
+        self.tell(state, Name::Lease, Some(by));
+        Reply::Leased
+    }
+
+    fn delete_value(&self, state: &mut State, by: usize) {
+        if state.redis.value.take().is_some() || self.bus {
+            self.tell(state, Name::Value, Some(by));
+        }
+    }
+
+    fn end_lease(&self, state: &mut State, by: usize) {
+        if state.redis.lease.take().is_some() {
+            self.tell(state, Name::Lease, Some(by));
+        }
+    }
+
+    pub(crate) fn commit(&self, state: &mut State, op: usize, by: usize) -> Reply {
+        let held = state.redis.lease.filter(|lease| lease.owner == op);
+        if held.is_none() && !self.is(Mutant::CommitWithoutLease) {
+            return Reply::Committed(false);
+        }
+        if held.is_some() {
+            self.end_lease(state, by);
+        }
+        let is_marked = held.is_some_and(|lease| lease.holder == Holder::Marked);
+        let is_as_found = state.redis.value == state.ops[op].replaces;
+        if (is_marked && !self.is(Mutant::CommitMarked))
+            || (!is_as_found && !self.is(Mutant::CommitOverForeign) && !self.is(Mutant::CommitWithoutLease))
+        {
+            return Reply::Committed(false);
+        }
+        state.redis.value = state.ops[op].value;
+        self.tell(state, Name::Value, Some(by));
+        if !self.is(Mutant::CommitUntracked) {
+            self.track(state, Name::Value, by); // P4
+        }
+        Reply::Committed(true)
+    }
+
+    pub(crate) fn release(&self, state: &mut State, op: usize, by: usize) {
+        if state.redis.lease.is_some_and(|lease| lease.owner == op) {
+            self.end_lease(state, by);
+        }
+    }
+
+    /// Invalidates the key; the lease of `own` ends with it.
+    pub(crate) fn invalidate(&self, state: &mut State, own: Option<usize>, by: usize) -> Reply {
+        self.delete_value(state, by);
+        self.invalidate_lease(state, own, by);
+        Reply::Done
+    }
+
+    pub(crate) fn invalidate_lease(&self, state: &mut State, own: Option<usize>, by: usize) {
+        let Some(lease) = state.redis.lease else { return };
+        let is_own = own == Some(lease.owner);
+        match lease.holder {
+            Holder::Reader if !is_own && self.is(Mutant::InvalidationLeavesReader) => {}
+            Holder::Writer | Holder::Marked if !is_own && !self.is(Mutant::InvalidationDeletesWriter) => {
+                if !self.is(Mutant::InvalidationDoesNotMark) {
+                    state.redis.lease = Some(Lease { holder: Holder::Marked, ..lease });
+                    self.tell(state, Name::Lease, Some(by));
+                }
+            }
+            _ => self.end_lease(state, by),
+        }
+    }
+
+    pub(crate) fn clear_values(&self, state: &mut State, by: usize) -> Reply {
+        if state.redis.value.take().is_some() {
+            self.tell(state, Name::Value, Some(by));
+        }
+        if self.bus {
+            self.tell(state, Name::Row, Some(by));
+        }
+        Reply::Done
+    }
+
+    /// Reads E; a lost one starts with the time.
+    pub(crate) fn order(&self, state: &mut State) -> u8 {
+        if state.redis.order == 0 {
+            state.redis.order = if self.is(Mutant::OrderGoesBack) { 1 } else { state.redis.time };
+        }
+        state.redis.order
+    }
+
+    pub(crate) fn invalidate_tag(&self, state: &mut State, by: usize) -> Reply {
+        // The time is always more than E ever was.
+        state.redis.time += 1;
+        state.redis.order =
+            if self.is(Mutant::OrderGoesBack) { state.redis.order + 1 } else { state.redis.time };
+        if state.redis.tag.take().is_some() || self.bus {
+            self.tell(state, Name::Tag, Some(by));
+        }
+        Reply::Done
+    }
+
+    pub(crate) fn hold_tag(&self, state: &mut State, order: u8, by: usize) -> Reply {
+        let is_unchanged = state.redis.order == order || self.is(Mutant::HoldWithoutOrder);
+        if state.redis.tag.is_none() && is_unchanged {
+            self.create_tag(state, order, by);
+        }
+        self.read_tag(state, by)
+    }
+
+    pub(crate) fn create_tag(&self, state: &mut State, order: u8, by: usize) {
+        if state.redis.tag.is_none() {
+            state.redis.tag = Some(order);
+            self.tell(state, Name::Tag, Some(by));
+        }
+    }
+
+    /// Another program writes D.
+    pub(crate) fn set(&self, state: &mut State, version: u8) {
+        state.redis.value = Some(Stored { version, order: None });
+        self.tell(state, Name::Value, None);
+    }
+}
