@@ -126,6 +126,8 @@ pub struct RemoteReport {
     pub probe_failures: u64,
     /// How long the push of the latest probe took to arrive, counted from before the write that caused it was sent.
     pub push_lag: Option<Duration>,
+    /// Invalidations of keys and tags that could not be sent yet: others may still be served what they make out of date.
+    pub pending: u64,
 }
 
 /// The value that a claim or commit may replace: none, or exactly the one with this digest.

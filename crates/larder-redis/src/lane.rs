@@ -36,6 +36,8 @@ pub(crate) struct Lane {
     /// The connection that commands take; none while there is none to rely on.
     live: ArcSwapOption<Live>,
     pending: Mutex<Pending>,
+    /// How much that is, for who only wants to know.
+    unsent: AtomicU64,
     /// Whether anything was asked since the keeper last looked.
     used: AtomicBool,
     /// Wakes the keeper: the connection failed, or says that it ended.
@@ -84,6 +86,7 @@ impl Lane {
             bus,
             live: ArcSwapOption::empty(),
             pending: Mutex::default(),
+            unsent: AtomicU64::new(0),
             used: AtomicBool::new(false),
             woken: Notify::new(),
             probe,
@@ -196,6 +199,7 @@ impl Lane {
         // remembered a second time is not forgotten with the first, and there is an end to what is to be sent.
         let mut pending = self.pending.lock().await;
         let drained = pending.drain(&wire).await; // P11
+        self.note_unsent(&pending);
         drained.map_err(|error| describe(error, &self.shown, self.command_timeout, ""))?;
         self.listeners.tell(Push::Lane(self.index)); // P10: before anybody reads through it
         self.live.store(Some(Arc::new(Live { wire, tracks })));
@@ -255,7 +259,18 @@ impl Lane {
             return Err(StoreError::TooManyPending { address: self.shown.clone(), pending: pending.len() });
         }
         add(&mut pending);
+        self.note_unsent(&pending);
         Ok(true)
+    }
+
+    fn note_unsent(&self, pending: &Pending) {
+        let many = u64::try_from(pending.len()).unwrap_or(u64::MAX);
+        self.unsent.store(many, Ordering::Release); // pairs with `pending`: who sees none sees that all was sent
+    }
+
+    /// How many invalidations could not be sent yet.
+    pub(crate) fn pending(&self) -> u64 {
+        self.unsent.load(Ordering::Acquire)
     }
 
     /// Tries whether the lane is told of changes: reads its own key, has it written by `write`, and pings. `false` says
@@ -329,7 +344,7 @@ impl fmt::Debug for Lane {
         f.debug_struct("Lane")
             .field("index", &self.index)
             .field("state", &self.state())
-            .field("pending", &self.pending.try_lock().map(|pending| pending.len()).ok())
+            .field("pending", &self.pending())
             .finish_non_exhaustive()
     }
 }

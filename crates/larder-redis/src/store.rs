@@ -301,6 +301,6 @@ impl RemoteStore for RedisStore {
     }
 
     fn report(&self) -> RemoteReport {
-        self.listeners.tally.report()
+        self.listeners.tally.report(self.lanes.iter().map(|lane| lane.pending()).sum())
     }
 }

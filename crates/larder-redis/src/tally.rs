@@ -34,12 +34,13 @@ impl Tally {
         self.lag.store(nanos.saturating_add(1), Ordering::Relaxed);
     }
 
-    pub(crate) fn report(&self) -> RemoteReport {
+    pub(crate) fn report(&self, pending: u64) -> RemoteReport {
         RemoteReport {
             pushes: self.pushes.read(),
             lanes_lost: self.lanes_lost.read(),
             probe_failures: self.probe_failures.read(),
             push_lag: self.lag.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos),
+            pending,
         }
     }
 }

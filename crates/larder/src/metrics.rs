@@ -22,10 +22,11 @@ impl Published {
             }
         }
         let Some(remote) = &self.remote else { return };
-        let Stats { pushes, lanes_lost, probe_failures, push_lag, .. } = remote.report().into();
+        let Stats { pushes, lanes_lost, probe_failures, push_lag, pending, .. } = remote.report().into();
         metrics::counter!("larder_pushes_total").absolute(pushes);
         metrics::counter!("larder_lanes_lost_total").absolute(lanes_lost);
         metrics::counter!("larder_probe_failures_total").absolute(probe_failures);
+        metrics::gauge!("larder_pending_invalidations").set(pending as f64);
         if let Some(lag) = push_lag {
             metrics::gauge!("larder_push_lag_seconds").set(lag.as_secs_f64());
         }

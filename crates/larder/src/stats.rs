@@ -24,6 +24,9 @@ macro_rules! stats {
             pub probe_failures: u64,
             /// How long the push of the latest probe took to arrive.
             pub push_lag: Option<Duration>,
+            /// Invalidations that could not be sent yet, because L2 is out of reach: other processes may still be served
+            /// what they make out of date.
+            pub pending: u64,
         }
 
         #[derive(Clone, Copy)]
@@ -54,6 +57,7 @@ macro_rules! stats {
                     lanes_lost: self.lanes_lost + other.lanes_lost,
                     probe_failures: self.probe_failures + other.probe_failures,
                     push_lag: self.push_lag.max(other.push_lag),
+                    pending: self.pending + other.pending,
                 }
             }
         }
@@ -89,8 +93,8 @@ stats! {
 
 impl From<RemoteReport> for Stats {
     fn from(report: RemoteReport) -> Self {
-        let RemoteReport { pushes, lanes_lost, probe_failures, push_lag } = report;
-        Self { pushes, lanes_lost, probe_failures, push_lag, ..Self::default() }
+        let RemoteReport { pushes, lanes_lost, probe_failures, push_lag, pending } = report;
+        Self { pushes, lanes_lost, probe_failures, push_lag, pending, ..Self::default() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask tour`, `cargo xtask test`, `cargo xtask check`.
+//! The project's chores: `cargo xtask tour`, `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
 mod server;
@@ -14,8 +14,9 @@ usage: cargo xtask <chore> [options]
   tour [--load [--seconds N]] [--no-redis]   shows the library at work, on a private Redis and a real SQLite
   test [options of cargo test]               runs the examples and all tests, on private Redis servers
   check                                      format, clippy, docs, licences and unused dependencies
+  chaos [--minutes N] [--seed S]             runs processes under faults, checks every read, and writes a report
 
-`tour` and `test` install redis-server if it is missing and the machine's package manager lets them.
+`tour`, `test` and `chaos` install redis-server if it is missing and the machine's package manager lets them.
 Nothing touches a Redis that is already running.";
 
 fn main() -> ExitCode {
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         "tour" => tour(&options),
         "test" => test(&options),
         "check" => check(),
+        "chaos" => chaos(&options),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
@@ -61,6 +63,11 @@ fn test(options: &[String]) -> Result<(), String> {
     steps.cargo("doc tests", &["test", "--workspace", "--doc"], &[])?;
     // Last, so that the run ends with the runner's own summary.
     steps.cargo("tests", &["test", "--workspace", "--lib", "--bins", "--tests"], options)
+}
+
+fn chaos(options: &[String]) -> Result<(), String> {
+    server::provide()?;
+    Steps::new().cargo("chaos", &["run", "--quiet", "--release", "-p", "larder-chaos", "--"], options)
 }
 
 fn check() -> Result<(), String> {

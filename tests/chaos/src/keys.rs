@@ -1,0 +1,126 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The rows of the TTL table that the nodes use. Lifetimes are longer than a run, so that nothing old goes unseen; leases
+/// are short, so that a stopped process outlives its own.
+pub(crate) const TABLE: &str = r#"
+    [item]
+    ttl = "1h"
+    lease = "1s"
+    max_wait = "5s"
+
+    [shared]
+    ttl = "1h"
+    lease = "1s"
+    max_wait = "5s"
+    levels = "l2"
+
+    [tagged]
+    ttl = "1h"
+    lease = "1s"
+    max_wait = "5s"
+
+    [framed]
+    ttl = "1h"
+    lease = "1s"
+    max_wait = "5s"
+    framed = true
+
+    [foreign]
+    ttl = "1h"
+    lease = "1s"
+    max_wait = "5s"
+"#;
+
+/// The kinds of data, each with a row of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// Both levels.
+    Item,
+    /// L2 alone.
+    Shared,
+    /// Both levels; some entries have a tag in common.
+    Tagged,
+    /// Both levels, cleared in one step.
+    Framed,
+    /// Both levels, written by a foreign program alone.
+    Foreign,
+}
+
+impl Row {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Item, Self::Shared, Self::Tagged, Self::Framed, Self::Foreign];
+
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Item => "item",
+            Self::Shared => "shared",
+            Self::Tagged => "tagged",
+            Self::Framed => "framed",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// One of the keys that the nodes use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key(pub u16);
+
+const IN_ROW: u16 = 24;
+const IN_GROUP: u16 = 4;
+
+impl Key {
+    /// How many there are.
+    pub const COUNT: usize = IN_ROW as usize * Row::ALL.len();
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..).map(Self).take(Self::COUNT)
+    }
+
+    /// One of a row, some more often than others.
+    pub(crate) fn pick(row: Row, random: &mut fastrand::Rng) -> Self {
+        let skewed = (0..5).map(|_| random.u16(0..IN_ROW)).min();
+        Self(row as u16 * IN_ROW + skewed.unwrap_or(0))
+    }
+
+    /// Its row.
+    pub fn row(self) -> Row {
+        Row::ALL[usize::from(self.0 / IN_ROW) % Row::ALL.len()]
+    }
+
+    /// Its place in its row: the key that the cache is asked for.
+    pub(crate) fn in_row(self) -> u16 {
+        self.0 % IN_ROW
+    }
+
+    /// Its tag, if it has one.
+    pub(crate) fn tag(self) -> Option<String> {
+        (self.row() == Row::Tagged).then(|| format!("group:{}", self.in_row() / IN_GROUP))
+    }
+
+    /// Another one with the same tag.
+    pub(crate) fn neighbour(self) -> Self {
+        let group = self.0 - self.0 % IN_GROUP;
+        Self(group + (self.0 + 1) % IN_GROUP)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0) % Self::COUNT
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.row().name(), self.in_row())
+    }
+}
+
+/// What is cached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Versioned {
+    pub(crate) key: Key,
+    pub(crate) version: u32,
+}

@@ -1,0 +1,34 @@
+//! A history checker: several processes with a larder each, a private Redis, a versioned database and a foreign program, all
+//! under a random mix of reads and writes while connections, the server and the processes fail. Afterwards every single
+//! read is checked against the promise of `docs/protocol.md`.
+//!
+//! It is for finding what nobody has thought of. What somebody has thought of has a test of its own elsewhere.
+//!
+//! ```text
+//! conductor ─┬─▶ node, node, node (processes) ──▶ proxy ──▶ Redis        reads, writes, what they returned, and when
+//!            ├─▶ database: a version for each key, and when it was committed
+//!            ├─▶ foreign program: writes the database, then Redis
+//!            └─▶ faults, one at a time                          all of it ──▶ history ──▶ verdict ──▶ report
+//! ```
+//!
+//! `cargo xtask chaos --minutes 10` runs it; a short run is one of the tests.
+
+mod clock;
+mod conductor;
+mod database;
+mod faults;
+mod history;
+mod journal;
+mod keys;
+pub mod node;
+mod report;
+
+pub use conductor::{Outcome, Settings, run};
+pub use faults::{Fault, FaultKind};
+pub use history::{History, Kind, Stale, Verdict, Violation};
+pub use journal::{Read, Write};
+pub use keys::{Key, Row};
+pub use report::html;
+
+/// What went wrong with the run itself.
+pub type Problem = Box<dyn std::error::Error + Send + Sync>;
