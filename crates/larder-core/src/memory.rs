@@ -112,14 +112,14 @@ impl MemoryServer {
         let until = ttl.map_or(Moment::NEVER, |ttl| self.clock.now() + ttl);
         let mut state = self.state();
         state.values.insert(key.to_owned(), (value.into(), until));
-        state.push(Kind::Value, key, 0);
+        state.push(Kind::Value, key);
     }
 
     /// Deletes a value as a foreign program would.
     pub fn delete(&self, key: &str) {
         let mut state = self.state();
         if state.values.remove(key).is_some() {
-            state.push(Kind::Value, key, 0);
+            state.push(Kind::Value, key);
         }
     }
 
@@ -150,10 +150,10 @@ impl MemoryRemote {
         let mut state = self.server.state();
         let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
         for (key, own) in pending {
-            state.invalidate(&key, own.as_ref(), self.id);
+            state.invalidate(&key, own.as_ref());
         }
         let tags = std::mem::take(&mut *self.pending_tags.lock().unwrap_or_else(PoisonError::into_inner));
-        tags.iter().for_each(|tag| state.invalidate_tag(tag, self.id));
+        tags.iter().for_each(|tag| state.invalidate_tag(tag));
         state.tell(self.id, Push::Lane(0));
         self.down.store(false, Ordering::Release);
     }
@@ -172,7 +172,7 @@ impl State {
         let (value, until) = self.values.get(key)?;
         if *until <= now {
             self.values.remove(key);
-            self.push(Kind::Value, key, 0);
+            self.push(Kind::Value, key);
             return None;
         }
         let ttl = (*until != Moment::NEVER).then(|| until.since(now));
@@ -181,14 +181,14 @@ impl State {
 
     fn lease(&mut self, key: &str, now: Moment) -> Option<&mut Lease> {
         if self.leases.get(key).is_some_and(|lease| lease.until <= now) {
-            self.end_lease(key, 0);
+            self.end_lease(key);
         }
         self.leases.get_mut(key)
     }
 
-    fn end_lease(&mut self, key: &str, writer: u64) {
+    fn end_lease(&mut self, key: &str) {
         if self.leases.remove(key).is_some() {
-            self.push(Kind::Lease, key, writer);
+            self.push(Kind::Lease, key);
         }
     }
 
@@ -196,20 +196,18 @@ impl State {
         self.tracking.entry((kind, key.to_owned())).or_default().insert(reader);
     }
 
-    /// Tells all who track the key, but not the one who wrote it, and stops tracking.
-    fn push(&mut self, kind: Kind, key: &str, writer: u64) {
+    /// Tells all who track the key, also the one who wrote it, and stops tracking.
+    fn push(&mut self, kind: Kind, key: &str) {
         for reader in self.tracking.remove(&(kind, key.to_owned())).unwrap_or_default() {
-            if reader != writer {
-                self.tell(
-                    reader,
-                    match kind {
-                        Kind::Value => Push::Value(key),
-                        Kind::Lease => Push::Lease(key),
-                        Kind::Tag if key.is_empty() => Push::Order(0),
-                        Kind::Tag => Push::Tag(0, key),
-                    },
-                );
-            }
+            self.tell(
+                reader,
+                match kind {
+                    Kind::Value => Push::Value(key),
+                    Kind::Lease => Push::Lease(key),
+                    Kind::Tag if key.is_empty() => Push::Order(0),
+                    Kind::Tag => Push::Tag(0, key),
+                },
+            );
         }
     }
 
@@ -218,9 +216,9 @@ impl State {
         listeners.filter_map(Weak::upgrade).for_each(|listener| listener.on_push(push));
     }
 
-    fn delete_value(&mut self, key: &str, writer: u64) {
+    fn delete_value(&mut self, key: &str) {
         if self.values.remove(key).is_some() {
-            self.push(Kind::Value, key, writer);
+            self.push(Kind::Value, key);
         }
     }
 
@@ -228,23 +226,23 @@ impl State {
         self.track(Kind::Tag, tag, reader);
         if self.tags.get(tag).is_some_and(|(_, until)| *until <= now) {
             self.tags.remove(tag);
-            self.push(Kind::Tag, tag, 0);
+            self.push(Kind::Tag, tag);
         }
         self.tags.get(tag).map(|(order, _)| *order)
     }
 
-    fn invalidate_tag(&mut self, tag: &str, writer: u64) {
+    fn invalidate_tag(&mut self, tag: &str) {
         self.order += 1;
-        self.push(Kind::Tag, "", writer);
+        self.push(Kind::Tag, "");
         self.tags.remove(tag);
-        self.push(Kind::Tag, tag, writer);
+        self.push(Kind::Tag, tag);
     }
 
-    fn invalidate(&mut self, key: &str, own: Option<&Token>, writer: u64) {
-        self.delete_value(key, writer);
+    fn invalidate(&mut self, key: &str, own: Option<&Token>) {
+        self.delete_value(key);
         match self.leases.get_mut(key) {
             Some(lease) if lease.holder == Holder::Reader || own == Some(&lease.token) => {
-                self.end_lease(key, writer);
+                self.end_lease(key);
             }
             Some(lease) => lease.holder = Holder::DirtyWriter,
             None => {}
@@ -310,7 +308,7 @@ impl RemoteStore for MemoryRemote {
         }
         let held = Lease { token: token.clone(), until: now + lease, holder: Holder::Reader };
         state.leases.insert(key.to_owned(), held);
-        state.push(Kind::Lease, key, self.id);
+        state.push(Kind::Lease, key);
         Ok(Claim::Leased)
     }
 
@@ -322,10 +320,10 @@ impl RemoteStore for MemoryRemote {
             state.track(Kind::Lease, key, self.id);
             return Ok(WriteClaim::Busy(rest));
         }
-        state.delete_value(key, self.id);
+        state.delete_value(key);
         let held = Lease { token: token.clone(), until: now + lease, holder: Holder::Writer };
         state.leases.insert(key.to_owned(), held);
-        state.push(Kind::Lease, key, self.id);
+        state.push(Kind::Lease, key);
         Ok(WriteClaim::Leased)
     }
 
@@ -350,15 +348,18 @@ impl RemoteStore for MemoryRemote {
             return Ok(false);
         };
         let clean = held.holder != Holder::DirtyWriter;
-        state.end_lease(key, self.id);
+        state.end_lease(key);
         let found = state.value(key, now);
         if !clean || !is_as_found(found.as_ref(), replacing) {
             return Ok(false);
         }
         state.values.insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
-        state.push(Kind::Value, key, self.id);
-        state.track(Kind::Value, key, self.id);
+        state.push(Kind::Value, key);
         Ok(true)
+    }
+
+    async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.get(key).await?.is_some_and(|value| Digest::of(&value) == *digest))
     }
 
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
@@ -368,7 +369,7 @@ impl RemoteStore for MemoryRemote {
             return Ok(false);
         };
         let clean = held.holder != Holder::DirtyWriter;
-        state.end_lease(key, self.id);
+        state.end_lease(key);
         Ok(clean)
     }
 
@@ -380,7 +381,7 @@ impl RemoteStore for MemoryRemote {
             *ends = ends.take().or_else(|| own.cloned());
             return Ok(Invalidated::Deferred);
         }
-        state.invalidate(key, own, self.id);
+        state.invalidate(key, own);
         Ok(Invalidated::Done)
     }
 
@@ -388,11 +389,11 @@ impl RemoteStore for MemoryRemote {
         let mut state = self.up()?;
         let of_prefix = |keys: Vec<String>| keys.into_iter().filter(|key| key.starts_with(prefix));
         for key in of_prefix(state.leases.keys().cloned().collect()) {
-            state.invalidate(&key, None, self.id);
+            state.invalidate(&key, None);
         }
         let mut cleared = 0;
         for key in of_prefix(state.values.keys().cloned().collect()) {
-            state.invalidate(&key, None, self.id);
+            state.invalidate(&key, None);
             cleared += 1;
         }
         Ok(cleared)
@@ -425,7 +426,7 @@ impl RemoteStore for MemoryRemote {
                 *end = until.max(*end);
             } else if state.order == order {
                 state.tags.insert((*tag).to_owned(), (order, until));
-                state.push(Kind::Tag, tag, self.id);
+                state.push(Kind::Tag, tag);
             }
         }
         Ok(tags.iter().map(|tag| state.tag(tag, now, self.id)).collect())
@@ -437,7 +438,7 @@ impl RemoteStore for MemoryRemote {
             self.pending_tags.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.to_owned());
             return Ok(Invalidated::Deferred);
         }
-        state.invalidate_tag(tag, self.id);
+        state.invalidate_tag(tag);
         Ok(Invalidated::Done)
     }
 }

@@ -29,8 +29,8 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     /// What the lane can do at this moment.
     fn lane_state(&self, lane: u16) -> LaneState;
 
-    /// Adds one who is told of pushes. A store is not told of what is written through itself, so two caches that
-    /// share one do not hear of each other: give each a store of its own.
+    /// Adds one who is told of pushes. Where the server does not push, a store is not told of what is written through
+    /// itself, so two caches that share one do not hear of each other: give each a store of its own.
     fn listen(&self, listener: Weak<dyn PushListener>);
 
     /// Reads a value. The lane tracks the key from now on, also if it is absent.
@@ -56,7 +56,8 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError>;
 
     /// Stores the value and gives up the lease, if the lease is still held and unmarked and the value is still as
-    /// the claim found it; else stores nothing, gives up the lease and returns `false`. Tracks the key.
+    /// the claim found it; else stores nothing, gives up the lease and returns `false`. Whoever tracks the key is told,
+    /// also this store, before the reply to its next call is here.
     async fn commit(
         &self,
         key: &str,
@@ -65,6 +66,9 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
         ttl: Duration,
         replacing: Replacing<'_>,
     ) -> Result<bool, StoreError>;
+
+    /// Tells whether the value is the one with this digest; tracks the key like [`get`](Self::get).
+    async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError>;
 
     /// Gives up a lease without storing anything; returns whether it was still held and unmarked, that is whether
     /// nobody wrote or invalidated the key since the claim.
@@ -118,7 +122,7 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
 /// What happened to a store's connections, in numbers since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemoteReport {
-    /// Changes by others that the server told of.
+    /// Changes that the server told of: by others, its own removals and, where it pushes, our own too.
     pub pushes: u64,
     /// How often a connection was lost, or a subscription.
     pub lanes_lost: u64,

@@ -106,7 +106,12 @@ pub trait Load: Look {
     /// Says how the value is to be stored.
     fn encode(&mut self, value: &Self::Value) -> impl Future<Output = Encoded> + Send;
 
-    /// The value may be kept locally, with this stamp. `false` if it was invalidated since its load began.
+    /// The remote store has taken what [`encode`](Self::encode) made of the value, which may be kept locally as soon as
+    /// it has been read from there.
+    fn committed(&mut self, value: &Self::Value) -> impl Future<Output = ()> + Send;
+
+    /// The value may be kept locally, with this stamp, and nowhere else. `false` if it was invalidated since its load
+    /// began.
     fn keep(&mut self, value: &Self::Value, stamp: &Stamp, kept: Kept) -> bool;
 
     /// Takes note that somebody wrote or invalidated the key during the load: the value is kept nowhere.
@@ -341,7 +346,7 @@ impl<L: Load> Flight<L> {
             Encoded::Store(bytes, ttl) => {
                 let done = lease.commit(&bytes, ttl, undecodable.as_ref()).await;
                 if let Ok(true) = done {
-                    self.load.keep(&value, &self.lead.stamp(), Kept::Remote);
+                    self.load.committed(&value).await; // P4
                 }
                 done
             }

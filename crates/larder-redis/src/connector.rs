@@ -73,7 +73,8 @@ impl Connector {
                     let tracks = tracks.clone();
                     Box::pin(async move {
                         let mut tracking = redis::cmd("CLIENT");
-                        tracking.arg("TRACKING").arg("ON").arg("NOLOOP");
+                        // Not NOLOOP: the server would not tell it what it evicts to make room for its commands.
+                        tracking.arg("TRACKING").arg("ON");
                         match tracking.exec_async(connection).await {
                             Err(error) if is_loss(&error) => return Err(HookError::Backend(error)),
                             // A server that refuses is a server without pushes, and no worse.

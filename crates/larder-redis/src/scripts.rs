@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use deadpool_redis::redis::{RedisResult, Script, Value};
-use larder_core::{Replacing, Token};
+use larder_core::{Digest, Replacing, Token};
 
 use crate::{
     keys::{ORDER, lease_of, tag_of},
@@ -17,6 +17,7 @@ script!(CLAIM, "scripts/claim.lua");
 script!(BEGIN_WRITE, "scripts/begin_write.lua");
 script!(RENEW, "scripts/renew.lua");
 script!(COMMIT, "scripts/commit.lua");
+script!(HOLDS, "scripts/holds.lua");
 script!(RELEASE, "scripts/release.lua");
 script!(INVALIDATE, "scripts/invalidate.lua");
 script!(READ_ORDER, "scripts/order.lua");
@@ -24,7 +25,7 @@ script!(HOLD_TAGS, "scripts/hold_tags.lua");
 script!(INVALIDATE_TAG, "scripts/invalidate_tag.lua");
 
 fn digest(replacing: Replacing<'_>) -> &str {
-    replacing.map_or("", larder_core::Digest::as_str)
+    replacing.map_or("", Digest::as_str)
 }
 
 pub(crate) async fn claim(
@@ -61,6 +62,10 @@ pub(crate) async fn commit(
     let mut call = COMMIT.key(key);
     call.key(lease_of(key)).arg(token.as_str()).arg(value).arg(ttl_ms).arg(digest(replacing)).arg(on.voice);
     call.invoke_async(&mut on.connection).await
+}
+
+pub(crate) async fn holds(mut on: Wire, key: &str, digest: &Digest) -> RedisResult<bool> {
+    HOLDS.key(key).arg(digest.as_str()).invoke_async(&mut on.connection).await
 }
 
 pub(crate) async fn release(mut on: Wire, key: &str, token: &Token) -> RedisResult<bool> {

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, aio::ConnectionLike, cmd, pipe};
 use larder_core::{
-    Claim, Invalidated, LaneState, PushListener, RemoteReport, RemoteStore, Replacing, StoreError, Stored,
-    Token, WriteClaim,
+    Claim, Digest, Invalidated, LaneState, PushListener, RemoteReport, RemoteStore, Replacing, StoreError,
+    Stored, Token, WriteClaim,
 };
 use tokio::task::AbortHandle;
 
@@ -239,6 +239,10 @@ impl RemoteStore for RedisStore {
     ) -> Result<bool, StoreError> {
         let ask = async |on| scripts::commit(on, key, token, value, millis(ttl), replacing).await;
         self.of(key).ask(key, ask).await
+    }
+
+    async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
+        self.of(key).ask(key, async |on| scripts::holds(on, key, digest).await).await
     }
 
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {

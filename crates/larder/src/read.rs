@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Digest, Frame, Key, Moment, Stamp, StoreError, Stored, TagStamp};
+use larder_core::{Digest, Frame, Key, Moment, Stamp, StoreError, Stored};
 use larder_lock::{Encoded, Failure, Kept, Load, Look, Refusal};
 
 use crate::{
@@ -24,8 +24,8 @@ pub(crate) struct Read<T> {
     loader: Option<Loader<T>>,
     /// P22: from before the loader ran.
     orders: Orders,
-    /// The size of what L2 was given, its life, and its tags.
-    sealed: Option<(usize, Duration, Option<Arc<TagStamp>>)>,
+    /// What L2 was given, and for how long.
+    sealed: Option<(Sealed, Duration)>,
 }
 
 impl<T: Value> Read<T> {
@@ -138,9 +138,9 @@ impl<T: Value> Load for Read<T> {
         let (Ok(found), Some(leases)) = (outcome, &self.row.leases) else { return Encoded::Nothing };
         let Some(ttl) = self.row.ttl(found) else { return Encoded::Nothing };
         match self.row.seal(leases, &self.key, found, self.orders, ttl).await {
-            Ok(Some(Sealed { bytes, tags })) => {
+            Ok(Some((bytes, sealed))) => {
                 self.asked = self.row.shared.clock.now();
-                self.sealed = Some((bytes.len(), ttl, tags));
+                self.sealed = Some((sealed, ttl));
                 Encoded::Store(bytes, ttl)
             }
             Ok(None) => Encoded::Refused,
@@ -151,25 +151,29 @@ impl<T: Value> Load for Read<T> {
         }
     }
 
+    async fn committed(&mut self, outcome: &Outcome<T>) {
+        let (Ok(found), Some(leases), Some((sealed, ttl))) = (outcome, &self.row.leases, self.sealed.take())
+        else {
+            return;
+        };
+        let deadline = self.row.deadline(&self.key, self.asked, Some(ttl), Kept::Remote);
+        self.row.keep_committed(leases, &self.key, found, &sealed, deadline).await;
+    }
+
     fn keep(&mut self, outcome: &Outcome<T>, stamp: &Stamp, kept: Kept) -> bool {
         let Ok(found) = outcome else { return true };
-        let (size, ttl, tags) = match (kept, self.sealed.take()) {
-            (Kept::Remote, Some((size, ttl, tags))) => (Some(size), ttl, tags),
-            _ => {
-                self.asked = self.row.shared.clock.now();
-                let Some(ttl) = self.row.ttl(found) else { return true };
-                match self.row.hold_locally(found, self.orders) {
-                    Ok(Held::Kept(tags)) => (None, ttl, tags),
-                    Ok(Held::Refused) => return false,
-                    Err(reason) => {
-                        self.row.note_unstorable(&reason);
-                        return true;
-                    }
-                }
+        self.asked = self.row.shared.clock.now();
+        let Some(ttl) = self.row.ttl(found) else { return true };
+        let tags = match self.row.hold_locally(found, self.orders) {
+            Ok(Held::Kept(tags)) => tags,
+            Ok(Held::Refused) => return false,
+            Err(reason) => {
+                self.row.note_unstorable(&reason);
+                return true;
             }
         };
         let deadline = self.row.deadline(&self.key, self.asked, Some(ttl), kept);
-        self.row.keep(&self.key, found.value.as_ref(), deadline, *stamp, tags, size);
+        self.row.keep(&self.key, found.value.as_ref(), deadline, *stamp, tags, None);
         true
     }
 

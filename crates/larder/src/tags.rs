@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{Frame, Key, LaneState, StoreError, TagCell, TagStamp};
+use larder_core::{Digest, Frame, Key, LaneState, Moment, StoreError, TagCell, TagStamp};
 use larder_lock::Leases;
 
 use crate::{
@@ -27,10 +27,12 @@ pub(crate) struct Orders {
     pub(crate) remote: Option<u64>,
 }
 
-/// A value ready for L2: its bytes, and the stamp of its tags if it has any.
+/// By what a value that L2 was given is known again.
 pub(crate) struct Sealed {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) tags: Option<Arc<TagStamp>>,
+    pub(crate) digest: Digest,
+    pub(crate) size: usize,
+    /// Its order number, if it has a frame.
+    order: Option<u64>,
 }
 
 /// Whether the tags of a value are held for L1.
@@ -97,6 +99,11 @@ impl<T: Value> RowState<T> {
         self.names(found.tags(), false).map(drop)
     }
 
+    /// The frame of a value; none for one that has neither tags nor a row's.
+    fn frame<'a>(&self, found: &'a Found<T>, order: u64) -> Frame<'a> {
+        Frame { order, row: self.policy.framed(), tags: found.tags().iter().map(|tag| &**tag).collect() }
+    }
+
     /// Encodes a value and holds its tags. `None` if one of them was invalidated since these numbers were read, or may
     /// have been.
     pub(crate) async fn seal(
@@ -106,14 +113,17 @@ impl<T: Value> RowState<T> {
         found: &Found<T>,
         orders: Orders,
         ttl: std::time::Duration,
-    ) -> Result<Option<Sealed>, Error> {
-        let (tags, row) = (found.tags(), self.policy.framed());
-        let names = self.names(tags, row)?;
+    ) -> Result<Option<(Vec<u8>, Sealed)>, Error> {
+        let sealed = |bytes: Vec<u8>, order| {
+            let sealed = Sealed { digest: Digest::of(&bytes), size: bytes.len(), order };
+            Some((bytes, sealed))
+        };
+        let names = self.names(found.tags(), self.policy.framed())?;
         if names.is_empty() {
-            return Ok(Some(Sealed { bytes: self.encode(key, found.value.as_deref(), None)?, tags: None }));
+            return Ok(sealed(self.encode(key, found.value.as_deref(), None)?, None));
         }
         let Some(order) = orders.remote else { return Ok(None) };
-        let frame = Frame { order, row, tags: tags.iter().map(|tag| &**tag).collect() };
+        let frame = self.frame(found, order);
         let bytes = self.encode(key, found.value.as_deref(), Some(&frame))?;
         let lane = self.lane(key);
         let cells: Vec<_> = names.iter().map(|name| self.shared.tags.cell(lane, name)).collect(); // P24
@@ -126,8 +136,53 @@ impl<T: Value> RowState<T> {
                 return Ok(None);
             }
         };
-        let stamp = learn(order, cells, held);
-        Ok(stamp.map(|stamp| Sealed { bytes, tags: Some(stamp) }))
+        Ok(learn(order, cells, held).and_then(|_| sealed(bytes, Some(order))))
+    }
+
+    /// Keeps in L1 what L2 has taken, if it is still there.
+    // P4: what L1 has was read from L2, also what this process has stored there itself.
+    pub(crate) async fn keep_committed(
+        &self,
+        leases: &Leases,
+        key: &Key,
+        found: &Found<T>,
+        sealed: &Sealed,
+        deadline: Moment,
+    ) {
+        if !self.has_l1 {
+            return;
+        }
+        // The push for the commit itself is handled before the first answer is here: it is in the way once at most.
+        for _ in 0..2 {
+            let stamp = self.stamp(key); // P1
+            match self.confirm(leases, key, found, sealed).await {
+                Ok(Some(tags)) => {
+                    self.keep(key, found.value.as_ref(), deadline, stamp, tags, Some(sealed.size));
+                }
+                Ok(None) => return,
+                Err(error) => return self.note_remote(&error),
+            }
+            if self.shared.cells.is_current(key.hash(), &stamp) {
+                return;
+            }
+        }
+    }
+
+    /// Asks L2 whether it still has a value, and stamps it with its tags, if it has any. `None` if it has not.
+    async fn confirm(
+        &self,
+        leases: &Leases,
+        key: &Key,
+        found: &Found<T>,
+        sealed: &Sealed,
+    ) -> Result<Option<Option<Arc<TagStamp>>>, StoreError> {
+        if !leases.remote().holds(key.as_str(), &sealed.digest).await? {
+            return Ok(None);
+        }
+        match sealed.order {
+            None => Ok(Some(None)),
+            Some(order) => Ok(self.verify(leases, key, &self.frame(found, order)).await?.map(Some)),
+        }
     }
 
     /// Holds the tags of a value that is kept in L1 alone.

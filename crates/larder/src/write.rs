@@ -113,7 +113,7 @@ impl<T: Value> RowState<T> {
     ) -> Result<(), Error> {
         let Some(ttl) = self.ttl(found) else { return self.withdraw(key, lease).await };
         let asked = self.shared.clock.now();
-        let (kept, tags) = match (&self.leases, lease) {
+        match (&self.leases, lease) {
             (Some(leases), Some(mut lease)) => match self.seal(leases, key, found, orders, ttl).await {
                 Err(reason) => {
                     self.note_unstorable(&reason);
@@ -123,8 +123,13 @@ impl<T: Value> RowState<T> {
                     self.counters.add(Count::Refused);
                     return self.withdraw(key, Some(lease)).await;
                 }
-                Ok(Some(sealed)) => match lease.commit(&sealed.bytes, ttl, None).await {
-                    Ok(true) => (Kept::Remote, sealed.tags),
+                Ok(Some((bytes, sealed))) => match lease.commit(&bytes, ttl, None).await {
+                    Ok(true) => {
+                        // P15: a load without a lease, from before this process was connected again, is out of date.
+                        self.invalidate_locally(key);
+                        let deadline = self.deadline(key, asked, Some(ttl), Kept::Remote);
+                        self.keep_committed(leases, key, found, &sealed, deadline).await;
+                    }
                     // P18: somebody interfered, so the order of the writes in the database is not known.
                     Ok(false) => {
                         self.counters.add(Count::Refused);
@@ -156,15 +161,15 @@ impl<T: Value> RowState<T> {
                         return Ok(());
                     }
                 };
-                (if leases.is_some() { Kept::Degraded } else { Kept::Local }, tags)
+                let kept = if leases.is_some() { Kept::Degraded } else { Kept::Local };
+                let deadline = self.deadline(key, asked, Some(ttl), kept);
+                self.keep_written(key, stamp, found, deadline, tags);
             }
-        };
-        let deadline = self.deadline(key, asked, Some(ttl), kept);
-        self.keep_written(key, stamp, found, deadline, tags);
+        }
         Ok(())
     }
 
-    /// P15: a writer's value enters L1 only if no other write or invalidation came since it began, and reads that
+    /// P15: without a lease, a writer's value enters L1 only if no other write or invalidation came since it began, and reads that
     /// began before it ended can no longer replace it.
     fn keep_written(
         &self,

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::PathBuf,
     process::Stdio,
@@ -377,8 +377,14 @@ impl fmt::Display for Outcome {
             writeln!(f, "  {unequal}")?;
         }
         writeln!(f, "{} violations", self.verdict.violations.len())?;
-        for violation in self.verdict.violations.iter().take(20) {
-            writeln!(f, "  {violation}")?;
+        let mut told = BTreeSet::new();
+        for violation in &self.verdict.violations {
+            // One story is told once.
+            if told.len() < 20
+                && told.insert((violation.read.node, violation.read.key, violation.read.version))
+            {
+                writeln!(f, "  {violation}")?;
+            }
         }
         Ok(())
     }

@@ -132,7 +132,8 @@ async fn hit(
         }
         FaultKind::Deafness => {
             proxy.deafen(true);
-            tokio::time::sleep(length).await;
+            // A channel that hears again before it was probed cannot be found out.
+            tokio::time::sleep(Duration::from_millis(700) + length / 2).await;
             proxy.deafen(false);
         }
         FaultKind::Stop => {

@@ -46,8 +46,8 @@ pub struct Violation {
     pub read: Read,
     /// What is wrong with it.
     pub kind: Kind,
-    /// The last fault before it.
-    pub after: Option<Fault>,
+    /// The faults that can have to do with it.
+    pub faults: Vec<Fault>,
 }
 
 /// How a read can break the promise.
@@ -80,6 +80,17 @@ const NOTICED: u64 = 3_000 * MILLISECOND;
 /// So long after a fault its consequences are not counted as those of a calm time.
 const SETTLED: u64 = 1_000 * MILLISECOND;
 
+impl Kind {
+    fn since(self) -> Option<u64> {
+        match self {
+            Self::FromTheFuture => None,
+            Self::OlderThanOwnWrite { since } | Self::OlderThanL2 { since } | Self::ToldLongAgo { since } => {
+                Some(since)
+            }
+        }
+    }
+}
+
 impl History {
     /// Checks every read.
     pub fn check(&self) -> Verdict {
@@ -99,10 +110,10 @@ impl History {
         let mut verdict = Verdict::default();
         for read in &self.reads {
             let kind = self.judge(read, &own[usize::from(read.node)], &told, &mut verdict.stale);
-            verdict.violations.extend(kind.map(|kind| Violation {
-                read: *read,
-                kind,
-                after: self.last_fault(read),
+            verdict.violations.extend(kind.map(|kind| {
+                let since = kind.since().unwrap_or(read.start);
+                let faults = self.faults_between(since, read.start).cloned().collect();
+                Violation { read: *read, kind, faults }
             }));
         }
         verdict
@@ -136,10 +147,6 @@ impl History {
     /// The faults that can have to do with what went on in between.
     fn faults_between(&self, from: u64, to: u64) -> impl Iterator<Item = &Fault> + Clone {
         self.faults.iter().filter(move |fault| fault.start <= to && fault.end + SETTLED >= from)
-    }
-
-    fn last_fault(&self, read: &Read) -> Option<Fault> {
-        self.faults.iter().rfind(|fault| fault.start <= read.end).cloned()
     }
 }
 
@@ -176,23 +183,18 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Read { node, key, version, start, .. } = self.read;
         write!(f, "node {node} was given version {version} of {key}")?;
-        let before = |at: u64| start.saturating_sub(at) as f64 / MILLISECOND as f64;
-        match self.kind {
-            Kind::FromTheFuture => write!(f, ", which the database did not have")?,
-            Kind::OlderThanOwnWrite { since } => {
-                write!(f, " {:.3} ms after a newer write of its own had returned", before(since))?;
-            }
-            Kind::OlderThanL2 { since } => {
-                write!(f, " from L2, {:.3} ms after a newer write had returned", before(since))?;
-            }
-            Kind::ToldLongAgo { since } => {
-                write!(f, " from L1, {:.3} ms after a newer write had returned", before(since))?;
-            }
+        let ms = |from: u64, to: u64| (to as f64 - from as f64) / MILLISECOND as f64;
+        let Some(since) = self.kind.since() else { return write!(f, ", which the database did not have") };
+        let whose = match self.kind {
+            Kind::OlderThanOwnWrite { .. } => "of its own ",
+            Kind::OlderThanL2 { .. } => "(it has no L1) ",
+            Kind::ToldLongAgo { .. } | Kind::FromTheFuture => "elsewhere ",
+        };
+        write!(f, " {:.3} ms after a newer write {whose}had returned", ms(since, start))?;
+        for fault in &self.faults {
+            write!(f, "; {:+.0} ms from that write: {fault}", ms(since, fault.start))?;
         }
-        match &self.after {
-            Some(fault) => write!(f, "; {:.0} ms after the beginning of: {fault}", before(fault.start)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -63,6 +63,16 @@ impl Protocol {
         }
     }
 
+    pub(crate) fn evict(&self, state: &mut State, name: Name, by: Option<usize>) {
+        state.faults.eviction -= 1;
+        match name {
+            Name::Value => state.redis.value = None,
+            Name::Lease => (state.redis.lease, state.expired) = (None, true),
+            Name::Tag | Name::Row => state.redis.tag = None,
+        }
+        self.tell(state, name, by);
+    }
+
     /// What the processes do of themselves, without faults.
     pub(crate) fn chores(&self, state: &State, actions: &mut Vec<Action>) {
         for (at, process) in state.processes.iter().enumerate().filter(|(_, process)| process.alive) {
@@ -111,8 +121,12 @@ impl Protocol {
                 (Name::Lease, redis.lease.is_some()),
                 (Name::Tag, redis.tag.is_some()),
             ];
-            actions
-                .extend(names.into_iter().filter(|(_, there)| *there).map(|(name, _)| Action::Evict(name)));
+            for (name, _) in names.into_iter().filter(|(_, there)| *there) {
+                actions.push(Action::Evict(name));
+                if self.is(Mutant::NoLoop) {
+                    actions.extend((0..state.processes.len()).map(|at| Action::EvictFor(name, at)));
+                }
+            }
             if redis.order > 0 {
                 actions.push(Action::EvictOrder);
             }

@@ -13,8 +13,8 @@ pub enum Mutant {
     CommitMarked,
     /// P3: a commit does not look what D is.
     CommitOverForeign,
-    /// P4: a commit does not read what it wrote.
-    CommitUntracked,
+    /// P4: what was committed enters L1 without being read.
+    KeepUnread,
     /// P5: an invalidation leaves a reader's lease.
     InvalidationLeavesReader,
     /// P5: an invalidation deletes a writer's lease.
@@ -43,6 +43,8 @@ pub enum Mutant {
     PendingSentLater,
     /// P12: without tracking, entries live as long as with it.
     TrackingAssumed,
+    /// P12: a connection is not told of what is evicted for its own commands.
+    NoLoop,
     /// P14: a waiter sleeps until it is told.
     SleepWithoutEnd,
     /// P15: a writer's value enters L1 with its first stamp.
@@ -95,14 +97,14 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::StampAfterRead,
         Self::InsertOutdated,
         Self::AdvanceWithoutRemoval,
         Self::CommitWithoutLease,
         Self::CommitMarked,
         Self::CommitOverForeign,
-        Self::CommitUntracked,
+        Self::KeepUnread,
         Self::InvalidationLeavesReader,
         Self::InvalidationDeletesWriter,
         Self::InvalidationDoesNotMark,
@@ -117,6 +119,7 @@ impl Mutant {
         Self::PendingForgotten,
         Self::PendingSentLater,
         Self::TrackingAssumed,
+        Self::NoLoop,
         Self::SleepWithoutEnd,
         Self::NoCompareAndAdvance,
         Self::AnswerForAll,

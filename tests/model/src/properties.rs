@@ -77,7 +77,7 @@ impl Protocol {
     fn has_heard(&self, state: &State, at: usize) -> bool {
         let process = &state.processes[at];
         let changes = |op: &Op| op.process == at && op.is_asking && !matches!(op.kind, Kind::Read { .. });
-        if state.ops.iter().any(changes) {
+        if self.bus && state.ops.iter().any(changes) {
             return false;
         }
         let is_pushed = process.inbox.iter().any(|message| matches!(message, Message::Push(_)));

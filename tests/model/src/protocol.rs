@@ -64,6 +64,8 @@ pub enum Action {
     Drain(usize),
     /// The server evicts a name.
     Evict(Name),
+    /// The server evicts a name to make room for a command of this process. Only a mutant tells this from the other.
+    EvictFor(Name, usize),
     /// The server evicts E.
     EvictOrder,
     /// An L1 evicts its entry.
@@ -232,6 +234,8 @@ fn asks(step: Step) -> bool {
             | Step::Hold
             | Step::HoldLate
             | Step::Commit
+            | Step::Confirm
+            | Step::ConfirmTag
             | Step::Begin
             | Step::Withdraw
             | Step::ClearLeases
@@ -303,15 +307,8 @@ impl Model for Protocol {
             Action::Advance(at) => self.advance(state, at),
             Action::Reconnect(at) => self.reconnect(state, at),
             Action::Drain(at) => self.drain(state, at),
-            Action::Evict(name) => {
-                state.faults.eviction -= 1;
-                match name {
-                    Name::Value => state.redis.value = None,
-                    Name::Lease => (state.redis.lease, state.expired) = (None, true),
-                    Name::Tag | Name::Row => state.redis.tag = None,
-                }
-                self.tell(state, name, None);
-            }
+            Action::Evict(name) => self.evict(state, name, None),
+            Action::EvictFor(name, at) => self.evict(state, name, Some(at)),
             Action::EvictOrder => {
                 state.faults.eviction -= 1;
                 state.redis.order = 0;

@@ -123,7 +123,8 @@ impl Protocol {
                 state.ops[op].waiting = !self.is(Mutant::RegisterAfterClaim); // P8
                 self.claim(state, op, at)
             }
-            Step::AskTag => self.read_tag(state, at),
+            Step::Confirm => self.get(state, at),
+            Step::AskTag | Step::ConfirmTag => self.read_tag(state, at),
             Step::Hold if self.is(Mutant::HoldInTwoSteps) => {
                 Reply::Committed(self.order(state) == state.ops[op].order)
             }
@@ -186,21 +187,53 @@ impl Protocol {
             }
             (Step::Commit, Reply::Committed(true)) => {
                 self.wake_own(state, at);
-                let seen = &state.ops[op];
-                let tag = seen.value.and_then(|value| value.order).map(|order| (order, seen.tag_seen));
-                let entry = Entry { version, stamp: seen.stamp, tag, own_tag: None, degraded: false };
-                self.keep(&mut state.processes[at], entry);
                 if self.is(Mutant::CommittedForAll) {
                     self.ask_for(state, op, STORE);
                 }
-                self.finish(state, op, version, STORE);
+                state.ops[op].stamp = state.processes[at].stamp(); // P1
+                state.ops[op].step = Step::Confirm;
+                if self.is(Mutant::KeepUnread) {
+                    self.keep_committed(state, op);
+                }
             }
+            // P4
+            (Step::Confirm, Reply::Value(found)) if found == state.ops[op].value => {
+                let tag = state.processes[at].tag;
+                let is_in_order = !self.bus || self.is(Mutant::BusIsTrustedWithTags);
+                match (version_order(state, op), tag.known.filter(|_| is_in_order)) {
+                    (Some(_), None) => state.ops[op].step = Step::ConfirmTag,
+                    (Some(order), Some(held)) if held > order => self.finish(state, op, version, STORE),
+                    _ => {
+                        state.ops[op].tag_seen = tag.generation;
+                        self.keep_committed(state, op);
+                    }
+                }
+            }
+            (Step::ConfirmTag, Reply::Tag(held)) => {
+                self.learn(state, op, held);
+                if held.is_some_and(|held| Some(held) <= version_order(state, op)) {
+                    self.keep_committed(state, op);
+                } else {
+                    self.finish(state, op, version, STORE);
+                }
+            }
+            // It is stored, and served, but not kept here.
+            (Step::Confirm | Step::ConfirmTag, _) => self.finish(state, op, version, STORE),
             (Step::Commit, _) => {
                 self.wake_own(state, at);
                 self.refuse(state, op, version);
             }
             _ => {}
         }
+    }
+
+    fn keep_committed(&self, state: &mut State, op: usize) {
+        let (at, seen) = (state.ops[op].process, &state.ops[op]);
+        let Some(value) = seen.value else { return };
+        let tag = value.order.map(|order| (order, seen.tag_seen));
+        let entry = Entry { version: value.version, stamp: seen.stamp, tag, own_tag: None, degraded: false };
+        self.keep(&mut state.processes[at], entry);
+        self.finish(state, op, value.version, STORE);
     }
 
     /// P16: the value is only for those who came before the load.
@@ -279,4 +312,9 @@ impl Protocol {
 
 fn is_tagged(state: &State, op: usize) -> bool {
     state.ops[op].kind == Kind::Read { tagged: true }
+}
+
+/// The order number of what an operation has stored.
+fn version_order(state: &State, op: usize) -> Option<u8> {
+    state.ops[op].value.and_then(|value| value.order)
 }

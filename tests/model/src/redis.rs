@@ -6,7 +6,8 @@ use crate::{
 };
 
 impl Protocol {
-    /// Tells whoever tracks a name, but not the connection that changed it, which tracks it no more.
+    /// Tells whoever tracks a name, also the connection that changed it, and nobody tracks it any more. On the bus, who
+    /// changed it ignores it.
     pub(crate) fn tell(&self, state: &mut State, name: Name, writer: Option<usize>) {
         for at in 0..state.processes.len() {
             if self.bus {
@@ -23,7 +24,8 @@ impl Protocol {
                 Name::Tag => &mut tracks.tag,
                 Name::Row => continue,
             };
-            let told = std::mem::take(tracked) && writer != Some(at) && !state.processes[at].deaf;
+            let is_own = self.is(Mutant::NoLoop) && writer == Some(at);
+            let told = std::mem::take(tracked) && !is_own && !state.processes[at].deaf;
             if !told {
                 continue;
             }
@@ -118,9 +120,6 @@ impl Protocol {
         }
         state.redis.value = state.ops[op].value;
         self.tell(state, Name::Value, Some(by));
-        if !self.is(Mutant::CommitUntracked) {
-            self.track(state, Name::Value, by); // P4
-        }
         Reply::Committed(true)
     }
 

@@ -94,9 +94,10 @@ pub fn sound() -> Vec<Protocol> {
             &[(0, TAGGED), (0, TAGGED), (1, Kind::InvalidateTag)],
             FORGETTING,
         )),
+        of("a tag is removed during loads", &[(0, TAGGED), (0, TAGGED), (1, Kind::InvalidateTag)], NONE),
         of(
-            "a tag is removed during loads",
-            &[(0, TAGGED), (0, TAGGED), (1, TAGGED), (1, Kind::InvalidateTag)],
+            "a tag is removed during loads elsewhere",
+            &[(0, TAGGED), (1, TAGGED), (1, Kind::InvalidateTag)],
             NONE,
         ),
         of("a tag is removed during a load, an eviction", &[(0, TAGGED), (1, Kind::InvalidateTag)], EVICTION),
@@ -107,6 +108,12 @@ pub fn sound() -> Vec<Protocol> {
         ),
         on_bus(cached(of("bus: a writer", &[(0, READ), (1, READ), (1, WRITE)], NONE))),
         on_bus(cached(of("bus: a lost subscription", &[(0, READ), (1, WRITE)], UNSUBSCRIPTION))),
+        on_bus(of("bus: an invalidation", &[(0, READ), (0, READ), (0, Kind::Invalidate)], NONE)),
+        on_bus(tagged(of(
+            "bus: a tag is removed here",
+            &[(0, TAGGED), (0, Kind::InvalidateTag)],
+            FORGETTING,
+        ))),
         on_bus(cached(of("bus: a clear", &[(0, READ), (1, READ), (1, Kind::Clear)], NONE))),
         on_bus(tagged(of(
             "bus: a tag is removed",

@@ -305,6 +305,10 @@ pub enum Step {
     Hold,
     /// Store the value.
     Commit,
+    /// Read what was stored.
+    Confirm,
+    /// Ask for its tag.
+    ConfirmTag,
     /// Read the database, while L2 is out of reach.
     LoadAlone,
     /// That load ends.

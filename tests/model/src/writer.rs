@@ -98,6 +98,7 @@ impl Protocol {
                 self.begin_write(state, op, at)
             }
             (Step::Commit, _) => self.commit(state, op, at),
+            (Step::Confirm, _) => self.get(state, at),
             (Step::ClearLeases, _) => {
                 self.invalidate_lease(state, None, at);
                 Reply::Done
@@ -134,9 +135,19 @@ impl Protocol {
             }
             (Step::Commit, Reply::Committed(true)) => {
                 self.wake_own(state, at);
-                self.keep_written(state, op, false);
-                self.returns(state, op, true);
+                if !self.is(Mutant::NoCompareAndAdvance) {
+                    self.invalidate_locally(&mut state.processes[at]); // P15
+                }
+                state.ops[op].stamp = state.processes[at].stamp(); // P1
+                state.ops[op].step = Step::Confirm;
+                if self.is(Mutant::KeepUnread) {
+                    self.keep_confirmed(state, op);
+                }
             }
+            (Step::Confirm, Reply::Value(found)) if found == state.ops[op].value => {
+                self.keep_confirmed(state, op)
+            }
+            (Step::Confirm, _) => self.returns(state, op, true),
             (Step::Commit, Reply::Committed(false)) if self.is(Mutant::RefusedWriterKeeps) => {
                 self.wake_own(state, at);
                 self.invalidate_locally(&mut state.processes[at]);
@@ -215,6 +226,15 @@ impl Protocol {
         if is_current && state.ops[op].kind != Kind::WriteAround {
             self.keep(process, Entry { version: value.version, stamp, tag: None, own_tag: None, degraded });
         }
+    }
+
+    /// P4: the value is what L2 has been asked for.
+    fn keep_confirmed(&self, state: &mut State, op: usize) {
+        let (at, seen) = (state.ops[op].process, &state.ops[op]);
+        let Some(Stored { version, .. }) = seen.value else { return };
+        let entry = Entry { version, stamp: seen.stamp, tag: None, own_tag: None, degraded: false };
+        self.keep(&mut state.processes[at], entry);
+        self.returns(state, op, true);
     }
 
     /// The call returns. A failed one binds nobody, and one that could not be sent binds its own process.

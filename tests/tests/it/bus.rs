@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use larder::{Cache, Larder};
 use larder_core::{LaneState, RemoteStore};
 use larder_redis::RedisStore;
-use larder_testkit::{Gate, Reply};
+use larder_testkit::{Gate, Proxy, Reply};
 
 use crate::{
     gated::{Call, When},
@@ -69,6 +69,22 @@ async fn waiter_in_another_process_is_woken_by_a_message() {
     loading.await.unwrap().unwrap();
     let woken = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it was not woken");
     assert_eq!(woken.unwrap(), "loaded");
+}
+
+/// P24, P26: what a channel brings is in no order with a lane's replies, so L2 is asked for the tags of what it returns.
+#[tokio::test(flavor = "multi_thread")]
+async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
+    let world = World::without_tracking().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("shared").unwrap();
+    load_tagged(&cache, "k", "old", "t").await;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
+    holds("it is subscribed", || store.lane_state(0) == LaneState::Subscribed).await;
+    proxy.deafen(true);
+    world.larder().await.invalidate_tag("t").await.unwrap();
+    assert_eq!(get(&cache, "k").await, None);
 }
 
 /// P26: what is told while nobody hears is not missed.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder::{Cache, Larder};
-use larder_testkit::Gate;
+use larder_testkit::{Gate, Reply};
 use tokio::time::Instant;
 
 use crate::world::{World, builder, get, gets, load, slow_load, value};
@@ -40,7 +40,32 @@ async fn foreign_write_or_deletion_disappears_from_every_l1() {
     assert!(median < Duration::from_millis(5), "{median:?}");
 }
 
-/// P4: a value that was written through is tracked too, though its writer's connection is told nothing of own writes.
+/// P12: also what the server evicts to make room for this very connection's commands.
+#[tokio::test(flavor = "multi_thread")]
+async fn entry_that_the_server_evicts_for_its_own_process_disappears_from_l1() {
+    let world = World::new().await;
+    let cache: Cache<String> =
+        builder().remote_store(world.one_lane().await).build().await.unwrap().cache("item").unwrap();
+    let mut client = world.server.client().await.unwrap();
+    for round in 0..10 {
+        client.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+        client.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await.unwrap();
+        load(&cache, "k", "old").await;
+        let memory = client.command(&["INFO", "memory"]).await.unwrap().text().unwrap();
+        let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        let limit = (used.parse::<usize>().unwrap() + 10_000).to_string();
+        client.command(&["CONFIG", "SET", "maxmemory", &limit]).await.unwrap();
+        for key in 0.. {
+            cache.insert((round, key), "x".repeat(8_000)).await.unwrap();
+            if client.command(&["EXISTS", "item:k"]).await.unwrap() == Reply::Integer(0) {
+                break;
+            }
+        }
+        gets(&cache, "k", None).await;
+    }
+}
+
+/// P4: a value that was written through is tracked too.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_written_through_is_invalidated_by_other_processes() {
     let world = World::new().await;
@@ -94,8 +119,8 @@ async fn thousands_of_keys_are_invalidated_in_one_call() {
     larder.invalidate((0..3000).map(|key| items.key(key))).await.unwrap();
     gets(&other, "2999", None).await;
     let left = world.server.command(&["KEYS", "*"]).await.unwrap();
-    let order = larder_testkit::Reply::Bytes(b"larder:{tags}".to_vec());
-    assert_eq!(left, larder_testkit::Reply::Array(vec![order]), "nothing but the order of the tags");
+    let order = Reply::Bytes(b"larder:{tags}".to_vec());
+    assert_eq!(left, Reply::Array(vec![order]), "nothing but the order of the tags");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,5 +231,5 @@ async fn clear_removes_thousands_of_keys_of_its_own_row_only() {
         foreign.command(&["SET", key, "\"value\""]).await.unwrap();
     }
     world.items().await.clear().await.unwrap();
-    assert_eq!(foreign.command(&["DBSIZE"]).await.unwrap(), larder_testkit::Reply::Integer(3));
+    assert_eq!(foreign.command(&["DBSIZE"]).await.unwrap(), Reply::Integer(3));
 }

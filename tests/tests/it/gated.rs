@@ -6,8 +6,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use larder_core::{
-    Claim, Invalidated, LaneState, PushListener, RemoteReport, RemoteStore, Replacing, StoreError, Stored,
-    Token, WriteClaim,
+    Claim, Digest, Invalidated, LaneState, PushListener, RemoteReport, RemoteStore, Replacing, StoreError,
+    Stored, Token, WriteClaim,
 };
 use larder_testkit::Gate;
 
@@ -26,6 +26,7 @@ pub(crate) enum Call {
     Claim,
     BeginWrite,
     Commit,
+    Holds,
     Invalidate,
     Clear,
     Tags,
@@ -152,6 +153,10 @@ impl RemoteStore for Gated {
         replacing: Replacing<'_>,
     ) -> Result<bool, StoreError> {
         self.through(Call::Commit, self.inner.commit(key, token, value, ttl, replacing)).await
+    }
+
+    async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
+        self.through(Call::Holds, self.inner.holds(key, digest)).await
     }
 
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {

@@ -432,6 +432,9 @@ async fn invalidations_that_cannot_be_remembered_are_errors() {
     }
     let full = store.invalidate("c", None).await.unwrap_err();
     assert!(matches!(full, StoreError::TooManyPending { pending: 2, .. }), "{full}");
+    assert_eq!(store.report().pending, 2);
+    server.restart().await.unwrap();
+    holds("they are sent", || store.report().pending == 0).await;
 }
 
 /// Takes its time over what it is told of a value.

@@ -273,7 +273,11 @@ async fn value_read_before_a_clear_is_carried_out_is_not_served_after_it() {
             async move { if all { larder.clear().await } else { cache.clear().await } }
         });
         sent.reached().await;
+        let hits = cache.stats();
         assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the scan has not begun");
+        let (before, after) =
+            ((hits.l1_hits, hits.l2_hits + 1), (cache.stats().l1_hits, cache.stats().l2_hits));
+        assert_eq!(after, before, "L1 is empty at once");
         sent.open();
         clearing.await.unwrap().unwrap();
         nowhere(&world, &[&cache], "k").await;

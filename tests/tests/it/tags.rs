@@ -1,12 +1,14 @@
 //! Tags, and clears that use them: what has a tag goes with it, at once, everywhere, and nothing else does.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use larder::{Cache, Error, Larder, Loaded};
-use larder_testkit::{Direction, Gate, Proxy, Reply};
+use larder_core::{LaneState, RemoteStore};
+use larder_redis::RedisStore;
+use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
 
 use crate::{
-    gated::{Call, When},
+    gated::{Call, Gated, When},
     outage::config,
     races::gated,
     world::{World, builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load, start_load},
@@ -54,6 +56,58 @@ async fn entry_without_tags_is_plain_json_and_one_with_tags_is_not() {
     assert_eq!(world.l2("item:plain").await.as_deref(), Some("\"v\""));
     let Reply::Bytes(framed) = world.server.command(&["GET", "item:tagged"]).await.unwrap() else { panic!() };
     assert!(framed.starts_with(&[0xFB, 1]) && framed.ends_with(b"\"v\""), "{framed:?}");
+}
+
+/// P24: what a lane has read of tags ends with its connection, also for what L2 is asked for afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("shared").unwrap();
+    load_tagged(&cache, "k", "old", "t").await;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
+    proxy.refuse(true);
+    proxy.cut();
+    world.larder().await.invalidate_tag("t").await.unwrap();
+    holds("the loss is noticed", || store.lane_state(0) == LaneState::Down).await;
+    proxy.refuse(false);
+    holds("it is connected again", || store.lane_state(0) == LaneState::Tracking).await;
+    assert_eq!(get(&cache, "k").await, None);
+}
+
+/// P9: what was read between the call and its script is out of date when the call returns.
+#[tokio::test(flavor = "multi_thread")]
+async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
+    let world = World::new().await;
+    load_tagged(&world.items().await, "k", "old", "t").await;
+    let store = Gated::new(world.one_lane().await);
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    let sent = store.gate(Call::InvalidateTag, When::Before);
+    let removing = tokio::spawn({
+        let larder = larder.clone();
+        async move { larder.invalidate_tag("t").await }
+    });
+    sent.reached().await;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the script has not run");
+    sent.open();
+    removing.await.unwrap().unwrap();
+    assert_eq!(get(&cache, "k").await, None);
+}
+
+/// P22: a process that is told nothing asks for E each time, or its own entries would be refused for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn process_that_is_told_nothing_still_caches_what_has_tags() {
+    let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking", "-subscribe"];
+    let world = World { server: RedisServer::builder().args(&refuse).start().await.unwrap() };
+    let [(_one, items), (other, elsewhere)] = pair(&world).await;
+    for (key, tag) in [("a", "t"), ("b", "u"), ("c", "t")] {
+        load_tagged(&items, key, "v", tag).await;
+        assert_eq!(get(&elsewhere, key).await.as_deref(), Some("v"), "{key}");
+        other.invalidate_tag(tag).await.unwrap();
+    }
 }
 
 /// P22: the new entry's number is from after the removal.
@@ -127,7 +181,7 @@ async fn tagged_hit_in_l2_asks_for_its_tags_once() {
         assert_eq!(get(&cache, &n.to_string()).await.as_deref(), Some("v"));
     }
     assert_eq!(cache.stats().l2_hits, 50);
-    assert!(store.calls(Call::Tags) <= usize::from(larder_core::RemoteStore::lanes(&*store)));
+    assert!(store.calls(Call::Tags) <= usize::from(store.lanes()));
 }
 
 /// However many entries have the tag: none is looked for.

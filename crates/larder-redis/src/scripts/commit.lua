@@ -3,7 +3,7 @@
 -- ARGV[1]  token    ARGV[2]  value    ARGV[3]  time to live in ms    ARGV[4]  SHA-1 of the value to replace, or ''
 -- ARGV[5]  channel, or ''    ARGV[6]  sender
 -- Replies  1 stored, 0 refused
--- Keeps    P3 (a held, clean lease, and D as the claim found it), P4, P26.
+-- Keeps    P3 (a held, clean lease, and D as the claim found it), P26.
 local holder = redis.call('GET', KEYS[2])
 if not holder or string.sub(holder, 2) ~= ARGV[1] then
   return 0
@@ -23,8 +23,6 @@ if (found and redis.sha1hex(found) or '') ~= ARGV[4] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
--- P4: with NOLOOP, a key that a connection writes is no longer tracked for it, until it reads the key again.
-redis.call('STRLEN', KEYS[1])
 if ARGV[5] ~= '' then
   redis.pcall('PUBLISH', ARGV[5], ARGV[6] .. KEYS[1])
 end

@@ -13,7 +13,7 @@ for i = 2, #KEYS do
   elseif number and redis.call('PTTL', KEYS[i]) < tonumber(ARGV[2]) then
     redis.call('PEXPIRE', KEYS[i], string.format('%.0f', 2 * ARGV[2]))
   end
-  -- P4: read after the write, so that the lane tracks it.
+  -- Read after the write, so that the lane tracks it.
   held[i - 1] = redis.call('GET', KEYS[i])
 end
 return held

@@ -358,9 +358,15 @@ impl Pair {
         let (key, token) = ("t14:1", Token::new());
         assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
         assert!(self.one.commit(key, &token, "v").await);
+        let holds = async |value: &str| {
+            self.one.store.holds(key, &Digest::of(value.as_bytes())).await.expect("holds")
+        };
+        assert!(!holds("another").await);
+        assert!(holds("v").await);
         self.one.forget();
         self.other.invalidate(key).await;
         self.one.hears("value t14:1").await; // P4
+        assert!(!holds("v").await);
     }
 
     async fn waiter_is_told_of_the_end_of_the_lease(&self) {
