@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{Levels, Row, TableError, draft::Draft, scalar::Scalar};
+use crate::{Levels, OnOutage, Row, TableError, draft::Draft, scalar::Scalar};
 
 /// A row from code; [`build`](Self::build) checks it. What is not set has the default of design.
 #[derive(Clone, Debug)]
@@ -12,6 +12,10 @@ pub struct RowBuilder {
 /// Writes a duration so that it is read back exactly.
 fn duration(duration: Duration) -> Scalar {
     Scalar::Text(humantime::format_duration(duration).to_string())
+}
+
+fn percentage(share: f64) -> Scalar {
+    Scalar::Text(format!("{}%", share * 100.0))
 }
 
 impl RowBuilder {
@@ -51,13 +55,31 @@ impl RowBuilder {
     /// See [`Row::jitter`]: a share of one, such as 0.1.
     #[must_use]
     pub fn jitter(self, share: f64) -> Self {
-        self.with("jitter", Scalar::Text(format!("{}%", share * 100.0)))
+        self.with("jitter", percentage(share))
     }
 
     /// See [`Row::negative_ttl`]; zero: absence is not remembered.
     #[must_use]
     pub fn negative_ttl(self, ttl: Duration) -> Self {
         self.with("negative_ttl", duration(ttl))
+    }
+
+    /// See [`Row::stale_for`]; zero: not at all.
+    #[must_use]
+    pub fn stale_for(self, time: Duration) -> Self {
+        self.with("stale_for", duration(time))
+    }
+
+    /// See [`Row::refresh_ahead`]: a share of one, such as 0.8.
+    #[must_use]
+    pub fn refresh_ahead(self, share: f64) -> Self {
+        self.with("refresh_ahead", percentage(share))
+    }
+
+    /// See [`Row::soft_timeout`]; zero: a stale value is served at once.
+    #[must_use]
+    pub fn soft_timeout(self, timeout: Duration) -> Self {
+        self.with("soft_timeout", duration(timeout))
     }
 
     /// See [`Row::load_timeout`].
@@ -76,6 +98,30 @@ impl RowBuilder {
     #[must_use]
     pub fn max_wait(self, wait: Duration) -> Self {
         self.with("max_wait", duration(wait))
+    }
+
+    /// See [`Row::degraded_l1_ttl`].
+    #[must_use]
+    pub fn degraded_l1_ttl(self, ttl: Duration) -> Self {
+        self.with("degraded_l1_ttl", duration(ttl))
+    }
+
+    /// See [`Row::max_loads`]; zero: no limit.
+    #[must_use]
+    pub fn max_loads(self, loads: u32) -> Self {
+        self.with("max_loads", Scalar::Integer(loads.into()))
+    }
+
+    /// See [`Row::on_outage`].
+    #[must_use]
+    pub fn on_outage(self, policy: OnOutage) -> Self {
+        self.with("on_outage", Scalar::Text(policy.name().to_owned()))
+    }
+
+    /// See [`Row::framed`].
+    #[must_use]
+    pub fn framed(self, yes: bool) -> Self {
+        self.with("framed", Scalar::Boolean(yes))
     }
 
     /// See [`Row::schema`].

@@ -2,14 +2,25 @@ use std::{fmt, time::Duration};
 
 use crate::{Row, TtlTable};
 
+const HEADS: [&str; 11] =
+    ["row", "keys", "ttl", "l1 ttl", "levels", "jitter", "absent", "stale", "refresh", "lease", "reason"];
+/// Columns that are there only if a row has something in them.
+const RARE: [&str; 2] = ["stale", "refresh"];
+const NONE: &str = "–";
+
 /// An aligned table for people.
 impl fmt::Display for TtlTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = vec![
-            ["row", "keys", "ttl", "l1 ttl", "levels", "jitter", "absent", "lease", "reason"]
-                .map(str::to_owned),
-        ];
-        lines.extend(self.rows().map(cells));
+        let mut lines = vec![HEADS.map(str::to_owned).to_vec()];
+        lines.extend(self.rows().map(|row| cells(row).to_vec()));
+        // A column that says something of no row would only make the others harder to find.
+        let shown: Vec<bool> = (0..HEADS.len())
+            .map(|i| !RARE.contains(&HEADS[i]) || lines[1..].iter().any(|line| line[i] != NONE))
+            .collect();
+        for line in &mut lines {
+            let mut shown = shown.iter();
+            line.retain(|_| shown.next() == Some(&true));
+        }
         let widths: Vec<usize> = (0..lines[0].len())
             .map(|i| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or(0))
             .collect();
@@ -26,19 +37,25 @@ impl fmt::Display for TtlTable {
     }
 }
 
-fn cells(row: &Row) -> [String; 9] {
-    let l1_ttl = if row.levels().has_l1() { shown(row.l1_ttl()) } else { "–".to_owned() };
+fn cells(row: &Row) -> [String; HEADS.len()] {
+    let some = |duration: Option<Duration>| duration.map_or(NONE.to_owned(), shown);
     [
         row.name().to_owned(),
         format!("{}:…", row.key_prefix()),
         shown(row.ttl()),
-        l1_ttl,
+        some(row.levels().has_l1().then(|| row.l1_ttl())),
         row.levels().name().to_owned(),
-        format!("{}%", (row.jitter() * 1000.0).round() / 10.0),
-        row.negative_ttl().map_or("–".to_owned(), shown),
+        percentage(row.jitter()),
+        some(row.negative_ttl()),
+        some(Some(row.stale_for()).filter(|time| !time.is_zero())),
+        row.refresh_ahead().map_or(NONE.to_owned(), percentage),
         shown(row.lease()),
         row.reason().to_owned(),
     ]
+}
+
+fn percentage(share: f64) -> String {
+    format!("{}%", (share * 1000.0).round() / 10.0)
 }
 
 fn shown(duration: Duration) -> String {
@@ -55,5 +72,14 @@ mod tests {
         assert!(shown.contains("user_profile   user:…           1h    1m      both    10%     –       10s    moderate change frequency"), "{shown}");
         assert!(shown.contains("session_token  session_token:…  1day  –       l2"), "{shown}");
         assert_eq!(shown.lines().count(), 7);
+    }
+
+    #[test]
+    fn columns_that_few_rows_need_are_there_for_these() {
+        let text = "[posts]\nttl = '5m'\nstale_for = '10m'\nrefresh_ahead = '80%'\nreason = 'x'";
+        let shown = TtlTable::from_toml(text).unwrap().to_string();
+        assert!(shown.contains("absent  stale  refresh  lease  reason"), "{shown}");
+        assert!(shown.contains("10%     –       10m    80%      10s    x"), "{shown}");
+        assert!(shown.contains("10%     –       –      –        10s    security"), "{shown}");
     }
 }

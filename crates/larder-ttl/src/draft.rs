@@ -1,6 +1,9 @@
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
-use crate::{Levels, Row, TableError, scalar::Scalar};
+use crate::{
+    Levels, OnOutage, Row, TableError,
+    scalar::{LONGEST, Scalar},
+};
 
 /// A row while its keys come in, from whatever source: the one place where they are checked.
 pub(crate) struct Draft {
@@ -10,7 +13,7 @@ pub(crate) struct Draft {
     set: HashMap<&'static str, Option<usize>>,
 }
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "prefix",
     "ttl",
     "reason",
@@ -26,6 +29,7 @@ const KEYS: [&str; 18] = [
     "max_wait",
     "degraded_l1_ttl",
     "max_loads",
+    "on_outage",
     "codec",
     "framed",
     "schema",
@@ -81,7 +85,14 @@ impl Draft {
             "lease" => row.lease = value.duration()?,
             "max_wait" => row.max_wait = value.duration()?,
             "degraded_l1_ttl" => row.degraded_l1_ttl = value.duration()?,
-            "max_loads" => row.max_loads = value.count()?,
+            "max_loads" => row.max_loads = NonZeroU32::new(value.count()?),
+            "on_outage" => {
+                row.on_outage = match value.text()? {
+                    "serve" => OnOutage::Serve,
+                    "fail" => OnOutage::Fail,
+                    other => return Err(format!("{other:?} is not \"serve\" or \"fail\"")),
+                }
+            }
             "codec" => row.codec = value.text()?.to_owned(),
             "framed" => row.framed = value.boolean()?,
             "schema" => row.schema = value.count()?,
@@ -97,7 +108,15 @@ impl Draft {
             let problem = "it has no ttl; say how long a value lives, such as ttl = \"1h\"";
             return Err(self.error(problem.to_owned()).key("ttl").line(self.line));
         }
-        let checks: [(&str, bool, &str); 8] = [
+        self.check_ranges()?;
+        self.check_stale()?;
+        check_prefix(&row.prefix).map_err(|problem| self.at("prefix", problem))?;
+        Ok(self.row)
+    }
+
+    fn check_ranges(&self) -> Result<(), TableError> {
+        let row = &self.row;
+        self.check(&[
             ("ttl", row.ttl >= SHORTEST_TTL, "it must be at least 1ms"),
             (
                 "l1_ttl",
@@ -122,30 +141,46 @@ impl Draft {
             ),
             ("schema", row.schema >= 1, "it counts from 1"),
             ("degraded_l1_ttl", row.degraded_l1_ttl >= SHORTEST_TTL, "it must be at least 1ms"),
-        ];
-        for (key, holds, problem) in checks {
-            if !holds {
-                return Err(self.at(key, problem.to_owned()));
-            }
-        }
-        check_prefix(&row.prefix).map_err(|problem| self.at("prefix", problem))?;
-        self.check_supported()?;
-        Ok(self.row)
+            (
+                "on_outage",
+                row.on_outage == OnOutage::Serve || row.levels.has_l2(),
+                "with levels = \"l1\" there is no shared store that could be out of reach; remove it",
+            ),
+            ("codec", row.codec == "json", "not supported yet; remove it"),
+        ])
     }
 
-    fn check_supported(&self) -> Result<(), TableError> {
-        let defaults = Row::with_defaults(String::new());
+    /// What belongs to values that are served past their time, or reloaded before it.
+    fn check_stale(&self) -> Result<(), TableError> {
         let row = &self.row;
-        let later = [
-            ("stale_for", row.stale_for != defaults.stale_for),
-            ("refresh_ahead", row.refresh_ahead != defaults.refresh_ahead),
-            ("soft_timeout", row.soft_timeout != defaults.soft_timeout),
-            ("degraded_l1_ttl", row.degraded_l1_ttl != defaults.degraded_l1_ttl),
-            ("max_loads", row.max_loads != defaults.max_loads),
-            ("codec", row.codec != defaults.codec),
-        ];
-        match later.into_iter().find(|(_, set)| *set) {
-            Some((key, _)) => Err(self.at(key, "not supported yet; remove it".to_owned())),
+        self.check(&[
+            // Each of them is at most `LONGEST`, so the sum is no overflow.
+            (
+                "stale_for",
+                row.ttl + row.stale_for <= LONGEST,
+                "ttl and stale_for together are at most 100 years",
+            ),
+            (
+                "soft_timeout",
+                row.soft_timeout.is_none() || !row.stale_for.is_zero(),
+                "without stale_for there is no stale value to serve after it; set stale_for, or remove it",
+            ),
+            (
+                "soft_timeout",
+                row.soft_timeout.is_none_or(|timeout| timeout < row.load_timeout),
+                "it must be less than load_timeout, after which the load is given up",
+            ),
+            (
+                "refresh_ahead",
+                row.refresh_ahead.is_none_or(|share| share > 0.0),
+                "it must be more than 0%, or every read would reload; write \"off\" for no reload",
+            ),
+        ])
+    }
+
+    fn check(&self, checks: &[(&str, bool, &str)]) -> Result<(), TableError> {
+        match checks.iter().find(|(_, holds, _)| !holds) {
+            Some((key, _, problem)) => Err(self.at(key, (*problem).to_owned())),
             None => Ok(()),
         }
     }

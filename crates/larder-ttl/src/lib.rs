@@ -40,5 +40,5 @@ mod table;
 
 pub use builder::RowBuilder;
 pub use error::TableError;
-pub use row::{Levels, Row};
+pub use row::{Levels, OnOutage, Row};
 pub use table::TtlTable;

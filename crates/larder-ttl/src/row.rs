@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use crate::RowBuilder;
 
@@ -34,6 +34,25 @@ impl Levels {
     }
 }
 
+/// What happens while the shared store is out of reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnOutage {
+    /// Reads go to the loader, and writes go on.
+    #[default]
+    Serve,
+    /// Reads that L1 cannot serve, and writes, fail before the database is touched.
+    Fail,
+}
+
+impl OnOutage {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Fail => "fail",
+        }
+    }
+}
+
 /// The policy for one type of data. All its values have been checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -52,7 +71,8 @@ pub struct Row {
     pub(crate) lease: Duration,
     pub(crate) max_wait: Duration,
     pub(crate) degraded_l1_ttl: Duration,
-    pub(crate) max_loads: u32,
+    pub(crate) max_loads: Option<NonZeroU32>,
+    pub(crate) on_outage: OnOutage,
     pub(crate) codec: String,
     pub(crate) framed: bool,
     pub(crate) schema: u32,
@@ -85,7 +105,8 @@ impl Row {
             lease: Duration::from_secs(10),
             max_wait: Duration::from_secs(5),
             degraded_l1_ttl: Duration::from_secs(2),
-            max_loads: 0,
+            max_loads: None,
+            on_outage: OnOutage::Serve,
             codec: "json".to_owned(),
             framed: false,
             schema: 1,
@@ -144,6 +165,24 @@ impl Row {
         self.negative_ttl
     }
 
+    /// How long a value is kept past its `ttl`: it is served while one reload runs, and when a load fails or is
+    /// refused. Zero, the default: not at all.
+    pub fn stale_for(&self) -> Duration {
+        self.stale_for
+    }
+
+    /// A read after this share of the ttl, such as 0.8, starts one reload over all processes in the background. More
+    /// than 0 and less than 1; `None`, the default: no reload before the value has expired.
+    pub fn refresh_ahead(&self) -> Option<f64> {
+        self.refresh_ahead
+    }
+
+    /// How long a caller waits for the new value before it is given the stale one; `None`, the default: it is given
+    /// the stale one at once. Shorter than `load_timeout`.
+    pub fn soft_timeout(&self) -> Option<Duration> {
+        self.soft_timeout
+    }
+
     /// A load that takes longer is given up; default 10 s.
     pub fn load_timeout(&self) -> Duration {
         self.load_timeout
@@ -159,9 +198,20 @@ impl Row {
         self.max_wait
     }
 
-    /// How long an entry lives in L1 while no invalidation can reach this process; 2 s.
+    /// How long an entry lives in L1 while no invalidation can reach this process; default 2 s.
     pub fn degraded_l1_ttl(&self) -> Duration {
         self.degraded_l1_ttl
+    }
+
+    /// How many loads of this row may run at once in this process; `None`, the default: there is no limit. The others
+    /// wait, at most `max_wait`.
+    pub fn max_loads(&self) -> Option<NonZeroU32> {
+        self.max_loads
+    }
+
+    /// What happens while the shared store is out of reach; by default reads go to the loader, and writes go on.
+    pub fn on_outage(&self) -> OnOutage {
+        self.on_outage
     }
 
     /// Whether each value in the shared store has a small header in front, which makes `clear` a single step whatever

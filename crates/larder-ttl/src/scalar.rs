@@ -11,7 +11,7 @@ pub(crate) enum Scalar {
 }
 
 /// The longest duration: no sum with it is out of range, in Redis or here.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl Scalar {
     fn shown(&self) -> String {

@@ -135,6 +135,7 @@ impl Default for TtlTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::OnOutage;
 
     fn error(text: &str) -> String {
         TtlTable::from_toml(text).unwrap_err().to_string()
@@ -234,23 +235,78 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_later_versions_are_refused_unless_they_hold_their_default() {
-        for (key, value, default) in [
-            ("stale_for", "'10m'", "'0s'"),
-            ("refresh_ahead", "'80%'", "'off'"),
-            ("soft_timeout", "'200ms'", "'off'"),
-            ("degraded_l1_ttl", "'5s'", "'2s'"),
-            ("max_loads", "5", "0"),
-            ("codec", "'postcard'", "'json'"),
-        ] {
-            let text = |value| format!("[a]\nttl = '1h'\n{key} = {value}");
+    fn rows_may_say_how_stale_values_loads_and_outages_are_treated() {
+        let table = TtlTable::from_toml(
+            "[a]\nttl = '1h'\nstale_for = '10m'\nrefresh_ahead = '80%'\nsoft_timeout = '200ms'\n\
+             degraded_l1_ttl = '5s'\nmax_loads = 5\non_outage = 'fail'\ncodec = 'json'\n\
+             [b]\nttl = '1h'\nstale_for = '0s'\nrefresh_ahead = 'off'\nsoft_timeout = 'off'\nmax_loads = 0\n\
+             on_outage = 'serve'\n[c]\nttl = '1h'",
+        )
+        .unwrap();
+        let row = table.row("a").unwrap();
+        assert_eq!(
+            (row.stale_for().as_secs(), row.refresh_ahead(), row.soft_timeout()),
+            (600, Some(0.8), Some(Duration::from_millis(200)))
+        );
+        assert_eq!(
+            (row.degraded_l1_ttl().as_secs(), row.max_loads().map(u32::from), row.on_outage()),
+            (5, Some(5), OnOutage::Fail)
+        );
+        for name in ["b", "c"] {
+            let row = table.row(name).unwrap();
             assert_eq!(
-                error(&text(value)),
-                format!("the TTL table, row \"a\", key \"{key}\", line 3: not supported yet; remove it")
+                (row.stale_for(), row.refresh_ahead(), row.soft_timeout()),
+                (Duration::ZERO, None, None)
             );
-            assert!(TtlTable::from_toml(&text(default)).is_ok(), "{key}");
+            assert_eq!((row.max_loads(), row.on_outage()), (None, OnOutage::Serve));
         }
-        assert!(error("[a]\nttl='1h'\nstale_for='x'").contains("is not a duration"), "malformed comes first");
+    }
+
+    #[test]
+    fn combinations_that_cannot_work_are_refused_by_the_key_that_is_to_change() {
+        for (keys, key, problem) in [
+            (
+                "soft_timeout = '200ms'",
+                "soft_timeout",
+                "without stale_for there is no stale value to serve after it; set stale_for, or remove it",
+            ),
+            (
+                "stale_for = '1h'\nsoft_timeout = '10s'",
+                "soft_timeout",
+                "it must be less than load_timeout, after which the load is given up",
+            ),
+            (
+                "stale_for = '1h'\nload_timeout = '1s'\nsoft_timeout = '1s'",
+                "soft_timeout",
+                "it must be less than load_timeout, after which the load is given up",
+            ),
+            (
+                "refresh_ahead = '0%'",
+                "refresh_ahead",
+                "it must be more than 0%, or every read would reload; write \"off\" for no reload",
+            ),
+            (
+                "refresh_ahead = '100%'",
+                "refresh_ahead",
+                "\"100%\" is out of range; a share is at least 0% and less than 100%",
+            ),
+            (
+                "levels = 'l1'\non_outage = 'fail'",
+                "on_outage",
+                "with levels = \"l1\" there is no shared store that could be out of reach; remove it",
+            ),
+            ("on_outage = 'panic'", "on_outage", "\"panic\" is not \"serve\" or \"fail\""),
+            ("stale_for = '36500days'", "stale_for", "ttl and stale_for together are at most 100 years"),
+            ("degraded_l1_ttl = '0s'", "degraded_l1_ttl", "it must be at least 1ms"),
+            ("max_loads = -1", "max_loads", "-1 is out of range; it is a number from 0 to 4294967295"),
+            ("codec = 'postcard'", "codec", "not supported yet; remove it"),
+        ] {
+            let text = format!("[a]\nttl = '1h'\n{keys}");
+            let line = text.lines().position(|line| line.starts_with(key)).unwrap() + 1;
+            let message = format!("the TTL table, row \"a\", key \"{key}\", line {line}: {problem}");
+            assert_eq!(error(&text), message);
+        }
+        assert!(error("[a]\nttl='1h'\nstale_for='x'").contains("is not a duration"));
     }
 
     #[test]
@@ -267,6 +323,20 @@ mod tests {
         assert_eq!((row.ttl(), row.jitter()), (Duration::from_millis(1500), 0.25));
         let table = TtlTable::default().with(row).unwrap();
         assert!(table.row("posts").is_some());
+        let row = Row::builder("posts", Duration::from_secs(60))
+            .stale_for(Duration::from_secs(30))
+            .refresh_ahead(0.8)
+            .soft_timeout(Duration::from_millis(200))
+            .degraded_l1_ttl(Duration::from_secs(1))
+            .max_loads(3)
+            .on_outage(OnOutage::Fail)
+            .framed(true)
+            .build()
+            .unwrap();
+        let text = "[posts]\nttl='1m'\nstale_for='30s'\nrefresh_ahead='80%'\nsoft_timeout='200ms'\n\
+                    degraded_l1_ttl='1s'\nmax_loads=3\non_outage='fail'\nframed=true";
+        assert_eq!(TtlTable::from_toml(text).unwrap().row("posts"), Some(&row));
+        assert!(Row::builder("posts", Duration::from_secs(1)).refresh_ahead(0.0).build().is_err());
         let error = Row::builder("posts", Duration::ZERO).build().unwrap_err().to_string();
         assert!(error.contains("key \"ttl\": it must be at least 1ms"), "{error}");
         assert!(Row::builder("posts", Duration::MAX).build().is_err());

@@ -64,6 +64,6 @@ pub use larder_core::{
     CacheKey, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, RemoteStore, StoreError,
 };
 pub use larder_redis::RedisConfig;
-pub use larder_ttl::{Levels, Row, TableError, TtlTable};
+pub use larder_ttl::{Levels, OnOutage, Row, TableError, TtlTable};
 pub use loaded::Loaded;
 pub use stats::Stats;
