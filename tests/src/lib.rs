@@ -54,6 +54,61 @@ pub const TABLE: &str = r#"
     lease = "60s"
     max_wait = "50ms"
     load_timeout = "100ms"
+
+    [stale]
+    ttl = "10m"
+    jitter = "0%"
+    stale_for = "10m"
+    negative_ttl = "5m"
+    load_timeout = "60s"
+
+    [soft]
+    ttl = "10m"
+    jitter = "0%"
+    stale_for = "10m"
+    soft_timeout = "200ms"
+    load_timeout = "60s"
+
+    [stale_shared]
+    ttl = "10m"
+    jitter = "0%"
+    levels = "l2"
+    stale_for = "10m"
+    load_timeout = "60s"
+
+    [ahead]
+    ttl = "10m"
+    l1_ttl = "10m"
+    jitter = "0%"
+    refresh_ahead = "80%"
+    load_timeout = "60s"
+
+    [ahead_shared]
+    ttl = "10m"
+    jitter = "0%"
+    levels = "l2"
+    refresh_ahead = "80%"
+    load_timeout = "60s"
+
+    [few]
+    ttl = "10m"
+    jitter = "0%"
+    max_loads = 3
+    max_wait = "60s"
+
+    [crowded]
+    ttl = "10m"
+    jitter = "0%"
+    max_loads = 1
+    max_wait = "50ms"
+    stale_for = "10m"
+    soft_timeout = "5s"
+    load_timeout = "60s"
+
+    [strict]
+    ttl = "10m"
+    jitter = "0%"
+    on_outage = "fail"
 "#;
 
 #[cfg(doctest)]

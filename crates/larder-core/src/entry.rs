@@ -1,6 +1,6 @@
 use std::{any::Any, fmt, sync::Arc};
 
-use crate::{Moment, Stamp, TagStamp};
+use crate::{Life, Stamp, TagStamp};
 
 /// A cached value of any type, shared by all who were served it.
 pub type AnyValue = Arc<dyn Any + Send + Sync>;
@@ -10,8 +10,8 @@ pub type AnyValue = Arc<dyn Any + Send + Sync>;
 pub struct Entry {
     /// The value, or `None` for a key that is known to be absent.
     pub value: Option<AnyValue>,
-    /// The moment from which the entry must not be served.
-    pub deadline: Moment,
+    /// How long the entry may be served, and as what.
+    pub life: Life,
     /// The generations of the entry's cells before its value was read or loaded.
     pub stamp: Stamp,
     /// The entry's tags, if it has any.
@@ -24,7 +24,7 @@ impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
             .field("absent", &self.value.is_none())
-            .field("deadline", &self.deadline)
+            .field("life", &self.life)
             .field("stamp", &self.stamp)
             .field("tags", &self.tags)
             .field("weight", &self.weight)

@@ -37,6 +37,7 @@ mod entry;
 mod error;
 mod frame;
 mod key;
+mod life;
 mod local;
 mod memory;
 mod remote;
@@ -51,6 +52,7 @@ pub use entry::{AnyValue, Entry};
 pub use error::StoreError;
 pub use frame::Frame;
 pub use key::{CacheKey, Key, KeyBuf, KeyError, KeyRef, MAX_KEY_LEN};
+pub use life::{Life, Phase};
 pub use local::LocalStore;
 pub use memory::{MemoryRemote, MemoryServer};
 pub use remote::{

@@ -1,6 +1,6 @@
 use std::fmt::Debug;
 
-use crate::{Entry, Key, KeyRef};
+use crate::{Entry, Key, KeyRef, Phase};
 
 /// An in-process store, the L1: synchronous, bounded, and never waiting for anything.
 ///
@@ -12,9 +12,9 @@ use crate::{Entry, Key, KeyRef};
 /// entry whose stamp was taken before the advance is served, also if its `insert` was under way or comes later. So
 /// `insert` checks the stamp and stores in one step that excludes the key's `remove`, or `get` checks the whole stamp.
 pub trait LocalStore: Debug + Send + Sync + 'static {
-    /// Returns the key's entry if it may be served: before its deadline, while its stamp is current, and while all its
-    /// tags are held. An entry that may not is removed.
-    fn get(&self, key: KeyRef<'_>) -> Option<Entry>;
+    /// Returns the key's entry and the phase of its life: before the life's end, while its stamp is current, and while
+    /// all its tags are held. An entry that is past any of these is removed.
+    fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)>;
 
     /// Stores an entry, replacing the key's present one, unless its stamp is out of date.
     fn insert(&self, key: &Key, entry: Entry);

@@ -253,8 +253,9 @@ impl State {
 /// Whether the value is as a claim with this digest found it.
 fn is_as_found(stored: Option<&Stored>, replacing: Replacing<'_>) -> bool {
     match (stored, replacing) {
-        (Some(stored), Some(seen)) => *seen == Digest::of(&stored.value),
-        (stored, seen) => stored.is_none() && seen.is_none(),
+        (Some(stored), Replacing::Value(seen) | Replacing::Ended(seen)) => *seen == Digest::of(&stored.value),
+        (None, Replacing::Nothing | Replacing::Ended(_)) => true,
+        (Some(_), Replacing::Nothing) | (None, Replacing::Value(_)) => false,
     }
 }
 
@@ -356,6 +357,20 @@ impl RemoteStore for MemoryRemote {
         state.values.insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
         state.push(Kind::Value, key);
         Ok(true)
+    }
+
+    async fn touch(
+        &self,
+        key: &str,
+        token: &Token,
+        kept: &Digest,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let Some(found) = self.get(key).await? else {
+            return self.release(key, token).await.map(|_| false);
+        };
+        // Atomic all the same: the commit looks at the value again.
+        self.commit(key, token, &found, ttl, Replacing::Value(kept)).await
     }
 
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {

@@ -67,6 +67,12 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
         replacing: Replacing<'_>,
     ) -> Result<bool, StoreError>;
 
+    /// Gives up the lease and lets the value with this digest live for `ttl` from now on, if the lease is still held and
+    /// unmarked and the value is there; else only gives up the lease and returns `false`. Tells like
+    /// [`commit`](Self::commit).
+    async fn touch(&self, key: &str, token: &Token, kept: &Digest, ttl: Duration)
+    -> Result<bool, StoreError>;
+
     /// Tells whether the value is the one with this digest; tracks the key like [`get`](Self::get).
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError>;
 
@@ -134,8 +140,23 @@ pub struct RemoteReport {
     pub pending: u64,
 }
 
-/// The value that a claim or commit may replace: none, or exactly the one with this digest.
-pub type Replacing<'a> = Option<&'a Digest>;
+/// The value that a claim or commit may replace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replacing<'a> {
+    /// None: there must be no value.
+    #[default]
+    Nothing,
+    /// Exactly the one with this digest.
+    Value(&'a Digest),
+    /// The one with this digest, or none: its time has ended since it was seen.
+    Ended(&'a Digest),
+}
+
+impl<'a> From<Option<&'a Digest>> for Replacing<'a> {
+    fn from(seen: Option<&'a Digest>) -> Self {
+        seen.map_or(Self::Nothing, Self::Value)
+    }
+}
 
 /// A value as the remote store holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,11 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use larder_core::{Cells, Key, Stamp};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// The loads that run in this process, by key: who asks for a key that is under way joins its flight.
 ///
@@ -38,22 +39,27 @@ pub struct Lead<V> {
     flight: Arc<Flight<V>>,
 }
 
-/// A place in a flight. When the last one is dropped, the flight is given up.
+/// A place in a flight. When the last one is dropped, the flight is given up, unless it was told to
+/// [go on](Self::go_on).
 pub struct Ticket<V> {
     flight: Arc<Flight<V>>,
     joined: Asked,
 }
 
 struct Flight<V> {
+    began: Instant,
     state: Mutex<State<V>>,
     ended: Notify,
-    deserted: Notify,
+    /// Nobody waits any more.
+    left: Notify,
 }
 
 struct State<V> {
     stamp: Stamp,
     asked: Asked,
     waiting: usize,
+    /// Whether it goes on also if nobody waits.
+    goes_on: bool,
     end: Option<End<V>>,
 }
 
@@ -117,14 +123,14 @@ impl<V> Clone for Flights<V> {
 
 impl<V> Flight<V> {
     fn new(stamp: Stamp) -> Self {
-        let state = State { stamp, asked: Asked(0), waiting: 1, end: None };
-        Self { state: Mutex::new(state), ended: Notify::new(), deserted: Notify::new() }
+        let state = State { stamp, asked: Asked(0), waiting: 1, goes_on: false, end: None };
+        Self { began: Instant::now(), state: Mutex::new(state), ended: Notify::new(), left: Notify::new() }
     }
 
     // P2: a flight whose stamp is out of date is not joined.
     fn join(self: &Arc<Self>, key: &Key, cells: &Cells) -> Option<Ticket<V>> {
         let mut state = lock(&self.state);
-        if state.end.is_some() || state.waiting == 0 || !cells.is_current(key.hash(), &state.stamp) {
+        if state.end.is_some() || state.is_deserted() || !cells.is_current(key.hash(), &state.stamp) {
             return None;
         }
         state.waiting += 1;
@@ -150,15 +156,28 @@ impl<V> Lead<V> {
         state.asked
     }
 
-    /// Waits until nobody waits for this flight any more. From then on nobody joins it either.
+    /// Waits until the flight is to be given up: nobody waits for it any more, and it was not told to go on. From then
+    /// on nobody joins it either.
     pub async fn deserted(&self) {
         while !self.is_deserted() {
-            self.flight.deserted.notified().await;
+            self.flight.left.notified().await;
         }
     }
 
-    /// Tells whether nobody waits for this flight any more.
+    /// Tells whether the flight is to be given up.
     pub fn is_deserted(&self) -> bool {
+        lock(&self.flight.state).is_deserted()
+    }
+
+    /// Waits until nobody waits for this flight, which may have been told to go on all the same.
+    pub async fn unattended(&self) {
+        while !self.is_unattended() {
+            self.flight.left.notified().await;
+        }
+    }
+
+    /// Tells whether nobody waits for this flight at the moment.
+    pub fn is_unattended(&self) -> bool {
         lock(&self.flight.state).waiting == 0
     }
 
@@ -192,6 +211,24 @@ impl<V> Drop for Lead<V> {
     }
 }
 
+impl<V> State<V> {
+    fn is_deserted(&self) -> bool {
+        self.waiting == 0 && !self.goes_on
+    }
+}
+
+impl<V> Ticket<V> {
+    /// Lets the flight go on to its end, also if nobody waits for it.
+    pub fn go_on(&self) {
+        lock(&self.flight.state).goes_on = true;
+    }
+
+    /// How long the flight has been under way.
+    pub fn age(&self) -> Duration {
+        self.flight.began.elapsed()
+    }
+}
+
 impl<V: Clone> Ticket<V> {
     /// Waits for the end; `None` says that the outcome is not for this caller, who should start over.
     pub async fn wait(&self) -> Option<V> {
@@ -215,7 +252,7 @@ impl<V> Drop for Ticket<V> {
         let mut state = lock(&self.flight.state);
         state.waiting -= 1;
         if state.waiting == 0 && state.end.is_none() {
-            self.flight.deserted.notify_one(); // kept if the leader does not wait for it yet
+            self.flight.left.notify_one(); // kept if the leader does not wait for it yet
         }
     }
 }
@@ -317,5 +354,19 @@ mod tests {
         drop(second);
         lead.deserted().await;
         let (_new, _ticket) = table.lead();
+    }
+
+    #[tokio::test]
+    async fn flight_that_goes_on_is_joined_though_nobody_waits() {
+        let table = Table::new();
+        let (lead, first) = table.lead();
+        first.go_on();
+        drop(first);
+        lead.unattended().await;
+        assert!(!lead.is_deserted());
+        let late = table.wait();
+        assert!(!lead.is_unattended());
+        lead.finish_for_all(7);
+        assert_eq!(late.wait().await, Some(7));
     }
 }

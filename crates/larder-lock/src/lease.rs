@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Claim, Invalidated, Key, RemoteStore, Replacing, StoreError, Stored, Token, WriteClaim};
+use larder_core::{
+    Claim, Digest, Invalidated, Key, RemoteStore, Replacing, StoreError, Stored, Token, WriteClaim,
+};
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{Waiter, Waiters};
@@ -177,6 +179,18 @@ impl Lease {
         let stored = leases.remote.commit(key.as_str(), token, value, ttl, replacing).await?;
         self.ended();
         Ok(stored)
+    }
+
+    /// Keeps the value that has this digest, which is the one that the lease was taken to replace, for this time from now
+    /// on, and gives the lease up. Returns whether it is there and nobody interfered.
+    ///
+    /// # Errors
+    /// What the store says; the lease then ends by its time.
+    pub async fn touch(&mut self, kept: &Digest, ttl: Duration) -> Result<bool, StoreError> {
+        let ReleaseOnDrop { leases, key, token, .. } = &self.held;
+        let touched = leases.remote.touch(key.as_str(), token, kept, ttl).await?;
+        self.ended();
+        Ok(touched)
     }
 
     /// Gives the lease up; returns whether nobody wrote or invalidated the key since it was taken.

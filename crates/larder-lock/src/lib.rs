@@ -32,12 +32,16 @@
 
 mod flights;
 mod lease;
+mod load;
+mod loading;
 mod lock;
+mod pauses;
 mod stampede;
 mod waiters;
 
 pub use flights::{Asked, Flights, Joined, Lead, Ticket};
 pub use lease::{Claimed, Lease, Leases, WriteBegun};
+pub use load::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
 pub use lock::{LeaseLock, LockError};
-pub use stampede::{Encoded, Failure, Kept, Load, Look, Policy, Refusal, StampedeLock};
+pub use stampede::{Policy, StampedeLock};
 pub use waiters::{Waiter, Waiters};

@@ -1,10 +1,9 @@
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
-use larder_core::{Cells, Digest, Key, Stamp, StoreError, Stored};
-use tokio::time::Instant;
+use larder_core::{Cells, Digest, Key, Phase, Stamp, StoreError, Stored};
+use tokio::sync::Semaphore;
 
-use crate::{Asked, Claimed, Flights, Joined, Lead, Lease, Leases};
+use crate::{Flights, Joined, Leases, Load, Look, Present, Ticket, loading::Loading, pauses::Pauses};
 
 /// How long a [`StampedeLock`] waits for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,109 +12,15 @@ pub struct Policy {
     pub lease: Duration,
     /// A load that takes longer is given up: its lease is free and a late result is refused.
     pub load_timeout: Duration,
-    /// The longest wait for another process's load, before the caller loads by itself, uncached.
+    /// The longest wait for another process's load, before the caller loads by itself, uncached, and for one of
+    /// [`max_loads`](Self::max_loads).
     pub max_wait: Duration,
-}
-
-/// Where a loaded value was kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// In the remote store, as [`Load::encode`] said.
-    Remote,
-    /// Nowhere, because the remote store is out of reach. No push will tell when it is outdated.
-    Degraded,
-    /// Nowhere, because there is no remote store.
-    Local,
-}
-
-/// Why a load has no result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The loader panicked.
-    Panicked,
-    /// The loader took longer than [`Policy::load_timeout`].
-    TimedOut(Duration),
-}
-
-/// What is to become of a loaded value in the remote store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Encoded {
-    /// These bytes are to be stored, for this time.
-    Store(Vec<u8>, Duration),
-    /// It is not to be stored, and good for all who wait.
-    Nothing,
-    /// It was invalidated since its load began, by one of its tags.
-    Refused,
-}
-
-/// Why a loaded value is kept nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Its lease was lost, or marked by an invalidation.
-    Lease,
-    /// Its stamp was out of date, or one of its tags.
-    Outdated,
-}
-
-/// What one read does with what it finds.
-pub trait Look: Send + 'static {
-    /// What callers get: cheap to clone, and it says by itself whether it is an error.
-    type Value: Clone + Send + Sync + 'static;
-
-    /// Looks into the local store, without waiting.
-    fn cached(&self) -> Option<Self::Value>;
-
-    /// Takes a value from the remote store; it may be kept locally with this stamp.
-    ///
-    /// # Errors
-    /// The bytes' digest if they cannot be used: then a load may replace exactly these bytes.
-    fn accept(
-        &mut self,
-        stored: Stored,
-        stamp: &Stamp,
-    ) -> impl Future<Output = Result<Self::Value, Digest>> + Send;
-
-    /// Whether [`accept`](Self::accept) keeps values in a local store. If not, nobody shares the look of another.
-    fn keeps(&self) -> bool {
-        true
-    }
-
-    /// Whether [`accept`](Self::accept) needs to know the rest of the value's life, which costs a second command.
-    fn needs_ttl(&self) -> bool {
-        true
-    }
-
-    /// Takes note that the remote store did not do its part.
-    fn remote_failed(&mut self, error: &StoreError);
-}
-
-/// What one load does.
-pub trait Load: Look {
-    /// Learns from the remote store what must be known before the loader runs. Called while the lease is asked for.
-    fn prepare(&mut self) -> impl Future<Output = ()> + Send;
-
-    /// Runs the loader. Called at most once.
-    fn load(&mut self) -> BoxFuture<'static, Self::Value>;
-
-    /// Turns a load without a result into what callers get.
-    fn failed(&mut self, failure: Failure) -> Self::Value;
-
-    /// What a caller gets if the task that ran its load is gone, as when the runtime shuts down.
-    fn dropped(key: &Key) -> Self::Value;
-
-    /// Says how the value is to be stored.
-    fn encode(&mut self, value: &Self::Value) -> impl Future<Output = Encoded> + Send;
-
-    /// The remote store has taken what [`encode`](Self::encode) made of the value, which may be kept locally as soon as
-    /// it has been read from there.
-    fn committed(&mut self, value: &Self::Value) -> impl Future<Output = ()> + Send;
-
-    /// The value may be kept locally, with this stamp, and nowhere else. `false` if it was invalidated since its load
-    /// began.
-    fn keep(&mut self, value: &Self::Value, stamp: &Stamp, kept: Kept) -> bool;
-
-    /// Takes note that somebody wrote or invalidated the key during the load: the value is kept nowhere.
-    fn refused(&mut self, why: Refusal);
+    /// How long a caller waits for a load if there is a stale value; `None`: not at all.
+    pub soft_timeout: Option<Duration>,
+    /// At most this many loads run at once.
+    pub max_loads: Option<NonZeroU32>,
+    /// Whether a load must not begin while the remote store is out of reach.
+    pub needs_remote: bool,
 }
 
 /// One load of a key at a time, in this process and, with leases, in all that share the remote store.
@@ -124,127 +29,213 @@ pub trait Load: Look {
 /// began, and is handed only to callers for whom it is not too old.
 #[derive(Debug)]
 pub struct StampedeLock<V> {
-    flights: Flights<V>,
-    lookups: Flights<Option<V>>,
+    lookups: Flights<Sought<V>>,
+    loads: Flights<V>,
     context: Context,
 }
 
 #[derive(Clone, Debug)]
-struct Context {
-    leases: Option<Leases>,
-    cells: Arc<Cells>,
+pub(crate) struct Context {
+    pub(crate) leases: Option<Leases>,
+    pub(crate) cells: Arc<Cells>,
     namespace: u16,
-    policy: Policy,
+    pub(crate) policy: Policy,
+    /// One permit for each load that may run.
+    pub(crate) slots: Option<Arc<Semaphore>>,
+    pub(crate) pauses: Arc<Pauses>,
+}
+
+/// What a look found.
+#[derive(Clone, Debug)]
+pub(crate) enum Sought<V> {
+    Present(Present<V>),
+    /// No value, or one that cannot be used and has this digest.
+    Nothing(Option<Digest>),
+    /// The remote store did not answer.
+    Unknown(StoreError),
+}
+
+/// How a caller fares with a load that is under way.
+enum Waited<V> {
+    Served(V),
+    /// The outcome is not for this caller, who should look again.
+    NotForUs,
 }
 
 impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     /// Makes a lock. Without leases it works within this process. `namespace` is the cell for all its keys.
     pub fn new(leases: Option<Leases>, cells: Arc<Cells>, namespace: u16, policy: Policy) -> Self {
-        let context = Context { leases, cells, namespace, policy };
-        Self { flights: Flights::new(), lookups: Flights::new(), context }
+        let slots = policy.max_loads.map(|most| {
+            let most = usize::try_from(most.get()).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+            Arc::new(Semaphore::new(most))
+        });
+        let context = Context { leases, cells, namespace, policy, slots, pauses: Arc::default() };
+        Self { lookups: Flights::new(), loads: Flights::new(), context }
     }
 
-    /// Looks the key up in the local and the remote store, without loading. Concurrent callers share one look.
+    /// Looks the key up in the local and the remote store, without loading: a value that is not stale. Concurrent
+    /// callers share one look.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn get<L: Look<Value = V>>(&self, key: &Key, mut look: L) -> Option<V> {
-        loop {
-            if let Some(value) = look.cached() {
-                return Some(value);
-            }
-            let leases = self.context.leases.as_ref()?;
-            if !look.keeps() {
-                return look_remotely(leases, key, &self.context.stamp(key), &mut look).await.value();
-            }
-            match self.lookups.join(key, &self.context.cells, || self.context.stamp(key)) {
-                Joined::Waiter(ticket) => match ticket.wait().await {
-                    Some(found) => return found,
-                    None => continue,
-                },
-                Joined::Leader(lead, ticket) => {
-                    let (leases, key) = (leases.clone(), key.clone());
-                    // A task of its own: those who share the look must not depend on this caller being polled.
-                    tokio::spawn(async move {
-                        let asked = lead.ask();
-                        let found = look_remotely(&leases, &key, &lead.stamp(), &mut look).await;
-                        lead.finish(found.value(), asked);
-                    });
-                    return ticket.wait().await.flatten();
-                }
-            }
+        match self.look(key, &mut look).await {
+            Sought::Present(present) if present.phase != Phase::Stale => Some(present.value),
+            _ => None,
         }
     }
 
     /// Looks the key up, and loads it if no level has it. Concurrent callers share one load.
     ///
+    /// A stale value is served while one load runs, over all processes, and if that fails; it is never one that was
+    /// written or invalidated meanwhile.
+    ///
     /// # Cancellation
     /// A caller that is dropped leaves the load to the others. When the last one is dropped, the load is given up
-    /// and its lease released.
+    /// and its lease released, unless it replaces a value that is still served.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn get_or_load<L: Load<Value = V>>(&self, key: &Key, mut load: L) -> V {
         loop {
-            if let Some(value) = load.cached() {
-                return value;
-            }
-            let looked = match &self.context.leases {
-                // Nothing is kept that a later caller could find, so to share a look would make it wait for an answer
-                // that is not for it (P16).
-                Some(leases) if !load.keeps() => {
-                    match look_remotely(leases, key, &self.context.stamp(key), &mut load).await {
-                        Found::Value(value) => return value,
-                        found => Some(found),
-                    }
-                }
-                _ => None,
+            let sought = self.look(key, &mut load).await;
+            let aging = match &sought {
+                Sought::Present(present) if present.phase == Phase::Fresh => return present.value.clone(),
+                Sought::Present(present) => Some(present.clone()),
+                Sought::Nothing(_) | Sought::Unknown(_) => None,
             };
-            match self.flights.join(key, &self.context.cells, || self.context.stamp(key)) {
-                Joined::Waiter(ticket) => match ticket.wait().await {
-                    Some(value) => return value,
-                    None => continue,
+            if let Some(aging) = &aging
+                && self.context.pauses.is_on(key.hash())
+            {
+                return serve(aging, &mut load);
+            }
+            match self.loads.join(key, &self.context.cells, || self.context.stamp(key)) {
+                Joined::Waiter(ticket) => match self.wait(key, &ticket, aging, &mut load).await {
+                    Waited::Served(value) => return value,
+                    Waited::NotForUs => {}
                 },
                 Joined::Leader(lead, ticket) => {
-                    let flight = Flight { context: self.context.clone(), key: key.clone(), lead, load };
+                    let mut look = load.detached();
+                    if aging.is_some() {
+                        ticket.go_on();
+                    }
+                    let loading = Loading::new(&self.context, key, lead, load, sought);
                     // A task of its own: the load outlives the caller that started it, and those who share it must
                     // not depend on that caller being polled.
-                    tokio::spawn(flight.run(looked));
+                    tokio::spawn(loading.run());
                     // The leader joined before anything was asked for, so every outcome is for it.
-                    return ticket.wait().await.unwrap_or_else(|| L::dropped(key));
+                    return match self.wait(key, &ticket, aging, &mut look).await {
+                        Waited::Served(value) => value,
+                        Waited::NotForUs => L::dropped(key),
+                    };
                 }
             }
         }
     }
+
+    /// Starts to reload a value that is still served, in the background, unless that is under way already or is not to
+    /// be tried again yet. One reload runs at a time over all processes.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn reload<L: Load<Value = V>>(&self, key: &Key, present: Present<V>, load: L) {
+        if self.context.pauses.is_on(key.hash()) {
+            return;
+        }
+        if let Joined::Leader(lead, ticket) =
+            self.loads.join(key, &self.context.cells, || self.context.stamp(key))
+        {
+            ticket.go_on();
+            // A task of its own: nobody waits for it.
+            tokio::spawn(Loading::new(&self.context, key, lead, load, Sought::Present(present)).run());
+        }
+    }
+
+    /// Looks into the levels.
+    async fn look<L: Look<Value = V>>(&self, key: &Key, look: &mut L) -> Sought<V> {
+        loop {
+            if let Some(present) = look.cached() {
+                return Sought::Present(present);
+            }
+            let Some(leases) = &self.context.leases else { return Sought::Nothing(None) };
+            if !look.keeps() {
+                // Nothing is kept that a later caller could find, so to share a look would make it wait for an answer
+                // that is not for it (P16).
+                return look_remotely(leases, key, &self.context.stamp(key), look).await;
+            }
+            match self.lookups.join(key, &self.context.cells, || self.context.stamp(key)) {
+                Joined::Waiter(ticket) => match ticket.wait().await {
+                    Some(sought) => return sought,
+                    None => continue,
+                },
+                Joined::Leader(lead, ticket) => {
+                    let (leases, key, mut look) = (leases.clone(), key.clone(), look.detached());
+                    // A task of its own: those who share the look must not depend on this caller being polled.
+                    tokio::spawn(async move {
+                        let asked = lead.ask();
+                        let sought = look_remotely(&leases, &key, &lead.stamp(), &mut look).await;
+                        lead.finish(sought, asked);
+                    });
+                    // The leader joined before anything was asked for. It is dropped only with the runtime.
+                    return ticket.wait().await.unwrap_or(Sought::Nothing(None));
+                }
+            }
+        }
+    }
+
+    /// Waits for a load: to its end if there is nothing else to serve, else at most as long as the policy says.
+    async fn wait<L: Load<Value = V>>(
+        &self,
+        key: &Key,
+        ticket: &Ticket<V>,
+        aging: Option<Present<V>>,
+        load: &mut L,
+    ) -> Waited<V> {
+        let to_the_end = async || ticket.wait().await.map_or(Waited::NotForUs, Waited::Served);
+        let Some(aging) = aging else { return to_the_end().await };
+        let soft = match self.context.policy.soft_timeout {
+            Some(soft) if aging.phase == Phase::Stale => soft.saturating_sub(ticket.age()),
+            _ => return Waited::Served(serve(&aging, load)),
+        };
+        // The timeout is the row's own: a stale value is better than a longer wait.
+        let failed = match tokio::time::timeout(soft, ticket.wait()).await {
+            Ok(Some(value)) if L::is_failure(&value) => Some(value),
+            Ok(Some(value)) => return Waited::Served(value),
+            Ok(None) => return Waited::NotForUs,
+            Err(_elapsed) => None,
+        };
+        ticket.go_on();
+        // P28: never one that was written or invalidated meanwhile.
+        match failed {
+            _ if aging.is_current(key, &self.context.cells) => Waited::Served(serve(&aging, load)),
+            Some(error) => Waited::Served(error),
+            None => to_the_end().await,
+        }
+    }
+}
+
+/// Hands out a value that is due or stale.
+fn serve<V: Clone, L: Look<Value = V>>(aging: &Present<V>, look: &mut L) -> V {
+    if aging.phase == Phase::Stale {
+        look.served_stale();
+    }
+    aging.value.clone()
 }
 
 impl Context {
     // P1: taken before the read or the load begins.
-    fn stamp(&self, key: &Key) -> Stamp {
+    pub(crate) fn stamp(&self, key: &Key) -> Stamp {
         let lane = self.leases.as_ref().map_or(Cells::NO_LANE, |leases| leases.remote().lane(key.as_str()));
         self.cells.stamp(key.hash(), lane, self.namespace)
     }
 }
 
-/// What a look into the remote store found.
-enum Found<V> {
-    Value(V),
-    /// No value, or one that cannot be used and has this digest.
-    Nothing(Option<Digest>),
-    /// The store did not answer.
-    Unknown,
-}
-
-impl<V> Found<V> {
-    fn value(self) -> Option<V> {
-        match self {
-            Self::Value(value) => Some(value),
-            Self::Nothing(_) | Self::Unknown => None,
-        }
-    }
-}
-
-async fn look_remotely<L: Look>(leases: &Leases, key: &Key, stamp: &Stamp, look: &mut L) -> Found<L::Value> {
+pub(crate) async fn look_remotely<L: Look>(
+    leases: &Leases,
+    key: &Key,
+    stamp: &Stamp,
+    look: &mut L,
+) -> Sought<L::Value> {
     let remote = leases.remote();
     let found = if look.needs_ttl() {
         remote.get_with_ttl(key.as_str()).await
@@ -253,156 +244,13 @@ async fn look_remotely<L: Look>(leases: &Leases, key: &Key, stamp: &Stamp, look:
     };
     match found {
         Ok(Some(stored)) => match look.accept(stored, stamp).await {
-            Ok(value) => Found::Value(value),
-            Err(undecodable) => Found::Nothing(Some(undecodable)),
+            Ok(present) => Sought::Present(present),
+            Err(undecodable) => Sought::Nothing(Some(undecodable)),
         },
-        Ok(None) => Found::Nothing(None),
+        Ok(None) => Sought::Nothing(None),
         Err(error) => {
             look.remote_failed(&error);
-            Found::Unknown
+            Sought::Unknown(error)
         }
-    }
-}
-
-/// A flight under way.
-struct Flight<L: Load> {
-    context: Context,
-    key: Key,
-    lead: Lead<L::Value>,
-    load: L,
-}
-
-/// How often bytes that cannot be used may change under a flight before it stops trying to replace them.
-const UNDECODABLE_ROUNDS: usize = 3;
-
-impl<L: Load> Flight<L> {
-    /// Looks, unless its leader has, and loads if there is nothing.
-    async fn run(mut self, looked: Option<Found<L::Value>>) {
-        // An earlier flight may have ended between the leader's look into the local store and the start of this one.
-        if let Some(value) = self.load.cached() {
-            return self.lead.finish_for_all(value);
-        }
-        let Some(leases) = self.context.leases.clone() else {
-            return self.load_without_remote(Kept::Local).await;
-        };
-        let asked = self.lead.ask();
-        let found = match looked {
-            Some(found) => found,
-            None => look_remotely(&leases, &self.key, &self.lead.stamp(), &mut self.load).await,
-        };
-        match found {
-            Found::Value(value) => self.lead.finish(value, asked),
-            Found::Nothing(undecodable) => self.claim(leases, undecodable).await,
-            Found::Unknown => self.load_without_remote(Kept::Degraded).await,
-        }
-    }
-
-    /// Gets the lease or somebody else's value. Calls of the store are never cut off half-way, so that a lease which
-    /// one of them took is always known here.
-    async fn claim(mut self, leases: Leases, mut undecodable: Option<Digest>) {
-        let policy = self.context.policy;
-        let (start, mut rounds) = (Instant::now(), 0);
-        while rounds < UNDECODABLE_ROUNDS && !self.lead.is_deserted() {
-            let asked = self.lead.ask();
-            let claim = leases.claim(&self.key, policy.lease, undecodable.as_ref());
-            // P22: both before the loader, and so at once.
-            let (claimed, ()) = tokio::join!(claim, self.load.prepare());
-            match claimed {
-                Ok(Claimed::Leased(lease)) => return self.load_with_lease(lease, undecodable).await,
-                Ok(Claimed::Hit(stored)) => match self.load.accept(stored, &self.lead.stamp()).await {
-                    Ok(value) => return self.lead.finish(value, asked),
-                    Err(digest) => {
-                        undecodable = Some(digest);
-                        rounds += 1;
-                    }
-                },
-                Ok(Claimed::Busy(waiter)) => {
-                    tokio::select! {
-                        () = waiter.wait() => {}
-                        () = self.lead.deserted() => return,
-                        // The holder takes longer than this caller may wait.
-                        () = tokio::time::sleep(policy.max_wait.saturating_sub(start.elapsed())) => break,
-                    }
-                    self.lead.restamp(self.context.stamp(&self.key));
-                }
-                Err(error) => {
-                    self.load.remote_failed(&error);
-                    return self.load_without_remote(Kept::Degraded).await;
-                }
-            }
-        }
-        self.load_uncached().await;
-    }
-
-    async fn load_with_lease(mut self, mut lease: Lease, undecodable: Option<Digest>) {
-        let Some((value, loading)) = self.run_loader().await else {
-            // P19: nobody wants it any more. An error leaves the lease to its time.
-            let _ = lease.release().await;
-            return;
-        };
-        let storing = self.lead.ask(); // P23: before the tags are held
-        // P3: the store keeps the value, or says that nobody interfered, only under a lease that is held and clean.
-        let done = match self.load.encode(&value).await {
-            Encoded::Store(bytes, ttl) => {
-                let done = lease.commit(&bytes, ttl, undecodable.as_ref()).await;
-                if let Ok(true) = done {
-                    self.load.committed(&value).await; // P4
-                }
-                done
-            }
-            Encoded::Nothing => lease.release().await,
-            Encoded::Refused => {
-                let _ = lease.release().await; // an error leaves the lease to its time
-                self.load.refused(Refusal::Outdated);
-                return self.lead.finish(value, loading); // P16
-            }
-        };
-        match done {
-            Ok(true) => return self.lead.finish(value, storing),
-            Ok(false) => self.load.refused(Refusal::Lease),
-            Err(error) => self.load.remote_failed(&error),
-        }
-        // P16: it may be older than a write that has ended since the load began.
-        self.lead.finish(value, loading);
-    }
-
-    /// Loads while the flight's stamp takes the lease's place: in this process nothing older is kept or shared.
-    async fn load_without_remote(mut self, kept: Kept) {
-        // P1: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
-        self.lead.restamp(self.context.stamp(&self.key));
-        let Some((value, loading)) = self.run_loader().await else { return };
-        let (stamp, storing) = (self.lead.stamp(), self.lead.ask());
-        if self.load.keep(&value, &stamp, kept) && self.context.cells.is_current(self.key.hash(), &stamp) {
-            self.lead.finish(value, storing);
-        } else {
-            self.load.refused(Refusal::Outdated);
-            self.lead.finish(value, loading); // P16
-        }
-    }
-
-    /// Loads without a lease while another process holds it: nothing is kept.
-    async fn load_uncached(mut self) {
-        if let Some((value, loading)) = self.run_loader().await {
-            self.lead.finish(value, loading); // P16
-        }
-    }
-
-    /// Runs the loader within its limits; `None` if nobody waits for it any more.
-    async fn run_loader(&mut self) -> Option<(L::Value, Asked)> {
-        let loading = self.lead.ask();
-        let limit = self.context.policy.load_timeout;
-        let load = AssertUnwindSafe(async { self.load.load().await }).catch_unwind();
-        // A panic leaves nothing behind that anybody would see: the loader is dropped with the flight.
-        let ended = tokio::select! {
-            biased; // a loader that nobody waits for is not even started
-            () = self.lead.deserted() => return None,
-            ended = tokio::time::timeout(limit, load) => ended,
-        };
-        let value = match ended {
-            Ok(Ok(value)) => value,
-            Ok(Err(_panic)) => self.load.failed(Failure::Panicked),
-            Err(_elapsed) => self.load.failed(Failure::TimedOut(limit)),
-        };
-        Some((value, loading))
     }
 }

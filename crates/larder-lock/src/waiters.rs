@@ -84,6 +84,11 @@ impl Waiter {
         self
     }
 
+    /// The longest that the lease is still held, if it is not renewed.
+    pub(crate) fn rest(&self) -> Duration {
+        self.at_most
+    }
+
     /// Sleeps until the lease may be free: it was given up, or its time is over.
     ///
     /// # Cancellation

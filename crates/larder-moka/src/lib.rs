@@ -1,10 +1,10 @@
-//! An in-process store on [moka](https://docs.rs/moka): bounded by entries or by weight, with a deadline and a
+//! An in-process store on [moka](https://docs.rs/moka): bounded by entries or by weight, with a life and a
 //! stamp for each entry. Use it as larder's L1, or alone as a local cache that can be invalidated without races.
 //!
 //! It is not a cache of another store: it never loads and never looks anywhere else.
 //!
 //! ```text
-//! get(key) ─▶ moka ── past its deadline, or its stamp out of date? ── no ─▶ entry
+//! get(key) ─▶ moka ── past its end, or its stamp out of date? ── no ─▶ entry
 //!                                   │ yes
 //!                                   └─▶ removed; None
 //! insert(key, entry) ── stamp out of date? ── no ─▶ moka
@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use larder_core::{Cells, Clock, Entry, Key, LocalStore};
+//! use larder_core::{Cells, Clock, Entry, Key, Life, LocalStore};
 //! use larder_moka::{Capacity, MokaStore};
 //!
 //! let (cells, clock) = (Arc::new(Cells::new(1024, 1, 1)), Clock::system());
@@ -20,8 +20,8 @@
 //!
 //! let key = Key::from("user:42");
 //! let stamp = cells.stamp(key.hash(), 0, 0); // before the value is read
-//! let deadline = clock.now() + Duration::from_secs(60);
-//! store.insert(&key, Entry { value: Some(Arc::new("Ada")), deadline, stamp, tags: None, weight: 1 });
+//! let life = Life::until(clock.now() + Duration::from_secs(60));
+//! store.insert(&key, Entry { value: Some(Arc::new("Ada")), life, stamp, tags: None, weight: 1 });
 //! assert!(store.get(key.as_ref()).is_some());
 //!
 //! cells.advance_key(key.hash()); // an invalidation: what is under way is out of date,

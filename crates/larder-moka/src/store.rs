@@ -6,14 +6,14 @@ use std::{
 
 use compact_str::CompactString;
 use equivalent::Equivalent;
-use larder_core::{Cells, Clock, Entry, Key, KeyRef, LocalStore};
+use larder_core::{Cells, Clock, Entry, Key, KeyRef, LocalStore, Phase};
 use moka::sync::Cache;
 
 use crate::deadlines::Deadlines;
 
 /// A [`LocalStore`] on `moka::sync::Cache`.
 ///
-/// An entry's stamp is checked when it is stored, and its deadline and the rest of its stamp at every read, against the
+/// An entry's stamp is checked when it is stored, and its life and the rest of its stamp at every read, against the
 /// clock and the cells that the store was made with. The memory of expired entries comes back within a second or two of [`maintain`](LocalStore::maintain) being called.
 pub struct MokaStore {
     cache: Cache<Stored, Entry, PassThrough>,
@@ -59,22 +59,22 @@ impl MokaStore {
 
 impl LocalStore for MokaStore {
     #[inline]
-    fn get(&self, key: KeyRef<'_>) -> Option<Entry> {
+    fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
         let entry = self.cache.get(&Sought(key))?;
         // P2: at every read. The key's own cell was checked when the entry was stored, and what has been invalidated
         // since is not here any more: so a hit does not fetch a cell from memory.
-        if self.clock.now() < entry.deadline
+        if let Some(phase) = entry.life.phase(self.clock.now())
             && self.cells.scope_is_current(&entry.stamp)
             && entry.tags.as_ref().is_none_or(|tags| tags.is_current())
         {
-            return Some(entry);
+            return Some((entry, phase));
         }
         self.remove(key);
         None
     }
 
     fn insert(&self, key: &Key, entry: Entry) {
-        let (stored, deadline) = (Stored { hash: key.hash(), text: key.as_str().into() }, entry.deadline);
+        let (stored, end) = (Stored { hash: key.hash(), text: key.as_str().into() }, entry.life.end());
         let change = self.change(key.as_ref());
         // P2: under the lock that `remove` takes. If the key's cell is advanced after this look, the removal that
         // follows the advance finds the entry.
@@ -83,7 +83,7 @@ impl LocalStore for MokaStore {
         }
         self.cache.insert(stored, entry);
         drop(change);
-        self.deadlines.note(key.as_str(), deadline); // after, so that `maintain` finds the note or the entry
+        self.deadlines.note(key.as_str(), end); // after, so that `maintain` finds the note or the entry
     }
 
     fn remove(&self, key: KeyRef<'_>) {
@@ -95,7 +95,7 @@ impl LocalStore for MokaStore {
         let now = self.clock.now();
         for key in self.deadlines.take_due(now) {
             let sought = Sought(KeyRef::new(&key));
-            if self.cache.get(&sought).is_some_and(|entry| entry.deadline <= now) {
+            if self.cache.get(&sought).is_some_and(|entry| entry.life.end() <= now) {
                 self.cache.invalidate(&sought);
             }
         }
@@ -103,7 +103,7 @@ impl LocalStore for MokaStore {
         if self.deadlines.is_crowded(self.cache.entry_count()) {
             // An entry that is inserted meanwhile is noted by its insert, or found here, or both.
             self.deadlines.forget();
-            self.cache.iter().for_each(|(key, entry)| self.deadlines.note(&key.text, entry.deadline));
+            self.cache.iter().for_each(|(key, entry)| self.deadlines.note(&key.text, entry.life.end()));
         }
     }
 
@@ -187,10 +187,10 @@ mod tests {
         (MokaStore::new(capacity, cells.clone(), clock.clone()), cells, clock)
     }
 
-    fn entry(cells: &Cells, key: &Key, deadline: larder_core::Moment, weight: u32) -> Entry {
+    fn entry(cells: &Cells, key: &Key, end: larder_core::Moment, weight: u32) -> Entry {
         Entry {
             value: Some(Arc::new(7_u32)),
-            deadline,
+            life: larder_core::Life::until(end),
             stamp: cells.stamp(key.hash(), 0, 0),
             tags: None,
             weight,

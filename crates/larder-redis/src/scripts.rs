@@ -17,6 +17,7 @@ script!(CLAIM, "scripts/claim.lua");
 script!(BEGIN_WRITE, "scripts/begin_write.lua");
 script!(RENEW, "scripts/renew.lua");
 script!(COMMIT, "scripts/commit.lua");
+script!(TOUCH, "scripts/touch.lua");
 script!(HOLDS, "scripts/holds.lua");
 script!(RELEASE, "scripts/release.lua");
 script!(INVALIDATE, "scripts/invalidate.lua");
@@ -25,7 +26,10 @@ script!(HOLD_TAGS, "scripts/hold_tags.lua");
 script!(INVALIDATE_TAG, "scripts/invalidate_tag.lua");
 
 fn digest(replacing: Replacing<'_>) -> &str {
-    replacing.map_or("", Digest::as_str)
+    match replacing {
+        Replacing::Nothing => "",
+        Replacing::Value(seen) | Replacing::Ended(seen) => seen.as_str(),
+    }
 }
 
 pub(crate) async fn claim(
@@ -60,7 +64,21 @@ pub(crate) async fn commit(
     replacing: Replacing<'_>,
 ) -> RedisResult<bool> {
     let mut call = COMMIT.key(key);
-    call.key(lease_of(key)).arg(token.as_str()).arg(value).arg(ttl_ms).arg(digest(replacing)).arg(on.voice);
+    let has_ended = matches!(replacing, Replacing::Ended(_));
+    call.key(lease_of(key)).arg(token.as_str()).arg(value).arg(ttl_ms);
+    call.arg(digest(replacing)).arg(u8::from(has_ended)).arg(on.voice);
+    call.invoke_async(&mut on.connection).await
+}
+
+pub(crate) async fn touch(
+    mut on: Wire,
+    key: &str,
+    token: &Token,
+    kept: &Digest,
+    ttl_ms: u64,
+) -> RedisResult<bool> {
+    let mut call = TOUCH.key(key);
+    call.key(lease_of(key)).arg(token.as_str()).arg(kept.as_str()).arg(ttl_ms).arg(on.voice);
     call.invoke_async(&mut on.connection).await
 }
 

@@ -241,6 +241,17 @@ impl RemoteStore for RedisStore {
         self.of(key).ask(key, ask).await
     }
 
+    async fn touch(
+        &self,
+        key: &str,
+        token: &Token,
+        kept: &Digest,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let ask = async |on| scripts::touch(on, key, token, kept, millis(ttl)).await;
+        self.of(key).ask(key, ask).await
+    }
+
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
         self.of(key).ask(key, async |on| scripts::holds(on, key, digest).await).await
     }

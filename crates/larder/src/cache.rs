@@ -1,7 +1,7 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use futures_util::FutureExt;
-use larder_core::{Key, KeyBuf};
+use larder_core::{Key, KeyBuf, Phase};
 use larder_ttl::Row;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     encoding::Value,
     larder::{in_runtime, invalidate_keys},
     read::{Loader, Read},
-    row::{Found, Outcome, RowState},
+    row::{Cached, Found, RowState},
     stats::Count,
 };
 
@@ -43,6 +43,7 @@ impl<T: Value> Cache<T> {
     pub async fn get<K: CacheKey>(&self, key: K) -> Result<Option<Arc<T>>, Error> {
         let key = match self.look(&key)? {
             Local::Hit(value) => return Ok(value),
+            Local::Due(_, due) => return Ok(due.value),
             Local::Miss(key) => key,
         };
         in_runtime()?;
@@ -71,19 +72,13 @@ impl<T: Value> Cache<T> {
         U: Into<Loaded<T>>,
         E: Into<BoxError>,
     {
-        let key = match self.look(&key)? {
-            Local::Hit(Some(value)) => return Ok(value),
-            Local::Hit(None) => return Err(Error::Absent { key: self.row.key(&key).as_str().to_owned() }),
-            Local::Miss(key) => key,
-        };
-        let loader: Loader<T> = Box::new(|| {
-            let loading = async { loader().await };
-            Box::pin(loading.map(|loaded| loaded.map(found).map_err(|error| Error::Load(shared(error)))))
+        let found = self.resolve(&key, || {
+            Box::new(|_| {
+                let loading = async { loader().await };
+                Box::pin(loading.map(|loaded| loaded.map(found).map_err(load_error)))
+            })
         });
-        match self.load(&key, loader).await?.value {
-            Some(value) => Ok(value),
-            None => Err(Error::Absent { key: key.to_string() }),
-        }
+        self.expect(&key, found.await?)
     }
 
     /// Like [`get_or_load`](Self::get_or_load) for a value that may not exist. The row's `negative_ttl` says how long
@@ -103,18 +98,55 @@ impl<T: Value> Cache<T> {
         U: Into<Loaded<T>>,
         E: Into<BoxError>,
     {
-        let key = match self.look(&key)? {
-            Local::Hit(value) => return Ok(value),
-            Local::Miss(key) => key,
-        };
-        let loader: Loader<T> = Box::new(|| {
-            let loading = async { loader().await };
-            Box::pin(loading.map(|loaded| match loaded {
-                Ok(value) => Ok(value.map_or(Found::plain(None), found)),
-                Err(error) => Err(Error::Load(shared(error))),
-            }))
+        let found = self.resolve(&key, || {
+            Box::new(|_| {
+                let loading = async { loader().await };
+                Box::pin(loading.map(|loaded| match loaded {
+                    Ok(value) => Ok(value.map_or(Found::plain(None), found)),
+                    Err(error) => Err(load_error(error)),
+                }))
+            })
         });
-        Ok(self.load(&key, loader).await?.value)
+        found.await
+    }
+
+    /// Like [`get_or_load`](Self::get_or_load) with a loader that is shown the entry which it is to replace, if there is
+    /// one that can still be served: a stale one, or one that is reloaded ahead of its time. It may answer
+    /// [`Loaded::not_modified`]; then that entry is kept, its life starts anew, and nothing is written but its expiry.
+    ///
+    /// ```
+    /// # use std::{io, sync::Arc};
+    /// # use larder::{Cache, Error, Loaded};
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Page { etag: String, body: String }
+    /// # async fn fetch(etag: Option<&str>) -> io::Result<Option<Page>> { Ok(None) }
+    /// # async fn example(pages: Cache<Page>) -> Result<Arc<Page>, Error> {
+    /// pages.get_or_reload("/", |previous| async move {
+    ///     let etag = previous.as_ref().map(|page| page.etag.as_str());
+    ///     Ok::<_, io::Error>(match fetch(etag).await? {
+    ///         Some(page) => Loaded::new(page),
+    ///         None => Loaded::not_modified(), // "304"
+    ///     })
+    /// }).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`get_or_load`](Self::get_or_load); [`Error::NothingToKeep`] for "not modified" without an entry.
+    pub async fn get_or_reload<K, F, Fut, U, E>(&self, key: K, loader: F) -> Result<Arc<T>, Error>
+    where
+        K: CacheKey,
+        F: FnOnce(Option<Arc<T>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+        U: Into<Loaded<T>>,
+        E: Into<BoxError>,
+    {
+        let found = self.resolve(&key, || {
+            Box::new(|previous| {
+                let loading = async { loader(previous).await };
+                Box::pin(loading.map(|loaded| loaded.map(found).map_err(load_error)))
+            })
+        });
+        self.expect(&key, found.await?)
     }
 
     /// Runs the writer, which writes the database and returns the new value, and puts that value into both levels,
@@ -139,12 +171,13 @@ impl<T: Value> Cache<T> {
         E: Into<BoxError>,
     {
         let key = self.owned_key(&key)?;
-        let writer = Box::pin(async {
-            let Loaded { value, ttl, tags } =
-                writer().await.map_err(|error| Error::Write(shared(error)))?.into();
-            let value = Arc::new(value);
-            let tags = (!tags.is_empty()).then(|| tags.into());
-            Ok((value.clone(), Some(Found { value: Some(value), ttl, tags })))
+        let name = key.to_string();
+        let writer = Box::pin(async move {
+            let found = found(writer().await.map_err(|error| Error::Write(shared(error)))?);
+            match &found.value {
+                Some(value) => Ok((value.clone(), Some(found))),
+                None => Err(nothing(name, &found)),
+            }
         });
         self.row.clone().write(key, writer).await
     }
@@ -178,7 +211,10 @@ impl<T: Value> Cache<T> {
     /// [`write_through`](Self::write_through).
     pub async fn insert<K: CacheKey>(&self, key: K, value: impl Into<Loaded<T>>) -> Result<(), Error> {
         let key = self.owned_key(&key)?;
-        let found = Found::from(value.into());
+        let found = found(value);
+        if found.is_renewed {
+            return Err(nothing(key.to_string(), &found));
+        }
         self.row.check_tags(&found)?;
         if self.row.leases.is_some() {
             self.row.encode(&key, found.value.as_deref(), None)?;
@@ -242,22 +278,46 @@ impl<T: Value> Cache<T> {
 
     /// The way of a hit: no allocation, no lock, no boxed future.
     #[inline]
-    fn look<K: CacheKey>(&self, key: &K) -> Result<Local<T>, Error> {
+    fn look<K: CacheKey + ?Sized>(&self, key: &K) -> Result<Local<T>, Error> {
         let key: KeyBuf = self.row.key(key);
         key.check()?;
         Ok(match self.row.cached(key.as_ref()) {
-            Some(value) => {
+            Some(Cached { value, phase: Phase::Fresh, .. }) => {
                 self.row.counters.add(Count::L1Hit);
                 Local::Hit(value)
             }
-            None => Local::Miss(key.to_key()),
+            Some(cached) if cached.phase == Phase::Due => {
+                self.row.counters.add(Count::L1Hit);
+                Local::Due(key.to_key(), cached)
+            }
+            _ => Local::Miss(key.to_key()),
         })
     }
 
-    async fn load(&self, key: &Key, loader: Loader<T>) -> Outcome<T> {
+    /// The value, or the knowledge that there is none, from L1, else from L2, else from the loader.
+    async fn resolve<K: CacheKey + ?Sized>(
+        &self,
+        key: &K,
+        loader: impl FnOnce() -> Loader<T>,
+    ) -> Result<Option<Arc<T>>, Error> {
+        let (key, due) = match self.look(key)? {
+            Local::Hit(value) => return Ok(value),
+            Local::Due(key, due) => (key, Some(due)),
+            Local::Miss(key) => (key, None),
+        };
         in_runtime()?;
-        let read = Read::new(self.row.clone(), key.clone(), Some(loader));
-        Box::pin(self.row.lock.get_or_load(key, read)).await
+        let read = Read::new(self.row.clone(), key.clone(), Some(loader()));
+        if let Some(due) = due {
+            let value = due.value.clone();
+            self.row.lock.reload(&key, due.present(), read);
+            return Ok(value);
+        }
+        // Boxed, so that the future of a hit stays small.
+        Ok(Box::pin(self.row.lock.get_or_load(&key, read)).await?.value)
+    }
+
+    fn expect<K: CacheKey + ?Sized>(&self, key: &K, value: Option<Arc<T>>) -> Result<Arc<T>, Error> {
+        value.ok_or_else(|| Error::Absent { key: self.row.key(key).as_str().to_owned() })
     }
 
     fn owned_key<K: CacheKey>(&self, key: &K) -> Result<Key, Error> {
@@ -269,11 +329,25 @@ impl<T: Value> Cache<T> {
 
 enum Local<T> {
     Hit(Option<Arc<T>>),
+    /// A hit whose reload should be started.
+    Due(Key, Cached<T>),
     Miss(Key),
 }
 
 fn found<T, U: Into<Loaded<T>>>(loaded: U) -> Found<T> {
     loaded.into().into()
+}
+
+fn load_error(error: impl Into<BoxError>) -> Error {
+    Error::Load(shared(error))
+}
+
+/// What a writer gets who has no value to cache.
+fn nothing<T>(key: String, found: &Found<T>) -> Error {
+    match found.is_renewed {
+        true => Error::NothingToKeep { key },
+        false => Error::Absent { key },
+    }
 }
 
 fn shared(error: impl Into<BoxError>) -> SharedError {

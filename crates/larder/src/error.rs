@@ -29,6 +29,22 @@ pub enum Error {
         /// The row's `load_timeout`.
         after: Duration,
     },
+    /// As many loads as the row's `max_loads` allows were under way all the time, and this one was not begun.
+    #[error(
+        "the load of {key} waited {waited:?} for others to end: raise the row's max_loads or max_wait, or load less"
+    )]
+    TooManyLoads {
+        /// The key, with its prefix.
+        key: String,
+        /// The row's `max_wait`.
+        waited: Duration,
+    },
+    /// The loader or writer says "not modified", but there is no entry that could be kept. Nothing was cached.
+    #[error("{key} has no entry that could be kept: answer not_modified() only if get_or_reload shows one")]
+    NothingToKeep {
+        /// The key, with its prefix.
+        key: String,
+    },
     /// The task that ran the load or write was dropped, as when the runtime shuts down. A write may have reached the
     /// database.
     #[error("the load or write of {key} was given up: the runtime is shutting down")]

@@ -46,6 +46,7 @@ mod coherence;
 mod encoding;
 mod error;
 mod larder;
+mod life;
 mod loaded;
 #[cfg(feature = "metrics")]
 mod metrics;

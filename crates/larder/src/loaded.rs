@@ -3,15 +3,38 @@ use std::time::Duration;
 /// A loaded value with what its loader knows about it. A bare value stands for one without anything special.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded<T> {
-    pub(crate) value: T,
+    pub(crate) content: Content<T>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) tags: Vec<Box<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content<T> {
+    Value(T),
+    Absent,
+    NotModified,
 }
 
 impl<T> Loaded<T> {
     /// Takes the row's own lifetime.
     pub fn new(value: T) -> Self {
-        Self { value, ttl: None, tags: Vec::new() }
+        Self::of(Content::Value(value))
+    }
+
+    /// Says that the database has no such value. The row's `negative_ttl` says how long that is remembered, by default
+    /// not at all.
+    pub fn absent() -> Self {
+        Self::of(Content::Absent)
+    }
+
+    /// Says that the database still has the value that the load was to replace, see
+    /// [`get_or_reload`](crate::Cache::get_or_reload): the entry is kept as it is, with its tags, and its life starts anew.
+    pub fn not_modified() -> Self {
+        Self::of(Content::NotModified)
+    }
+
+    fn of(content: Content<T>) -> Self {
+        Self { content, ttl: None, tags: Vec::new() }
     }
 
     /// Lives this long instead of the row's `ttl`. Zero: it is returned, but not kept. Cut to 100 years.

@@ -1,19 +1,20 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use larder_core::{Digest, Frame, Key, Moment, Stamp, StoreError, Stored};
-use larder_lock::{Encoded, Failure, Kept, Load, Look, Refusal};
+use larder_core::{Digest, Frame, Key, Moment, Phase, Stamp, StoreError, Stored};
+use larder_lock::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
 
 use crate::{
     Error,
     encoding::{Value, decode},
-    row::{Found, Outcome, RowState},
+    life::Span,
+    row::{Cached, Found, Outcome, RowState},
     stats::Count,
     tags::{Held, Orders, Sealed},
 };
 
-/// A loader, not started yet.
-pub(crate) type Loader<T> = Box<dyn FnOnce() -> BoxFuture<'static, Outcome<T>> + Send>;
+/// A loader, not started yet. It is shown the value that it is to replace, if there is one.
+pub(crate) type Loader<T> = Box<dyn FnOnce(Option<Arc<T>>) -> BoxFuture<'static, Outcome<T>> + Send>;
 
 /// One read of one key, as the stampede lock drives it.
 pub(crate) struct Read<T> {
@@ -25,7 +26,7 @@ pub(crate) struct Read<T> {
     /// P22: from before the loader ran.
     orders: Orders,
     /// What L2 was given, and for how long.
-    sealed: Option<(Sealed, Duration)>,
+    sealed: Option<(Arc<Sealed>, Span)>,
 }
 
 impl<T: Value> Read<T> {
@@ -46,13 +47,19 @@ impl<T: Value> Read<T> {
 impl<T: Value> Look for Read<T> {
     type Value = Outcome<T>;
 
-    fn cached(&self) -> Option<Outcome<T>> {
-        let value = self.row.cached(self.key.as_ref())?;
-        self.row.counters.add(Count::L1Hit);
-        Some(Ok(Found::plain(value)))
+    fn detached(&self) -> Self {
+        Self::new(self.row.clone(), self.key.clone(), None)
     }
 
-    async fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Outcome<T>, Digest> {
+    fn cached(&self) -> Option<Present<Outcome<T>>> {
+        let cached = self.row.cached(self.key.as_ref())?;
+        if cached.phase != Phase::Stale {
+            self.row.counters.add(Count::L1Hit);
+        }
+        Some(cached.present())
+    }
+
+    async fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Present<Outcome<T>>, Digest> {
         let unusable = || Digest::of(&stored.value);
         let (frame, body) = Frame::read(&stored.value).map_err(|reason| {
             self.row.note_undecodable(&self.key, &reason);
@@ -81,10 +88,19 @@ impl<T: Value> Look for Read<T> {
                 return Err(unusable());
             }
         };
-        self.row.counters.add(Count::L2Hit);
-        let deadline = self.row.deadline(&self.key, self.asked, stored.ttl, Kept::Remote);
-        self.row.keep(&self.key, value.as_ref(), deadline, *stamp, tags, Some(stored.value.len()));
-        Ok(Ok(Found::plain(value)))
+        let span = self.row.span_in_remote(stored.ttl, value.is_none());
+        let phase = span.phase();
+        let digest = (phase != Phase::Fresh).then(unusable);
+        let ends = stored.ttl.map_or(Moment::NEVER, |ttl| self.asked + ttl);
+        let seal = |digest| Arc::new(Sealed::new(digest, stored.value.len(), frame.as_ref(), ends));
+        let sealed = digest.clone().map(seal);
+        if phase != Phase::Stale {
+            self.row.counters.add(Count::L2Hit);
+        }
+        let life = self.row.life(&self.key, self.asked, span, Kept::Remote);
+        self.row.keep(&self.key, value.as_ref(), life, *stamp, tags.clone(), Some(stored.value.len()));
+        let value = Ok(Found { stored: sealed, ..Found::plain(value) });
+        Ok(Present { value, phase, stamp: *stamp, tags, digest })
     }
 
     fn keeps(&self) -> bool {
@@ -92,7 +108,15 @@ impl<T: Value> Look for Read<T> {
     }
 
     fn needs_ttl(&self) -> bool {
-        self.row.has_l1 || self.row.policy.negative_ttl().is_some()
+        let policy = &self.row.policy;
+        self.row.has_l1
+            || policy.negative_ttl().is_some()
+            || policy.refresh_ahead().is_some()
+            || !policy.stale_for().is_zero()
+    }
+
+    fn served_stale(&mut self) {
+        self.row.counters.add(Count::StaleHit);
     }
 
     fn remote_failed(&mut self, error: &StoreError) {
@@ -105,20 +129,44 @@ impl<T: Value> Load for Read<T> {
         self.orders = self.row.orders(&self.key).await;
     }
 
-    fn load(&mut self) -> BoxFuture<'static, Outcome<T>> {
+    fn load(&mut self, previous: Option<Outcome<T>>) -> BoxFuture<'static, Outcome<T>> {
         self.orders.own = self.row.shared.tags.own_order(); // P22
         self.row.counters.add(Count::Load);
-        let counters = self.row.counters.clone();
-        match self.loader.take() {
-            Some(loader) => Box::pin(async move {
-                let outcome = loader().await;
-                if outcome.is_err() {
-                    counters.add(Count::LoadError);
-                }
-                outcome
-            }),
-            None => Box::pin(std::future::ready(Self::dropped(&self.key))),
+        if previous.is_some() {
+            self.row.counters.add(Count::Refresh);
         }
+        let Some(loader) = self.loader.take() else {
+            return Box::pin(std::future::ready(Self::dropped(&self.key)));
+        };
+        let (row, key) = (self.row.clone(), self.key.clone());
+        Box::pin(async move {
+            let previous = previous.and_then(Result::ok).filter(|found| found.value.is_some());
+            let began = row.shared.clock.now();
+            let shown = previous.as_ref().and_then(|previous| previous.value.clone());
+            let outcome = match (loader(shown).await, previous) {
+                (Ok(Found { is_renewed: true, ttl, .. }), Some(previous)) => {
+                    Ok(Found { is_renewed: true, ttl, ..previous })
+                }
+                (Ok(Found { is_renewed: true, .. }), None) => {
+                    Err(Error::NothingToKeep { key: key.to_string() })
+                }
+                (outcome, _) => outcome,
+            };
+            match outcome.is_ok() {
+                true => row.last_load.took(row.shared.clock.now().since(began)),
+                false => row.counters.add(Count::LoadError),
+            }
+            outcome
+        })
+    }
+
+    fn has_ended(&self, outcome: &Outcome<T>) -> bool {
+        let stored = outcome.as_ref().ok().and_then(|found| found.stored.as_ref());
+        stored.is_some_and(|stored| stored.ends <= self.row.shared.clock.now())
+    }
+
+    fn is_failure(outcome: &Outcome<T>) -> bool {
+        outcome.is_err()
     }
 
     fn failed(&mut self, failure: Failure) -> Outcome<T> {
@@ -127,6 +175,8 @@ impl<T: Value> Load for Read<T> {
         Err(match failure {
             Failure::Panicked => Error::Panicked { key },
             Failure::TimedOut(after) => Error::LoadTimedOut { key, after },
+            Failure::Crowded(waited) => Error::TooManyLoads { key, waited },
+            Failure::CutOff(error) => Error::Store(error),
         })
     }
 
@@ -136,12 +186,21 @@ impl<T: Value> Load for Read<T> {
 
     async fn encode(&mut self, outcome: &Outcome<T>) -> Encoded {
         let (Ok(found), Some(leases)) = (outcome, &self.row.leases) else { return Encoded::Nothing };
-        let Some(ttl) = self.row.ttl(found) else { return Encoded::Nothing };
-        match self.row.seal(leases, &self.key, found, self.orders, ttl).await {
+        let Some(span) = self.row.span(found) else { return Encoded::Nothing };
+        let in_remote = span.in_remote();
+        if let Some(stored) = found.stored.as_ref().filter(|_| found.is_renewed) {
+            if !self.row.hold_again(leases, &self.key, stored, in_remote).await {
+                return Encoded::Refused;
+            }
+            self.asked = self.row.shared.clock.now();
+            self.sealed = Some((stored.clone(), span));
+            return Encoded::Renew(in_remote);
+        }
+        match self.row.seal(leases, &self.key, found, self.orders, in_remote).await {
             Ok(Some((bytes, sealed))) => {
                 self.asked = self.row.shared.clock.now();
-                self.sealed = Some((sealed, ttl));
-                Encoded::Store(bytes, ttl)
+                self.sealed = Some((Arc::new(sealed), span));
+                Encoded::Store(bytes, in_remote)
             }
             Ok(None) => Encoded::Refused,
             Err(reason) => {
@@ -152,28 +211,35 @@ impl<T: Value> Load for Read<T> {
     }
 
     async fn committed(&mut self, outcome: &Outcome<T>) {
-        let (Ok(found), Some(leases), Some((sealed, ttl))) = (outcome, &self.row.leases, self.sealed.take())
+        let (Ok(found), Some(leases), Some((sealed, span))) = (outcome, &self.row.leases, self.sealed.take())
         else {
             return;
         };
-        let deadline = self.row.deadline(&self.key, self.asked, Some(ttl), Kept::Remote);
-        self.row.keep_committed(leases, &self.key, found, &sealed, deadline).await;
+        let life = self.row.life(&self.key, self.asked, span, Kept::Remote);
+        self.row.keep_committed(leases, &self.key, found.value.as_ref(), &sealed, life).await;
     }
 
     fn keep(&mut self, outcome: &Outcome<T>, stamp: &Stamp, kept: Kept) -> bool {
         let Ok(found) = outcome else { return true };
         self.asked = self.row.shared.clock.now();
-        let Some(ttl) = self.row.ttl(found) else { return true };
-        let tags = match self.row.hold_locally(found, self.orders) {
-            Ok(Held::Kept(tags)) => tags,
-            Ok(Held::Refused) => return false,
-            Err(reason) => {
-                self.row.note_unstorable(&reason);
-                return true;
-            }
+        let Some(span) = self.row.span(found) else { return true };
+        let tags = match found.is_renewed {
+            // It has the tags that it had; if it is gone, it was invalidated meanwhile.
+            true => match self.row.cached(self.key.as_ref()) {
+                Some(Cached { tags, .. }) => tags,
+                None => return false,
+            },
+            false => match self.row.hold_locally(found, self.orders) {
+                Ok(Held::Kept(tags)) => tags,
+                Ok(Held::Refused) => return false,
+                Err(reason) => {
+                    self.row.note_unstorable(&reason);
+                    return true;
+                }
+            },
         };
-        let deadline = self.row.deadline(&self.key, self.asked, Some(ttl), kept);
-        self.row.keep(&self.key, found.value.as_ref(), deadline, *stamp, tags, None);
+        let life = self.row.life(&self.key, self.asked, span, kept);
+        self.row.keep(&self.key, found.value.as_ref(), life, *stamp, tags, None);
         true
     }
 

@@ -8,12 +8,12 @@ use std::{
 };
 
 use larder_core::{
-    AnyValue, Cells, Clock, Entry, Key, KeyBuf, KeyRef, LaneState, LocalStore, Moment, Stamp, StoreError,
-    TagStamp, Tags,
+    AnyValue, Cells, Clock, Entry, Key, KeyBuf, KeyRef, Life, LocalStore, Phase, Stamp, StoreError, TagStamp,
+    Tags,
 };
-use larder_lock::{Kept, Leases, Policy, StampedeLock};
+use larder_lock::{Leases, Policy, Present, StampedeLock};
 use larder_moka::MokaStore;
-use larder_ttl::Row;
+use larder_ttl::{OnOutage, Row};
 use tokio::task::AbortHandle;
 use tracing::warn;
 
@@ -21,7 +21,10 @@ use crate::{
     CacheKey, Error, Loaded,
     coherence::{Coherence, invalidate_locally},
     encoding::{Value, encode},
+    life::LastLoad,
+    loaded::Content,
     stats::{Count, Counters},
+    tags::Sealed,
 };
 
 /// What all rows of a larder share.
@@ -58,6 +61,7 @@ pub(crate) struct RowState<T> {
     pub(crate) has_l1: bool,
     pub(crate) lock: StampedeLock<Outcome<T>>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) last_load: Arc<LastLoad>,
     pub(crate) warned: Warned,
 }
 
@@ -69,12 +73,16 @@ pub(crate) struct Found<T> {
     pub(crate) value: Option<Arc<T>>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) tags: Option<Arc<[Box<str>]>>,
+    /// Whether it is what was there before, which the database still has.
+    pub(crate) is_renewed: bool,
+    /// By what L2 knows it, if it was found there and may be renewed.
+    pub(crate) stored: Option<Arc<Sealed>>,
 }
 
 impl<T> Found<T> {
     /// A value, or the knowledge that there is none, without anything special.
     pub(crate) fn plain(value: Option<Arc<T>>) -> Self {
-        Self { value, ttl: None, tags: None }
+        Self { value, ttl: None, tags: None, is_renewed: false, stored: None }
     }
 
     pub(crate) fn tags(&self) -> &[Box<str>] {
@@ -83,15 +91,42 @@ impl<T> Found<T> {
 }
 
 impl<T> From<Loaded<T>> for Found<T> {
-    fn from(Loaded { value, ttl, tags }: Loaded<T>) -> Self {
+    fn from(Loaded { content, ttl, tags }: Loaded<T>) -> Self {
+        let is_renewed = matches!(content, Content::NotModified);
+        let value = match content {
+            Content::Value(value) => Some(Arc::new(value)),
+            Content::Absent | Content::NotModified => None,
+        };
         let tags = (!tags.is_empty()).then(|| tags.into());
-        Self { value: Some(Arc::new(value)), ttl, tags }
+        Self { value, ttl, tags, is_renewed, stored: None }
     }
 }
 
 impl<T> Clone for Found<T> {
     fn clone(&self) -> Self {
-        Self { value: self.value.clone(), ttl: self.ttl, tags: self.tags.clone() }
+        let Self { value, ttl, tags, is_renewed, stored } = self;
+        Self {
+            value: value.clone(),
+            ttl: *ttl,
+            tags: tags.clone(),
+            is_renewed: *is_renewed,
+            stored: stored.clone(),
+        }
+    }
+}
+
+/// What L1 has.
+pub(crate) struct Cached<T> {
+    pub(crate) value: Option<Arc<T>>,
+    pub(crate) phase: Phase,
+    pub(crate) stamp: Stamp,
+    pub(crate) tags: Option<Arc<TagStamp>>,
+}
+
+impl<T> Cached<T> {
+    pub(crate) fn present(self) -> Present<Outcome<T>> {
+        let Self { value, phase, stamp, tags } = self;
+        Present { value: Ok(Found::plain(value)), phase, stamp, tags, digest: None }
     }
 }
 
@@ -107,14 +142,17 @@ fn first(flag: &AtomicBool) -> bool {
     !flag.swap(true, Ordering::Relaxed) // Relaxed: it orders nothing
 }
 
-/// Lifetimes longer than this are cut, so that no deadline is out of Redis' range.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
 impl<T: Value> RowState<T> {
     pub(crate) fn new(shared: Arc<Shared>, row: &Row, namespace: u16, counters: Arc<Counters>) -> Self {
         let leases = shared.leases.clone().filter(|_| row.levels().has_l2());
-        let limits =
-            Policy { lease: row.lease(), load_timeout: row.load_timeout(), max_wait: row.max_wait() };
+        let limits = Policy {
+            lease: row.lease(),
+            load_timeout: row.load_timeout(),
+            max_wait: row.max_wait(),
+            soft_timeout: row.soft_timeout(),
+            max_loads: row.max_loads(),
+            needs_remote: row.on_outage() == OnOutage::Fail,
+        };
         Self {
             lock: StampedeLock::new(leases.clone(), shared.cells.clone(), namespace, limits),
             // A larder without L2 keeps every row in the one level that it has.
@@ -125,6 +163,7 @@ impl<T: Value> RowState<T> {
             namespace,
             leases,
             counters,
+            last_load: Arc::default(),
             warned: Warned::default(),
         }
     }
@@ -136,15 +175,17 @@ impl<T: Value> RowState<T> {
 
     /// Looks into L1.
     #[inline]
-    pub(crate) fn cached(&self, key: KeyRef<'_>) -> Option<Option<Arc<T>>> {
+    pub(crate) fn cached(&self, key: KeyRef<'_>) -> Option<Cached<T>> {
         if !self.has_l1 {
             return None;
         }
-        match self.shared.l1.get(key)?.value {
-            None => Some(None),
+        let (Entry { value, stamp, tags, .. }, phase) = self.shared.l1.get(key)?;
+        let value = match value {
+            None => None,
             // A row holds one type only, so the cast always succeeds; were it not so, it would be a miss.
-            Some(value) => value.downcast().ok().map(Some),
-        }
+            Some(value) => Some(value.downcast().ok()?),
+        };
+        Some(Cached { value, phase, stamp, tags })
     }
 
     pub(crate) fn stamp(&self, key: &Key) -> Stamp {
@@ -159,40 +200,12 @@ impl<T: Value> RowState<T> {
         self.leases.as_ref().map_or(Cells::NO_LANE, |leases| leases.remote().lane(key.as_str()))
     }
 
-    /// How long the value lives from now on, shortened by the row's jitter; `None` if it is not to be kept.
-    pub(crate) fn ttl(&self, found: &Found<T>) -> Option<Duration> {
-        let ttl = match &found.value {
-            Some(_) => found.ttl.unwrap_or(self.policy.ttl()),
-            None => self.policy.negative_ttl()?,
-        };
-        let ttl = ttl.min(LONGEST).mul_f64(1.0 - self.policy.jitter() * fastrand::f64());
-        (ttl >= Duration::from_millis(1)).then_some(ttl)
-    }
-
-    /// The moment until which a value that was kept so may be served from L1. `asked` lies before L2 was asked, so
-    /// that L1 never outlives L2.
-    pub(crate) fn deadline(&self, key: &Key, asked: Moment, ttl: Option<Duration>, kept: Kept) -> Moment {
-        let rest = ttl.unwrap_or(LONGEST);
-        let degraded = || rest.min(self.policy.l1_ttl()).min(self.policy.degraded_l1_ttl());
-        // P20: from before L2 was asked, and never longer than L2's own rest.
-        asked
-            + match (kept, &self.leases) {
-                (Kept::Local, _) | (Kept::Remote, None) => rest,
-                (Kept::Degraded, _) => degraded(),
-                // P12: tracking is never assumed.
-                (Kept::Remote, Some(leases)) => match leases.remote().lane_state(self.lane(key)) {
-                    LaneState::Tracking | LaneState::Subscribed => rest.min(self.policy.l1_ttl()),
-                    LaneState::Untracked | LaneState::Down => degraded(),
-                },
-            }
-    }
-
     /// Keeps a value in L1, if this row has one. `size` is that of its encoded form, where it is known.
     pub(crate) fn keep(
         &self,
         key: &Key,
         value: Option<&Arc<T>>,
-        deadline: Moment,
+        life: Life,
         stamp: Stamp,
         tags: Option<Arc<TagStamp>>,
         size: Option<usize>,
@@ -218,7 +231,7 @@ impl<T: Value> RowState<T> {
         const OVERHEAD: usize = 200;
         let weight = u32::try_from(size + key.as_str().len() + OVERHEAD).unwrap_or(u32::MAX);
         let value = value.map(|value| value.clone() as AnyValue);
-        self.shared.l1.insert(key, Entry { value, deadline, stamp, tags, weight });
+        self.shared.l1.insert(key, Entry { value, life, stamp, tags, weight });
     }
 
     pub(crate) fn note_undecodable(&self, key: &Key, reason: &dyn fmt::Display) {

@@ -69,10 +69,14 @@ stats! {
     l1_hits = L1Hit,
     /// Values that L2 had: each was decoded once, however many callers shared it.
     l2_hits = L2Hit,
+    /// Reads that were served a stale value, in place of a load.
+    stale_hits = StaleHit,
     /// Plain `get`s that found nothing.
     misses = Miss,
     /// Loads that began.
     loads = Load,
+    /// Of these, the ones that were to replace a value which is still served: stale, or ahead of its time.
+    refreshes = Refresh,
     /// Loads that failed, panicked or timed out.
     load_errors = LoadError,
     /// Loaded or written values that were not kept, because somebody wrote or invalidated their key meanwhile.

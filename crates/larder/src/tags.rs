@@ -1,8 +1,8 @@
 //! The tags of a row's entries: which they are, whether they are held, and the frame that names them in L2.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use larder_core::{Digest, Frame, Key, LaneState, Moment, StoreError, TagCell, TagStamp};
+use larder_core::{Digest, Frame, Key, LaneState, Life, Moment, StoreError, TagCell, TagStamp};
 use larder_lock::Leases;
 
 use crate::{
@@ -27,12 +27,44 @@ pub(crate) struct Orders {
     pub(crate) remote: Option<u64>,
 }
 
-/// By what a value that L2 was given is known again.
+/// By what a value that L2 has is known again.
+#[derive(Debug)]
 pub(crate) struct Sealed {
-    pub(crate) digest: Digest,
-    pub(crate) size: usize,
-    /// Its order number, if it has a frame.
-    order: Option<u64>,
+    digest: Digest,
+    size: usize,
+    frame: Option<Framed>,
+    /// When L2 has let go of it at the latest.
+    pub(crate) ends: Moment,
+}
+
+/// The frame of such a value: its order number and its tags.
+#[derive(Debug)]
+struct Framed {
+    order: u64,
+    row: bool,
+    tags: Box<[Box<str>]>,
+}
+
+impl Sealed {
+    pub(crate) fn new(digest: Digest, size: usize, frame: Option<&Frame<'_>>, ends: Moment) -> Self {
+        Self { digest, size, frame: frame.map(Framed::from), ends }
+    }
+}
+
+impl From<&Frame<'_>> for Framed {
+    fn from(frame: &Frame<'_>) -> Self {
+        Self {
+            order: frame.order,
+            row: frame.row,
+            tags: frame.tags.iter().map(|tag| (*tag).into()).collect(),
+        }
+    }
+}
+
+impl Framed {
+    fn frame(&self) -> Frame<'_> {
+        Frame { order: self.order, row: self.row, tags: self.tags.iter().map(|tag| &**tag).collect() }
+    }
 }
 
 /// Whether the tags of a value are held for L1.
@@ -99,11 +131,6 @@ impl<T: Value> RowState<T> {
         self.names(found.tags(), false).map(drop)
     }
 
-    /// The frame of a value; none for one that has neither tags nor a row's.
-    fn frame<'a>(&self, found: &'a Found<T>, order: u64) -> Frame<'a> {
-        Frame { order, row: self.policy.framed(), tags: found.tags().iter().map(|tag| &**tag).collect() }
-    }
-
     /// Encodes a value and holds its tags. `None` if one of them was invalidated since these numbers were read, or may
     /// have been.
     pub(crate) async fn seal(
@@ -112,10 +139,10 @@ impl<T: Value> RowState<T> {
         key: &Key,
         found: &Found<T>,
         orders: Orders,
-        ttl: std::time::Duration,
+        ttl: Duration,
     ) -> Result<Option<(Vec<u8>, Sealed)>, Error> {
-        let sealed = |bytes: Vec<u8>, order| {
-            let sealed = Sealed { digest: Digest::of(&bytes), size: bytes.len(), order };
+        let sealed = |bytes: Vec<u8>, frame: Option<&Frame<'_>>| {
+            let sealed = Sealed::new(Digest::of(&bytes), bytes.len(), frame, Moment::NEVER);
             Some((bytes, sealed))
         };
         let names = self.names(found.tags(), self.policy.framed())?;
@@ -123,20 +150,35 @@ impl<T: Value> RowState<T> {
             return Ok(sealed(self.encode(key, found.value.as_deref(), None)?, None));
         }
         let Some(order) = orders.remote else { return Ok(None) };
-        let frame = self.frame(found, order);
+        let tags = found.tags().iter().map(|tag| &**tag).collect();
+        let frame = Frame { order, row: self.policy.framed(), tags };
         let bytes = self.encode(key, found.value.as_deref(), Some(&frame))?;
+        let holds = self.hold(leases, key, &names, order, ttl).await;
+        Ok(holds.then(|| sealed(bytes, Some(&frame))).flatten())
+    }
+
+    /// Holds the tags of a value that is to live on. `false` if one of them was invalidated since it was loaded, or may
+    /// have been.
+    pub(crate) async fn hold_again(&self, leases: &Leases, key: &Key, kept: &Sealed, ttl: Duration) -> bool {
+        let Some(frame) = &kept.frame else { return true };
+        match self.names(&frame.tags, frame.row) {
+            Ok(names) => self.hold(leases, key, &names, frame.order, ttl).await,
+            Err(_) => false, // it was written with other limits than ours
+        }
+    }
+
+    // P23: before the value is committed.
+    async fn hold(&self, leases: &Leases, key: &Key, names: &[String], order: u64, ttl: Duration) -> bool {
         let lane = self.lane(key);
         let cells: Vec<_> = names.iter().map(|name| self.shared.tags.cell(lane, name)).collect(); // P24
         let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-        // P23: before the value is committed.
-        let held = match leases.remote().hold_tags(lane, &asked, order, ttl).await {
-            Ok(held) => held,
+        match leases.remote().hold_tags(lane, &asked, order, ttl).await {
+            Ok(held) => learn(order, cells, held).is_some(),
             Err(error) => {
                 self.note_remote(&error);
-                return Ok(None);
+                false
             }
-        };
-        Ok(learn(order, cells, held).and_then(|_| sealed(bytes, Some(order))))
+        }
     }
 
     /// Keeps in L1 what L2 has taken, if it is still there.
@@ -145,9 +187,9 @@ impl<T: Value> RowState<T> {
         &self,
         leases: &Leases,
         key: &Key,
-        found: &Found<T>,
+        value: Option<&Arc<T>>,
         sealed: &Sealed,
-        deadline: Moment,
+        life: Life,
     ) {
         if !self.has_l1 {
             return;
@@ -155,9 +197,9 @@ impl<T: Value> RowState<T> {
         // The push for the commit itself is handled before the first answer is here: it is in the way once at most.
         for _ in 0..2 {
             let stamp = self.stamp(key); // P1
-            match self.confirm(leases, key, found, sealed).await {
+            match self.confirm(leases, key, sealed).await {
                 Ok(Some(tags)) => {
-                    self.keep(key, found.value.as_ref(), deadline, stamp, tags, Some(sealed.size));
+                    self.keep(key, value, life, stamp, tags, Some(sealed.size));
                 }
                 Ok(None) => return,
                 Err(error) => return self.note_remote(&error),
@@ -173,15 +215,14 @@ impl<T: Value> RowState<T> {
         &self,
         leases: &Leases,
         key: &Key,
-        found: &Found<T>,
         sealed: &Sealed,
     ) -> Result<Option<Option<Arc<TagStamp>>>, StoreError> {
         if !leases.remote().holds(key.as_str(), &sealed.digest).await? {
             return Ok(None);
         }
-        match sealed.order {
+        match &sealed.frame {
             None => Ok(Some(None)),
-            Some(order) => Ok(self.verify(leases, key, &self.frame(found, order)).await?.map(Some)),
+            Some(frame) => Ok(self.verify(leases, key, &frame.frame()).await?.map(Some)),
         }
     }
 

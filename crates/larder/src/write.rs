@@ -1,8 +1,9 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use larder_core::{Invalidated, Key, LocalStore, Moment, Stamp, StoreError, TagStamp};
+use larder_core::{Invalidated, Key, Life, LocalStore, Replacing, Stamp, StoreError, TagStamp};
 use larder_lock::{Kept, Lease, WriteBegun};
+use larder_ttl::OnOutage;
 use tokio::time::Instant;
 
 use crate::{
@@ -74,7 +75,10 @@ impl<T: Value> RowState<T> {
                 // What is there is not a value of ours, and there will be none.
                 Ok(WriteBegun::Withdrawn(error)) | Err(error @ StoreError::WrongType { .. }) => {
                     self.note_remote(&error);
-                    return Ok(None);
+                    return match self.policy.on_outage() {
+                        OnOutage::Serve => Ok(None),
+                        OnOutage::Fail => Err(error.into()),
+                    };
                 }
                 Err(error) => {
                     self.note_remote(&error);
@@ -111,37 +115,41 @@ impl<T: Value> RowState<T> {
         (stamp, orders): (Stamp, Orders),
         found: &Found<T>,
     ) -> Result<(), Error> {
-        let Some(ttl) = self.ttl(found) else { return self.withdraw(key, lease).await };
+        let Some(span) = self.span(found) else { return self.withdraw(key, lease).await };
         let asked = self.shared.clock.now();
         match (&self.leases, lease) {
-            (Some(leases), Some(mut lease)) => match self.seal(leases, key, found, orders, ttl).await {
-                Err(reason) => {
-                    self.note_unstorable(&reason);
-                    return self.withdraw(key, Some(lease)).await;
-                }
-                Ok(None) => {
-                    self.counters.add(Count::Refused);
-                    return self.withdraw(key, Some(lease)).await;
-                }
-                Ok(Some((bytes, sealed))) => match lease.commit(&bytes, ttl, None).await {
-                    Ok(true) => {
-                        // P15: a load without a lease, from before this process was connected again, is out of date.
-                        self.invalidate_locally(key);
-                        let deadline = self.deadline(key, asked, Some(ttl), Kept::Remote);
-                        self.keep_committed(leases, key, found, &sealed, deadline).await;
-                    }
-                    // P18: somebody interfered, so the order of the writes in the database is not known.
-                    Ok(false) => {
-                        self.counters.add(Count::Refused);
-                        self.counters.add(Count::LeaseLost);
-                        return self.withdraw(key, None).await;
-                    }
-                    Err(error) => {
-                        self.note_remote(&error);
+            (Some(leases), Some(mut lease)) => {
+                match self.seal(leases, key, found, orders, span.in_remote()).await {
+                    Err(reason) => {
+                        self.note_unstorable(&reason);
                         return self.withdraw(key, Some(lease)).await;
                     }
-                },
-            },
+                    Ok(None) => {
+                        self.counters.add(Count::Refused);
+                        return self.withdraw(key, Some(lease)).await;
+                    }
+                    Ok(Some((bytes, sealed))) => {
+                        match lease.commit(&bytes, span.in_remote(), Replacing::Nothing).await {
+                            Ok(true) => {
+                                // P15: a load without a lease, from before this process was connected again, is out of date.
+                                self.invalidate_locally(key);
+                                let life = self.life(key, asked, span, Kept::Remote);
+                                self.keep_committed(leases, key, found.value.as_ref(), &sealed, life).await;
+                            }
+                            // P18: somebody interfered, so the order of the writes in the database is not known.
+                            Ok(false) => {
+                                self.counters.add(Count::Refused);
+                                self.counters.add(Count::LeaseLost);
+                                return self.withdraw(key, None).await;
+                            }
+                            Err(error) => {
+                                self.note_remote(&error);
+                                return self.withdraw(key, Some(lease)).await;
+                            }
+                        }
+                    }
+                }
+            }
             (leases, _) => {
                 // P11: L2 gave no lease, so its value, if there is one, must go, now or before it is read again.
                 if let Err(error) = self.withdraw_remotely(key, None).await {
@@ -162,8 +170,8 @@ impl<T: Value> RowState<T> {
                     }
                 };
                 let kept = if leases.is_some() { Kept::Degraded } else { Kept::Local };
-                let deadline = self.deadline(key, asked, Some(ttl), kept);
-                self.keep_written(key, stamp, found, deadline, tags);
+                let life = self.life(key, asked, span, kept);
+                self.keep_written(key, stamp, found, life, tags);
             }
         }
         Ok(())
@@ -176,14 +184,14 @@ impl<T: Value> RowState<T> {
         key: &Key,
         stamp: Stamp,
         found: &Found<T>,
-        deadline: Moment,
+        life: Life,
         tags: Option<Arc<TagStamp>>,
     ) {
         match self.shared.cells.advance_key_if_current(key.hash(), &stamp) {
             Some(stamp) => {
                 // What a read has stored since the write began is out of date now, also if nothing takes its place.
                 self.shared.l1.remove(key.as_ref());
-                self.keep(key, found.value.as_ref(), deadline, stamp, tags, None);
+                self.keep(key, found.value.as_ref(), life, stamp, tags, None);
             }
             None => {
                 self.counters.add(Count::Refused);

@@ -155,6 +155,16 @@ impl RemoteStore for Gated {
         self.through(Call::Commit, self.inner.commit(key, token, value, ttl, replacing)).await
     }
 
+    async fn touch(
+        &self,
+        key: &str,
+        token: &Token,
+        kept: &Digest,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.through(Call::Commit, self.inner.touch(key, token, kept, ttl)).await
+    }
+
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
         self.through(Call::Holds, self.inner.holds(key, digest)).await
     }

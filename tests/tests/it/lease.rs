@@ -3,6 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use larder::{Cache, Error};
+use larder_core::Replacing;
 use larder_testkit::Gate;
 use tokio::time::Instant;
 
@@ -87,14 +88,14 @@ async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
     let world = World::new().await;
     let (holder, hasty) = (world.store().await, world.larder().await);
     let token = larder_core::Token::new();
-    let claim = holder.claim("hasty:k", &token, Duration::from_secs(60), None).await.unwrap();
+    let claim = holder.claim("hasty:k", &token, Duration::from_secs(60), Replacing::Nothing).await.unwrap();
     assert_eq!(claim, larder_core::Claim::Leased);
     let hasty: Cache<String> = hasty.cache("hasty").unwrap();
     let start = Instant::now();
     assert_eq!(load(&hasty, "k", "mine").await, "mine");
     assert!(start.elapsed() >= Duration::from_millis(50), "it waited for max_wait: {:?}", start.elapsed());
     assert_eq!(get(&hasty, "k").await, None, "kept nowhere");
-    assert!(holder.commit("hasty:k", &token, b"\"theirs\"", LEASE, None).await.unwrap());
+    assert!(holder.commit("hasty:k", &token, b"\"theirs\"", LEASE, Replacing::Nothing).await.unwrap());
     assert_eq!(get(&hasty, "k").await.as_deref(), Some("theirs"));
 }
 

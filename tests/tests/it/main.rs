@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
+mod aging;
 mod bad_input;
 mod bus;
 mod cancellation;
@@ -10,6 +11,7 @@ mod conformance;
 mod gated;
 mod interop;
 mod lease;
+mod load_control;
 mod log;
 mod metrics;
 mod orchestrated;
@@ -17,6 +19,8 @@ mod outage;
 mod policy;
 mod probe;
 mod races;
+mod refresh;
+mod stale;
 mod stampede;
 mod tags;
 mod tidy;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use larder::{Cache, Error};
-use larder_core::Token;
+use larder_core::{Replacing, Token};
 use larder_testkit::Gate;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -170,7 +170,7 @@ async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
     let cache: Cache<String> =
         builder().remote_store(store.clone()).build().await.unwrap().cache("patient").unwrap();
     for clear in [false, true] {
-        holder.claim("patient:k", &Token::new(), Duration::from_secs(60), None).await.unwrap();
+        holder.claim("patient:k", &Token::new(), Duration::from_secs(60), Replacing::Nothing).await.unwrap();
         let busy = store.gate(Call::Claim, When::After);
         let waiting = slow_load(&cache, "k", "value", &Gate::opened());
         busy.reached().await;

@@ -6,16 +6,17 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Cells, Clock, Entry, Key, LocalStore, ManualClock, Moment};
+use larder_core::{Cells, Clock, Entry, Key, Life, LocalStore, ManualClock, Phase};
 
 /// Holds a [`LocalStore`] to its contract. `make` makes an empty store for about this many entries, each of weight 1.
 ///
 /// # Panics
 /// If the store breaks a rule; the message says which.
 pub fn local_store(make: impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>) {
-    let cases: [fn(&Case); 8] = [
+    let cases: [fn(&Case); 9] = [
         stored_entry_is_served,
-        entry_past_its_deadline_is_not_served,
+        entry_past_its_end_is_not_served,
+        aging_entry_says_its_phase,
         entry_with_an_outdated_stamp_is_not_served,
         late_fill_is_not_served,
         invalidation_wins_over_fills_at_the_same_time,
@@ -45,17 +46,21 @@ impl Case {
         Self { store: make(entries, cells.clone(), clock.clone()), cells, clock, hand }
     }
 
-    fn entry(&self, key: &Key, value: u32, deadline: Moment) -> Entry {
+    fn entry(&self, key: &Key, value: u32, life: Life) -> Entry {
         let stamp = self.cells.stamp(key.hash(), 1, 1);
-        Entry { value: Some(Arc::new(value)), deadline, stamp, tags: None, weight: 1 }
+        Entry { value: Some(Arc::new(value)), life, stamp, tags: None, weight: 1 }
+    }
+
+    fn life(&self) -> Life {
+        Life::until(self.clock.now() + LIFE)
     }
 
     fn insert(&self, key: &Key, value: u32) {
-        self.store.insert(key, self.entry(key, value, self.clock.now() + LIFE));
+        self.store.insert(key, self.entry(key, value, self.life()));
     }
 
     fn get(&self, key: &Key) -> Option<u32> {
-        let value = self.store.get(key.as_ref())?.value.expect("not a negative entry");
+        let value = self.store.get(key.as_ref())?.0.value.expect("not a negative entry");
         Some(*value.downcast::<u32>().expect("the type that was stored"))
     }
 }
@@ -71,12 +76,23 @@ fn stored_entry_is_served(case: &Case) {
     assert_eq!(case.get(&key(2)), None, "another key has no entry");
 }
 
-fn entry_past_its_deadline_is_not_served(case: &Case) {
+fn entry_past_its_end_is_not_served(case: &Case) {
     case.insert(&key(1), 7);
     case.hand.advance(LIFE - Duration::from_nanos(1));
-    assert_eq!(case.get(&key(1)), Some(7), "an entry is served up to its deadline");
+    assert_eq!(case.get(&key(1)), Some(7), "an entry is served up to its end");
     case.hand.advance(Duration::from_nanos(1));
-    assert_eq!(case.get(&key(1)), None, "an entry is not served from its deadline on");
+    assert_eq!(case.get(&key(1)), None, "an entry is not served from its end on");
+}
+
+fn aging_entry_says_its_phase(case: &Case) {
+    let start = case.clock.now();
+    let life = Life::new(start + LIFE, start + 2 * LIFE, start + 3 * LIFE);
+    case.store.insert(&key(1), case.entry(&key(1), 7, life));
+    for phase in [Some(Phase::Fresh), Some(Phase::Due), Some(Phase::Stale), None] {
+        case.store.maintain();
+        assert_eq!(case.store.get(key(1).as_ref()).map(|(_, phase)| phase), phase);
+        case.hand.advance(LIFE);
+    }
 }
 
 fn entry_with_an_outdated_stamp_is_not_served(case: &Case) {
@@ -106,7 +122,7 @@ fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
                 while truth.load(Ordering::Acquire) < WRITES {
                     let stamp = case.cells.stamp(key.hash(), 1, 1);
                     let read = truth.load(Ordering::Acquire);
-                    let entry = Entry { stamp, ..case.entry(&key, read, case.clock.now() + LIFE) };
+                    let entry = Entry { stamp, ..case.entry(&key, read, case.life()) };
                     case.store.insert(&key, entry);
                 }
             });
@@ -123,7 +139,7 @@ fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
 }
 
 fn late_fill_is_not_served(case: &Case) {
-    let late = case.entry(&key(1), 7, case.clock.now() + LIFE);
+    let late = case.entry(&key(1), 7, case.life());
     case.cells.advance_key(key(1).hash());
     case.store.remove(key(1).as_ref());
     case.store.insert(&key(1), late);
@@ -149,9 +165,9 @@ fn removed_entry_is_gone_and_others_stay(case: &Case) {
 }
 
 fn absent_is_an_entry_too(case: &Case) {
-    let absent = Entry { value: None, ..case.entry(&key(1), 0, case.clock.now() + LIFE) };
+    let absent = Entry { value: None, ..case.entry(&key(1), 0, case.life()) };
     case.store.insert(&key(1), absent);
-    assert!(case.store.get(key(1).as_ref()).is_some_and(|entry| entry.value.is_none()));
+    assert!(case.store.get(key(1).as_ref()).is_some_and(|(entry, _)| entry.value.is_none()));
 }
 
 fn full_store_stays_bounded(case: &Case) {

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a suite fails by a panic, as every test does")]
 
 mod local;
+mod reload;
 mod remote;
 mod tags;
 

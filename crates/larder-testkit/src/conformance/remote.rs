@@ -5,7 +5,7 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Digest, Invalidated, LaneState, Push, PushListener, RemoteStore, Token, WriteClaim,
+    Claim, Digest, Invalidated, LaneState, Push, PushListener, RemoteStore, Replacing, Token, WriteClaim,
 };
 
 use crate::eventually;
@@ -41,6 +41,7 @@ where
     pair.clear_empties_its_prefix_only().await;
     pair.keys_of_any_text_work().await;
     super::tags::conform(&pair.one, &pair.other).await;
+    super::reload::conform(&pair.one, &pair.other).await;
 }
 
 pub(super) struct Process {
@@ -84,7 +85,7 @@ impl Process {
     }
 
     async fn claim(&self, key: &str, token: &Token) -> Claim {
-        self.store.claim(key, token, LEASE, None).await.expect("claim")
+        self.store.claim(key, token, LEASE, Replacing::Nothing).await.expect("claim")
     }
 
     async fn begin_write(&self, key: &str, token: &Token) -> WriteClaim {
@@ -92,20 +93,20 @@ impl Process {
     }
 
     async fn commit(&self, key: &str, token: &Token, value: &str) -> bool {
-        self.store.commit(key, token, value.as_bytes(), TTL, None).await.expect("commit")
+        self.store.commit(key, token, value.as_bytes(), TTL, Replacing::Nothing).await.expect("commit")
     }
 
-    async fn invalidate(&self, key: &str) {
+    pub(super) async fn invalidate(&self, key: &str) {
         let done = self.store.invalidate(key, None).await.expect("invalidate");
         assert_eq!(done, Invalidated::Done);
     }
 
-    async fn read(&self, key: &str) -> Option<String> {
+    pub(super) async fn read(&self, key: &str) -> Option<String> {
         let value = self.store.get(key).await.expect("get");
         value.map(|value| String::from_utf8_lossy(&value).into_owned())
     }
 
-    async fn fill(&self, key: &str, value: &str) {
+    pub(super) async fn fill(&self, key: &str, value: &str) {
         let token = Token::new();
         assert_eq!(self.begin_write(key, &token).await, WriteClaim::Leased);
         assert!(self.commit(key, &token, value).await);
@@ -172,7 +173,7 @@ impl Pair {
 
     async fn expired_lease_holder_cannot_commit(&self) {
         let (key, late, next) = ("t3:1", Token::new(), Token::new());
-        let claim = self.one.store.claim(key, &late, SHORT, None).await.expect("claim");
+        let claim = self.one.store.claim(key, &late, SHORT, Replacing::Nothing).await.expect("claim");
         assert_eq!(claim, Claim::Leased);
         while let Claim::Busy(rest) = self.other.claim(key, &next).await {
             assert!(rest <= SHORT, "the rest is {rest:?}");
@@ -187,7 +188,7 @@ impl Pair {
 
     async fn renewed_lease_outlives_its_first_end(&self) {
         let (key, token) = ("t4:1", Token::new());
-        let claim = self.one.store.claim(key, &token, SHORT * 10, None).await.expect("claim");
+        let claim = self.one.store.claim(key, &token, SHORT * 10, Replacing::Nothing).await.expect("claim");
         assert_eq!(claim, Claim::Leased);
         assert!(self.one.store.renew(key, &token, LEASE).await.expect("renew"));
         match self.other.claim(key, &Token::new()).await {
@@ -299,17 +300,17 @@ impl Pair {
         let (key, token) = ("t10:1", Token::new());
         self.one.fill(key, "seen").await;
         let (seen, foreign) = (Digest::of(b"seen"), Digest::of(b"something else"));
-        let hit = self.one.store.claim(key, &token, LEASE, Some(&foreign)).await.expect("claim");
+        let hit = self.one.store.claim(key, &token, LEASE, Replacing::Value(&foreign)).await.expect("claim");
         assert!(matches!(hit, Claim::Hit(_)), "other bytes are a hit: {hit:?}");
-        let leased = self.one.store.claim(key, &token, LEASE, Some(&seen)).await.expect("claim");
+        let leased = self.one.store.claim(key, &token, LEASE, Replacing::Value(&seen)).await.expect("claim");
         assert_eq!(leased, Claim::Leased, "the bytes that were seen are not a hit");
         let store = &self.one.store;
-        assert!(store.commit(key, &token, b"better", TTL, Some(&seen)).await.expect("commit"));
+        assert!(store.commit(key, &token, b"better", TTL, Replacing::Value(&seen)).await.expect("commit"));
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
         let better = Digest::of(b"better");
-        let leased = store.claim(key, &token, LEASE, Some(&better)).await.expect("claim");
+        let leased = store.claim(key, &token, LEASE, Replacing::Value(&better)).await.expect("claim");
         assert_eq!(leased, Claim::Leased);
-        let refused = store.commit(key, &token, b"late", TTL, Some(&seen)).await.expect("commit");
+        let refused = store.commit(key, &token, b"late", TTL, Replacing::Value(&seen)).await.expect("commit");
         assert!(!refused, "P3: what is there is not what the claim found");
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
     }
@@ -317,7 +318,8 @@ impl Pair {
     async fn value_expires_with_its_ttl(&self) {
         let (key, token) = ("t11:1", Token::new());
         assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
-        let stored = self.one.store.commit(key, &token, b"v", SHORT, None).await.expect("commit");
+        let stored =
+            self.one.store.commit(key, &token, b"v", SHORT, Replacing::Nothing).await.expect("commit");
         assert!(stored);
         let start = tokio::time::Instant::now();
         while self.other.read(key).await.is_some() {

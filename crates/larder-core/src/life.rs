@@ -1,0 +1,71 @@
+use crate::Moment;
+
+/// How an entry ages: from fresh, to fresh but due for a reload, to stale, to gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    due: Moment,
+    stale: Moment,
+    end: Moment,
+}
+
+/// What an entry is at some moment of its [`Life`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It is served.
+    Fresh,
+    /// It is served, and who can load should start a reload.
+    Due,
+    /// It is served only in place of a load: while one runs, or because one has failed.
+    Stale,
+}
+
+impl Life {
+    /// A life that is fresh to its end.
+    pub fn until(end: Moment) -> Self {
+        Self { due: end, stale: end, end }
+    }
+
+    /// A life that is due for a reload from one moment on, stale from the next, and over from the last. An earlier
+    /// moment that lies behind a later one counts as that one.
+    pub fn new(due: Moment, stale: Moment, end: Moment) -> Self {
+        let stale = stale.min(end);
+        Self { due: due.min(stale), stale, end }
+    }
+
+    /// The moment from which the entry must not be served at all.
+    pub fn end(&self) -> Moment {
+        self.end
+    }
+
+    /// The phase at this moment; `None` from the end on.
+    #[inline]
+    pub fn phase(&self, now: Moment) -> Option<Phase> {
+        match () {
+            () if now < self.due => Some(Phase::Fresh),
+            () if now < self.stale => Some(Phase::Due),
+            () if now < self.end => Some(Phase::Stale),
+            () => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Clock;
+
+    #[test]
+    fn entry_ages_from_fresh_to_due_to_stale_to_gone() {
+        let start = Clock::manual().0.now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let life = Life::new(at(8), at(10), at(20));
+        let phases = [0, 7, 8, 9, 10, 19, 20].map(|second| life.phase(at(second)));
+        let (due, stale) = (Some(Phase::Due), Some(Phase::Stale));
+        assert_eq!(phases, [Some(Phase::Fresh), Some(Phase::Fresh), due, due, stale, stale, None]);
+        assert_eq!(Life::until(at(1)).phase(at(0)), Some(Phase::Fresh));
+        assert_eq!(Life::until(at(1)).phase(at(1)), None);
+        assert_eq!(Life::new(at(8), at(9), at(5)), Life::until(at(5)));
+    }
+}

@@ -1,0 +1,315 @@
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use larder_core::{Digest, Key, Phase, Replacing, StoreError};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use crate::{
+    Asked, Claimed, Encoded, Failure, Kept, Lead, Lease, Leases, Load, Present, Refusal, Waiter,
+    stampede::{Context, Sought, look_remotely},
+};
+
+/// A load under way, in a task of its own: it gets the lease, runs the loader, and stores what that returns.
+pub(crate) struct Loading<L: Load> {
+    context: Context,
+    key: Key,
+    lead: Lead<L::Value>,
+    load: L,
+    /// What its leader has found.
+    looked: Sought<L::Value>,
+    /// Whether it began with a value that is still served: then it is worth something also if nobody waits.
+    is_reload: bool,
+    began: Instant,
+    /// The value that is to be replaced.
+    previous: Option<L::Value>,
+    /// The right to run a loader, if their number is limited.
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+/// How often what is to be replaced may change under a load before it stops trying.
+const ROUNDS: usize = 3;
+
+/// Whether a loader may be run.
+enum Slot {
+    Taken,
+    /// Not within the time that a caller may wait.
+    Crowded,
+    /// Nobody waits for the load any more.
+    Deserted,
+}
+
+impl<L: Load> Loading<L> {
+    pub(crate) fn new(
+        context: &Context,
+        key: &Key,
+        lead: Lead<L::Value>,
+        load: L,
+        looked: Sought<L::Value>,
+    ) -> Self {
+        let is_reload = matches!(looked, Sought::Present(_));
+        let (context, key, began) = (context.clone(), key.clone(), Instant::now());
+        Self { context, key, lead, load, looked, is_reload, began, previous: None, slot: None }
+    }
+
+    pub(crate) async fn run(mut self) {
+        // An earlier flight may have ended between the leader's look into the local store and the start of this one.
+        let cached = self.load.cached();
+        if let Some(present) = cached.as_ref().filter(|present| !self.replaces(present)) {
+            return self.lead.finish_for_all(present.value.clone());
+        }
+        let Some(leases) = self.context.leases.clone() else {
+            if self.is_needless(cached.is_none()) {
+                return;
+            }
+            self.previous = cached.map(|present| present.value);
+            return self.load_without_remote(Kept::Local).await;
+        };
+        let asked = self.lead.ask();
+        let looked = std::mem::replace(&mut self.looked, Sought::Nothing(None));
+        let sought = match looked {
+            // It was the local store's: the remote one may have a newer one.
+            Sought::Present(Present { digest: None, .. }) => {
+                look_remotely(&leases, &self.key, &self.lead.stamp(), &mut self.load).await
+            }
+            sought => sought,
+        };
+        match sought {
+            Sought::Present(present) if self.replaces(&present) => {
+                self.previous = Some(present.value);
+                self.claim(leases, present.digest).await;
+            }
+            Sought::Present(present) => self.found(present.value, asked),
+            Sought::Nothing(None) if self.is_needless(true) => {}
+            Sought::Nothing(undecodable) => self.claim(leases, undecodable).await,
+            Sought::Unknown(error) => self.cut_off(error).await,
+        }
+    }
+
+    /// Whether this is a value that the load is there to replace.
+    fn replaces(&self, present: &Present<L::Value>) -> bool {
+        match present.phase {
+            Phase::Fresh => false,
+            Phase::Due => self.is_reload,
+            Phase::Stale => true,
+        }
+    }
+
+    /// Whether this was to reload a value that has been invalidated meanwhile, and nobody waits for a new one.
+    fn is_needless(&self, is_gone: bool) -> bool {
+        is_gone && self.is_reload && self.lead.is_unattended()
+    }
+
+    /// Somebody else has loaded.
+    fn found(self, value: L::Value, asked: Asked) {
+        self.context.pauses.end(self.key.hash());
+        self.lead.finish(value, asked);
+    }
+
+    /// Gets the lease or somebody else's value. Calls of the store are never cut off half-way, so that a lease which
+    /// one of them took is always known here.
+    async fn claim(mut self, leases: Leases, mut replacing: Option<Digest>) {
+        let policy = self.context.policy;
+        let mut rounds = 0;
+        while rounds < ROUNDS && !self.lead.is_deserted() {
+            // Before the lease, so that other processes need not wait for this one's queue.
+            match self.take_slot().await {
+                Slot::Taken => {}
+                Slot::Crowded => return self.crowded(),
+                Slot::Deserted => return,
+            }
+            let asked = self.lead.ask();
+            let claim = leases.claim(&self.key, policy.lease, replacing.as_ref().into());
+            // P22: both before the loader, and so at once.
+            let (claimed, ()) = tokio::join!(claim, self.load.prepare());
+            match claimed {
+                Ok(Claimed::Leased(lease)) => return self.load_with_lease(lease, replacing).await,
+                Ok(Claimed::Hit(stored)) => match self.load.accept(stored, &self.lead.stamp()).await {
+                    Ok(present) if self.replaces(&present) => {
+                        (self.previous, replacing) = (Some(present.value), present.digest);
+                        rounds += 1;
+                    }
+                    Ok(present) => return self.found(present.value, asked),
+                    Err(digest) => {
+                        (self.previous, replacing) = (None, Some(digest));
+                        rounds += 1;
+                    }
+                },
+                Ok(Claimed::Busy(waiter)) => {
+                    self.slot = None;
+                    tokio::select! {
+                        () = waiter.wait() => {}
+                        () = left(&self.lead, self.is_reload) => return self.leave_to_holder(&waiter),
+                        // The holder takes longer than a caller may wait.
+                        () = tokio::time::sleep(self.rest()) => break,
+                    }
+                    self.lead.restamp(self.context.stamp(&self.key));
+                }
+                Err(error) => {
+                    self.load.remote_failed(&error);
+                    return self.cut_off(error).await;
+                }
+            }
+        }
+        self.load_uncached().await;
+    }
+
+    /// Another process is at it: this one need not ask again before that one's lease ends.
+    fn leave_to_holder(self, waiter: &Waiter) {
+        if self.is_reload {
+            self.context.pauses.busy(self.key.hash(), waiter.rest());
+        }
+    }
+
+    /// How long a caller may still wait for others.
+    fn rest(&self) -> std::time::Duration {
+        self.context.policy.max_wait.saturating_sub(self.began.elapsed())
+    }
+
+    /// Waits until one more loader may run.
+    async fn take_slot(&mut self) -> Slot {
+        let Some(slots) = self.context.slots.clone().filter(|_| self.slot.is_none()) else {
+            return Slot::Taken;
+        };
+        let taken = match slots.clone().try_acquire_owned() {
+            Ok(slot) => Some(slot),
+            Err(_) => tokio::select! {
+                slot = slots.acquire_owned() => slot.ok(),
+                () = self.lead.deserted() => return Slot::Deserted,
+                () = tokio::time::sleep(self.rest()) => None, // the limit is the row's own
+            },
+        };
+        self.slot = taken;
+        if self.slot.is_some() { Slot::Taken } else { Slot::Crowded }
+    }
+
+    /// Too many loads were under way all the time.
+    fn crowded(self) {
+        let waited = self.context.policy.max_wait;
+        self.give_up(Failure::Crowded(waited));
+    }
+
+    /// Ends without having loaded.
+    fn give_up(mut self, failure: Failure) {
+        let value = self.load.failed(failure);
+        self.note(&value);
+        self.lead.finish_for_all(value);
+    }
+
+    /// Begins or ends the pause before the next reload.
+    fn note(&self, value: &L::Value) {
+        match L::is_failure(value) {
+            true if self.is_reload => self.context.pauses.failed(self.key.hash()),
+            true => {}
+            false => self.context.pauses.end(self.key.hash()),
+        }
+    }
+
+    async fn load_with_lease(mut self, mut lease: Lease, replacing: Option<Digest>) {
+        let Some((value, loading)) = self.run_loader().await else {
+            // P19: nobody wants it any more. An error leaves the lease to its time.
+            let _ = lease.release().await;
+            return;
+        };
+        let storing = self.lead.ask(); // P23: before the tags are held
+        // P3: the store keeps the value, or says that nobody interfered, only under a lease that is held and clean.
+        let done = match (self.load.encode(&value).await, &replacing) {
+            (Encoded::Store(bytes, ttl), _) => {
+                let replacing = match &replacing {
+                    Some(seen) if self.previous_has_ended() => Replacing::Ended(seen),
+                    seen => seen.as_ref().into(),
+                };
+                lease.commit(&bytes, ttl, replacing).await
+            }
+            (Encoded::Renew(ttl), Some(kept)) => lease.touch(kept, ttl).await,
+            (Encoded::Nothing | Encoded::Renew(_), _) => lease.release().await,
+            (Encoded::Refused, _) => {
+                let _ = lease.release().await; // an error leaves the lease to its time
+                self.load.refused(Refusal::Outdated);
+                return self.lead.finish(value, loading); // P16
+            }
+        };
+        match done {
+            Ok(true) => {
+                self.load.committed(&value).await; // P4, if there is anything to keep
+                return self.lead.finish(value, storing);
+            }
+            Ok(false) => self.load.refused(Refusal::Lease),
+            Err(error) => self.load.remote_failed(&error),
+        }
+        // P16: it may be older than a write that has ended since the load began.
+        self.lead.finish(value, loading);
+    }
+
+    /// Whether the value that is to be replaced has expired by itself meanwhile.
+    fn previous_has_ended(&self) -> bool {
+        self.previous.as_ref().is_some_and(|previous| self.load.has_ended(previous))
+    }
+
+    /// The remote store is out of reach.
+    async fn cut_off(self, error: StoreError) {
+        match self.context.policy.needs_remote {
+            true => self.give_up(Failure::CutOff(error)),
+            false => self.load_without_remote(Kept::Degraded).await,
+        }
+    }
+
+    /// Loads while the flight's stamp takes the lease's place: in this process nothing older is kept or shared.
+    async fn load_without_remote(mut self, kept: Kept) {
+        match self.take_slot().await {
+            Slot::Taken => {}
+            Slot::Crowded => return self.crowded(),
+            Slot::Deserted => return,
+        }
+        // P1: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
+        self.lead.restamp(self.context.stamp(&self.key));
+        let Some((value, loading)) = self.run_loader().await else { return };
+        let (stamp, storing) = (self.lead.stamp(), self.lead.ask());
+        if self.load.keep(&value, &stamp, kept) && self.context.cells.is_current(self.key.hash(), &stamp) {
+            self.lead.finish(value, storing);
+        } else {
+            self.load.refused(Refusal::Outdated);
+            self.lead.finish(value, loading); // P16
+        }
+    }
+
+    /// Loads without a lease while another process holds it: nothing is kept.
+    async fn load_uncached(mut self) {
+        match self.take_slot().await {
+            Slot::Taken => {}
+            Slot::Crowded => return self.crowded(),
+            Slot::Deserted => return,
+        }
+        if let Some((value, loading)) = self.run_loader().await {
+            self.lead.finish(value, loading); // P16
+        }
+    }
+
+    /// Runs the loader within its limits; `None` if nobody waits for it any more.
+    async fn run_loader(&mut self) -> Option<(L::Value, Asked)> {
+        let loading = self.lead.ask();
+        let (limit, previous) = (self.context.policy.load_timeout, self.previous.clone());
+        let load = AssertUnwindSafe(async { self.load.load(previous).await }).catch_unwind();
+        // A panic leaves nothing behind that anybody would see: the loader is dropped with the flight.
+        let ended = tokio::select! {
+            biased; // a loader that nobody waits for is not even started
+            () = self.lead.deserted() => return None,
+            ended = tokio::time::timeout(limit, load) => ended,
+        };
+        let value = match ended {
+            Ok(Ok(value)) => value,
+            Ok(Err(_panic)) => self.load.failed(Failure::Panicked),
+            Err(_elapsed) => self.load.failed(Failure::TimedOut(limit)),
+        };
+        self.slot = None;
+        self.note(&value);
+        Some((value, loading))
+    }
+}
+
+/// Waits until nobody is there for whom it is worth waiting for another process.
+async fn left<V>(lead: &Lead<V>, is_reload: bool) {
+    match is_reload {
+        true => lead.unattended().await,
+        false => lead.deserted().await,
+    }
+}
