@@ -12,8 +12,9 @@ use larder_redis::{RedisConfig, RedisStore};
 use larder_ttl::{Row, TtlTable};
 
 use crate::{
-    Error, Larder,
+    Error, Event, Larder,
     coherence::Coherence,
+    events::Hook,
     larder::{Inner, RowHead},
     row::Shared,
     stats::Counters,
@@ -27,6 +28,7 @@ pub struct LarderBuilder {
     capacity: Capacity,
     max_value_size: usize,
     clock: Clock,
+    hook: Option<Hook>,
 }
 
 enum Remote {
@@ -47,6 +49,7 @@ impl Default for LarderBuilder {
             capacity: Capacity::Entries(100_000),
             max_value_size: 16 << 20,
             clock: Clock::system(),
+            hook: None,
         }
     }
 }
@@ -118,6 +121,14 @@ impl LarderBuilder {
         self
     }
 
+    /// Calls this for each [`Event`], in the task in which it happens: it must be quick, and must not block. Without it
+    /// nothing is paid for, not even on a hit.
+    #[must_use]
+    pub fn on_event(mut self, hook: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Hook::new(hook));
+        self
+    }
+
     /// Makes the larder and connects it.
     ///
     /// # Errors
@@ -184,6 +195,7 @@ impl LarderBuilder {
             max_value_size: self.max_value_size,
             weighs: matches!(self.capacity, Capacity::Weight(_)),
             _coherence: coherence,
+            hook: self.hook,
             housekeeping,
         });
         Ok(Larder::new(Inner { shared, table: self.table, heads, rows: Mutex::new(HashMap::new()) }))

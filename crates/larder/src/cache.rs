@@ -8,6 +8,7 @@ use crate::{
     CacheKey, Error, Loaded, SharedError, Stats,
     clear::{RowClear, clear_rows},
     encoding::Value,
+    events::Level,
     larder::{in_runtime, invalidate_keys},
     read::{Loader, Read},
     row::{Cached, Found, RowState},
@@ -51,6 +52,7 @@ impl<T: Value> Cache<T> {
         let found = Box::pin(self.row.lock.get(&key, Read::new(self.row.clone(), key.clone(), None))).await;
         if found.is_none() {
             self.row.counters.add(Count::Miss);
+            self.row.tell_miss(&key);
         }
         Ok(found.transpose()?.and_then(|found| found.value))
     }
@@ -284,10 +286,12 @@ impl<T: Value> Cache<T> {
         Ok(match self.row.cached(key.as_ref()) {
             Some(Cached { value, phase: Phase::Fresh, .. }) => {
                 self.row.counters.add(Count::L1Hit);
+                self.row.tell_hit(key.as_str(), Level::L1);
                 Local::Hit(value)
             }
             Some(cached) if cached.phase == Phase::Due => {
                 self.row.counters.add(Count::L1Hit);
+                self.row.tell_hit(key.as_str(), Level::L1);
                 Local::Due(key.to_key(), cached)
             }
             _ => Local::Miss(key.to_key()),

@@ -45,6 +45,7 @@ mod clear;
 mod coherence;
 mod encoding;
 mod error;
+mod events;
 mod larder;
 mod life;
 mod loaded;
@@ -60,6 +61,7 @@ pub use builder::LarderBuilder;
 pub use cache::{BoxError, Cache};
 pub use encoding::Value;
 pub use error::{Error, SharedError};
+pub use events::{Event, Level, LoadOutcome};
 pub use larder::Larder;
 pub use larder_core::{
     CacheKey, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, RemoteStore, StoreError,

@@ -1,12 +1,14 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use larder_core::{Digest, Frame, Key, Moment, Phase, Stamp, StoreError, Stored};
 use larder_lock::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
+use tokio::time::Instant;
 
 use crate::{
     Error,
     encoding::{Value, decode},
+    events::{Level, LoadOutcome},
     life::Span,
     row::{Cached, Found, Outcome, RowState},
     stats::Count,
@@ -23,6 +25,7 @@ pub(crate) struct Read<T> {
     /// Before L2 was asked: what it says about the rest of a life counts from here.
     asked: Moment,
     loader: Option<Loader<T>>,
+    began: Option<Instant>,
     /// P22: from before the loader ran.
     orders: Orders,
     /// What L2 was given, and for how long.
@@ -32,7 +35,7 @@ pub(crate) struct Read<T> {
 impl<T: Value> Read<T> {
     pub(crate) fn new(row: Arc<RowState<T>>, key: Key, loader: Option<Loader<T>>) -> Self {
         let asked = row.shared.clock.now();
-        Self { row, key, asked, loader, orders: Orders::default(), sealed: None }
+        Self { row, key, asked, loader, began: None, orders: Orders::default(), sealed: None }
     }
 
     /// Tells whether "absent" in L2 may be believed: the row remembers absence, and no longer than this.
@@ -55,6 +58,7 @@ impl<T: Value> Look for Read<T> {
         let cached = self.row.cached(self.key.as_ref())?;
         if cached.phase != Phase::Stale {
             self.row.counters.add(Count::L1Hit);
+            self.row.tell_hit(self.key.as_str(), Level::L1);
         }
         Some(cached.present())
     }
@@ -96,6 +100,7 @@ impl<T: Value> Look for Read<T> {
         let sealed = digest.clone().map(seal);
         if phase != Phase::Stale {
             self.row.counters.add(Count::L2Hit);
+            self.row.tell_hit(self.key.as_str(), Level::L2);
         }
         let life = self.row.life(&self.key, self.asked, span, Kept::Remote);
         self.row.keep(&self.key, value.as_ref(), life, *stamp, tags.clone(), Some(stored.value.len()));
@@ -117,6 +122,7 @@ impl<T: Value> Look for Read<T> {
 
     fn served_stale(&mut self) {
         self.row.counters.add(Count::StaleHit);
+        self.row.tell_stale(&self.key);
     }
 
     fn remote_failed(&mut self, error: &StoreError) {
@@ -132,16 +138,21 @@ impl<T: Value> Load for Read<T> {
     fn load(&mut self, previous: Option<Outcome<T>>) -> BoxFuture<'static, Outcome<T>> {
         self.orders.own = self.row.shared.tags.own_order(); // P22
         self.row.counters.add(Count::Load);
-        if previous.is_some() {
-            self.row.counters.add(Count::Refresh);
+        match previous {
+            Some(_) => {
+                self.row.counters.add(Count::Refresh);
+                self.row.tell_refresh(&self.key);
+            }
+            None => self.row.tell_miss(&self.key),
         }
+        let began = Instant::now();
+        self.began = Some(began);
         let Some(loader) = self.loader.take() else {
             return Box::pin(std::future::ready(Self::dropped(&self.key)));
         };
         let (row, key) = (self.row.clone(), self.key.clone());
         Box::pin(async move {
             let previous = previous.and_then(Result::ok).filter(|found| found.value.is_some());
-            let began = row.shared.clock.now();
             let shown = previous.as_ref().and_then(|previous| previous.value.clone());
             let outcome = match (loader(shown).await, previous) {
                 (Ok(Found { is_renewed: true, ttl, .. }), Some(previous)) => {
@@ -152,8 +163,10 @@ impl<T: Value> Load for Read<T> {
                 }
                 (outcome, _) => outcome,
             };
+            let took = began.elapsed();
+            row.tell_load(&key, took, outcome_of(&outcome));
             match outcome.is_ok() {
-                true => row.last_load.took(row.shared.clock.now().since(began)),
+                true => row.last_load.took(took),
                 false => row.counters.add(Count::LoadError),
             }
             outcome
@@ -172,12 +185,15 @@ impl<T: Value> Load for Read<T> {
     fn failed(&mut self, failure: Failure) -> Outcome<T> {
         self.row.counters.add(Count::LoadError);
         let key = self.key.to_string();
-        Err(match failure {
-            Failure::Panicked => Error::Panicked { key },
-            Failure::TimedOut(after) => Error::LoadTimedOut { key, after },
-            Failure::Crowded(waited) => Error::TooManyLoads { key, waited },
-            Failure::CutOff(error) => Error::Store(error),
-        })
+        let (outcome, error) = match failure {
+            Failure::Panicked => (LoadOutcome::Panicked, Error::Panicked { key }),
+            Failure::TimedOut(after) => (LoadOutcome::TimedOut, Error::LoadTimedOut { key, after }),
+            Failure::Crowded(waited) => (LoadOutcome::Crowded, Error::TooManyLoads { key, waited }),
+            Failure::CutOff(error) => (LoadOutcome::CutOff, Error::Store(error)),
+        };
+        let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
+        self.row.tell_load(&self.key, took, outcome);
+        Err(error)
     }
 
     fn dropped(key: &Key) -> Outcome<T> {
@@ -244,10 +260,18 @@ impl<T: Value> Load for Read<T> {
     }
 
     fn refused(&mut self, why: Refusal) {
-        tracing::debug!(key = %self.key, ?why, "a loaded value is kept nowhere: somebody wrote or invalidated meanwhile");
-        self.row.counters.add(Count::Refused);
+        self.row.note_refused(&self.key);
         if why == Refusal::Lease {
             self.row.counters.add(Count::LeaseLost);
         }
+    }
+}
+
+fn outcome_of<T>(outcome: &Outcome<T>) -> LoadOutcome {
+    match outcome {
+        Ok(Found { is_renewed: true, .. }) => LoadOutcome::NotModified,
+        Ok(Found { value: Some(_), .. }) => LoadOutcome::Loaded,
+        Ok(Found { value: None, .. }) => LoadOutcome::Absent,
+        Err(_) => LoadOutcome::Failed,
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     CacheKey, Error, Loaded,
     coherence::{Coherence, invalidate_locally},
     encoding::{Value, encode},
+    events::Hook,
     life::LastLoad,
     loaded::Content,
     stats::{Count, Counters},
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) weighs: bool,
     /// The remote store knows its listener weakly; this keeps it alive, also for a cache that outlives its larder.
     pub(crate) _coherence: Option<Arc<Coherence>>,
+    pub(crate) hook: Option<Hook>,
     pub(crate) housekeeping: AbortHandle,
 }
 
@@ -61,6 +63,8 @@ pub(crate) struct RowState<T> {
     pub(crate) has_l1: bool,
     pub(crate) lock: StampedeLock<Outcome<T>>,
     pub(crate) counters: Arc<Counters>,
+    /// A copy of the shared one, so that a hit need not go there.
+    pub(crate) hook: Option<Hook>,
     pub(crate) last_load: Arc<LastLoad>,
     pub(crate) warned: Warned,
 }
@@ -159,6 +163,7 @@ impl<T: Value> RowState<T> {
             has_l1: row.levels().has_l1() || shared.leases.is_none(),
             prefix: row.key_prefix(),
             policy: row.clone(),
+            hook: shared.hook.clone(),
             shared,
             namespace,
             leases,
@@ -240,6 +245,12 @@ impl<T: Value> RowState<T> {
             warn!(row = self.policy.name(), %key, %reason,
                 "a value in L2 cannot be read and is loaded anew; further ones of this row are only counted");
         }
+    }
+
+    /// A value is kept nowhere: somebody wrote or invalidated meanwhile.
+    pub(crate) fn note_refused(&self, key: &Key) {
+        self.counters.add(Count::Refused);
+        self.tell_refused(key);
     }
 
     pub(crate) fn note_unstorable(&self, reason: &Error) {

@@ -125,7 +125,7 @@ impl<T: Value> RowState<T> {
                         return self.withdraw(key, Some(lease)).await;
                     }
                     Ok(None) => {
-                        self.counters.add(Count::Refused);
+                        self.note_refused(key);
                         return self.withdraw(key, Some(lease)).await;
                     }
                     Ok(Some((bytes, sealed))) => {
@@ -138,7 +138,7 @@ impl<T: Value> RowState<T> {
                             }
                             // P18: somebody interfered, so the order of the writes in the database is not known.
                             Ok(false) => {
-                                self.counters.add(Count::Refused);
+                                self.note_refused(key);
                                 self.counters.add(Count::LeaseLost);
                                 return self.withdraw(key, None).await;
                             }
@@ -159,7 +159,7 @@ impl<T: Value> RowState<T> {
                 let tags = match self.hold_locally(found, orders) {
                     Ok(Held::Kept(tags)) => tags,
                     Ok(Held::Refused) => {
-                        self.counters.add(Count::Refused);
+                        self.note_refused(key);
                         self.invalidate_locally(key);
                         return Ok(());
                     }
@@ -194,7 +194,7 @@ impl<T: Value> RowState<T> {
                 self.keep(key, found.value.as_ref(), life, stamp, tags, None);
             }
             None => {
-                self.counters.add(Count::Refused);
+                self.note_refused(key);
                 self.invalidate_locally(key);
             }
         }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Clock, Error, Larder, Loaded, ManualClock};
+use larder::{Cache, Clock, Error, Larder, LarderBuilder, Loaded, ManualClock};
 use larder_core::{MemoryRemote, MemoryServer};
 use larder_testkit::Gate;
 
@@ -31,9 +31,13 @@ impl Aging {
         Self { server: MemoryServer::new(clock.clone()), clock, hand }
     }
 
+    /// A process on this server, to be built.
+    pub(crate) fn builder(&self) -> LarderBuilder {
+        builder().remote_store(Arc::new(self.server.connect())).clock(self.clock.clone())
+    }
+
     pub(crate) async fn larder(&self) -> Larder {
-        let remote = Arc::new(self.server.connect());
-        builder().remote_store(remote).clock(self.clock.clone()).build().await.unwrap()
+        self.builder().build().await.unwrap()
     }
 
     pub(crate) async fn cache(&self, row: &str) -> Cache<String> {

@@ -8,6 +8,7 @@ mod bus;
 mod cancellation;
 mod coherence;
 mod conformance;
+mod events;
 mod gated;
 mod interop;
 mod lease;

@@ -1,0 +1,162 @@
+//! What happens, told to the application's own hook and to `tracing`.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use larder_core::Key;
+
+use crate::{encoding::Value, row::RowState};
+
+/// Something that happened, as the hook of [`LarderBuilder::on_event`](crate::LarderBuilder::on_event) is told.
+///
+/// A key is told with its prefix. Values are never told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A level had a fresh value. In L2 it was decoded once, however many callers shared it.
+    Hit {
+        /// The row's name.
+        row: &'a str,
+        /// The key.
+        key: &'a str,
+        /// Which level had it.
+        level: Level,
+    },
+    /// A stale value was served in place of a load.
+    Stale {
+        /// The row's name.
+        row: &'a str,
+        /// The key.
+        key: &'a str,
+    },
+    /// No level had a value: a plain `get` returned none, or a load begins.
+    Miss {
+        /// The row's name.
+        row: &'a str,
+        /// The key.
+        key: &'a str,
+    },
+    /// A load begins that is to replace a value which is still served: a stale one, or ahead of its time.
+    Refresh {
+        /// The row's name.
+        row: &'a str,
+        /// The key.
+        key: &'a str,
+    },
+    /// A load has ended.
+    Load {
+        /// The row's name.
+        row: &'a str,
+        /// The key.
+        key: &'a str,
+        /// How long the loader ran; zero if it was not begun.
+        took: Duration,
+        /// What came of it.
+        outcome: LoadOutcome,
+    },
+    /// A loaded or written value was not kept: somebody wrote or invalidated its key, or one of its tags, meanwhile.
+    Refused {
+        /// The row's name.
+        row: &'a str,
+        /// The key.
+        key: &'a str,
+    },
+}
+
+/// A level of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// This process's own.
+    L1,
+    /// The shared one.
+    L2,
+}
+
+/// What came of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoadOutcome {
+    /// A value.
+    Loaded,
+    /// The knowledge that there is none.
+    Absent,
+    /// The value is what it was.
+    NotModified,
+    /// The loader's own error.
+    Failed,
+    /// The loader panicked.
+    Panicked,
+    /// It took longer than the row's `load_timeout`.
+    TimedOut,
+    /// It was not begun: as many as the row's `max_loads` were under way for all of its `max_wait`.
+    Crowded,
+    /// It was not begun: L2 is out of reach, and the row says `on_outage = "fail"`.
+    CutOff,
+}
+
+/// The application's hook.
+#[derive(Clone)]
+pub(crate) struct Hook(Arc<dyn Fn(&Event<'_>) + Send + Sync>);
+
+impl Hook {
+    pub(crate) fn new(hook: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hook))
+    }
+
+    /// Calls it. Its panic is its own affair: the task that tells has other callers waiting for it.
+    #[cold]
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.0)(event)));
+    }
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+impl<T: Value> RowState<T> {
+    /// Tells of a hit. Where there is no hook, it costs one comparison.
+    #[inline]
+    pub(crate) fn tell_hit(&self, key: &str, level: Level) {
+        if let Some(hook) = &self.hook {
+            hook.tell(&Event::Hit { row: self.policy.name(), key, level });
+        }
+    }
+
+    pub(crate) fn tell_miss(&self, key: &Key) {
+        self.tell(Event::Miss { row: self.policy.name(), key: key.as_str() });
+    }
+
+    pub(crate) fn tell_stale(&self, key: &Key) {
+        self.tell(Event::Stale { row: self.policy.name(), key: key.as_str() });
+    }
+
+    pub(crate) fn tell_refresh(&self, key: &Key) {
+        self.tell(Event::Refresh { row: self.policy.name(), key: key.as_str() });
+    }
+
+    pub(crate) fn tell_refused(&self, key: &Key) {
+        self.tell(Event::Refused { row: self.policy.name(), key: key.as_str() });
+    }
+
+    pub(crate) fn tell_load(&self, key: &Key, took: Duration, outcome: LoadOutcome) {
+        #[cfg(feature = "metrics")]
+        metrics::histogram!("larder_load_seconds", "row" => self.policy.name().to_owned())
+            .record(took.as_secs_f64());
+        self.tell(Event::Load { row: self.policy.name(), key: key.as_str(), took, outcome });
+    }
+
+    /// Tells of what is not as frequent as a hit.
+    fn tell(&self, event: Event<'_>) {
+        tracing::debug!(?event);
+        if let Some(hook) = &self.hook {
+            hook.tell(&event);
+        }
+    }
+}
