@@ -33,6 +33,17 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     /// itself, so two caches that share one do not hear of each other: give each a store of its own.
     fn listen(&self, listener: Weak<dyn PushListener>);
 
+    /// How long a call may take before it fails; `None`, the default, where that is not known.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Asks the server which of its settings will hurt a cache: each problem with its remedy, none by default. A server
+    /// that does not tell has none.
+    async fn advice(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Reads a value. The lane tracks the key from now on, also if it is absent.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
 

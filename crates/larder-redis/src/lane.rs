@@ -97,6 +97,11 @@ impl Lane {
         self.index
     }
 
+    /// How long a command may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.command_timeout
+    }
+
     // P12, P26, P27: what tells of changes is never assumed.
     pub(crate) fn state(&self) -> LaneState {
         match &*self.live.load() {

@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+mod advice;
 mod bus;
 mod clear;
 mod config;

@@ -14,7 +14,7 @@ use larder_core::{
 use tokio::task::AbortHandle;
 
 use crate::{
-    RedisConfig,
+    RedisConfig, advice,
     bus::Bus,
     clear,
     connector::Connector,
@@ -175,6 +175,17 @@ impl RemoteStore for RedisStore {
 
     fn listen(&self, listener: Weak<dyn PushListener>) {
         self.listeners.add(listener);
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.lanes.first().map(|lane| lane.patience())
+    }
+
+    async fn advice(&self) -> Vec<String> {
+        let up = self.lanes.iter().find(|lane| lane.state() != LaneState::Down);
+        let Some(lane) = up else { return Vec::new() };
+        // A server may refuse to tell, as hosted ones do: that is no trouble.
+        lane.ask("", advice::ask).await.unwrap_or_default()
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {

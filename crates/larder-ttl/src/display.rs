@@ -54,11 +54,11 @@ fn cells(row: &Row) -> [String; HEADS.len()] {
     ]
 }
 
-fn percentage(share: f64) -> String {
+pub(crate) fn percentage(share: f64) -> String {
     format!("{}%", (share * 1000.0).round() / 10.0)
 }
 
-fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 

@@ -82,8 +82,8 @@ impl Draft {
             }
             "soft_timeout" => row.soft_timeout = value.optional_duration()?,
             "load_timeout" => row.load_timeout = value.duration()?,
-            "lease" => row.lease = value.duration()?,
-            "max_wait" => row.max_wait = value.duration()?,
+            "lease" => row.lease = Some(value.duration()?),
+            "max_wait" => row.max_wait = Some(value.duration()?),
             "degraded_l1_ttl" => row.degraded_l1_ttl = value.duration()?,
             "max_loads" => row.max_loads = NonZeroU32::new(value.count()?),
             "on_outage" => {
@@ -136,7 +136,7 @@ impl Draft {
             ("load_timeout", row.load_timeout >= SHORTEST_TTL, "it must be at least 1ms"),
             (
                 "lease",
-                row.lease >= SHORTEST_LEASE,
+                row.lease() >= SHORTEST_LEASE,
                 "it must be at least 100ms, because it is renewed three times in its life",
             ),
             ("schema", row.schema >= 1, "it counts from 1"),

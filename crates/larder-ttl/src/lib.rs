@@ -1,6 +1,8 @@
 //! A table that says for each type of data how long it may be cached, and why: from TOML, from any format that serde
 //! reads, or from code. Every value is checked, and an error names the row, the key and the line.
 //!
+//! What is possible but will hurt is no error: [`Row::advice`] names it, and what to do.
+//!
 //! It caches nothing itself: `larder` does, and other caches can.
 //!
 //! ```text
@@ -29,6 +31,7 @@
 //! # Ok::<(), larder_ttl::TableError>(())
 //! ```
 
+mod advice;
 mod builder;
 mod display;
 mod draft;
@@ -38,6 +41,7 @@ mod scalar;
 mod source;
 mod table;
 
+pub use advice::Advice;
 pub use builder::RowBuilder;
 pub use error::TableError;
 pub use row::{Levels, OnOutage, Row};

@@ -68,8 +68,8 @@ pub struct Row {
     pub(crate) refresh_ahead: Option<f64>,
     pub(crate) soft_timeout: Option<Duration>,
     pub(crate) load_timeout: Duration,
-    pub(crate) lease: Duration,
-    pub(crate) max_wait: Duration,
+    pub(crate) lease: Option<Duration>,
+    pub(crate) max_wait: Option<Duration>,
     pub(crate) degraded_l1_ttl: Duration,
     pub(crate) max_loads: Option<NonZeroU32>,
     pub(crate) on_outage: OnOutage,
@@ -80,6 +80,8 @@ pub struct Row {
 
 /// An entry in L1 lives at most this long if its row does not say otherwise.
 const LONGEST_L1_TTL: Duration = Duration::from_secs(60);
+const DEFAULT_LEASE: Duration = Duration::from_secs(10);
+const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(5);
 
 impl Row {
     /// Starts a row with its two required values.
@@ -102,8 +104,8 @@ impl Row {
             refresh_ahead: None,
             soft_timeout: None,
             load_timeout: Duration::from_secs(10),
-            lease: Duration::from_secs(10),
-            max_wait: Duration::from_secs(5),
+            lease: None,
+            max_wait: None,
             degraded_l1_ttl: Duration::from_secs(2),
             max_loads: None,
             on_outage: OnOutage::Serve,
@@ -190,12 +192,12 @@ impl Row {
 
     /// How fast another process takes over from one that died in the middle of a load or write; default 10 s.
     pub fn lease(&self) -> Duration {
-        self.lease
+        self.lease.unwrap_or(DEFAULT_LEASE)
     }
 
     /// The longest wait for another process's load or write; default 5 s.
     pub fn max_wait(&self) -> Duration {
-        self.max_wait
+        self.max_wait.unwrap_or(DEFAULT_MAX_WAIT)
     }
 
     /// How long an entry lives in L1 while no invalidation can reach this process; default 2 s.

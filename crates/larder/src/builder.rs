@@ -13,6 +13,7 @@ use larder_ttl::{Row, TtlTable};
 
 use crate::{
     Error, Event, Larder,
+    advice::advise,
     coherence::Coherence,
     events::Hook,
     larder::{Inner, RowHead},
@@ -144,6 +145,7 @@ impl LarderBuilder {
             }
             Remote::Redis(config) => Some(Arc::new(RedisStore::connect(*config).await?)),
         };
+        advise(&self.table, remote.as_deref()).await;
         let head = |row: &Row| RowHead {
             prefix: row.key_prefix(),
             in_l2: row.levels().has_l2(),

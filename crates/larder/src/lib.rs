@@ -39,6 +39,7 @@
 //! | `metrics` | the numbers of [`Larder::stats`] as counters and gauges of the `metrics` crate, once a second |
 //! | `uuid` | keys that are `uuid::Uuid` |
 
+mod advice;
 mod builder;
 mod cache;
 mod clear;
@@ -67,6 +68,6 @@ pub use larder_core::{
     CacheKey, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, RemoteStore, StoreError,
 };
 pub use larder_redis::RedisConfig;
-pub use larder_ttl::{Levels, OnOutage, Row, TableError, TtlTable};
+pub use larder_ttl::{Advice, Levels, OnOutage, Row, TableError, TtlTable};
 pub use loaded::Loaded;
 pub use stats::Stats;

@@ -13,7 +13,7 @@ use crate::world::{World, builder, load};
 
 /// What was logged on this thread so far.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
@@ -27,17 +27,17 @@ impl io::Write for Log {
 
 impl Log {
     /// Listens to this thread; the tests here run on one.
-    fn listen(&self) -> impl Drop + use<> {
+    pub(crate) fn listen(&self) -> impl Drop + use<> {
         let log = self.clone();
         let subscriber = fmt().with_ansi(false).with_writer(move || log.clone()).finish();
         tracing_subscriber::util::SubscriberInitExt::set_default(subscriber)
     }
 
-    fn count(&self, words: &str) -> usize {
+    pub(crate) fn count(&self, words: &str) -> usize {
         self.text().matches(words).count()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }

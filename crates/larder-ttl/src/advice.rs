@@ -1,0 +1,160 @@
+use std::{fmt, time::Duration};
+
+use crate::{
+    Row,
+    display::{percentage, shown},
+};
+
+/// A combination of a row's keys that is possible but will hurt, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// The row's name.
+    pub row: String,
+    /// The key that is to change.
+    pub key: &'static str,
+    /// What will happen.
+    pub problem: String,
+    /// What would be better.
+    pub remedy: String,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "row {:?}, key {:?}: {}; {}", self.row, self.key, self.problem, self.remedy)
+    }
+}
+
+impl Row {
+    /// What in this row will hurt, as far as the row alone can tell. A row of defaults has none.
+    pub fn advice(&self) -> Vec<Advice> {
+        let rules = [l1_ttl, stale_for, refresh_ahead, max_wait, max_loads];
+        let advice = |(key, problem, remedy): (_, _, &str)| Advice {
+            row: self.name.clone(),
+            key,
+            problem,
+            remedy: remedy.to_owned(),
+        };
+        rules.into_iter().filter_map(|rule| rule(self)).map(advice).collect()
+    }
+}
+
+/// The key, the problem and the remedy, if the row has this problem.
+type Found = Option<(&'static str, String, &'static str)>;
+
+fn l1_ttl(row: &Row) -> Found {
+    let l1_ttl = row.l1_ttl.filter(|l1_ttl| *l1_ttl > row.ttl)?;
+    let problem = format!("{} is never reached, for ttl ends after {}", shown(l1_ttl), shown(row.ttl));
+    Some(("l1_ttl", problem, "set it to less than ttl, or remove it"))
+}
+
+fn stale_for(row: &Row) -> Found {
+    // Rows without a load_timeout of their own are not spared: only a very short stale_for is under its default.
+    if row.stale_for.is_zero() || row.load_timeout < row.stale_for {
+        return None;
+    }
+    let (stale_for, load_timeout) = (shown(row.stale_for), shown(row.load_timeout));
+    let problem = format!(
+        "the stale value is gone after {stale_for}, before a load that hangs is given up after {load_timeout}, \
+         so there is nothing to serve when it fails"
+    );
+    Some(("stale_for", problem, "set it to several times load_timeout, or lower load_timeout"))
+}
+
+fn refresh_ahead(row: &Row) -> Found {
+    let share = row.refresh_ahead?;
+    // Shares come from decimal text, so a sum of exactly one may be off by a rounding.
+    if share + row.jitter < 1.0 - 1e-9 {
+        return None;
+    }
+    let problem = format!(
+        "jitter takes up to {} of a lifetime, so some values expire before {} of the ttl have passed",
+        percentage(row.jitter),
+        percentage(share)
+    );
+    Some(("refresh_ahead", problem, "lower it or jitter, so that both together stay well below 100%"))
+}
+
+fn max_wait(row: &Row) -> Found {
+    // By default a caller does give up first, on purpose; whoever sets one of the two should know of the other.
+    if (row.max_wait.is_none() && row.lease.is_none()) || row.max_wait() >= row.lease() {
+        return None;
+    }
+    let problem = format!(
+        "a caller gives up after {}, before the lease of a process that died ends after {}: readers load uncached, \
+         and writers get an error",
+        shown(row.max_wait()),
+        shown(row.lease())
+    );
+    Some(("max_wait", problem, "set it to more than lease, or lower lease"))
+}
+
+fn max_loads(row: &Row) -> Found {
+    let limit = row.max_loads?;
+    if row.max_wait() > Duration::ZERO {
+        return None;
+    }
+    let problem = format!(
+        "with a max_wait of 0 no load waits for its turn, so every one past {limit} is refused at once"
+    );
+    Some(("max_loads", problem, "set max_wait to what a caller can wait, or remove max_loads"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::TtlTable;
+
+    /// The keys that a row with these lines, and a ttl of an hour, is advised to change.
+    fn advised(lines: &str) -> Vec<&'static str> {
+        let table = TtlTable::from_toml(&format!("[a]\nttl = '1h'\n{lines}")).unwrap();
+        table.row("a").unwrap().advice().iter().map(|advice| advice.key).collect()
+    }
+
+    #[test]
+    fn rows_of_defaults_need_no_advice() {
+        for row in TtlTable::default().rows() {
+            assert_eq!(row.advice(), [], "{}", row.name());
+        }
+        let brief = TtlTable::from_toml("[a]\nttl = '1s'").unwrap();
+        assert_eq!(brief.row("a").unwrap().advice(), []);
+    }
+
+    #[test]
+    fn what_will_hurt_is_advised_against_and_what_is_common_is_not() {
+        for (lines, key) in [
+            ("l1_ttl = '2h'", "l1_ttl"),
+            ("stale_for = '10s'", "stale_for"),
+            ("stale_for = '1m'\nload_timeout = '2m'", "stale_for"),
+            ("refresh_ahead = '90%'", "refresh_ahead"),
+            ("refresh_ahead = '50%'\njitter = '60%'", "refresh_ahead"),
+            ("max_wait = '2s'", "max_wait"),
+            ("lease = '1m'", "max_wait"),
+            ("max_loads = 4\nmax_wait = '0s'\nlease = '100ms'", "max_loads"),
+        ] {
+            assert!(advised(lines).contains(&key), "{lines}");
+        }
+        for lines in [
+            "l1_ttl = '1h'",
+            "stale_for = '10m'",
+            "stale_for = '10m'\nsoft_timeout = '200ms'",
+            "refresh_ahead = '80%'",
+            "refresh_ahead = '95%'\njitter = '0%'",
+            "max_wait = '10s'",
+            "lease = '5s'",
+            "max_loads = 4",
+            "negative_ttl = '1h'",
+            "levels = 'l2'\nframed = true\non_outage = 'fail'",
+        ] {
+            assert!(advised(lines).is_empty(), "{lines}: {:?}", advised(lines));
+        }
+    }
+
+    #[test]
+    fn advice_names_the_row_the_key_and_the_remedy() {
+        let table = TtlTable::from_toml("[a]\nttl = '1h'\nl1_ttl = '2h'").unwrap();
+        let advice = table.row("a").unwrap().advice();
+        assert_eq!(
+            advice[0].to_string(),
+            "row \"a\", key \"l1_ttl\": 2h is never reached, for ttl ends after 1h; set it to less than ttl, or remove it"
+        );
+    }
+}

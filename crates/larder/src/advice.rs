@@ -1,0 +1,55 @@
+use std::time::Duration;
+
+use larder_core::{LaneState, RemoteStore};
+use larder_ttl::{Advice, Levels, Row, TtlTable};
+use tracing::warn;
+
+/// An entry that nobody tells of changes should not live longer in L1.
+const LONGEST_UNTOLD: Duration = Duration::from_secs(5 * 60);
+
+/// How long the server may take to tell of its settings, where the store sets no limit.
+const LONGEST_ANSWER: Duration = Duration::from_secs(1);
+
+/// Logs what is possible but will hurt: in each row, in the rows together with this connection, and in the server.
+pub(crate) async fn advise(table: &TtlTable, remote: Option<&dyn RemoteStore>) {
+    let of_rows = table.rows().flat_map(Row::advice);
+    let of_connection = remote.into_iter().flat_map(|remote| with_connection(table, remote));
+    for Advice { row, key, problem, remedy } in of_rows.chain(of_connection) {
+        warn!(row, key, remedy, "{problem}");
+    }
+    let Some(remote) = remote else { return };
+    // Advice is not worth waiting for a server that does not answer.
+    let told = tokio::time::timeout(remote.patience().unwrap_or(LONGEST_ANSWER), remote.advice()).await;
+    for problem in told.unwrap_or_default() {
+        warn!("the settings of the server will hurt: {problem}");
+    }
+}
+
+/// What is fine in a row alone, but not with this connection.
+fn with_connection(table: &TtlTable, remote: &dyn RemoteStore) -> Vec<Advice> {
+    let untold = (0..remote.lanes())
+        .any(|lane| matches!(remote.lane_state(lane), LaneState::Subscribed | LaneState::Untracked));
+    let patience = remote.patience().unwrap_or_default();
+    let mut found = Vec::new();
+    for row in table.rows() {
+        let mut add = |key, problem, remedy: &str| {
+            found.push(Advice { row: row.name().to_owned(), key, problem, remedy: remedy.to_owned() });
+        };
+        if row.levels().has_l2() && row.lease() < patience {
+            let problem = format!(
+                "a lease of {:?} can end while its renewal waits for an answer, which may take {patience:?}",
+                row.lease()
+            );
+            add("lease", problem, "set it to several times the command_timeout, or lower command_timeout");
+        }
+        if untold && row.levels() == Levels::Both && row.l1_ttl() > LONGEST_UNTOLD {
+            let problem = format!(
+                "the server does not push changes, so what other programs write is noticed only when an entry's \
+                 {:?} in L1 end",
+                row.l1_ttl()
+            );
+            add("l1_ttl", problem, "set it to at most 5m, or use a server that allows CLIENT TRACKING");
+        }
+    }
+    found
+}
