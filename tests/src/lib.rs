@@ -1,4 +1,8 @@
-//! The table that the tests and their worker processes share, and the README, whose example is a doc test.
+//! What the tests and their worker processes share, a table and an outbox, and the README, whose example is a doc test.
+
+mod outbox;
+
+pub use outbox::FolderOutbox;
 
 /// Rows without jitter, so that lifetimes are exact. `brief` has a short lease, for tests of dying processes.
 pub const TABLE: &str = r#"

@@ -1,10 +1,11 @@
 //! A process of its own with a larder, driven line by line: `worker <redis url>`, then on standard input
-//! `<id> get|load|storm|hang-load|hang-write <row> <key> …`. Answers begin with the id of their line.
+//! `<id> get|load|storm|hang-load|hang-write|die-owing <row> <key> …`. Answers begin with the id of their line.
 #![allow(clippy::print_stdout, reason = "its standard output is its protocol")]
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use larder::{Cache, Larder, TtlTable};
+use larder_tests::FolderOutbox;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -50,6 +51,15 @@ async fn obey(cache: Cache<String>, id: String, verb: String, key: String, rest:
                 std::future::pending::<Result<String, Infallible>>().await
             });
             format!("{:?}", write.await)
+        }
+        // Its database write has committed, with this intent, and it gets no further.
+        "die-owing" => {
+            let outbox = FolderOutbox::new(rest.first().cloned().unwrap_or_default());
+            match outbox.record(1, &cache.key(key.as_str()).to_string()) {
+                Ok(()) => println!("{id} committed"),
+                Err(error) => println!("{id} {error}"),
+            }
+            std::future::pending().await
         }
         other => format!("no such verb: {other}"),
     };

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Cells, Clock, LocalStore, RemoteStore, Tags};
+use larder_core::{Cells, Clock, LocalStore, PendingInvalidations, RemoteStore, Tags};
 use larder_lock::Leases;
 use larder_moka::{Capacity, MokaStore};
 use larder_redis::{RedisConfig, RedisStore};
@@ -16,6 +16,7 @@ use crate::{
     advice::advise,
     coherence::Coherence,
     events::Hook,
+    intents::{Outbox, Replays},
     larder::{Inner, RowHead},
     row::Shared,
     stats::Counters,
@@ -30,6 +31,8 @@ pub struct LarderBuilder {
     max_value_size: usize,
     clock: Clock,
     hook: Option<Hook>,
+    outbox: Option<Arc<dyn PendingInvalidations>>,
+    replay_interval: Duration,
 }
 
 enum Remote {
@@ -41,6 +44,9 @@ enum Remote {
 /// How often L1 gives back the memory of expired entries, and the numbers are published.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// What a dead process owed is done at the latest after this time.
+const REPLAY_INTERVAL: Duration = Duration::from_secs(5);
+
 impl Default for LarderBuilder {
     fn default() -> Self {
         Self {
@@ -51,6 +57,8 @@ impl Default for LarderBuilder {
             max_value_size: 16 << 20,
             clock: Clock::system(),
             hook: None,
+            outbox: None,
+            replay_interval: REPLAY_INTERVAL,
         }
     }
 }
@@ -115,6 +123,22 @@ impl LarderBuilder {
         self
     }
 
+    /// Replays this outbox in the background, see [`Larder::replay`]: at the start, and then every few seconds, for as
+    /// long as the larder or one of its caches lives. What goes wrong is logged once, and counted in
+    /// [`Stats::replay_errors`](crate::Stats::replay_errors).
+    #[must_use]
+    pub fn pending_invalidations(mut self, outbox: Arc<dyn PendingInvalidations>) -> Self {
+        self.outbox = Some(outbox);
+        self
+    }
+
+    /// Replays the outbox this often; default 5 s. All processes that replay it read its table this often.
+    #[must_use]
+    pub fn replay_interval(mut self, interval: Duration) -> Self {
+        self.replay_interval = interval;
+        self
+    }
+
     /// Reads the time from this clock, for tests; by default from the system's coarse monotonic clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
@@ -171,6 +195,7 @@ impl LarderBuilder {
             leases.remote().listen(weak);
             listener
         });
+        let replays = Replays::default();
         #[cfg(feature = "metrics")]
         let published = crate::metrics::Published {
             rows: self
@@ -180,6 +205,7 @@ impl LarderBuilder {
                 .map(|(row, head)| (row.name().to_owned(), head.counters.clone()))
                 .collect(),
             remote: leases.as_ref().map(|leases| leases.remote().clone()),
+            replays: replays.numbers.clone(),
         };
         let in_house = l1.clone();
         let chores = move || {
@@ -199,7 +225,11 @@ impl LarderBuilder {
             _coherence: coherence,
             hook: self.hook,
             housekeeping,
+            replays,
         });
+        if let Some(intents) = self.outbox {
+            Replays::start(&shared, heads.clone(), Outbox { intents, every: self.replay_interval });
+        }
         Ok(Larder::new(Inner { shared, table: self.table, heads, rows: Mutex::new(HashMap::new()) }))
     }
 }

@@ -127,6 +127,9 @@ pub enum Error {
     /// The TTL table is wrong.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The outbox could not be read, or what was done could not be confirmed and will be done again.
+    #[error("the outbox failed")]
+    Outbox(#[source] SharedError),
     /// The remote store did not do its part, in a call that cannot do without it.
     #[error(transparent)]
     Store(#[from] StoreError),

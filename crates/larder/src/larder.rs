@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use larder_core::{Key, StoreError};
+use larder_core::{Intent, Key, PendingInvalidations, StoreError};
 use larder_ttl::{Row, TtlTable};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     clear::{RowClear, clear_rows, invalidate_tag},
     coherence::invalidate_locally,
     encoding::Value,
+    intents::{replay, settle_recorded},
     row::{RowState, Shared},
     stats::{Count, Counters},
     tags::tag_name,
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
 }
 
 /// What is known of a row before its type is.
+#[derive(Clone)]
 pub(crate) struct RowHead {
     /// What its keys begin with in L2, without the colon.
     pub(crate) prefix: String,
@@ -102,7 +104,7 @@ impl Larder {
         keys.iter().try_for_each(Key::check)?;
         let shared = &self.inner.shared;
         keys.retain(|key| {
-            let head = self.inner.heads.iter().find(|head| head.prefix == key.prefix());
+            let head = RowHead::of(&self.inner.heads, key);
             if let Some(head) = head {
                 head.counters.add(Count::Invalidation);
             }
@@ -149,6 +151,44 @@ impl Larder {
         clear_rows(&self.inner.shared, rows.collect()).await
     }
 
+    /// Does what writes have recorded in an outbox but did not live to do, and returns how much it was: each key is
+    /// invalidated in every level of every process, and its intent is confirmed once Redis has done it.
+    ///
+    /// An intent whose invalidation was merely put off, because Redis is out of reach, stays. So does one that is
+    /// recorded while its key is being invalidated: intents are confirmed by their ids. The row of a key, which says
+    /// in what levels it is, is found by the key's beginning; a key of no row is invalidated in L2 all the same.
+    ///
+    /// # Consistency
+    /// Each key is invalidated as by [`invalidate`](Self::invalidate). Until then readers may be served what the write
+    /// has replaced. That several processes replay one outbox is harmless.
+    ///
+    /// # Cancellation
+    /// What was not confirmed stays, and is done again by the next replay.
+    ///
+    /// # Errors
+    /// [`Error::Outbox`] if it fails; [`Error::Store`] if Redis refused a key, after all others are done.
+    pub async fn replay(&self, outbox: &dyn PendingInvalidations) -> Result<u64, Error> {
+        let inner = &*self.inner;
+        // Boxed, because it is large, and rare.
+        Box::pin(replay(&Arc::downgrade(&inner.shared), &inner.heads, outbox)).await
+    }
+
+    /// Does at once what a write has just recorded, and returns how many of its intents were confirmed: what the
+    /// process that wrote the database calls after its commit. The others are left to [`replay`](Self::replay).
+    ///
+    /// # Consistency
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    /// The keys are invalidated all the same; intents that were not confirmed are left to a replay.
+    ///
+    /// # Errors
+    /// As for [`replay`](Self::replay). With Redis out of reach it succeeds and confirms nothing.
+    pub async fn settle(&self, outbox: &dyn PendingInvalidations, intents: &[Intent]) -> Result<u64, Error> {
+        let inner = &*self.inner;
+        Box::pin(settle_recorded(&inner.shared, &inner.heads, outbox, intents)).await
+    }
+
     /// The TTL table.
     pub fn ttl_table(&self) -> &TtlTable {
         &self.inner.table
@@ -157,7 +197,7 @@ impl Larder {
     /// What happened in all rows so far, and to the connections to L2.
     pub fn stats(&self) -> Stats {
         let rows = self.inner.heads.iter().map(|head| head.counters.read());
-        let sum = rows.fold(Stats::default(), |sum, row| sum + row);
+        let sum = rows.fold(self.inner.shared.replays.numbers.read(), |sum, row| sum + row);
         match &self.inner.shared.leases {
             Some(leases) => sum + Stats::from(leases.remote().report()),
             None => sum,

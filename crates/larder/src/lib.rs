@@ -47,6 +47,7 @@ mod coherence;
 mod encoding;
 mod error;
 mod events;
+mod intents;
 mod larder;
 mod life;
 mod loaded;
@@ -65,7 +66,8 @@ pub use error::{Error, SharedError};
 pub use events::{Event, Level, LoadOutcome};
 pub use larder::Larder;
 pub use larder_core::{
-    CacheKey, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, RemoteStore, StoreError,
+    CacheKey, Clock, CodecError, Intent, Key, KeyBuf, KeyError, ManualClock, OutboxError,
+    PendingInvalidations, RemoteStore, StoreError,
 };
 pub use larder_redis::RedisConfig;
 pub use larder_ttl::{Advice, Levels, OnOutage, Row, TableError, TtlTable};

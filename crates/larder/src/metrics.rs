@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use larder_core::RemoteStore;
 
-use crate::{Stats, stats::Counters};
+use crate::{Stats, intents::Numbers, stats::Counters};
 
 /// Whose numbers are published.
 pub(crate) struct Published {
     /// The rows, by their names in the table.
     pub(crate) rows: Vec<(String, Arc<Counters>)>,
     pub(crate) remote: Option<Arc<dyn RemoteStore>>,
+    pub(crate) replays: Arc<Numbers>,
 }
 
 impl Published {
@@ -21,6 +22,9 @@ impl Published {
                 metrics::counter!(format!("larder_{name}_total"), "row" => row.clone()).absolute(count);
             }
         }
+        let Stats { replayed, replay_errors, .. } = self.replays.read();
+        metrics::counter!("larder_replayed_total").absolute(replayed);
+        metrics::counter!("larder_replay_errors_total").absolute(replay_errors);
         let Some(remote) = &self.remote else { return };
         let Stats { pushes, lanes_lost, probe_failures, push_lag, pending, .. } = remote.report().into();
         metrics::counter!("larder_pushes_total").absolute(pushes);

@@ -24,6 +24,7 @@ use crate::{
     events::Hook,
     life::LastLoad,
     loaded::Content,
+    intents::Replays,
     stats::{Count, Counters},
     tags::Sealed,
 };
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) _coherence: Option<Arc<Coherence>>,
     pub(crate) hook: Option<Hook>,
     pub(crate) housekeeping: AbortHandle,
+    pub(crate) replays: Replays,
 }
 
 impl Drop for Shared {

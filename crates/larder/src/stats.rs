@@ -27,6 +27,10 @@ macro_rules! stats {
             /// Invalidations that could not be sent yet, because L2 is out of reach: other processes may still be served
             /// what they make out of date.
             pub pending: u64,
+            /// Intents of an outbox that were confirmed, because their keys are gone from every level.
+            pub replayed: u64,
+            /// Replays in the background that failed.
+            pub replay_errors: u64,
         }
 
         #[derive(Clone, Copy)]
@@ -58,6 +62,8 @@ macro_rules! stats {
                     probe_failures: self.probe_failures + other.probe_failures,
                     push_lag: self.push_lag.max(other.push_lag),
                     pending: self.pending + other.pending,
+                    replayed: self.replayed + other.replayed,
+                    replay_errors: self.replay_errors + other.replay_errors,
                 }
             }
         }

@@ -60,6 +60,7 @@ fn test(options: &[String]) -> Result<(), String> {
     let contract = ["run", "--quiet", "-p", "larder", "--example", "contract"];
     steps.cargo("contract without Redis", &contract, &[])?;
     server::with(|url| steps.with_env("REDIS_URL", url).cargo("contract with Redis", &contract, &[]))?;
+    steps.cargo("outbox", &["run", "--quiet", "-p", "larder", "--example", "outbox"], &[])?;
     steps.cargo("doc tests", &["test", "--workspace", "--doc"], &[])?;
     // Last, so that the run ends with the runner's own summary.
     steps.cargo("tests", &["test", "--workspace", "--lib", "--bins", "--tests"], options)

@@ -11,6 +11,7 @@ mod coherence;
 mod conformance;
 mod events;
 mod gated;
+mod intent;
 mod interop;
 mod lease;
 mod load_control;

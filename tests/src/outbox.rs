@@ -1,0 +1,58 @@
+use std::{fs, io, path::PathBuf};
+
+use async_trait::async_trait;
+use larder::{Intent, OutboxError, PendingInvalidations};
+
+/// An outbox that several processes share: a folder with a file for each intent, named by its id. It stands for a
+/// table in the database, and the appearance of a file for the commit.
+#[derive(Clone, Debug)]
+pub struct FolderOutbox(PathBuf);
+
+impl FolderOutbox {
+    /// Takes a folder that is there.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self(folder.into())
+    }
+
+    /// Commits an intent.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn record(&self, id: i64, key: &str) -> io::Result<()> {
+        let unfinished = self.0.join(format!("{id}.unfinished"));
+        fs::write(&unfinished, key)?;
+        fs::rename(unfinished, self.0.join(id.to_string()))
+    }
+
+    /// All intents, in the order of their ids.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn intents(&self) -> io::Result<Vec<Intent>> {
+        let mut intents = Vec::new();
+        for file in fs::read_dir(&self.0)? {
+            let file = file?;
+            let Some(id) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            intents.push(Intent { id, key: fs::read_to_string(file.path())? });
+        }
+        intents.sort_by_key(|intent| intent.id);
+        Ok(intents)
+    }
+}
+
+#[async_trait]
+impl PendingInvalidations for FolderOutbox {
+    async fn pending(&self, after: i64, limit: usize) -> Result<Vec<Intent>, OutboxError> {
+        Ok(self.intents()?.into_iter().filter(|intent| intent.id > after).take(limit).collect())
+    }
+
+    async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError> {
+        for id in ids {
+            match fs::remove_file(self.0.join(id.to_string())) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
