@@ -22,9 +22,9 @@ use crate::{
     coherence::{Coherence, invalidate_locally},
     encoding::{Value, encode},
     events::Hook,
+    intents::Replays,
     life::LastLoad,
     loaded::Content,
-    intents::Replays,
     stats::{Count, Counters},
     tags::Sealed,
 };

@@ -93,11 +93,13 @@ pub enum Mutant {
     BusIsTrustedWithTags,
     /// P27: nobody tries whether pushes arrive.
     NoProbe,
+    /// P28: a stale value is served as it was found, whatever was told since.
+    StaleUnchecked,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::StampAfterRead,
         Self::InsertOutdated,
         Self::AdvanceWithoutRemoval,
@@ -144,5 +146,6 @@ impl Mutant {
         Self::LostSubscriptionIgnored,
         Self::BusIsTrustedWithTags,
         Self::NoProbe,
+        Self::StaleUnchecked,
     ];
 }

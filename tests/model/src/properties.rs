@@ -5,7 +5,7 @@ use stateright::Property;
 use crate::{
     Protocol,
     protocol::{Action, PROCESSES},
-    state::{Kind, Link, Message, Name, Op, State, Step},
+    state::{Link, Message, Name, Op, State, Step},
 };
 
 impl Protocol {
@@ -50,6 +50,10 @@ impl Protocol {
                             }))
                 },
             ),
+            Property::always(
+                "a stale value is served only while nobody is known to have changed it",
+                |_, state: &State| !state.served_outdated,
+            ),
             Property::always("nobody sleeps whom nothing will wake", |protocol: &Self, state: &State| {
                 !protocol.sleeps_for_ever(state)
             }),
@@ -74,9 +78,9 @@ impl Protocol {
 
     /// Whether everything that was told has reached this process, or is known to be lost. What it did itself it is told by
     /// the answer: the server no longer tracks for it what its own script has changed.
-    fn has_heard(&self, state: &State, at: usize) -> bool {
+    pub(crate) fn has_heard(&self, state: &State, at: usize) -> bool {
         let process = &state.processes[at];
-        let changes = |op: &Op| op.process == at && op.is_asking && !matches!(op.kind, Kind::Read { .. });
+        let changes = |op: &Op| op.process == at && op.is_asking && !op.kind.is_read();
         if self.bus && state.ops.iter().any(changes) {
             return false;
         }

@@ -139,6 +139,7 @@ impl Protocol {
             waiting: false,
             woken: false,
             replaces: None,
+            stale: None,
         };
         State {
             db: 0,
@@ -156,12 +157,13 @@ impl Protocol {
             returned: 0,
             expired: false,
             served_old: false,
+            served_outdated: false,
         }
     }
 
     /// Takes an operation's next step: asks, takes an answer, or does what needs neither.
     fn act(&self, state: &mut State, op: usize, unlucky: bool) {
-        let (at, is_read) = (state.ops[op].process, matches!(state.ops[op].kind, Kind::Read { .. }));
+        let (at, is_read) = (state.ops[op].process, state.ops[op].kind.is_read());
         if state.ops[op].is_asking {
             let Some(reply) = state.ops[op].reply.take() else { return };
             state.ops[op].is_asking = false;

@@ -33,6 +33,14 @@ impl Protocol {
                 state.ops[op].value = Some(Stored { version: state.db, order: None });
                 state.ops[op].step = Step::Loaded;
             }
+            Step::Loaded if state.ops[op].kind == (Kind::Reload { fails: true }) => {
+                if state.processes[at].link == Link::Up {
+                    self.release(state, op, at);
+                }
+                self.wake_own(state, at);
+                self.serve_stale(state, op);
+                self.fail(state, op);
+            }
             Step::Loaded => {
                 self.ask_for(state, op, STORE);
                 let is_late = self.is(Mutant::OrderAfterLoad) && is_tagged(state, op);
@@ -71,18 +79,18 @@ impl Protocol {
             state.ops[op].floor_alone = state.processes[at].returned;
         }
         state.ops[op].joined = None;
-        if self.served_by_l1(&state.processes[at]).is_some() {
+        let is_reload = matches!(state.ops[op].kind, Kind::Reload { .. });
+        if self.served_by_l1(&state.processes[at]).is_some() && !is_reload {
             // What L1 may hold is a property of its own.
             state.ops[op].step = Step::Done;
             return;
         }
         let now = state.processes[at].stamp();
         let flight = state.ops.iter().position(|other| {
-            let is_led =
-                matches!(other.kind, Kind::Read { .. }) && other.process == at && other.joined.is_none();
+            let is_led = other.kind.is_read() && other.process == at && other.joined.is_none();
             is_led && other.stamp == now && !matches!(other.step, Step::Start | Step::Done | Step::Dead)
         });
-        if let Some(flight) = flight {
+        if let Some(flight) = flight.filter(|_| !is_reload) {
             state.ops[op].joined = Some((flight, state.ops[flight].asked));
             state.ops[op].step = Step::Joined;
             return;
@@ -147,6 +155,13 @@ impl Protocol {
                 state.ops[op].step = Step::LoadAlone;
             }
             (Step::Get, Reply::Value(None)) => state.ops[op].step = Step::Claim,
+            (Step::Get, Reply::Value(Some(found)))
+                if matches!(state.ops[op].kind, Kind::Reload { .. }) && found.order.is_none() =>
+            {
+                self.keep_found(state, op, found, 0);
+                state.ops[op].stale = Some((found.version, state.ops[op].stamp));
+                self.replace(state, op, found);
+            }
             (Step::Get | Step::Claim, Reply::Value(Some(found))) => {
                 state.ops[op].waiting = false;
                 self.judge(state, op, found);
@@ -159,6 +174,7 @@ impl Protocol {
             (Step::Claim, _) => {
                 state.ops[op].waiting = true;
                 state.ops[op].step = Step::Sleep;
+                self.serve_stale(state, op);
             }
             (Step::AskTag, Reply::Tag(held)) => {
                 let held = held.or(self.is(Mutant::MissingTagIsHeld).then_some(0));
@@ -274,12 +290,40 @@ impl Protocol {
         }
     }
 
-    fn accept(&self, state: &mut State, op: usize, found: Stored, generation: u8) {
+    fn keep_found(&self, state: &mut State, op: usize, found: Stored, generation: u8) {
         let at = state.ops[op].process;
         let tag = found.order.map(|order| (order, generation));
         let entry =
             Entry { version: found.version, stamp: state.ops[op].stamp, tag, own_tag: None, degraded: false };
         self.keep(&mut state.processes[at], entry);
+    }
+
+    /// P28: serves the stale value in place of a load, if there is one and nothing is known to have changed it.
+    fn serve_stale(&self, state: &mut State, op: usize) {
+        let Some((version, stamp)) = state.ops[op].stale else { return };
+        let at = state.ops[op].process;
+        if stamp != state.processes[at].stamp() && !self.is(Mutant::StaleUnchecked) {
+            return;
+        }
+        let is_told =
+            version < state.processes[at].returned || (self.has_heard(state, at) && version < state.returned);
+        state.served_outdated |= is_told;
+        state.ops[op].waiting = false;
+        state.ops[op].step = Step::Done;
+    }
+
+    /// Ends a flight without a value: whoever has joined it gets the error.
+    fn fail(&self, state: &mut State, op: usize) {
+        for other in &mut state.ops {
+            if other.step == Step::Joined && other.joined.is_some_and(|(flight, _)| flight == op) {
+                other.step = Step::Done;
+            }
+        }
+        state.ops[op].step = Step::Done;
+    }
+
+    fn accept(&self, state: &mut State, op: usize, found: Stored, generation: u8) {
+        self.keep_found(state, op, found, generation);
         if self.is(Mutant::AnswerForAll) {
             self.ask_for(state, op, GET);
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     Mutant, Protocol,
-    state::{Holder, Lease, Link, Message, Name, Reply, State, Stored},
+    state::{Holder, Kind, Lease, Link, Message, Name, Reply, State, Stored},
 };
 
 impl Protocol {
@@ -112,7 +112,9 @@ impl Protocol {
             self.end_lease(state, by);
         }
         let is_marked = held.is_some_and(|lease| lease.holder == Holder::Marked);
-        let is_as_found = state.redis.value == state.ops[op].replaces;
+        // What is to be reloaded may have expired meanwhile: here that is an eviction.
+        let has_ended = state.redis.value.is_none() && matches!(state.ops[op].kind, Kind::Reload { .. });
+        let is_as_found = state.redis.value == state.ops[op].replaces || has_ended;
         if (is_marked && !self.is(Mutant::CommitMarked))
             || (!is_as_found && !self.is(Mutant::CommitOverForeign) && !self.is(Mutant::CommitWithoutLease))
         {

@@ -8,6 +8,8 @@ use crate::{
 const READ: Kind = Kind::Read { tagged: false };
 const TAGGED: Kind = Kind::Read { tagged: true };
 const WRITE: Kind = Kind::WriteThrough(Outcome::Good);
+const RELOAD: Kind = Kind::Reload { fails: false };
+const FAILED_RELOAD: Kind = Kind::Reload { fails: true };
 const FAIL: Kind = Kind::WriteThrough(Outcome::Fails);
 
 const NONE: Faults =
@@ -106,6 +108,17 @@ pub fn sound() -> Vec<Protocol> {
             &[(0, TAGGED), (1, Kind::InvalidateTag), (1, Kind::InvalidateTag), (0, TAGGED)],
             NONE,
         ),
+        cached(of(
+            "stale, and invalidations",
+            &[(0, FAILED_RELOAD), (0, Kind::Invalidate), (1, Kind::Invalidate)],
+            NONE,
+        )),
+        cached(of("stale, and a reader", &[(0, FAILED_RELOAD), (0, READ), (1, Kind::Invalidate)], NONE)),
+        cached(of("stale, and two reloads and a writer", &[(0, RELOAD), (1, RELOAD), (1, WRITE)], NONE)),
+        cached(of("stale, and a reload and an expiry", &[(0, RELOAD), (1, WRITE)], EVICTION)),
+        cached(of("stale, and a lost connection", &[(0, FAILED_RELOAD), (1, WRITE)], LOSS)),
+        cached(of("stale, and a foreign writer", &[(0, RELOAD), (1, RELOAD), (0, Kind::Foreign)], NONE)),
+        on_bus(cached(of("bus: stale", &[(0, FAILED_RELOAD), (1, RELOAD), (1, Kind::Invalidate)], NONE))),
         on_bus(cached(of("bus: a writer", &[(0, READ), (1, READ), (1, WRITE)], NONE))),
         on_bus(cached(of("bus: a lost subscription", &[(0, READ), (1, WRITE)], UNSUBSCRIPTION))),
         on_bus(of("bus: an invalidation", &[(0, READ), (0, READ), (0, Kind::Invalidate)], NONE)),

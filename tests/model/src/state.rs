@@ -19,6 +19,8 @@ pub struct State {
     pub expired: bool,
     /// Whether a reader was served what is older than it may be.
     pub served_old: bool,
+    /// Whether one was served a stale value that its process knew to be out of date.
+    pub served_outdated: bool,
 }
 
 /// The server: D, L, E and T of one key and one tag, and who tracks what.
@@ -243,6 +245,8 @@ pub struct Op {
     pub woken: bool,
     /// The digest of what it may replace in L2.
     pub replaces: Option<Stored>,
+    /// The stale value that may be served in place of its load, and its stamp, which outlives a wait.
+    pub stale: Option<(u8, Stamp)>,
 }
 
 /// What an operation does.
@@ -252,6 +256,11 @@ pub enum Kind {
     Read {
         /// Whether its value has the tag.
         tagged: bool,
+    },
+    /// `get_or_load` that finds a stale value, and serves it if the load fails, or is another process's.
+    Reload {
+        /// Whether the load fails.
+        fails: bool,
     },
     /// `write_through`.
     WriteThrough(Outcome),
@@ -265,6 +274,13 @@ pub enum Kind {
     Clear,
     /// A foreign program that writes the database and then D.
     Foreign,
+}
+
+impl Kind {
+    /// Whether it is a read of either kind.
+    pub fn is_read(self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Reload { .. })
+    }
 }
 
 /// What becomes of a writer.

@@ -80,7 +80,7 @@ async fn hook_is_told_of_every_kind_of_event() {
     let absent = cache.get_or_load_optional("none", || async { Ok::<Option<String>, Infallible>(None) });
     assert!(absent.await.unwrap().is_none());
     told.hears(&["miss soft:none", "load soft:none: Absent"]).await;
-    let hanging = cache.get_or_load("hung", || std::future::pending::<Result<String, Infallible>>());
+    let hanging = cache.get_or_load("hung", std::future::pending::<Result<String, Infallible>>);
     assert!(hanging.await.is_err());
     told.hears(&["miss soft:hung", "load soft:hung: TimedOut"]).await;
 }

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
-mod aging;
 mod advice;
+mod aging;
 mod bad_input;
 mod bus;
 mod cancellation;
