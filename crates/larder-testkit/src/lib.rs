@@ -19,6 +19,7 @@
 //! ```
 
 mod client;
+mod cluster;
 pub mod conformance;
 mod frames;
 mod gate;
@@ -26,6 +27,7 @@ mod proxy;
 mod server;
 
 pub use client::{Client, Reply};
+pub use cluster::RedisCluster;
 pub use gate::{Gate, eventually};
 pub use proxy::{Direction, Proxy};
 pub use server::{RedisServer, RedisServerBuilder, ServerError, find_server};

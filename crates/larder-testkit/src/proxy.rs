@@ -74,6 +74,11 @@ impl Proxy {
         self.address.to_string()
     }
 
+    /// The port on loopback at which it listens.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Where the proxy listens, as an address for a cache.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)

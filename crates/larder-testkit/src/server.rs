@@ -20,6 +20,8 @@ pub struct RedisServer {
     folder: TempDir,
     port: u16,
     tls: Option<Tls>,
+    /// Where the nodes of its cluster talk to it.
+    bus_port: Option<u16>,
     options: RedisServerBuilder,
     running: Option<Running>,
 }
@@ -30,6 +32,7 @@ pub struct RedisServerBuilder {
     password: Option<String>,
     args: Vec<String>,
     tls: bool,
+    cluster: bool,
 }
 
 /// Why there is no server.
@@ -107,6 +110,13 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Makes it a node of a cluster, which nothing is assigned to yet; see [`RedisCluster`](crate::RedisCluster).
+    #[must_use]
+    pub fn cluster(mut self) -> Self {
+        self.cluster = true;
+        self
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// # Errors
@@ -118,6 +128,7 @@ impl RedisServerBuilder {
                 folder: tempfile::Builder::new().prefix("larder-redis-").tempdir()?,
                 port: free_port()?,
                 tls: None,
+                bus_port: self.cluster.then(free_port).transpose()?,
                 options: self.clone(),
                 running: None,
             };
@@ -151,6 +162,11 @@ impl RedisServer {
     /// Its address, as `host:port`.
     pub fn addr(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its host and port, and the port for the nodes of its cluster.
+    pub(crate) fn cluster_address(&self) -> (&str, u16, u16) {
+        ("127.0.0.1", self.port, self.bus_port.unwrap_or_default())
     }
 
     /// Its address for a cache, with the password if there is one.
@@ -273,6 +289,11 @@ impl RedisServer {
         set("daemonize", "no".into());
         if let Some(password) = &self.options.password {
             set("requirepass", password.into());
+        }
+        if let Some(port) = self.bus_port {
+            set("cluster-enabled", "yes".into());
+            set("cluster-port", port.to_string().into());
+            set("cluster-config-file", self.folder.path().join("nodes.conf").into());
         }
         if let Some(tls) = &self.tls {
             set("tls-port", tls.port.to_string().into());

@@ -47,7 +47,7 @@ fn moka_store_conforms() {
 /// The leases' names lie in the slots that a real server computes.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_and_their_leases_share_a_slot() {
-    let server = RedisServer::builder().args(&["--cluster-enabled", "yes"]).start().await.unwrap();
+    let server = RedisServer::builder().cluster().start().await.unwrap();
     let slot = async |name: &str| server.command(&["CLUSTER", "KEYSLOT", name]).await.unwrap();
     for (key, lease) in
         [("user:42", "larder:lease:{user:42}"), ("user:{a}:b", "larder:lease-tagged:user:{a}:b")]
