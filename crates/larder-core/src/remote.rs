@@ -212,6 +212,10 @@ pub enum Invalidated {
 pub enum LaneState {
     /// Connected, and the server pushes the invalidation of what is read, before any later reply.
     Tracking,
+    /// Connected to several servers, each of which pushes the invalidation of what is read from it, before any later reply
+    /// of its own, but in no order with the replies of the others: a push for a tag may come after a later reply of the
+    /// server that has the value.
+    Scattered,
     /// Connected, and other processes tell of what they change over a channel of its own, in no order with replies.
     /// Nobody tells of what other programs write and of what the server removes by itself.
     Subscribed,
@@ -223,8 +227,8 @@ pub enum LaneState {
 
 /// Somebody who wants to know what happens in the remote store.
 ///
-/// Called in the order in which the store sent the pushes, and before any later reply of the same lane is delivered.
-/// It must not block and must not call the store.
+/// Called in the order in which the store sent the pushes, and before any later reply of the same lane is delivered; of
+/// a lane that is [`Scattered`](LaneState::Scattered), of the same server. It must not block and must not call the store.
 pub trait PushListener: Send + Sync {
     /// Takes note of a push.
     fn on_push(&self, push: Push<'_>);

@@ -89,7 +89,7 @@ impl<T: Value> RowState<T> {
             (Kept::Degraded, _) => return Life::until(from + fresh.min(degraded)),
             // P12: tracking is never assumed.
             (Kept::Remote, Some(leases)) => match leases.remote().lane_state(self.lane(key)) {
-                LaneState::Tracking | LaneState::Subscribed => self.policy.l1_ttl(),
+                LaneState::Tracking | LaneState::Scattered | LaneState::Subscribed => self.policy.l1_ttl(),
                 LaneState::Untracked | LaneState::Down => degraded,
             },
         };

@@ -96,7 +96,11 @@ impl<T: Value> RowState<T> {
         let Some(leases) = &self.leases else { return Orders { own, remote: None } };
         let lane = self.lane(key);
         let cell = self.shared.tags.order_cell(lane); // P24: before it is asked for
-        let is_told = matches!(leases.remote().lane_state(lane), LaneState::Tracking | LaneState::Subscribed);
+        // Also where it is told in no order with the replies: a number that is too old only makes the check stricter.
+        let is_told = match leases.remote().lane_state(lane) {
+            LaneState::Tracking | LaneState::Scattered | LaneState::Subscribed => true,
+            LaneState::Untracked | LaneState::Down => false,
+        };
         if let Some(order) = cell.known().filter(|_| is_told) {
             return Orders { own, remote: Some(order) };
         }

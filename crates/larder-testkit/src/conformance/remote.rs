@@ -131,7 +131,7 @@ impl Pair {
             assert!(store.lane(key) < store.lanes(), "a lane outside the range");
             assert_eq!(store.lane(key), store.lane(key), "a key has one lane");
             let state = store.lane_state(store.lane(key));
-            assert!(matches!(state, LaneState::Tracking | LaneState::Subscribed), "{state:?}");
+            assert!(!matches!(state, LaneState::Untracked | LaneState::Down), "{state:?}");
         }
     }
 
