@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use deadpool_redis::redis::{Client, RedisResult, aio::PubSubStream, cmd};
+use deadpool_redis::redis::{RedisResult, aio::PubSubStream, cmd};
 use futures_util::StreamExt;
 use larder_core::{Push, Token};
 use tokio::{
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{RedisConfig, lane::Lane, push::Listeners, wire::Voice};
+use crate::{RedisConfig, endpoint::Endpoint, lane::Lane, push::Listeners, wire::Voice};
 
 /// The channel of a store whose server refuses tracking: the scripts tell on it what they change, and this process hears
 /// what others' scripts have changed.
@@ -105,14 +105,15 @@ impl Bus {
     }
 
     /// Listens whenever a lane needs it, for as long as the store lives.
-    pub(crate) async fn run(self: Arc<Self>, lanes: Vec<Arc<Lane>>, client: Client, config: RedisConfig) {
+    pub(crate) async fn run(self: Arc<Self>, lanes: Vec<Arc<Lane>>, config: RedisConfig) {
         let mut refused = false;
         loop {
-            while !lanes.iter().any(|lane| lane.needs_bus()) {
+            let Some(endpoint) = lanes.iter().find_map(|lane| lane.bus_endpoint()) else {
                 self.wanted.notified().await;
-            }
+                continue;
+            };
             // The limit covers a server that accepts and then says nothing.
-            match tokio::time::timeout(config.connect_timeout, subscribe(&client, &self.voice)).await {
+            match tokio::time::timeout(config.connect_timeout, subscribe(&endpoint, &self.voice)).await {
                 Ok(Ok((_sink, messages))) => {
                     refused = false;
                     // P26: subscribed before it is believed; what was read until now nobody has told of.
@@ -180,22 +181,23 @@ impl Bus {
 }
 
 async fn subscribe(
-    client: &Client,
+    endpoint: &Endpoint,
     voice: &Voice,
 ) -> RedisResult<(deadpool_redis::redis::aio::PubSubSink, PubSubStream)> {
-    let (mut sink, messages) = client.get_async_pubsub().await?.split();
+    let (mut sink, messages) = endpoint.client()?.get_async_pubsub().await?.split();
     sink.subscribe(&*voice.channel).await?;
     Ok((sink, messages))
 }
 
 impl Lane {
-    /// Publishes a message on the lane's connection.
+    /// Publishes a message, in a cluster at any of its masters: what one says may not reach the others.
     pub(crate) async fn publish_message(
         &self,
         voice: &Voice,
         message: &str,
     ) -> Result<(), larder_core::StoreError> {
+        let anywhere = fastrand::u32(..).to_string();
         let publish = cmd("PUBLISH").arg(&*voice.channel).arg(message).clone();
-        self.ask("", async |mut on| publish.exec_async(&mut on.connection).await).await
+        self.ask(&anywhere, async |mut on| publish.exec_async(&mut on.connection).await).await
     }
 }

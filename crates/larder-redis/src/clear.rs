@@ -1,19 +1,82 @@
+use std::sync::Arc;
+
 use deadpool_redis::redis::{RedisResult, cmd, pipe};
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
+use larder_core::StoreError;
 
 use crate::{
     bus::Bus,
     keys::{LEASES, key_of, pattern},
+    lane::{Lane, TRIES},
+    live::Live,
     scripts,
+    topology::own_slots,
     wire::Wire,
 };
 
 /// How many keys the server looks at for each reply.
 const STEP: usize = 512;
 
-/// Invalidates every key that begins with `prefix`. P25: first the leases, so that no load which began before can commit,
-/// then the values. Each step is a command of its own, so that other callers of the lane are not held up.
-pub(crate) async fn clear(mut on: Wire, prefix: &str) -> RedisResult<u64> {
+impl Lane {
+    /// Invalidates every key that begins with `prefix`, on every master.
+    // P25: a key on its way from one master to another may be seen by neither, so each slot must have stayed where it was.
+    pub(crate) async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
+        let mut cleared = 0;
+        for _ in 0..TRIES {
+            let live = self.live()?;
+            if self.is_as_known(&live).await? {
+                let each = live.nodes().iter();
+                let each =
+                    each.map(|node| self.ask_on(&live, node, prefix, async |on| clear(on, prefix).await));
+                cleared += try_join_all(each).await?.iter().sum::<u64>();
+                if self.is_as_known(&live).await? {
+                    self.tell_cleared(&live, prefix).await?;
+                    return Ok(cleared);
+                }
+            }
+            self.look_anew(&live).await;
+        }
+        Err(self.moving())
+    }
+
+    /// Whether each master has the slots that it is believed to have.
+    async fn is_as_known(&self, live: &Arc<Live>) -> Result<bool, StoreError> {
+        if live.topology.masters().is_empty() {
+            return Ok(true);
+        }
+        let mut nodes = cmd("CLUSTER");
+        nodes.arg("NODES");
+        let each = live.nodes().iter().map(|node| {
+            self.ask_on(live, node, "", async |mut on| nodes.query_async::<String>(&mut on.connection).await)
+        });
+        for (master, said) in try_join_all(each).await?.iter().enumerate() {
+            let own = own_slots(said).ok_or_else(|| self.moving())?;
+            if !live.topology.slots(master).eq(own) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    // P26: after the last one, because what was read in between may be old. Nobody is told of each.
+    async fn tell_cleared(&self, live: &Arc<Live>, prefix: &str) -> Result<(), StoreError> {
+        let voice = live.wire(prefix).voice;
+        if voice.channel.is_empty() {
+            return Ok(());
+        }
+        self.publish_message(&voice, &Bus::prefix_message(&voice, prefix)).await
+    }
+
+    fn moving(&self) -> StoreError {
+        self.refused(
+            "hash slots are on their way from one master to another: what is in them cannot be cleared yet",
+        )
+    }
+}
+
+/// Invalidates every key of one server that begins with `prefix`. P25: first the leases, so that no load which began
+/// before can commit, then the values. Each step is a command of its own, so that other callers are not held up.
+async fn clear(mut on: Wire, prefix: &str) -> RedisResult<u64> {
     let leases = pattern(LEASES);
     let mut cursor = 0;
     loop {
@@ -48,11 +111,6 @@ pub(crate) async fn clear(mut on: Wire, prefix: &str) -> RedisResult<u64> {
         if cursor == 0 {
             break;
         }
-    }
-    if !on.voice.channel.is_empty() {
-        // P26: after the last one, because what was read in between may be old. Nobody is told of each.
-        let message = Bus::prefix_message(&on.voice, prefix);
-        cmd("PUBLISH").arg(&*on.voice.channel).arg(message).exec_async(&mut on.connection).await?;
     }
     Ok(cleared)
 }

@@ -18,7 +18,8 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
-    /// Takes an address: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or `unix:///path`.
+    /// Takes an address: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or `unix:///path`. Of a cluster,
+    /// that of any of its servers; the others are reached in the same way, with the same user.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -39,7 +40,8 @@ impl RedisConfig {
         self
     }
 
-    /// Opens this many connections, at least one; default 2. Each key always takes the same one.
+    /// Opens this many connections, at least one, in a cluster to each master; default 2. Each key always takes the same
+    /// one.
     #[must_use]
     pub fn lanes(mut self, lanes: u16) -> Self {
         self.lanes = lanes.max(1);

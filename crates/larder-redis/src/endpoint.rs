@@ -1,5 +1,5 @@
 use deadpool_redis::redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, TlsCertificates,
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisResult, TlsCertificates,
 };
 use larder_core::StoreError;
 
@@ -38,12 +38,37 @@ impl Endpoint {
     }
 
     /// Opens connections of the older protocol, beside the lanes.
-    pub(crate) fn client(&self) -> Result<Client, StoreError> {
+    pub(crate) fn client(&self) -> RedisResult<Client> {
         let settings = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
-        Client::open(self.info.clone().set_redis_settings(settings)).map_err(|error| StoreError::Address {
-            address: self.shown.clone(),
-            problem: error.category().to_owned(),
-        })
+        Client::open(self.info.clone().set_redis_settings(settings))
+    }
+
+    /// Another server of the same cluster: reached as this one is, but there.
+    pub(crate) fn at(&self, host: &str, port: u16) -> Self {
+        let mut addr = self.info.addr().clone();
+        let scheme = match &mut addr {
+            ConnectionAddr::TcpTls { host: of, port: at, .. } => {
+                (*of, *at) = (host.to_owned(), port);
+                "rediss"
+            }
+            other => {
+                *other = ConnectionAddr::Tcp(host.to_owned(), port);
+                "redis"
+            }
+        };
+        Self { info: self.info.clone().set_addr(addr), shown: format!("{scheme}://{host}:{port}") }
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
+            _ => "localhost",
+        }
+    }
+
+    /// Where it is: the host and port, or the path. The same for two endpoints that lead to one place.
+    pub(crate) fn place(&self) -> String {
+        self.info.addr().to_string()
     }
 
     /// The address without whatever stands before its `@`.
@@ -69,6 +94,19 @@ mod tests {
             ("u:p@host", "host"),
         ] {
             assert_eq!(Endpoint::redacted(url), shown);
+        }
+    }
+
+    #[test]
+    fn other_server_is_reached_as_this_one_is() {
+        for (url, shown) in [
+            ("rediss://u:secret@a:1", "rediss://b:2"),
+            ("redis://u:secret@a:1", "redis://b:2"),
+            ("unix:///run/redis.sock?pass=secret", "redis://b:2"),
+        ] {
+            let other = Endpoint::parse(&RedisConfig::new(url)).unwrap().at("b", 2);
+            assert_eq!((&*other.shown, &*other.place(), other.host()), (shown, "b:2", "b"));
+            assert_eq!(other.info.redis_settings().password(), Some("secret"));
         }
     }
 

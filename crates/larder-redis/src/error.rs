@@ -5,13 +5,13 @@ use larder_core::StoreError;
 
 /// Tells whether the connection can no longer be relied on. A time-out counts: replies come in order, so whatever
 /// is asked next would wait behind the one that did not come. So does a server that has become a replica: its address
-/// may lead to the new master.
+/// may lead to the new master. And so does a cluster whose slots are on the move: where they are is asked anew.
 pub(crate) fn is_loss(error: &RedisError) -> bool {
     error.is_timeout()
         || error.is_io_error()
         || error.is_connection_dropped()
         || error.is_unrecoverable_error()
-        || error.code() == Some("READONLY")
+        || matches!(error.code(), Some("READONLY" | "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN"))
 }
 
 /// Tells whether the server does not know RESP3, or the command that switches it on, or does not let us use it.

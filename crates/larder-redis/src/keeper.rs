@@ -1,10 +1,12 @@
 use std::{sync::Arc, time::Duration};
 
-use deadpool_redis::Connection;
 use larder_core::StoreError;
 use tracing::{debug, info};
 
-use crate::{connector::Connector, lane::Lane};
+use crate::{
+    lane::Lane,
+    nodes::{Nodes, Opened},
+};
 
 /// The pauses between attempts to connect: doubled from the first to the last, and shortened by up to half at random,
 /// so that many processes don't come back in step.
@@ -14,22 +16,21 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// Keeps a lane connected, for as long as its store lives.
 pub(crate) async fn keep(
     lane: Arc<Lane>,
-    connector: Connector,
+    mut nodes: Nodes,
     ping_interval: Duration,
-    mut connection: Option<Connection>,
+    mut opened: Option<Opened>,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
-        if let Some(connection) = connection.take() {
+        if let Some(opened) = opened.take() {
             watch(&lane, ping_interval).await;
-            // Taken from its pool, so that the pool opens a new one and closes this one.
-            drop(Connection::take(connection));
+            drop(opened); // closed before the next ones are opened
             pause = FIRST_PAUSE;
         }
-        match connect(&lane, &connector).await {
+        match connect(&lane, &mut nodes).await {
             Ok(connected) => {
                 info!(?lane, "connected to Redis");
-                connection = Some(connected);
+                opened = Some(connected);
             }
             Err(error) => {
                 debug!(?lane, %error, "cannot connect to Redis yet");
@@ -40,16 +41,11 @@ pub(crate) async fn keep(
     }
 }
 
-/// Opens a connection and takes it into service.
-pub(crate) async fn connect(lane: &Lane, connector: &Connector) -> Result<Connection, StoreError> {
-    let (connection, tracks) = connector.connect().await?;
-    match lane.publish((*connection).clone(), tracks).await {
-        Ok(()) => Ok(connection),
-        Err(error) => {
-            drop(Connection::take(connection));
-            Err(error)
-        }
-    }
+/// Opens a lane's connections and takes them into service.
+pub(crate) async fn connect(lane: &Lane, nodes: &mut Nodes) -> Result<Opened, StoreError> {
+    let opened = nodes.connect().await?;
+    lane.publish(&opened).await?;
+    Ok(opened)
 }
 
 /// Waits until the lane has lost its connection. P13: a half-open connection does not say so, so an idle one is asked.

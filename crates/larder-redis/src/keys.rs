@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 /// Source: [cluster specification](https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
-const SLOTS: u16 = 16_384;
+pub(crate) const SLOTS: u16 = 16_384;
 
 /// A key without braces: the lease's hash tag is the whole key.
 const PLAIN: &str = "larder:lease:{";
@@ -67,10 +67,13 @@ pub(crate) fn lease_of(key: &str) -> String {
     if hash_tag(key).is_some() {
         return format!("{TAGGED}{key}");
     }
-    let sought = slot(key);
+    format!("{SLOTTED}{}}}:{key}", in_slot(slot(key)))
+}
+
+/// A number that, as a hash tag, lies in this slot.
+pub(crate) fn in_slot(sought: u16) -> u32 {
     // Every slot is hit by some number below a million; the fallback would only cost a cluster its atomicity.
-    let tag = (0..1_000_000).find(|n| slot(&n.to_string()) == sought).unwrap_or_default();
-    format!("{SLOTTED}{tag}}}:{key}")
+    (0..1_000_000).find(|n: &u32| slot(&n.to_string()) == sought).unwrap_or_default()
 }
 
 /// The key whose lease has this name; `None` if it is not a lease's name.

@@ -1,62 +1,52 @@
 use std::{
     fmt,
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use deadpool_redis::redis::{PushInfo, RedisResult, aio::MultiplexedConnection, cmd};
+use deadpool_redis::redis::{PushInfo, RedisResult, cmd};
+use futures_util::future::join_all;
 use larder_core::{Invalidated, LaneState, Push, StoreError, Token};
-use tokio::{
-    sync::{Mutex, Notify},
-    time::Instant,
-};
+use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
 
 use crate::{
     bus::Bus,
+    endpoint::Endpoint,
     error::{describe, is_loss},
+    live::{Live, Node, Probe},
+    nodes::Opened,
     pending::Pending,
+    probe::Writers,
     push::{Listeners, Said, text},
     scripts,
-    wire::{Voice, Wire},
+    wire::Wire,
 };
 
-/// One connection to Redis, shared by all who ask for the keys of this lane, and replaced when it fails.
+/// One connection to Redis, or one to each master of a cluster, shared by all who ask for the keys of this lane. When
+/// one of them fails, all are replaced.
 pub(crate) struct Lane {
     index: u16,
     shown: String,
+    connect_timeout: Duration,
     command_timeout: Duration,
     max_pending: usize,
     listeners: Arc<Listeners>,
     bus: Arc<Bus>,
-    /// The connection that commands take; none while there is none to rely on.
+    /// The connections that commands take; none while there are none to rely on.
     live: ArcSwapOption<Live>,
     pending: Mutex<Pending>,
     /// How much that is, for who only wants to know.
     unsent: AtomicU64,
-    /// Whether anything was asked since the keeper last looked.
-    used: AtomicBool,
-    /// Wakes the keeper: the connection failed, or says that it ended.
+    /// Wakes the keeper: a connection failed, or says that it ended.
     pub(crate) woken: Notify,
-    probe: Probe,
-}
-
-pub(crate) struct Live {
-    wire: Wire,
-    tracks: bool,
-}
-
-/// The proof that pushes arrive.
-struct Probe {
-    /// The key that the lane reads, and another connection writes.
-    name: String,
-    sent: std::sync::Mutex<Option<Instant>>,
-    heard: AtomicU64,
-    /// Whether the last probe did not come back. It outlives the connection.
+    /// Wakes who waits for the lane to be connected again.
+    back: Notify,
+    /// Whether the last probe did not come back. It outlives the connections.
     deaf: AtomicBool,
 }
 
@@ -71,15 +61,10 @@ impl Lane {
         listeners: Arc<Listeners>,
         bus: Arc<Bus>,
     ) -> Self {
-        let probe = Probe {
-            name: format!("larder:probe:{}", Token::new().as_str()),
-            sent: std::sync::Mutex::default(),
-            heard: AtomicU64::new(0),
-            deaf: AtomicBool::new(false),
-        };
         Self {
             index,
             shown,
+            connect_timeout: config.connect_timeout,
             command_timeout: config.command_timeout,
             max_pending: config.max_pending,
             listeners,
@@ -87,9 +72,9 @@ impl Lane {
             live: ArcSwapOption::empty(),
             pending: Mutex::default(),
             unsent: AtomicU64::new(0),
-            used: AtomicBool::new(false),
             woken: Notify::new(),
-            probe,
+            back: Notify::new(),
+            deaf: AtomicBool::new(false),
         }
     }
 
@@ -106,15 +91,13 @@ impl Lane {
     pub(crate) fn state(&self) -> LaneState {
         match &*self.live.load() {
             None => LaneState::Down,
-            Some(live) if live.tracks && !self.is_deaf() => LaneState::Tracking,
+            Some(live) if live.tracks && !self.is_deaf() => match live.nodes() {
+                [_] => LaneState::Tracking,
+                _ => LaneState::Scattered, // P24
+            },
             Some(live) if !live.tracks && self.bus.is_up() => LaneState::Subscribed,
             Some(_) => LaneState::Untracked,
         }
-    }
-
-    /// Whether the server is to push changes to this lane.
-    pub(crate) fn tracks(&self) -> bool {
-        self.live.load().as_ref().is_some_and(|live| live.tracks)
     }
 
     /// Whether the lane is connected to a server that pushes nothing.
@@ -122,50 +105,74 @@ impl Lane {
         self.live.load().as_ref().is_some_and(|live| !live.tracks)
     }
 
-    /// Whether the last probe did not come back.
-    pub(crate) fn is_deaf(&self) -> bool {
-        self.probe.deaf.load(Ordering::Acquire)
+    /// Where the bus may listen, if the lane needs it: at any server, because each is told what is said at another.
+    pub(crate) fn bus_endpoint(&self) -> Option<Arc<Endpoint>> {
+        let live = self.live.load_full().filter(|live| !live.tracks)?;
+        live.nodes().get(fastrand::usize(..live.nodes().len())).map(|node| node.endpoint.clone())
     }
 
-    /// Asks something on the lane's connection.
+    /// Whether the last probe did not come back.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Acquire)
+    }
+
+    /// The connections, if there are any to rely on.
+    pub(crate) fn live(&self) -> Result<Arc<Live>, StoreError> {
+        let down = || StoreError::Unreachable { address: self.shown.clone(), source: None };
+        self.live.load_full().ok_or_else(down)
+    }
+
+    pub(crate) fn refused(&self, reason: &str) -> StoreError {
+        StoreError::Refused { address: self.shown.clone(), reason: reason.to_owned() }
+    }
+
+    /// Asks something of this key, on the connection to the server that has it.
     pub(crate) async fn ask<T>(
         &self,
         key: &str,
         ask: impl AsyncFnOnce(Wire) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
-        let Some(live) = self.live.load_full() else {
-            return Err(StoreError::Unreachable { address: self.shown.clone(), source: None });
-        };
-        self.ask_on(&live, key, ask).await
+        let live = self.live()?;
+        self.ask_on(&live, live.node(key), key, ask).await
     }
 
-    async fn ask_on<T>(
+    /// Asks something of one server.
+    pub(crate) async fn ask_on<T>(
         &self,
         live: &Arc<Live>,
+        node: &Node,
         key: &str,
         ask: impl AsyncFnOnce(Wire) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
-        self.used.store(true, Ordering::Relaxed); // Relaxed: a hint for the keeper
-        ask(live.wire.clone()).await.map_err(|error| {
+        node.used.store(true, Ordering::Relaxed); // Relaxed: a hint for the keeper
+        ask(node.wire.clone()).await.map_err(|error| {
+            let address = &node.endpoint.shown;
             if is_loss(&error) {
-                self.lose(live, &error);
+                self.lose(live, address, &error);
             }
-            describe(error, &self.shown, self.command_timeout, key)
+            describe(error, address, self.command_timeout, key)
         })
     }
 
-    /// Gives up a connection, unless a newer one has taken its place.
+    /// Gives up the connections, unless newer ones have taken their place.
     ///
-    /// P10: first nobody can get the connection any more, then what was read through it is out of date. In the other
+    /// P10: first nobody can get them any more, then what was read through them is out of date. In the other
     /// order a reader could take its stamp, and then read through a connection whose pushes nobody hears.
-    fn lose(&self, live: &Arc<Live>, reason: &dyn fmt::Display) {
+    fn lose(&self, live: &Arc<Live>, address: &str, reason: &dyn fmt::Display) {
         let current = self.live.compare_and_swap(live, None);
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
             self.listeners.tell(Push::Lane(self.index));
             self.listeners.tally.lanes_lost.add();
-            warn!(address = %self.shown, lane = self.index, %reason, "lost a connection to Redis");
+            warn!(%address, lane = self.index, %reason, "lost a connection to Redis");
             self.woken.notify_one();
         }
+    }
+
+    /// Has the connections replaced by ones that know which master has which slot by now, and waits for them.
+    pub(crate) async fn look_anew(&self, live: &Arc<Live>) {
+        let back = self.back.notified(); // before the loss, whose end it is
+        self.lose(live, &self.shown, &"slots have moved to another master");
+        let _ = tokio::time::timeout(self.connect_timeout, back).await; // without them the next call says so
     }
 
     /// Handles what the connection says by itself.
@@ -173,9 +180,7 @@ impl Lane {
     pub(crate) fn pushed(&self, push: &PushInfo) {
         match Said::by(push) {
             Said::Changed(names) => names.iter().filter_map(text).for_each(|name| {
-                if name == self.probe.name {
-                    self.probe.hear(&self.listeners);
-                } else {
+                if !self.hears_probe(name) {
                     self.listeners.tell_name([self.index], name);
                 }
             }),
@@ -189,25 +194,21 @@ impl Lane {
         }
     }
 
-    /// Takes a new connection into service, once everything that could not be sent has been done on it.
+    /// Takes new connections into service, once everything that could not be sent has been done on them.
     ///
     /// # Errors
-    /// What the connection said; it is not in service then, and nothing is forgotten.
-    pub(crate) async fn publish(
-        &self,
-        connection: MultiplexedConnection,
-        tracks: bool,
-    ) -> Result<(), StoreError> {
-        // P26: who is not told by the server is told by others, and tells them.
-        let wire = Wire { connection, voice: if tracks { Voice::silent() } else { self.bus.voice() } };
+    /// What one of them said; they are not in service then, and nothing is forgotten.
+    pub(crate) async fn publish(&self, opened: &Opened) -> Result<(), StoreError> {
+        let live = Live::new(opened, self.bus.voice());
         // Held to the end, so that what is invalidated meanwhile waits, and is then sent like any other: a key that is
         // remembered a second time is not forgotten with the first, and there is an end to what is to be sent.
         let mut pending = self.pending.lock().await;
-        let drained = pending.drain(&wire).await; // P11
+        let drained = pending.drain(&live).await; // P11
         self.note_unsent(&pending);
         drained.map_err(|error| describe(error, &self.shown, self.command_timeout, ""))?;
         self.listeners.tell(Push::Lane(self.index)); // P10: before anybody reads through it
-        self.live.store(Some(Arc::new(Live { wire, tracks })));
+        self.live.store(Some(Arc::new(live)));
+        self.back.notify_waiters();
         self.bus.want();
         Ok(())
     }
@@ -221,7 +222,10 @@ impl Lane {
                     false => continue, // it is back
                 }
             };
-            match self.ask_on(&live, key, async |on| scripts::invalidate(on, key, own).await).await {
+            match self
+                .ask_on(&live, live.node(key), key, async |on| scripts::invalidate(on, key, own).await)
+                .await
+            {
                 Ok(()) => return Ok(Invalidated::Done),
                 Err(StoreError::TimedOut { .. } | StoreError::Unreachable { .. }) => {}
                 Err(refused) => return Err(refused),
@@ -234,10 +238,10 @@ impl Lane {
         Ok(Invalidated::Deferred)
     }
 
-    /// Has the connection replaced, because invalidations fail on it.
+    /// Has the connections replaced, because invalidations fail on them.
     pub(crate) fn give_up(&self) {
         if let Some(live) = self.live.load_full() {
-            self.lose(&live, &"an invalidation failed on it");
+            self.lose(&live, &self.shown, &"an invalidation failed on it");
         }
     }
 
@@ -278,69 +282,79 @@ impl Lane {
         self.unsent.load(Ordering::Acquire)
     }
 
-    /// Tries whether the lane is told of changes: reads its own key, has it written by `write`, and pings. `false` says
-    /// that it could not be written.
-    // P27: the push was sent before the answer to the ping was, so there is nothing to wait for.
-    pub(crate) async fn probe(&self, write: impl AsyncFnOnce(&str) -> RedisResult<()>) -> bool {
-        let Some(live) = self.live.load_full().filter(|live| live.tracks) else { return true };
-        let name = self.probe.name.as_str();
-        let read = async |mut on: Wire| cmd("GET").arg(name).exec_async(&mut on.connection).await;
-        if self.ask_on(&live, name, read).await.is_err() {
-            return true; // a loss is told as such
-        }
-        let before = self.probe.heard.load(Ordering::Acquire);
-        *self.probe.sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        if write(name).await.is_err() {
-            return false;
-        }
-        if self.ping(&live).await.is_err() {
-            return true;
-        }
-        if self.probe.heard.load(Ordering::Acquire) != before {
-            if self.probe.deaf.swap(false, Ordering::AcqRel) {
-                // What was read in between may not be tracked.
-                self.listeners.tell(Push::Lane(self.index));
-                info!(address = %self.shown, lane = self.index, "changes are pushed again");
-            }
-            return true;
-        }
-        self.listeners.tally.probe_failures.add();
-        let was_deaf = self.probe.deaf.swap(true, Ordering::AcqRel); // in the order of P10: before the advance
-        self.listeners.tell(Push::Lane(self.index));
-        if !was_deaf {
-            warn!(address = %self.shown, lane = self.index,
-                "a connection is alive, but changes are not pushed to it: until they are, entries in L1 live at most \
-                 as long as degraded_l1_ttl says");
-            self.lose(&live, &"it is deaf"); // a new one may hear
+    /// Takes note of a push if it is for one of the lane's probes.
+    fn hears_probe(&self, name: &str) -> bool {
+        let live = name.starts_with(Probe::NAMES).then(|| self.live.load_full()).flatten();
+        let Some(probe) = live.as_ref().and_then(|live| live.probe(name)) else { return false };
+        if let Some(lag) = probe.hear() {
+            self.listeners.tally.note_lag(lag);
         }
         true
     }
 
-    /// P13: pings the connection if nothing was asked since the last look, or if `now` is set; returns whether the
-    /// lane is still live.
+    /// Tries whether the lane is told of changes, by each of its servers.
+    pub(crate) async fn probe(&self, writers: &mut Writers) {
+        let Some(live) = self.live.load_full().filter(|live| live.tracks) else { return };
+        let mut all_hear = true;
+        for node in live.nodes() {
+            match self.hears(&live, node, writers).await {
+                Some(true) => {}
+                Some(false) => return self.note_deaf(&live, &node.endpoint.shown),
+                None => all_hear = false,
+            }
+        }
+        if all_hear && self.deaf.swap(false, Ordering::AcqRel) {
+            // What was read in between may not be tracked.
+            self.listeners.tell(Push::Lane(self.index));
+            info!(address = %self.shown, lane = self.index, "changes are pushed again");
+        }
+    }
+
+    /// Reads a key of the lane's own, has it written by another connection, and pings. `None` if there is no proof either
+    /// way: a loss is told as such.
+    // P27: the push was sent before the answer to the ping was, so there is nothing to wait for.
+    async fn hears(&self, live: &Arc<Live>, node: &Node, writers: &mut Writers) -> Option<bool> {
+        let name = node.probe.name.as_str();
+        let read = async |mut on: Wire| cmd("GET").arg(name).exec_async(&mut on.connection).await;
+        self.ask_on(live, node, name, read).await.ok()?;
+        let before = node.probe.heard();
+        node.probe.send();
+        writers.write(&node.endpoint, name).await.ok()?;
+        self.ping(live, node).await.ok()?;
+        let heard = node.probe.heard() != before;
+        // Once the lane has newer connections, it does not know the name any more.
+        self.live.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, live)).then_some(heard)
+    }
+
+    fn note_deaf(&self, live: &Arc<Live>, address: &str) {
+        self.listeners.tally.probe_failures.add();
+        let was_deaf = self.deaf.swap(true, Ordering::AcqRel); // in the order of P10: before the advance
+        self.listeners.tell(Push::Lane(self.index));
+        if !was_deaf {
+            warn!(%address, lane = self.index,
+                "a connection is alive, but changes are not pushed to it: until they are, entries in L1 live at most \
+                 as long as degraded_l1_ttl says");
+            self.lose(live, address, &"it is deaf"); // a new one may hear
+        }
+    }
+
+    /// P13: pings each connection on which nothing was asked since the last look, or all if `now` is set; returns whether
+    /// the lane is still live.
     pub(crate) async fn check(&self, now: bool) -> bool {
         let Some(live) = self.live.load_full() else { return false };
-        if self.used.swap(false, Ordering::Relaxed) && !now {
-            return true;
-        }
-        // A server that refuses to answer a ping (it may be loading) is there all the same.
-        let _refused = self.ping(&live).await;
-        self.used.store(false, Ordering::Relaxed);
+        let idle = live.nodes().iter().filter(|node| !node.used.swap(false, Ordering::Relaxed) || now);
+        // At once, so that one that does not answer does not hide another.
+        join_all(idle.map(|node| async {
+            // A server that refuses to answer a ping (it may be loading) is there all the same.
+            let _refused = self.ping(&live, node).await;
+            node.used.store(false, Ordering::Relaxed);
+        }))
+        .await;
         self.live.load().is_some()
     }
 
-    async fn ping(&self, live: &Arc<Live>) -> Result<(), StoreError> {
-        self.ask_on(live, "", async |mut on| cmd("PING").exec_async(&mut on.connection).await).await
-    }
-}
-
-impl Probe {
-    fn hear(&self, listeners: &Listeners) {
-        self.heard.fetch_add(1, Ordering::AcqRel);
-        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sent) = sent {
-            listeners.tally.note_lag(sent.elapsed());
-        }
+    async fn ping(&self, live: &Arc<Live>, node: &Node) -> Result<(), StoreError> {
+        self.ask_on(live, node, "", async |mut on| cmd("PING").exec_async(&mut on.connection).await).await
     }
 }
 

@@ -9,6 +9,8 @@
 //! PushListener ◀── pushes, in order, before any later reply ◀────────┘ CLIENT TRACKING (RESP3)
 //! ```
 //!
+//! In a cluster, which it finds out by itself, each lane has one connection to each master.
+//!
 //! ```no_run
 //! use larder_core::RemoteStore;
 //! use larder_redis::{RedisConfig, RedisStore};
@@ -29,12 +31,15 @@ mod error;
 mod keeper;
 mod keys;
 mod lane;
+mod live;
+mod nodes;
 mod pending;
 mod probe;
 mod push;
 mod scripts;
 mod store;
 mod tally;
+mod topology;
 mod wire;
 
 pub use config::RedisConfig;

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use larder_core::Token;
 use tracing::error;
 
-use crate::{scripts, wire::Wire};
+use crate::{keys::ORDER, live::Live, scripts};
 
 /// What a lane could not send: it is sent before anything is read through the lane again.
 #[derive(Debug, Default)]
@@ -43,11 +43,11 @@ impl Pending {
 
     /// Sends everything. An error leaves what was not done.
     // P11: before anything is read through the lane.
-    pub(crate) async fn drain(&mut self, on: &Wire) -> Result<(), RedisError> {
+    pub(crate) async fn drain(&mut self, on: &Live) -> Result<(), RedisError> {
         while !self.keys.is_empty() {
             let batch: Vec<_> =
                 self.keys.iter().take(BATCH).map(|(key, own)| (key.clone(), own.clone())).collect();
-            let sent = batch.iter().map(|(key, own)| scripts::invalidate(on.clone(), key, own.as_ref()));
+            let sent = batch.iter().map(|(key, own)| scripts::invalidate(on.wire(key), key, own.as_ref()));
             let sent = join_all(sent).await;
             settle(sent.into_iter().zip(batch.iter().map(|(key, _)| key)), |key| {
                 self.keys.remove(key);
@@ -55,7 +55,7 @@ impl Pending {
         }
         while !self.tags.is_empty() {
             let batch: Vec<_> = self.tags.iter().take(BATCH).cloned().collect();
-            let sent = join_all(batch.iter().map(|tag| scripts::invalidate_tag(on.clone(), tag))).await;
+            let sent = join_all(batch.iter().map(|tag| scripts::invalidate_tag(on.wire(ORDER), tag))).await;
             settle(sent.into_iter().zip(&batch), |tag| {
                 self.tags.remove(tag);
             })?;

@@ -16,12 +16,11 @@ use tokio::task::AbortHandle;
 use crate::{
     RedisConfig, advice,
     bus::Bus,
-    clear,
-    connector::Connector,
     endpoint::Endpoint,
     keeper,
-    keys::{slot, tag_of},
+    keys::{ORDER, slot, tag_of},
     lane::{Lane, TRIES},
+    nodes::{Nodes, Opened},
     probe,
     push::Listeners,
     scripts,
@@ -36,6 +35,10 @@ use crate::{
 /// Where the server refuses `CLIENT TRACKING`, processes tell each other what they change, over a channel. All who share a
 /// server must then be so: one that tracks does not tell.
 ///
+/// In a cluster, each lane is connected to every master. When a slot moves, the lanes that meet it are connected anew, and
+/// until then calls fail; while one is on its way, a clear is refused. What is known of a tag is then in no order with
+/// the values of other masters: see [`LaneState::Scattered`].
+///
 /// Dropping the store closes its connections.
 pub struct RedisStore {
     shown: String,
@@ -46,7 +49,7 @@ pub struct RedisStore {
 }
 
 /// The lanes that are to be connected, each with what connects it.
-type Opened = Vec<(Arc<Lane>, Connector)>;
+type Unopened = Vec<(Arc<Lane>, Nodes)>;
 
 impl RedisStore {
     /// Connects all lanes. Must be called in a tokio runtime, which then keeps the connections.
@@ -56,9 +59,9 @@ impl RedisStore {
     /// [`StoreError::Unauthorized`], each with the address.
     pub async fn connect(config: RedisConfig) -> Result<Self, StoreError> {
         let (mut store, lanes) = Self::new(&config)?;
-        for (lane, connector) in lanes {
-            let connection = keeper::connect(&lane, &connector).await?;
-            store.keep(&config, lane, connector, Some(connection));
+        for (lane, mut nodes) in lanes {
+            let opened = keeper::connect(&lane, &mut nodes).await?;
+            store.keep(&config, lane, nodes, Some(opened));
         }
         if store.lanes.iter().any(|lane| lane.needs_bus()) {
             store.bus.tried().await; // bounded by the time to connect
@@ -73,43 +76,36 @@ impl RedisStore {
     /// [`StoreError::Address`].
     pub fn connect_lazy(config: RedisConfig) -> Result<Self, StoreError> {
         let (mut store, lanes) = Self::new(&config)?;
-        for (lane, connector) in lanes {
-            store.keep(&config, lane, connector, None);
+        for (lane, nodes) in lanes {
+            store.keep(&config, lane, nodes, None);
         }
         Ok(store)
     }
 
     /// Makes the store, with the lanes that are to be connected.
-    fn new(config: &RedisConfig) -> Result<(Self, Opened), StoreError> {
+    fn new(config: &RedisConfig) -> Result<(Self, Unopened), StoreError> {
         let endpoint = Endpoint::parse(config)?;
         let listeners = Arc::new(Listeners::default());
         let bus = Arc::new(Bus::new(endpoint.info.redis_settings().db(), listeners.clone()));
         let open = |index| {
             let (shown, listeners) = (endpoint.shown.clone(), listeners.clone());
             let lane = Arc::new(Lane::new(index, shown, config, listeners, bus.clone()));
-            let connector = Connector::new(config, &endpoint, &Arc::downgrade(&lane))?;
-            Ok((lane, connector))
+            let nodes = Nodes::new(config, &endpoint, &Arc::downgrade(&lane))?;
+            Ok((lane, nodes))
         };
-        let opened = (0..config.lanes).map(open).collect::<Result<Opened, StoreError>>()?;
-        let lanes: Vec<_> = opened.iter().map(|(lane, _)| lane.clone()).collect();
-        let client = endpoint.client()?;
+        let unopened = (0..config.lanes).map(open).collect::<Result<Unopened, StoreError>>()?;
+        let lanes: Vec<_> = unopened.iter().map(|(lane, _)| lane.clone()).collect();
         // Tasks of their own, because nobody else would notice that nothing is told any more.
         let tasks = vec![
-            tokio::spawn(bus.clone().run(lanes.clone(), client.clone(), config.clone())).abort_handle(),
-            tokio::spawn(probe::run(lanes.clone(), client, config.clone())).abort_handle(),
+            tokio::spawn(bus.clone().run(lanes.clone(), config.clone())).abort_handle(),
+            tokio::spawn(probe::run(lanes.clone(), config.clone())).abort_handle(),
         ];
-        Ok((Self { shown: endpoint.shown, lanes, listeners, bus, tasks }, opened))
+        Ok((Self { shown: endpoint.shown, lanes, listeners, bus, tasks }, unopened))
     }
 
-    fn keep(
-        &mut self,
-        config: &RedisConfig,
-        lane: Arc<Lane>,
-        connector: Connector,
-        connection: Option<deadpool_redis::Connection>,
-    ) {
+    fn keep(&mut self, config: &RedisConfig, lane: Arc<Lane>, nodes: Nodes, opened: Option<Opened>) {
         // A task for each lane, because nobody else would notice that an idle connection is lost.
-        let keeper = tokio::spawn(keeper::keep(lane, connector, config.ping_interval, connection));
+        let keeper = tokio::spawn(keeper::keep(lane, nodes, config.ping_interval, opened));
         self.tasks.push(keeper.abort_handle());
     }
 
@@ -276,17 +272,17 @@ impl RemoteStore for RedisStore {
     }
 
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
-        self.of(prefix).ask(prefix, async |on| clear::clear(on, prefix).await).await
+        self.of(prefix).clear(prefix).await
     }
 
     async fn order(&self, lane: u16) -> Result<u64, StoreError> {
-        self.at(lane)?.ask("", scripts::order).await
+        self.at(lane)?.ask(ORDER, scripts::order).await
     }
 
     async fn tags(&self, lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError> {
         let names: Vec<String> = tags.iter().map(|tag| tag_of(tag)).collect();
         let ask = async |mut on: Wire| cmd("MGET").arg(&names).query_async(&mut on.connection).await;
-        self.at(lane)?.ask("", ask).await
+        self.at(lane)?.ask(ORDER, ask).await
     }
 
     async fn hold_tags(
@@ -296,13 +292,13 @@ impl RemoteStore for RedisStore {
         order: u64,
         ttl: Duration,
     ) -> Result<Vec<Option<u64>>, StoreError> {
-        self.at(lane)?.ask("", async |on| scripts::hold_tags(on, tags, order, millis(ttl)).await).await
+        self.at(lane)?.ask(ORDER, async |on| scripts::hold_tags(on, tags, order, millis(ttl)).await).await
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
         for _ in 0..TRIES {
             for lane in &self.lanes {
-                match lane.ask("", async |on| scripts::invalidate_tag(on, tag).await).await {
+                match lane.ask(ORDER, async |on| scripts::invalidate_tag(on, tag).await).await {
                     Ok(()) => return Ok(Invalidated::Done),
                     Err(StoreError::TimedOut { .. } | StoreError::Unreachable { .. }) => {}
                     Err(refused) => return Err(refused),
