@@ -7,6 +7,7 @@ mod aging;
 mod bad_input;
 mod bus;
 mod cancellation;
+mod cluster;
 mod coherence;
 mod conformance;
 mod events;
