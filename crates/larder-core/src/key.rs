@@ -214,7 +214,7 @@ impl Key {
         &self.text
     }
 
-    /// The prefix that it was formatted with; empty if it was made from a whole text.
+    /// The prefix that it was formatted with; empty if it was made from a whole text, so that its prefix is not known.
     pub fn prefix(&self) -> &str {
         &self.text[..self.prefix_len.saturating_sub(1)]
     }

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Claim, Clock, Digest, Invalidated, LaneState, Moment, Push, PushListener, RemoteStore, Replacing,
-    StoreError, Stored, Token, WriteClaim,
+    Claim, Clock, Digest, Invalidated, Key, LaneState, Moment, Push, PushListener, RemoteEvent, RemoteStore,
+    Replacing, StoreError, Stored, Token, WriteClaim,
 };
 
 /// A remote store in memory, for tests without a server: values, leases, tracking and pushes as the protocol has them.
@@ -38,7 +38,7 @@ pub struct MemoryRemote {
     id: u64,
     down: AtomicBool,
     /// What could not be sent, with the lease that ends with it.
-    pending: Mutex<HashMap<String, Option<Token>>>,
+    pending: Mutex<HashMap<Key, Option<Token>>>,
     pending_tags: Mutex<HashSet<String>>,
 }
 
@@ -149,11 +149,15 @@ impl MemoryRemote {
     pub fn reconnect(&self) {
         let mut state = self.server.state();
         let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        for (key, own) in pending {
-            state.invalidate(&key, own.as_ref());
+        for (key, own) in &pending {
+            state.invalidate(key.as_str(), own.as_ref());
         }
         let tags = std::mem::take(&mut *self.pending_tags.lock().unwrap_or_else(PoisonError::into_inner));
         tags.iter().for_each(|tag| state.invalidate_tag(tag));
+        let count = many(pending.len() + tags.len());
+        if count > 0 {
+            state.tell_event(self.id, RemoteEvent::Replayed { count });
+        }
         state.tell(self.id, Push::Lane(0));
         self.down.store(false, Ordering::Release);
     }
@@ -216,6 +220,11 @@ impl State {
         listeners.filter_map(Weak::upgrade).for_each(|listener| listener.on_push(push));
     }
 
+    fn tell_event(&self, id: u64, event: RemoteEvent) {
+        let listeners = self.listeners.get(&id).into_iter().flatten();
+        listeners.filter_map(Weak::upgrade).for_each(|listener| listener.on_event(event));
+    }
+
     fn delete_value(&mut self, key: &str) {
         if self.values.remove(key).is_some() {
             self.push(Kind::Value, key);
@@ -248,6 +257,10 @@ impl State {
             None => {}
         }
     }
+}
+
+fn many(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 /// Whether the value is as a claim with this digest found it.
@@ -388,15 +401,16 @@ impl RemoteStore for MemoryRemote {
         Ok(clean)
     }
 
-    async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError> {
+    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
         let mut state = self.server.state(); // to the end, so that a reconnection comes before or after
         if self.down.load(Ordering::Acquire) {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            let ends = pending.entry(key.to_owned()).or_default();
+            let ends = pending.entry(key.clone()).or_default();
             *ends = ends.take().or_else(|| own.cloned());
+            state.tell_event(self.id, RemoteEvent::Remembered { pending: many(pending.len()) });
             return Ok(Invalidated::Deferred);
         }
-        state.invalidate(key, own);
+        state.invalidate(key.as_str(), own);
         Ok(Invalidated::Done)
     }
 
@@ -450,7 +464,9 @@ impl RemoteStore for MemoryRemote {
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
         let mut state = self.server.state(); // to the end, so that a reconnection comes before or after
         if self.down.load(Ordering::Acquire) {
-            self.pending_tags.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.to_owned());
+            let mut pending = self.pending_tags.lock().unwrap_or_else(PoisonError::into_inner);
+            pending.insert(tag.to_owned());
+            state.tell_event(self.id, RemoteEvent::Remembered { pending: many(pending.len()) });
             return Ok(Invalidated::Deferred);
         }
         state.invalidate_tag(tag);

@@ -3,7 +3,7 @@ use std::{fmt::Debug, sync::Weak, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Digest, StoreError, Token};
+use crate::{Digest, Key, StoreError, Token};
 
 /// A store that several processes share, the L2: values, leases and pushes.
 ///
@@ -94,12 +94,14 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     /// Deletes the value and any reader's lease, and marks another writer's lease so that its commit is refused.
     /// The lease named by `own`, which the caller gives up with this call, is deleted too.
     ///
-    /// While the lane is down, or if it is lost meanwhile, the key is remembered, and the invalidation is done
-    /// before anything else is read through the lane again.
+    /// While the lane is down, or if it is lost meanwhile, or if the server refuses for now, the key is remembered, and
+    /// the invalidation is done before anything else is read through the lane again. A store that remembers too much
+    /// may remember the key's [prefix](Key::prefix) instead, and clear it.
     ///
     /// # Errors
-    /// [`StoreError::TooManyPending`] if it could be neither done nor remembered, and what the server refused.
-    async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError>;
+    /// [`StoreError::WrongType`], and [`StoreError::Refused`] if the store's user may not do this;
+    /// [`StoreError::TooManyPending`] if it could be neither done nor remembered.
+    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError>;
 
     /// Invalidates every key that begins with `prefix`, and returns how many values there were: first every lease,
     /// so that no load that began before can commit, then every value. Not atomic as a whole.
@@ -127,7 +129,7 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     /// of them.
     ///
     /// # Errors
-    /// As for [`invalidate`](Self::invalidate).
+    /// As for [`invalidate`](Self::invalidate), but for too many: then every tag may be invalidated instead.
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError>;
 
     /// What happened to the connections so far; all zero in a store that has none.
@@ -149,6 +151,46 @@ pub struct RemoteReport {
     pub push_lag: Option<Duration>,
     /// Invalidations of keys and tags that could not be sent yet: others may still be served what they make out of date.
     pub pending: u64,
+    /// Whether the server is asked at all.
+    pub breaker: BreakerState,
+    /// How often it was given up; trials that failed in between are not counted.
+    pub breaker_opened: u64,
+    /// Invalidations of keys, prefixes and tags that could not be sent at first, and were sent later.
+    pub replayed: u64,
+}
+
+/// Whether a store asks its server, or leaves it alone because it did not answer or took no writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BreakerState {
+    /// The server is asked.
+    #[default]
+    Closed,
+    /// One connection tries whether the server is back; calls fail at once.
+    HalfOpen,
+    /// The server is left alone for a while; calls fail at once.
+    Open,
+}
+
+/// What happens to a store as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RemoteEvent {
+    /// The server is left alone from now on, or again after a trial that failed.
+    Opened,
+    /// It is tried whether the server is back.
+    HalfOpen,
+    /// The server is asked again.
+    Closed,
+    /// An invalidation could not be sent, and is sent later.
+    Remembered {
+        /// How many wait with it, in its lane.
+        pending: u64,
+    },
+    /// Invalidations that could not be sent have been, before anything is read.
+    Replayed {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// The value that a claim or commit may replace.
@@ -232,6 +274,11 @@ pub enum LaneState {
 pub trait PushListener: Send + Sync {
     /// Takes note of a push.
     fn on_push(&self, push: Push<'_>);
+
+    /// Takes note of what happened to the store as a whole; in no order with pushes.
+    fn on_event(&self, event: RemoteEvent) {
+        let _ = event;
+    }
 }
 
 /// What the remote store tells without being asked.

@@ -124,7 +124,7 @@ impl Leases {
             }
             Err(reason) => {
                 // P11: the script may have run, so the lease that it may have taken ends with this.
-                self.remote.invalidate(key.as_str(), Some(&held.token)).await?;
+                self.remote.invalidate(key, Some(&held.token)).await?;
                 held.disarm();
                 self.waiters.wake(key.hash()); // P7
                 Ok(WriteBegun::Withdrawn(reason))
@@ -137,7 +137,7 @@ impl Leases {
     /// # Errors
     /// What the store says.
     pub async fn invalidate(&self, key: &Key) -> Result<Invalidated, StoreError> {
-        let done = self.remote.invalidate(key.as_str(), None).await;
+        let done = self.remote.invalidate(key, None).await;
         self.waiters.wake(key.hash()); // P7: no push comes for what this process did itself
         done
     }
@@ -210,7 +210,7 @@ impl Lease {
     /// What the store says; the lease then ends by its time.
     pub async fn invalidate(mut self) -> Result<Invalidated, StoreError> {
         let ReleaseOnDrop { leases, key, token, .. } = &self.held;
-        let done = leases.remote.invalidate(key.as_str(), Some(token)).await?;
+        let done = leases.remote.invalidate(key, Some(token)).await?;
         self.ended();
         Ok(done)
     }

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use deadpool_redis::redis::{RedisResult, cmd, pipe};
+use deadpool_redis::redis::{ErrorKind, RedisResult, cmd, pipe};
 use futures_util::future::{join_all, try_join_all};
 use larder_core::StoreError;
 
 use crate::{
     bus::Bus,
-    keys::{LEASES, key_of, pattern},
+    keys::{LEASES, TAGS, key_of, pattern},
     lane::{Lane, TRIES},
     live::Live,
     scripts,
@@ -74,6 +74,34 @@ impl Lane {
     }
 }
 
+/// The same through connections that are not in service yet. Slots that have moved are an error: the next connections
+/// know where.
+pub(crate) async fn clear_everywhere(live: &Live, prefix: &str) -> RedisResult<()> {
+    expect_slots(live).await?;
+    for node in live.nodes() {
+        clear(node.wire.clone(), prefix).await?;
+    }
+    expect_slots(live).await?;
+    let mut on = live.wire(prefix);
+    if on.voice.channel.is_empty() {
+        return Ok(());
+    }
+    // P26: after the last one, as for any clear.
+    let message = Bus::prefix_message(&on.voice, prefix);
+    cmd("PUBLISH").arg(&*on.voice.channel).arg(message).exec_async(&mut on.connection).await
+}
+
+async fn expect_slots(live: &Live) -> RedisResult<()> {
+    for (master, node) in live.nodes().iter().enumerate().filter(|_| !live.topology.masters().is_empty()) {
+        let mut connection = node.wire.connection.clone();
+        let said: String = cmd("CLUSTER").arg("NODES").query_async(&mut connection).await?;
+        if !own_slots(&said).is_some_and(|own| live.topology.slots(master).eq(own)) {
+            return Err((ErrorKind::Client, "hash slots have moved to another master").into());
+        }
+    }
+    Ok(())
+}
+
 /// Invalidates every key of one server that begins with `prefix`. P25: first the leases, so that no load which began
 /// before can commit, then the values. Each step is a command of its own, so that other callers are not held up.
 async fn clear(mut on: Wire, prefix: &str) -> RedisResult<u64> {
@@ -113,6 +141,23 @@ async fn clear(mut on: Wire, prefix: &str) -> RedisResult<u64> {
         }
     }
     Ok(cleared)
+}
+
+/// Invalidates every tag that is held, of every program. P21, P23: E grows first, so that no load which began before can
+/// hold a tag that was not held yet.
+pub(crate) async fn clear_tags(mut on: Wire) -> RedisResult<()> {
+    scripts::invalidate_tag(on.clone(), "").await?;
+    let tags = pattern(TAGS);
+    let mut cursor = 0;
+    loop {
+        let names = scan(&mut on, &mut cursor, &tags).await?;
+        let tags = names.iter().filter_map(|name| name.strip_prefix(TAGS));
+        let invalidations = tags.map(|tag| scripts::invalidate_tag(on.clone(), tag));
+        join_all(invalidations).await.into_iter().collect::<RedisResult<()>>()?;
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
 }
 
 async fn scan(on: &mut Wire, cursor: &mut u64, pattern: &str) -> RedisResult<Vec<String>> {

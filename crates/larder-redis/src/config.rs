@@ -15,7 +15,12 @@ pub struct RedisConfig {
     pub(crate) ping_interval: Duration,
     pub(crate) probe_interval: Duration,
     pub(crate) max_pending: usize,
+    pub(crate) breaker_pause: Duration,
+    pub(crate) breaker_max_pause: Duration,
 }
+
+/// No pause of the breaker is longer.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl RedisConfig {
     /// Takes an address: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or `unix:///path`. Of a cluster,
@@ -30,6 +35,8 @@ impl RedisConfig {
             ping_interval: Duration::from_secs(1),
             probe_interval: Duration::from_secs(5),
             max_pending: 100_000,
+            breaker_pause: Duration::from_millis(50),
+            breaker_max_pause: Duration::from_secs(5),
         }
     }
 
@@ -77,10 +84,28 @@ impl RedisConfig {
         self
     }
 
-    /// Remembers at most this many invalidations for each lane while Redis is out of reach; default 100,000.
+    /// Remembers at most this many keys and tags to invalidate for each lane while Redis is out of reach; default 100,000.
+    /// Past it, whole prefixes (rows) are remembered instead of their keys, and cleared on return; with 0, from the first
+    /// key on. Past it in tags, every tag is invalidated on return.
     #[must_use]
-    pub fn max_pending(mut self, keys: usize) -> Self {
-        self.max_pending = keys;
+    pub fn max_pending(mut self, names: usize) -> Self {
+        self.max_pending = names;
+        self
+    }
+
+    /// Leaves Redis alone for this long when it does not answer, cannot be connected to, or takes no writes, and doubles
+    /// that with each trial that fails; default 50 ms, shortened by up to half at random.
+    #[must_use]
+    pub fn breaker_pause(mut self, pause: Duration) -> Self {
+        self.breaker_pause = pause.clamp(Duration::from_millis(1), DAY);
+        self
+    }
+
+    /// Leaves Redis alone for at most this long before it is tried again; default 5 s. The pauses are short again once it
+    /// was back for twice this long.
+    #[must_use]
+    pub fn breaker_max_pause(mut self, pause: Duration) -> Self {
+        self.breaker_max_pause = pause.clamp(Duration::from_millis(1), DAY);
         self
     }
 }
@@ -95,6 +120,8 @@ impl fmt::Debug for RedisConfig {
             .field("ping_interval", &self.ping_interval)
             .field("probe_interval", &self.probe_interval)
             .field("max_pending", &self.max_pending)
+            .field("breaker_pause", &self.breaker_pause)
+            .field("breaker_max_pause", &self.breaker_max_pause)
             .finish_non_exhaustive()
     }
 }

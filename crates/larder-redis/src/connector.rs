@@ -16,7 +16,7 @@ use tracing::warn;
 use crate::{
     RedisConfig,
     endpoint::Endpoint,
-    error::{describe, is_loss, is_without_resp3},
+    error::{describe, is_busy, is_loss, is_outage, is_without_resp3},
     lane::Lane,
 };
 
@@ -76,7 +76,11 @@ impl Connector {
                         // Not NOLOOP: the server would not tell it what it evicts to make room for its commands.
                         tracking.arg("TRACKING").arg("ON");
                         match tracking.exec_async(connection).await {
-                            Err(error) if is_loss(&error) => return Err(HookError::Backend(error)),
+                            // P12: what is refused for now would be taken for a server without pushes, whose other
+                            // clients tell of their writes.
+                            Err(error) if is_loss(&error) || is_outage(&error) || is_busy(&error) => {
+                                return Err(HookError::Backend(error));
+                            }
                             // A server that refuses is a server without pushes, and no worse.
                             done => tracks.store(done.is_ok(), Ordering::Release),
                         }

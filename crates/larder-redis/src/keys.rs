@@ -19,7 +19,7 @@ pub(crate) const LEASES: &str = "larder:lease";
 /// E. All tags lie in one hash slot, because they are held and invalidated together with it.
 pub(crate) const ORDER: &str = "larder:{tags}";
 /// What begins the name of every T(t).
-const TAGS: &str = "larder:{tags}:";
+pub(crate) const TAGS: &str = "larder:{tags}:";
 
 /// What a name in Redis stands for.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,16 +8,18 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use deadpool_redis::redis::{PushInfo, RedisResult, cmd};
+use deadpool_redis::redis::{PushInfo, RedisError, RedisResult, cmd};
 use futures_util::future::join_all;
-use larder_core::{Invalidated, LaneState, Push, StoreError, Token};
+use larder_core::{Invalidated, Key, LaneState, Push, RemoteEvent, StoreError, Token};
 use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
 
 use crate::{
+    breaker::{Breaker, Permit},
     bus::Bus,
     endpoint::Endpoint,
-    error::{describe, is_loss},
+    error::{describe, is_final, is_loss, is_outage},
+    keys::ORDER,
     live::{Live, Node, Probe},
     nodes::Opened,
     pending::Pending,
@@ -37,10 +39,14 @@ pub(crate) struct Lane {
     max_pending: usize,
     listeners: Arc<Listeners>,
     bus: Arc<Bus>,
+    /// Shared by all lanes of the store.
+    pub(crate) breaker: Arc<Breaker>,
     /// The connections that commands take; none while there are none to rely on.
     live: ArcSwapOption<Live>,
     pending: Mutex<Pending>,
-    /// How much that is, for who only wants to know.
+    /// What was remembered before the connections were made, while it is sent through them.
+    sending: Mutex<Pending>,
+    /// How much these are together, for who only wants to know.
     unsent: AtomicU64,
     /// Wakes the keeper: a connection failed, or says that it ended.
     pub(crate) woken: Notify,
@@ -53,6 +59,9 @@ pub(crate) struct Lane {
 /// How often an invalidation is tried on connections that fail under it, before it is left to the next one.
 pub(crate) const TRIES: usize = 3;
 
+/// How often what is remembered meanwhile is sent apart, before those who remember must wait.
+const ROUNDS: usize = 4;
+
 impl Lane {
     pub(crate) fn new(
         index: u16,
@@ -60,6 +69,7 @@ impl Lane {
         config: &crate::RedisConfig,
         listeners: Arc<Listeners>,
         bus: Arc<Bus>,
+        breaker: Arc<Breaker>,
     ) -> Self {
         Self {
             index,
@@ -69,8 +79,10 @@ impl Lane {
             max_pending: config.max_pending,
             listeners,
             bus,
+            breaker,
             live: ArcSwapOption::empty(),
             pending: Mutex::default(),
+            sending: Mutex::default(),
             unsent: AtomicU64::new(0),
             woken: Notify::new(),
             back: Notify::new(),
@@ -118,8 +130,11 @@ impl Lane {
 
     /// The connections, if there are any to rely on.
     pub(crate) fn live(&self) -> Result<Arc<Live>, StoreError> {
-        let down = || StoreError::Unreachable { address: self.shown.clone(), source: None };
-        self.live.load_full().ok_or_else(down)
+        self.live.load_full().ok_or_else(|| self.unreachable())
+    }
+
+    pub(crate) fn unreachable(&self) -> StoreError {
+        StoreError::Unreachable { address: self.shown.clone(), source: None }
     }
 
     pub(crate) fn refused(&self, reason: &str) -> StoreError {
@@ -144,14 +159,36 @@ impl Lane {
         key: &str,
         ask: impl AsyncFnOnce(Wire) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
+        self.try_on(live, node, ask).await.map_err(|error| self.describe(error, &node.endpoint.shown, key))
+    }
+
+    async fn try_on<T>(
+        &self,
+        live: &Arc<Live>,
+        node: &Node,
+        ask: impl AsyncFnOnce(Wire) -> RedisResult<T>,
+    ) -> RedisResult<T> {
         node.used.store(true, Ordering::Relaxed); // Relaxed: a hint for the keeper
-        ask(node.wire.clone()).await.map_err(|error| {
-            let address = &node.endpoint.shown;
-            if is_loss(&error) {
-                self.lose(live, address, &error);
+        let asked = ask(node.wire.clone()).await;
+        if let Err(error) = &asked {
+            let is_outage = is_outage(error);
+            // What fails late on connections that were replaced says nothing about the server of now.
+            if is_outage && self.is_in_service(live) {
+                self.breaker.trip(error);
             }
-            describe(error, address, self.command_timeout, key)
-        })
+            if is_outage || is_loss(error) {
+                self.lose(live, &node.endpoint.shown, error);
+            }
+        }
+        asked
+    }
+
+    fn describe(&self, error: RedisError, address: &str, key: &str) -> StoreError {
+        describe(error, address, self.command_timeout, key)
+    }
+
+    fn is_in_service(&self, live: &Arc<Live>) -> bool {
+        self.live.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, live))
     }
 
     /// Gives up the connections, unless newer ones have taken their place.
@@ -197,15 +234,31 @@ impl Lane {
     /// Takes new connections into service, once everything that could not be sent has been done on them.
     ///
     /// # Errors
-    /// What one of them said; they are not in service then, and nothing is forgotten.
-    pub(crate) async fn publish(&self, opened: &Opened) -> Result<(), StoreError> {
+    /// What one of them said, or that the permit no longer holds; they are not in service then, and nothing is forgotten.
+    pub(crate) async fn publish(&self, opened: &Opened, permit: &Permit<'_>) -> Result<(), StoreError> {
         let live = Live::new(opened, self.bus.voice());
+        // P11: a clear may take long, so what is remembered meanwhile is put elsewhere, and sent in the next round.
+        let mut sending = self.sending.lock().await;
+        for round in 0..ROUNDS {
+            self.send(&mut sending, &live).await?;
+            let mut pending = self.pending.lock().await;
+            if round > 0 && pending.is_brief() {
+                break;
+            }
+            std::mem::swap(&mut *sending, &mut *pending);
+        }
+        self.send(&mut sending, &live).await?;
+        if permit.is_trial() {
+            // After what could not be sent: a server without memory takes that, and others need not wait for it.
+            self.try_to_write(&live).await?;
+        }
         // Held to the end, so that what is invalidated meanwhile waits, and is then sent like any other: a key that is
         // remembered a second time is not forgotten with the first, and there is an end to what is to be sent.
         let mut pending = self.pending.lock().await;
-        let drained = pending.drain(&live).await; // P11
-        self.note_unsent(&pending);
-        drained.map_err(|error| describe(error, &self.shown, self.command_timeout, ""))?;
+        self.send(&mut pending, &live).await?;
+        if !permit.holds() {
+            return Err(self.unreachable());
+        }
         self.listeners.tell(Push::Lane(self.index)); // P10: before anybody reads through it
         self.live.store(Some(Arc::new(live)));
         self.back.notify_waiters();
@@ -213,8 +266,37 @@ impl Lane {
         Ok(())
     }
 
+    // P11
+    async fn send(&self, unsent: &mut Pending, live: &Live) -> Result<(), StoreError> {
+        let (before, mut done) = (unsent.len(), 0);
+        let sent = unsent.drain(live, &mut done).await;
+        self.note_unsent(before, unsent.len());
+        if done > 0 {
+            self.listeners.tally.replayed.add_many(done);
+            self.listeners.tell_event(RemoteEvent::Replayed { count: done });
+        }
+        sent.map_err(|error| self.describe(error, &self.shown, ""))
+    }
+
+    /// Tries whether the server takes writes: without them there are neither leases nor invalidations.
+    async fn try_to_write(&self, live: &Live) -> Result<(), StoreError> {
+        for node in live.nodes() {
+            let name = &node.probe.name;
+            let mut set = cmd("SET");
+            set.arg(name).arg("trial").arg("PX").arg(1000);
+            match set.exec_async(&mut node.wire.connection.clone()).await {
+                // That is about the name, and not about the server.
+                Err(error) if !is_final(&error) => {
+                    return Err(self.describe(error, &node.endpoint.shown, name));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Invalidates a key, or remembers to.
-    pub(crate) async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError> {
+    pub(crate) async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
         for _ in 0..TRIES {
             let Some(live) = self.live.load_full() else {
                 match self.remember(key, own).await? {
@@ -222,59 +304,86 @@ impl Lane {
                     false => continue, // it is back
                 }
             };
-            match self
-                .ask_on(&live, live.node(key), key, async |on| scripts::invalidate(on, key, own).await)
-                .await
-            {
-                Ok(()) => return Ok(Invalidated::Done),
-                Err(StoreError::TimedOut { .. } | StoreError::Unreachable { .. }) => {}
-                Err(refused) => return Err(refused),
+            let ask = async |on| scripts::invalidate(on, key.as_str(), own).await;
+            if self.invalidate_on(&live, key.as_str(), ask).await? {
+                return Ok(Invalidated::Done);
             }
         }
         // Connections come and fail: leave it to the next one, and see to it that there is a next one.
         while !self.remember(key, own).await? {
-            self.give_up();
+            self.give_up(&"an invalidation failed on it");
         }
         Ok(Invalidated::Deferred)
     }
 
-    /// Has the connections replaced, because invalidations fail on them.
-    pub(crate) fn give_up(&self) {
+    /// Invalidates a tag, for all lanes; `false` if it could not be sent, and the lane is down.
+    pub(crate) async fn invalidate_tag(&self, tag: &str) -> Result<bool, StoreError> {
+        let Some(live) = self.live.load_full() else { return Ok(false) };
+        self.invalidate_on(&live, ORDER, async |on| scripts::invalidate_tag(on, tag).await).await
+    }
+
+    /// `false` says that it must be remembered.
+    async fn invalidate_on(
+        &self,
+        live: &Arc<Live>,
+        key: &str,
+        ask: impl AsyncFnOnce(Wire) -> RedisResult<()>,
+    ) -> Result<bool, StoreError> {
+        let node = live.node(key);
+        match self.try_on(live, node, ask).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_final(&error) => Err(self.describe(error, &node.endpoint.shown, key)),
+            // P11: also what was refused must be done before anything is read through the lane again.
+            Err(error) => {
+                self.lose(live, &node.endpoint.shown, &error);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Gives up the connections, if there are any.
+    pub(crate) fn give_up(&self, reason: &dyn fmt::Display) {
         if let Some(live) = self.live.load_full() {
-            self.lose(&live, &self.shown, &"an invalidation failed on it");
+            self.lose(&live, &self.shown, reason);
         }
     }
 
     /// Remembers an invalidation while the lane is down; `false` if it is not down.
-    async fn remember(&self, key: &str, own: Option<&Token>) -> Result<bool, StoreError> {
-        self.remember_in(|pending| pending.has_key(key), |pending| pending.add_key(key, own)).await
+    async fn remember(&self, key: &Key, own: Option<&Token>) -> Result<bool, StoreError> {
+        self.remember_in(|pending| pending.add_key(key, own, self.max_pending)).await
     }
 
     /// Remembers the invalidation of a tag while the lane is down; `false` if it is not down.
     pub(crate) async fn remember_tag(&self, tag: &str) -> Result<bool, StoreError> {
-        self.remember_in(|pending| pending.has_tag(tag), |pending| pending.add_tag(tag)).await
+        self.remember_in(|pending| {
+            pending.add_tag(tag, self.max_pending);
+            true
+        })
+        .await
     }
 
-    async fn remember_in(
-        &self,
-        is_there: impl FnOnce(&Pending) -> bool,
-        add: impl FnOnce(&mut Pending),
-    ) -> Result<bool, StoreError> {
+    async fn remember_in(&self, add: impl FnOnce(&mut Pending) -> bool) -> Result<bool, StoreError> {
         let mut pending = self.pending.lock().await;
         if self.live.load().is_some() {
             return Ok(false);
         }
-        if pending.len() >= self.max_pending && !is_there(&pending) {
-            return Err(StoreError::TooManyPending { address: self.shown.clone(), pending: pending.len() });
+        let before = pending.len();
+        if !add(&mut pending) {
+            return Err(StoreError::TooManyPending { address: self.shown.clone(), pending: before });
         }
-        add(&mut pending);
-        self.note_unsent(&pending);
+        self.note_unsent(before, pending.len());
+        drop(pending);
+        self.listeners.tell_event(RemoteEvent::Remembered { pending: self.pending() });
         Ok(true)
     }
 
-    fn note_unsent(&self, pending: &Pending) {
-        let many = u64::try_from(pending.len()).unwrap_or(u64::MAX);
-        self.unsent.store(many, Ordering::Release); // pairs with `pending`: who sees none sees that all was sent
+    /// Release pairs with `pending`: who sees none sees that all was sent.
+    fn note_unsent(&self, before: usize, after: usize) {
+        let many = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        match after >= before {
+            true => self.unsent.fetch_add(many(after - before), Ordering::Release),
+            false => self.unsent.fetch_sub(many(before - after), Ordering::Release),
+        };
     }
 
     /// How many invalidations could not be sent yet.
@@ -323,7 +432,7 @@ impl Lane {
         self.ping(live, node).await.ok()?;
         let heard = node.probe.heard() != before;
         // Once the lane has newer connections, it does not know the name any more.
-        self.live.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, live)).then_some(heard)
+        self.is_in_service(live).then_some(heard)
     }
 
     fn note_deaf(&self, live: &Arc<Live>, address: &str) {
@@ -345,7 +454,7 @@ impl Lane {
         let idle = live.nodes().iter().filter(|node| !node.used.swap(false, Ordering::Relaxed) || now);
         // At once, so that one that does not answer does not hide another.
         join_all(idle.map(|node| async {
-            // A server that refuses to answer a ping (it may be loading) is there all the same.
+            // What a ping is refused with counts like any other answer.
             let _refused = self.ping(&live, node).await;
             node.used.store(false, Ordering::Relaxed);
         }))

@@ -22,6 +22,7 @@
 //! ```
 
 mod advice;
+mod breaker;
 mod bus;
 mod clear;
 mod config;

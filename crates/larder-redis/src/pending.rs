@@ -2,87 +2,274 @@ use std::collections::{HashMap, HashSet};
 
 use deadpool_redis::redis::RedisError;
 use futures_util::future::join_all;
-use larder_core::Token;
+use larder_core::{Key, Token};
 use tracing::error;
 
-use crate::{keys::ORDER, live::Live, scripts};
+use crate::{
+    clear::{clear_everywhere, clear_tags},
+    error::{is_denied, is_final},
+    keys::ORDER,
+    live::Live,
+    scripts,
+};
 
 /// What a lane could not send: it is sent before anything is read through the lane again.
+///
+/// Bounded: where it would hold too much, a whole prefix takes the place of its keys, and all tags that of each.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    /// Keys to invalidate, with the lease that ends with it, if there is one.
-    keys: HashMap<String, Option<Token>>,
+    /// Keys to invalidate by their prefix, empty where that is not known; each with the lease that ends with it, if there
+    /// is one.
+    keys: HashMap<Box<str>, HashMap<Key, Option<Token>>>,
+    /// How many keys these are.
+    len: usize,
+    /// Prefixes to be cleared, without their colon. Exact ones: under a shorter one other programs may have keys.
+    prefixes: HashSet<Box<str>>,
     tags: HashSet<String>,
+    /// Whether every tag is to be invalidated.
+    all_tags: bool,
 }
 
 /// How many are sent at once.
 const BATCH: usize = 1024;
 
+/// The most prefixes that are remembered; each costs a scan.
+const MOST_PREFIXES: usize = 1024;
+
 impl Pending {
     pub(crate) fn len(&self) -> usize {
-        self.keys.len() + self.tags.len()
+        self.len + self.prefixes.len() + self.tags.len() + usize::from(self.all_tags)
     }
 
-    pub(crate) fn has_key(&self, key: &str) -> bool {
-        self.keys.contains_key(key)
+    /// Whether all of it can be sent at once.
+    pub(crate) fn is_brief(&self) -> bool {
+        self.len() <= BATCH && self.prefixes.is_empty() && !self.all_tags
     }
 
-    pub(crate) fn has_tag(&self, tag: &str) -> bool {
-        self.tags.contains(tag)
+    /// Remembers a key among at most `max` keys and tags; `false` if that cannot be, which takes a key whose prefix is
+    /// not known, or more prefixes than a table has rows.
+    pub(crate) fn add_key(&mut self, key: &Key, own: Option<&Token>, max: usize) -> bool {
+        let prefix = key.prefix();
+        if self.prefixes.contains(prefix) {
+            return true;
+        }
+        if let Some(ends) = self.keys.get_mut(prefix).and_then(|keys| keys.get_mut(key)) {
+            // The first lease stays: while the lane is down, no later one can have been taken.
+            *ends = ends.take().or_else(|| own.cloned());
+            return true;
+        }
+        if !self.make_room(max) {
+            return self.add_prefix(prefix);
+        }
+        if !self.prefixes.contains(prefix) {
+            self.keys.entry(prefix.into()).or_default().insert(key.clone(), own.cloned());
+            self.len += 1;
+        }
+        true
     }
 
-    pub(crate) fn add_key(&mut self, key: &str, own: Option<&Token>) {
-        // The first lease stays: while the lane is down, no later one can have been taken.
-        let ends = self.keys.entry(key.to_owned()).or_default();
-        *ends = ends.take().or_else(|| own.cloned());
+    /// Remembers a tag among at most `max` keys and tags.
+    pub(crate) fn add_tag(&mut self, tag: &str, max: usize) {
+        let is_there = self.all_tags || self.tags.contains(tag);
+        if is_there || (self.make_room(max) && self.all_tags) {
+            return;
+        }
+        if self.len + self.tags.len() < max {
+            self.tags.insert(tag.to_owned());
+        } else {
+            self.add_all_tags();
+        }
     }
 
-    pub(crate) fn add_tag(&mut self, tag: &str) {
-        self.tags.insert(tag.to_owned());
+    /// Remembers a prefix instead of its keys. A lease that would have ended with one of them is marked by the clear, and
+    /// ends by its time.
+    fn add_prefix(&mut self, prefix: &str) -> bool {
+        if prefix.is_empty() || self.prefixes.len() >= MOST_PREFIXES {
+            return false;
+        }
+        self.len -= self.keys.remove(prefix).map_or(0, |keys| keys.len());
+        self.prefixes.insert(prefix.into())
     }
 
-    /// Sends everything. An error leaves what was not done.
+    /// An invalidated tag makes misses, never hits (P21), so all of them may stand for many.
+    fn add_all_tags(&mut self) {
+        self.tags = HashSet::new();
+        self.all_tags = true;
+    }
+
+    /// Makes room for one more, at the cost of what most is remembered of; `false` if there is none to be had.
+    fn make_room(&mut self, max: usize) -> bool {
+        while self.len + self.tags.len() >= max {
+            let known = self.keys.iter().filter(|(prefix, _)| !prefix.is_empty());
+            let largest = known.map(|(prefix, keys)| (keys.len(), prefix.clone())).max();
+            let has_room = match largest {
+                Some((len, prefix)) if len >= self.tags.len() => self.add_prefix(&prefix),
+                _ if !self.tags.is_empty() => {
+                    self.add_all_tags();
+                    true
+                }
+                _ => false,
+            };
+            if !has_room {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Sends everything, and adds to `done` what is done. An error leaves the rest.
+    ///
+    /// In no order: to invalidate a name twice, or with others before or after it, comes to the same.
     // P11: before anything is read through the lane.
-    pub(crate) async fn drain(&mut self, on: &Live) -> Result<(), RedisError> {
-        while !self.keys.is_empty() {
-            let batch: Vec<_> =
-                self.keys.iter().take(BATCH).map(|(key, own)| (key.clone(), own.clone())).collect();
-            let sent = batch.iter().map(|(key, own)| scripts::invalidate(on.wire(key), key, own.as_ref()));
+    pub(crate) async fn drain(&mut self, on: &Live, done: &mut u64) -> Result<(), RedisError> {
+        while self.len > 0 {
+            let batch: Vec<_> = self.keys.values().flatten().take(BATCH).collect();
+            let batch: Vec<_> = batch.into_iter().map(|(key, own)| (key.clone(), own.clone())).collect();
+            let sent = batch
+                .iter()
+                .map(|(key, own)| scripts::invalidate(on.wire(key.as_str()), key.as_str(), own.as_ref()));
             let sent = join_all(sent).await;
-            settle(sent.into_iter().zip(batch.iter().map(|(key, _)| key)), |key| {
-                self.keys.remove(key);
+            settle(sent.into_iter().zip(batch.iter().map(|(key, _)| key.as_str())), |nth| {
+                self.forget(&batch[nth].0);
+                *done += 1;
             })?;
+        }
+        while let Some(prefix) = self.prefixes.iter().next().cloned() {
+            // P25: what this clears may include keys that were never remembered, as every clear does.
+            let cleared = clear_everywhere(on, &format!("{prefix}:")).await;
+            if let Err(error) = cleared {
+                if is_denied(&error) {
+                    // Not forgotten, because without it old values would be read.
+                    error!(%prefix, %error, "a prefix cannot be cleared, so Redis is not used: allow SCAN and UNLINK");
+                }
+                return Err(error);
+            }
+            self.prefixes.remove(&prefix);
+            *done += 1;
         }
         while !self.tags.is_empty() {
             let batch: Vec<_> = self.tags.iter().take(BATCH).cloned().collect();
             let sent = join_all(batch.iter().map(|tag| scripts::invalidate_tag(on.wire(ORDER), tag))).await;
-            settle(sent.into_iter().zip(&batch), |tag| {
-                self.tags.remove(tag);
+            settle(sent.into_iter().zip(batch.iter().map(String::as_str)), |nth| {
+                self.tags.remove(&batch[nth]);
+                *done += 1;
             })?;
+        }
+        if self.all_tags {
+            clear_tags(on.wire(ORDER)).await?;
+            self.all_tags = false;
+            *done += 1;
         }
         Ok(())
     }
+
+    fn forget(&mut self, key: &Key) {
+        let Some(keys) = self.keys.get_mut(key.prefix()) else { return };
+        if keys.remove(key).is_some() {
+            self.len -= 1;
+        }
+        if keys.is_empty() {
+            self.keys.remove(key.prefix());
+        }
+    }
 }
 
-/// Forgets what is done, or would be refused again, and returns the last error if anything is left.
+/// Forgets what is done, or would be refused again, by its place, and returns the last error if anything is left.
 fn settle<'a>(
-    sent: impl Iterator<Item = (Result<(), RedisError>, &'a String)>,
-    mut forget: impl FnMut(&str),
+    sent: impl Iterator<Item = (Result<(), RedisError>, &'a str)>,
+    mut forget: impl FnMut(usize),
 ) -> Result<(), RedisError> {
     let mut left = Ok(());
-    for (sent, name) in sent {
+    for (nth, (sent, name)) in sent.enumerate() {
         match sent {
-            Err(error) if error.code() == Some("NOPERM") => {
+            Err(error) if is_denied(&error) => {
                 error!(%name, %error, "a key or tag cannot be invalidated, now or later");
             }
             // Of another type, there is nothing of ours.
-            Err(error) if error.code() != Some("WRONGTYPE") => {
+            Err(error) if !is_final(&error) => {
                 left = Err(error);
                 continue;
             }
             Err(_) | Ok(()) => {}
         }
-        forget(name);
+        forget(nth);
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::KeyBuf;
+
+    use super::*;
+
+    fn key(prefix: &str, n: usize) -> Key {
+        KeyBuf::format(prefix, &n).to_key()
+    }
+
+    fn prefixes(pending: &Pending) -> Vec<&str> {
+        let mut prefixes: Vec<_> = pending.prefixes.iter().map(|prefix| &**prefix).collect();
+        prefixes.sort_unstable();
+        prefixes
+    }
+
+    #[test]
+    fn full_pending_clears_the_prefix_with_the_most_keys() {
+        let mut pending = Pending::default();
+        for n in 0..3 {
+            assert!(pending.add_key(&key("many:v2", n), None, 5));
+        }
+        assert!(pending.add_key(&key("few", 1), None, 5) && pending.add_key(&key("few", 2), None, 5));
+        assert!(pending.add_key(&key("few", 2), Some(&Token::new()), 5), "it is there already");
+        assert_eq!((pending.len(), prefixes(&pending)), (5, vec![]));
+        assert!(pending.add_key(&key("few", 3), None, 5));
+        assert_eq!((pending.len(), prefixes(&pending)), (4, vec!["many:v2"]), "exactly that prefix");
+        assert!(pending.add_key(&key("many:v2", 9), None, 5));
+        assert_eq!(pending.len(), 4, "it is covered");
+    }
+
+    #[test]
+    fn pending_that_holds_nothing_clears_at_once() {
+        let mut pending = Pending::default();
+        assert!(pending.add_key(&key("item", 1), None, 0) && pending.add_key(&key("item", 2), None, 0));
+        pending.add_tag("t", 0);
+        pending.add_tag("u", 0);
+        assert_eq!((pending.len(), prefixes(&pending), pending.all_tags), (2, vec!["item"], true));
+    }
+
+    #[test]
+    fn key_of_unknown_prefix_is_never_replaced_by_a_clear() {
+        let mut pending = Pending::default();
+        let jobs = [1, 2, 3].map(|n| Key::from(format!("jobs:{n}").as_str()));
+        assert!(pending.add_key(&jobs[0], None, 2) && pending.add_key(&jobs[1], None, 2));
+        assert!(!pending.add_key(&jobs[2], None, 2), "there is no room, and nothing to be cleared instead");
+        assert!(pending.add_key(&jobs[1], None, 2) && pending.add_key(&key("item", 1), None, 2));
+        assert_eq!((pending.len(), prefixes(&pending)), (3, vec!["item"]));
+        assert!(!pending.add_key(&KeyBuf::format("", &1).to_key(), None, 2), "an empty prefix is everything");
+    }
+
+    #[test]
+    fn full_pending_invalidates_all_tags_if_most_are_tags() {
+        let mut pending = Pending::default();
+        for n in 0..3 {
+            pending.add_tag(&format!("t{n}"), 4);
+        }
+        assert!(pending.add_key(&key("item", 1), None, 4));
+        assert!(pending.add_key(&key("item", 2), None, 4));
+        assert_eq!((pending.len(), pending.all_tags, prefixes(&pending)), (3, true, vec![]));
+        pending.add_tag("t4", 4);
+        assert_eq!(pending.len(), 3, "it is covered");
+        let mut pending = Pending::default();
+        assert!(pending.add_key(&key("item", 1), None, 1));
+        pending.add_tag("t", 1);
+        assert_eq!((pending.len(), prefixes(&pending), pending.tags.len()), (2, vec!["item"], 1));
+    }
+
+    #[test]
+    fn prefixes_are_bounded_too() {
+        let mut pending = Pending::default();
+        let remembered =
+            (0..3 * MOST_PREFIXES).filter(|n| pending.add_key(&key(&format!("p{n}"), 1), None, 10)).count();
+        assert_eq!((remembered, pending.len()), (MOST_PREFIXES + 10, MOST_PREFIXES + 10));
+    }
 }

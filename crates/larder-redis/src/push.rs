@@ -1,7 +1,7 @@
 use std::sync::{PoisonError, RwLock, Weak};
 
 use deadpool_redis::redis::{PushInfo, PushKind, Value};
-use larder_core::{Push, PushListener};
+use larder_core::{Push, PushListener, RemoteEvent};
 
 use crate::{keys::Name, tally::Tally};
 
@@ -22,6 +22,11 @@ impl Listeners {
     pub(crate) fn tell(&self, push: Push<'_>) {
         let told = self.told.read().unwrap_or_else(PoisonError::into_inner);
         told.iter().filter_map(Weak::upgrade).for_each(|listener| listener.on_push(push));
+    }
+
+    pub(crate) fn tell_event(&self, event: RemoteEvent) {
+        let told = self.told.read().unwrap_or_else(PoisonError::into_inner);
+        told.iter().filter_map(Weak::upgrade).for_each(|listener| listener.on_event(event));
     }
 
     /// Tells of a name that was changed, as these lanes have read it.

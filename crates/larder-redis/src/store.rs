@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, aio::ConnectionLike, cmd, pipe};
 use larder_core::{
-    Claim, Digest, Invalidated, LaneState, PushListener, RemoteReport, RemoteStore, Replacing, StoreError,
-    Stored, Token, WriteClaim,
+    Claim, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore, Replacing,
+    StoreError, Stored, Token, WriteClaim,
 };
 use tokio::task::AbortHandle;
 
 use crate::{
     RedisConfig, advice,
+    breaker::Breaker,
     bus::Bus,
     endpoint::Endpoint,
     keeper,
@@ -45,6 +46,7 @@ pub struct RedisStore {
     lanes: Vec<Arc<Lane>>,
     listeners: Arc<Listeners>,
     bus: Arc<Bus>,
+    breaker: Arc<Breaker>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -60,7 +62,7 @@ impl RedisStore {
     pub async fn connect(config: RedisConfig) -> Result<Self, StoreError> {
         let (mut store, lanes) = Self::new(&config)?;
         for (lane, mut nodes) in lanes {
-            let opened = keeper::connect(&lane, &mut nodes).await?;
+            let opened = keeper::connect(&lane, &mut nodes, &lane.breaker.at_start()).await?;
             store.keep(&config, lane, nodes, Some(opened));
         }
         if store.lanes.iter().any(|lane| lane.needs_bus()) {
@@ -87,9 +89,10 @@ impl RedisStore {
         let endpoint = Endpoint::parse(config)?;
         let listeners = Arc::new(Listeners::default());
         let bus = Arc::new(Bus::new(endpoint.info.redis_settings().db(), listeners.clone()));
+        let breaker = Arc::new(Breaker::new(config, endpoint.shown.clone(), listeners.clone()));
         let open = |index| {
             let (shown, listeners) = (endpoint.shown.clone(), listeners.clone());
-            let lane = Arc::new(Lane::new(index, shown, config, listeners, bus.clone()));
+            let lane = Arc::new(Lane::new(index, shown, config, listeners, bus.clone(), breaker.clone()));
             let nodes = Nodes::new(config, &endpoint, &Arc::downgrade(&lane))?;
             Ok((lane, nodes))
         };
@@ -100,7 +103,7 @@ impl RedisStore {
             tokio::spawn(bus.clone().run(lanes.clone(), config.clone())).abort_handle(),
             tokio::spawn(probe::run(lanes.clone(), config.clone())).abort_handle(),
         ];
-        Ok((Self { shown: endpoint.shown, lanes, listeners, bus, tasks }, unopened))
+        Ok((Self { shown: endpoint.shown, lanes, listeners, bus, breaker, tasks }, unopened))
     }
 
     fn keep(&mut self, config: &RedisConfig, lane: Arc<Lane>, nodes: Nodes, opened: Option<Opened>) {
@@ -127,7 +130,11 @@ impl Drop for RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("address", &self.shown).field("lanes", &self.lanes).finish()
+        f.debug_struct("RedisStore")
+            .field("address", &self.shown)
+            .field("breaker", &self.breaker.state())
+            .field("lanes", &self.lanes)
+            .finish()
     }
 }
 
@@ -267,8 +274,8 @@ impl RemoteStore for RedisStore {
         self.of(key).ask(key, async |on| scripts::release(on, key, token).await).await
     }
 
-    async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError> {
-        self.of(key).invalidate(key, own).await
+    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
+        self.of(key.as_str()).invalidate(key, own).await
     }
 
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
@@ -298,10 +305,8 @@ impl RemoteStore for RedisStore {
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
         for _ in 0..TRIES {
             for lane in &self.lanes {
-                match lane.ask(ORDER, async |on| scripts::invalidate_tag(on, tag).await).await {
-                    Ok(()) => return Ok(Invalidated::Done),
-                    Err(StoreError::TimedOut { .. } | StoreError::Unreachable { .. }) => {}
-                    Err(refused) => return Err(refused),
+                if lane.invalidate_tag(tag).await? {
+                    return Ok(Invalidated::Done);
                 }
             }
             // P11: entries with the tag are read through every lane, so each must send it before it is read through.
@@ -316,13 +321,14 @@ impl RemoteStore for RedisStore {
         // Connections come and fail: leave it to the next ones.
         for lane in &self.lanes {
             while !lane.remember_tag(tag).await? {
-                lane.give_up();
+                lane.give_up(&"an invalidation failed on it");
             }
         }
         Ok(Invalidated::Deferred)
     }
 
     fn report(&self) -> RemoteReport {
-        self.listeners.tally.report(self.lanes.iter().map(|lane| lane.pending()).sum())
+        let pending = self.lanes.iter().map(|lane| lane.pending()).sum();
+        self.listeners.tally.report(self.breaker.state(), pending)
     }
 }

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::RemoteReport;
+use larder_core::{BreakerState, RemoteReport};
 
 /// What happened to a store's connections, in numbers.
 #[derive(Debug, Default)]
@@ -11,6 +11,8 @@ pub(crate) struct Tally {
     pub(crate) pushes: Count,
     pub(crate) lanes_lost: Count,
     pub(crate) probe_failures: Count,
+    pub(crate) opened: Count,
+    pub(crate) replayed: Count,
     /// In nanoseconds, plus one; zero before the first probe.
     lag: AtomicU64,
 }
@@ -20,7 +22,11 @@ pub(crate) struct Count(AtomicU64);
 
 impl Count {
     pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed); // Relaxed: a count orders nothing
+        self.add_many(1);
+    }
+
+    pub(crate) fn add_many(&self, many: u64) {
+        self.0.fetch_add(many, Ordering::Relaxed); // Relaxed: a count orders nothing
     }
 
     fn read(&self) -> u64 {
@@ -34,13 +40,16 @@ impl Tally {
         self.lag.store(nanos.saturating_add(1), Ordering::Relaxed);
     }
 
-    pub(crate) fn report(&self, pending: u64) -> RemoteReport {
+    pub(crate) fn report(&self, breaker: BreakerState, pending: u64) -> RemoteReport {
         RemoteReport {
             pushes: self.pushes.read(),
             lanes_lost: self.lanes_lost.read(),
             probe_failures: self.probe_failures.read(),
             push_lag: self.lag.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos),
             pending,
+            breaker,
+            breaker_opened: self.opened.read(),
+            replayed: self.replayed.read(),
         }
     }
 }

@@ -79,7 +79,7 @@ impl Drop for Replays {
 impl Numbers {
     pub(crate) fn read(&self) -> Stats {
         Stats {
-            replayed: self.confirmed.load(Ordering::Relaxed),
+            intents_replayed: self.confirmed.load(Ordering::Relaxed),
             replay_errors: self.errors.load(Ordering::Relaxed),
             ..Stats::default()
         }

@@ -66,7 +66,7 @@ pub use error::{Error, SharedError};
 pub use events::{Event, Level, LoadOutcome};
 pub use larder::Larder;
 pub use larder_core::{
-    CacheKey, Clock, CodecError, Intent, Key, KeyBuf, KeyError, ManualClock, OutboxError,
+    BreakerState, CacheKey, Clock, CodecError, Intent, Key, KeyBuf, KeyError, ManualClock, OutboxError,
     PendingInvalidations, RemoteStore, StoreError,
 };
 pub use larder_redis::RedisConfig;

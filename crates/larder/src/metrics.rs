@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use larder_core::RemoteStore;
+use larder_core::{BreakerState, RemoteStore};
 
 use crate::{Stats, intents::Numbers, stats::Counters};
 
@@ -22,16 +22,23 @@ impl Published {
                 metrics::counter!(format!("larder_{name}_total"), "row" => row.clone()).absolute(count);
             }
         }
-        let Stats { replayed, replay_errors, .. } = self.replays.read();
-        metrics::counter!("larder_replayed_total").absolute(replayed);
+        let Stats { intents_replayed, replay_errors, .. } = self.replays.read();
+        metrics::counter!("larder_intents_replayed_total").absolute(intents_replayed);
         metrics::counter!("larder_replay_errors_total").absolute(replay_errors);
         let Some(remote) = &self.remote else { return };
-        let Stats { pushes, lanes_lost, probe_failures, push_lag, pending, .. } = remote.report().into();
-        metrics::counter!("larder_pushes_total").absolute(pushes);
-        metrics::counter!("larder_lanes_lost_total").absolute(lanes_lost);
-        metrics::counter!("larder_probe_failures_total").absolute(probe_failures);
-        metrics::gauge!("larder_pending_invalidations").set(pending as f64);
-        if let Some(lag) = push_lag {
+        let stats = Stats::from(remote.report());
+        metrics::counter!("larder_pushes_total").absolute(stats.pushes);
+        metrics::counter!("larder_lanes_lost_total").absolute(stats.lanes_lost);
+        metrics::counter!("larder_probe_failures_total").absolute(stats.probe_failures);
+        metrics::counter!("larder_breaker_opened_total").absolute(stats.breaker_opened);
+        metrics::counter!("larder_replayed_invalidations_total").absolute(stats.replayed);
+        metrics::gauge!("larder_pending_invalidations").set(stats.pending as f64);
+        metrics::gauge!("larder_breaker_state").set(match stats.breaker {
+            BreakerState::Closed => 0.0,
+            BreakerState::HalfOpen => 1.0,
+            BreakerState::Open => 2.0,
+        });
+        if let Some(lag) = stats.push_lag {
             metrics::gauge!("larder_push_lag_seconds").set(lag.as_secs_f64());
         }
     }

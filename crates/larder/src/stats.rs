@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::RemoteReport;
+use larder_core::{BreakerState, RemoteReport};
 
 macro_rules! stats {
     ($($(#[doc = $doc:literal])+ $field:ident = $counter:ident),* $(,)?) => {
@@ -28,9 +28,15 @@ macro_rules! stats {
             /// what they make out of date.
             pub pending: u64,
             /// Intents of an outbox that were confirmed, because their keys are gone from every level.
-            pub replayed: u64,
-            /// Replays in the background that failed.
+            pub intents_replayed: u64,
+            /// Replays of an outbox in the background that failed.
             pub replay_errors: u64,
+            /// Whether L2 is asked at all.
+            pub breaker: BreakerState,
+            /// How often L2 was given up for a while, because it did not answer or took no writes.
+            pub breaker_opened: u64,
+            /// Invalidations that could not be sent at first, and were sent later.
+            pub replayed: u64,
         }
 
         #[derive(Clone, Copy)]
@@ -62,8 +68,11 @@ macro_rules! stats {
                     probe_failures: self.probe_failures + other.probe_failures,
                     push_lag: self.push_lag.max(other.push_lag),
                     pending: self.pending + other.pending,
-                    replayed: self.replayed + other.replayed,
+                    intents_replayed: self.intents_replayed + other.intents_replayed,
                     replay_errors: self.replay_errors + other.replay_errors,
+                    breaker: self.breaker.max(other.breaker), // the worse one
+                    breaker_opened: self.breaker_opened + other.breaker_opened,
+                    replayed: self.replayed + other.replayed,
                 }
             }
         }
@@ -103,8 +112,27 @@ stats! {
 
 impl From<RemoteReport> for Stats {
     fn from(report: RemoteReport) -> Self {
-        let RemoteReport { pushes, lanes_lost, probe_failures, push_lag, pending } = report;
-        Self { pushes, lanes_lost, probe_failures, push_lag, pending, ..Self::default() }
+        let RemoteReport {
+            pushes,
+            lanes_lost,
+            probe_failures,
+            push_lag,
+            pending,
+            breaker,
+            breaker_opened,
+            replayed,
+        } = report;
+        Self {
+            pushes,
+            lanes_lost,
+            probe_failures,
+            push_lag,
+            pending,
+            breaker,
+            breaker_opened,
+            replayed,
+            ..Self::default()
+        }
     }
 }
 

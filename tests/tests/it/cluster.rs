@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder::{Cache, Clock, Larder, ManualClock, StoreError};
+use larder::{Cache, Clock, Key, Larder, ManualClock, StoreError};
 use larder_core::{Invalidated, LaneState, RemoteStore};
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{Gate, Proxy, RedisCluster, RedisServer, Reply, conformance};
 
 use crate::{
-    outage::config,
+    outage,
     world::{builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load, value},
 };
 
@@ -42,6 +42,11 @@ impl Process {
     async fn is_back(&self) {
         holds("all lanes are connected", || self.is(LaneState::Scattered)).await;
     }
+}
+
+/// More servers run at a time than in other tests, so each is given more time.
+fn config(url: String) -> RedisConfig {
+    outage::config(url).connect_timeout(Duration::from_secs(5)).command_timeout(Duration::from_secs(1))
 }
 
 async fn cluster() -> RedisCluster {
@@ -412,7 +417,8 @@ async fn killed_master_that_is_back_is_used_again() {
         let served = load(&process.items, key, "from the loader").await;
         assert_eq!(served, "from the loader", "what was read through a lost lane is out of date");
     }
-    let deferred = process.store.invalidate(&format!("item:{}", keys[0]), None).await.unwrap();
+    let deferred =
+        process.store.invalidate(&Key::from(format!("item:{}", keys[0]).as_str()), None).await.unwrap();
     assert_eq!(deferred, Invalidated::Deferred);
     cluster.servers[1].restart().await.unwrap();
     process.is_back().await;

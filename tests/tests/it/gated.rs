@@ -6,8 +6,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use larder_core::{
-    Claim, Digest, Invalidated, LaneState, PushListener, RemoteReport, RemoteStore, Replacing, StoreError,
-    Stored, Token, WriteClaim,
+    Claim, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore, Replacing,
+    StoreError, Stored, Token, WriteClaim,
 };
 use larder_testkit::Gate;
 
@@ -173,7 +173,7 @@ impl RemoteStore for Gated {
         self.inner.release(key, token).await
     }
 
-    async fn invalidate(&self, key: &str, own: Option<&Token>) -> Result<Invalidated, StoreError> {
+    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
         self.through(Call::Invalidate, self.inner.invalidate(key, own)).await
     }
 

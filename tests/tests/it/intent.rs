@@ -120,7 +120,7 @@ async fn process_that_starts_does_what_a_dead_one_owed_and_goes_on() {
     outbox.record("item:k2");
     gets(&other, "k2", None).await;
     holds("it is confirmed", || outbox.ids().is_empty()).await;
-    holds("it is counted", || larder.stats().replayed == 2).await;
+    holds("it is counted", || larder.stats().intents_replayed == 2).await;
     // A cache outlives its larder, and so do its replays.
     let cache: Cache<String> = larder.cache("item").unwrap();
     drop(larder);
@@ -195,7 +195,7 @@ async fn backlog_that_cannot_be_done_takes_no_room_that_writes_need() {
         larder.replay(&*outbox).await.unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(larder.stats().replayed, 1200);
+    assert_eq!(larder.stats().intents_replayed, 1200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 mod advice;
 mod aging;
 mod bad_input;
+mod breaker;
 mod bus;
 mod cancellation;
 mod cluster;

@@ -58,6 +58,9 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
             && at_least("larder_lanes_lost_total", 2)
             && at_least("larder_probe_failures_total", 0)
             && at_least("larder_pending_invalidations", 0)
+            && at_least("larder_breaker_state", 0)
+            && at_least("larder_breaker_opened_total", 0)
+            && at_least("larder_replayed_invalidations_total", 0)
             && at_least("larder_push_lag_seconds", 0)
     });
     let published = published.await;

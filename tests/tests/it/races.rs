@@ -75,7 +75,7 @@ async fn refused_value_goes_only_to_those_who_came_before_its_load() {
     let commit = store.gate(Call::Commit, When::Before);
     gate.open();
     commit.reached().await;
-    world.store().await.invalidate("item:k", None).await.unwrap();
+    world.store().await.invalidate(&"item:k".into(), None).await.unwrap();
     commit.open();
     assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");

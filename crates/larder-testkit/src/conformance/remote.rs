@@ -97,7 +97,7 @@ impl Process {
     }
 
     pub(super) async fn invalidate(&self, key: &str) {
-        let done = self.store.invalidate(key, None).await.expect("invalidate");
+        let done = self.store.invalidate(&key.into(), None).await.expect("invalidate");
         assert_eq!(done, Invalidated::Done);
     }
 
@@ -259,7 +259,7 @@ impl Pair {
             if dirty {
                 self.other.invalidate(key).await;
             }
-            let done = self.one.store.invalidate(key, Some(&writer)).await.expect("invalidate");
+            let done = self.one.store.invalidate(&key.into(), Some(&writer)).await.expect("invalidate");
             assert_eq!(done, Invalidated::Done);
             assert_eq!(self.other.read(key).await, None);
         }

@@ -1,0 +1,344 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use larder_core::{BreakerState, RemoteEvent};
+use tokio::{sync::watch, time::Instant};
+use tracing::{debug, info, warn};
+
+use crate::{RedisConfig, push::Listeners};
+
+/// Decides whether a server is asked at all; all lanes to the server share one.
+///
+/// ```text
+/// closed ── trip ──▶ open ── its time is over ──▶ half-open, one trial ── passed ──▶ closed
+///                      ▲                                   │
+///                      └──────────── for longer ── failed ─┘
+/// ```
+pub(crate) struct Breaker {
+    first: Duration,
+    longest: Duration,
+    shown: String,
+    phase: watch::Sender<Phase>,
+    listeners: Arc<Listeners>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Since when, and how long it was open before.
+    Closed { since: Instant, last: Duration },
+    /// Until when, and how long that is before chance shortens it.
+    Open { until: Instant, pause: Duration },
+    /// One who tries, after a pause of this length.
+    HalfOpen { pause: Duration },
+}
+
+/// The right to connect. A trial that is dropped without a verdict has failed.
+#[derive(Debug)]
+pub(crate) struct Permit<'a> {
+    breaker: &'a Breaker,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Whoever starts is told what is wrong with the connection itself.
+    Start,
+    /// The breaker was closed, since then.
+    Closed(Instant),
+    Trial,
+}
+
+impl Phase {
+    fn state(self) -> BreakerState {
+        match self {
+            Self::Closed { .. } => BreakerState::Closed,
+            Self::Open { .. } => BreakerState::Open,
+            Self::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+}
+
+impl Breaker {
+    pub(crate) fn new(config: &RedisConfig, shown: String, listeners: Arc<Listeners>) -> Self {
+        Self {
+            first: config.breaker_pause,
+            longest: config.breaker_max_pause,
+            shown,
+            phase: watch::Sender::new(Phase::Closed { since: Instant::now(), last: Duration::ZERO }),
+            listeners,
+        }
+    }
+
+    pub(crate) fn state(&self) -> BreakerState {
+        self.phase.borrow().state()
+    }
+
+    /// Opens, if it is closed. In half-open only the trial's own verdict counts: what was asked before it says nothing.
+    pub(crate) fn trip(&self, reason: &dyn fmt::Display) {
+        self.trip_if(reason, |_| true);
+    }
+
+    fn trip_if(&self, reason: &dyn fmt::Display, is_meant: impl FnOnce(Instant) -> bool) {
+        let opened = self.phase.send_if_modified(|phase| {
+            let Phase::Closed { since, last } = *phase else { return false };
+            if !is_meant(since) {
+                return false;
+            }
+            // Only what stayed closed for a while begins anew, so that a server which comes and goes costs its callers
+            // one time-out in that while, and not one after each short pause.
+            let is_steady = since.elapsed() >= self.longest.saturating_mul(2);
+            *phase = self.opened(if is_steady { Duration::ZERO } else { last });
+            true
+        });
+        if opened {
+            self.listeners.tally.opened.add();
+            warn!(address = %self.shown, %reason, "Redis is not asked for a while: entries are loaded without it");
+            self.listeners.tell_event(RemoteEvent::Opened);
+        }
+    }
+
+    /// Open for longer than the last time.
+    fn opened(&self, last: Duration) -> Phase {
+        let pause = last.saturating_mul(2).max(self.first).min(self.longest);
+        // Shortened by up to half at random, so that many processes don't come back in step.
+        Phase::Open { until: Instant::now() + pause.mul_f64(1.0 - fastrand::f64() / 2.0), pause }
+    }
+
+    /// Waits until the server is given up.
+    pub(crate) async fn given_up(&self) {
+        // The sender lives as long as `self`, so there is no error.
+        let _ = self.phase.subscribe().wait_for(|phase| phase.state() != BreakerState::Closed).await;
+    }
+
+    /// The right to connect for the start. It holds whatever happens to the lanes that are connected already.
+    pub(crate) fn at_start(&self) -> Permit<'_> {
+        Permit { breaker: self, kind: Kind::Start }
+    }
+
+    /// Waits until the caller may connect: at once while it is closed, else when the time is over, and then only one.
+    pub(crate) async fn permit(&self) -> Permit<'_> {
+        let mut phases = self.phase.subscribe();
+        loop {
+            let phase = *phases.borrow_and_update();
+            let until = match phase {
+                Phase::Closed { since, .. } => return Permit { breaker: self, kind: Kind::Closed(since) },
+                Phase::Open { until, .. } => Some(until),
+                Phase::HalfOpen { .. } => None,
+            };
+            // Either the time is over, or somebody else was quicker and has come to a verdict.
+            tokio::select! {
+                () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                    if self.begin_trial() {
+                        return Permit { breaker: self, kind: Kind::Trial };
+                    }
+                }
+                _ = phases.changed() => {}
+            }
+        }
+    }
+
+    /// Half-open from now on; `false` if it is not its time, or somebody else tries.
+    fn begin_trial(&self) -> bool {
+        let begun = self.phase.send_if_modified(|phase| match *phase {
+            Phase::Open { until, pause } if until <= Instant::now() => {
+                *phase = Phase::HalfOpen { pause };
+                true
+            }
+            _ => false,
+        });
+        if begun {
+            self.listeners.tell_event(RemoteEvent::HalfOpen);
+        }
+        begun
+    }
+
+    /// Ends a trial; `false` if it has its verdict already.
+    fn settle(&self, passed: bool) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let Phase::HalfOpen { pause } = *phase else { return false };
+            *phase = match passed {
+                true => Phase::Closed { since: Instant::now(), last: pause },
+                false => self.opened(pause),
+            };
+            true
+        })
+    }
+}
+
+impl Permit<'_> {
+    /// Whether the server must prove that it takes writes.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.kind == Kind::Trial
+    }
+
+    /// Whether it still holds: the server was not given up meanwhile.
+    pub(crate) fn holds(&self) -> bool {
+        self.holds_in(*self.breaker.phase.borrow())
+    }
+
+    fn holds_in(&self, phase: Phase) -> bool {
+        match (self.kind, phase) {
+            (Kind::Start | Kind::Trial, _) => true,
+            (Kind::Closed(mine), Phase::Closed { since, .. }) => mine == since,
+            (Kind::Closed(_), _) => false,
+        }
+    }
+
+    /// Waits until it does not hold any more.
+    pub(crate) async fn revoked(&self) {
+        // The sender lives as long as the breaker, so there is no error.
+        let _ = self.breaker.phase.subscribe().wait_for(|phase| !self.holds_in(*phase)).await;
+    }
+
+    /// The server is back.
+    pub(crate) fn passed(self) {
+        if self.is_trial() {
+            self.breaker.settle(true);
+            info!(address = %self.breaker.shown, "Redis is asked again");
+            self.breaker.listeners.tell_event(RemoteEvent::Closed);
+        }
+    }
+
+    /// The server is not to be had. An attempt that began before it was last given up says nothing about it.
+    pub(crate) fn failed(self, reason: &dyn fmt::Display) {
+        if let Kind::Closed(mine) = self.kind {
+            self.breaker.trip_if(reason, |since| since == mine);
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.is_trial() && self.breaker.settle(false) {
+            debug!(address = %self.breaker.shown, "Redis is not back yet");
+            self.breaker.listeners.tell_event(RemoteEvent::Opened);
+        }
+    }
+}
+
+impl fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Breaker").field(&*self.phase.borrow()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    fn breaker() -> Breaker {
+        let config = RedisConfig::new("redis://x").breaker_pause(FIRST).breaker_max_pause(LONGEST);
+        Breaker::new(&config, "redis://x".to_owned(), Arc::default())
+    }
+
+    /// How long until somebody may try.
+    async fn trial(breaker: &Breaker) -> (Duration, Permit<'_>) {
+        let start = Instant::now();
+        let permit = breaker.permit().await;
+        assert!(permit.is_trial(), "{breaker:?}");
+        (start.elapsed(), permit)
+    }
+
+    fn is_about(waited: Duration, pause: Duration) -> bool {
+        // Timers are exact to a millisecond.
+        waited >= pause / 2 && waited <= pause + Duration::from_millis(1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closed_breaker_lets_all_connect_at_once() {
+        let breaker = breaker();
+        let start = Instant::now();
+        let (one, other) = (breaker.permit().await, breaker.permit().await);
+        assert!(!one.is_trial() && !other.is_trial() && one.holds());
+        breaker.trip(&"a time-out");
+        assert!(!one.holds(), "what began before does not count");
+        one.passed();
+        assert_eq!((breaker.state(), start.elapsed()), (BreakerState::Open, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_open_breaker_lets_one_try_and_its_success_lets_all_in() {
+        let breaker = breaker();
+        breaker.trip(&"a time-out");
+        let (waited, trial) = trial(&breaker).await;
+        assert!(is_about(waited, FIRST), "{waited:?}");
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        breaker.trip(&"what was asked before"); // no verdict
+        let second = breaker.permit();
+        tokio::pin!(second);
+        let nobody = tokio::time::timeout(LONGEST * 10, &mut second).await;
+        assert!(nobody.is_err(), "two try at once");
+        trial.passed();
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert!(!second.await.is_trial());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_trials_make_the_pauses_grow_to_their_limit() {
+        let breaker = breaker();
+        breaker.trip(&"a time-out");
+        let mut pause = FIRST;
+        for round in 0..12 {
+            let (waited, trial) = trial(&breaker).await;
+            assert!(is_about(waited, pause), "{waited:?}, not {pause:?}");
+            match round % 2 {
+                0 => trial.failed(&"no"),
+                _ => drop(trial), // whoever tried is gone
+            }
+            assert_eq!(breaker.state(), BreakerState::Open);
+            pause = (pause * 2).min(LONGEST);
+        }
+        assert_eq!(pause, LONGEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flapping_server_gets_longer_pauses_until_it_was_steady() {
+        let breaker = breaker();
+        let mut pause = FIRST;
+        for _ in 0..12 {
+            tokio::time::advance(LONGEST).await; // up for a while, but not for long enough
+            breaker.trip(&"a time-out");
+            let (waited, trial) = trial(&breaker).await;
+            assert!(is_about(waited, pause), "{waited:?}, not {pause:?}");
+            trial.passed();
+            pause = (pause * 2).min(LONGEST);
+        }
+        assert_eq!(pause, LONGEST);
+        tokio::time::advance(LONGEST * 2).await;
+        breaker.trip(&"a time-out");
+        let (waited, _trial) = trial(&breaker).await;
+        assert!(is_about(waited, FIRST), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_attempt_opens_a_closed_breaker_once() {
+        let breaker = breaker();
+        let (one, other) = (breaker.permit().await, breaker.permit().await);
+        one.failed(&"refused");
+        other.failed(&"refused");
+        breaker.given_up().await;
+        let (waited, trial) = trial(&breaker).await;
+        assert!(is_about(waited, FIRST), "both failed in the same outage: {waited:?}");
+        trial.passed();
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempt_from_before_an_outage_says_nothing_after_it() {
+        let breaker = breaker();
+        let (late, later) = (breaker.permit().await, breaker.permit().await);
+        let start = breaker.at_start();
+        breaker.trip(&"a time-out");
+        late.revoked().await;
+        assert!(start.holds(), "whoever starts is told of its own connection");
+        start.failed(&"no");
+        let (_, trial) = trial(&breaker).await;
+        trial.passed();
+        assert!(!late.holds() && breaker.permit().await.holds());
+        late.failed(&"it took its time");
+        later.passed();
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+}
