@@ -190,6 +190,7 @@ impl LarderBuilder {
                 prefixes: heads.iter().map(|head| format!("{}:", head.prefix)).collect(),
                 l1: l1.clone(),
                 waiters: leases.waiters().clone(),
+                hook: self.hook.clone(),
             });
             let weak = Arc::downgrade(&listener);
             leases.remote().listen(weak);

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
-use larder_core::{Cells, KeyRef, LocalStore, Push, PushListener, Tags};
+use larder_core::{Cells, KeyRef, LocalStore, Push, PushListener, RemoteEvent, Tags};
 use larder_lock::Waiters;
 use larder_moka::MokaStore;
+
+use crate::events::{Hook, tell_of_remote};
 
 /// Carries what the remote store tells into this process's cells, L1 and waiters.
 #[derive(Debug)]
@@ -13,6 +15,7 @@ pub(crate) struct Coherence {
     pub(crate) prefixes: Vec<String>,
     pub(crate) l1: Arc<MokaStore>,
     pub(crate) waiters: Waiters,
+    pub(crate) hook: Option<Hook>,
 }
 
 impl PushListener for Coherence {
@@ -38,6 +41,10 @@ impl PushListener for Coherence {
             }
         }
         self.waiters.on_push(push);
+    }
+
+    fn on_event(&self, event: RemoteEvent) {
+        tell_of_remote(self.hook.as_ref(), event);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::Key;
+use larder_core::{BreakerState, Key, RemoteEvent};
 
 use crate::{encoding::Value, row::RowState};
 
@@ -57,6 +57,21 @@ pub enum Event<'a> {
         took: Duration,
         /// What came of it.
         outcome: LoadOutcome,
+    },
+    /// L2 is given up for a while, is tried, or is asked again.
+    Breaker {
+        /// What it is from now on.
+        state: BreakerState,
+    },
+    /// An invalidation could not be sent, and is remembered.
+    Pending {
+        /// How many are, of this lane.
+        count: u64,
+    },
+    /// Invalidations that could not be sent at first have been sent.
+    Replayed {
+        /// How many.
+        count: u64,
     },
     /// A loaded or written value was not kept: somebody wrote or invalidated its key, or one of its tags, meanwhile.
     Refused {
@@ -117,6 +132,22 @@ impl Hook {
 impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Hook")
+    }
+}
+
+/// Tells of what happens to L2 as a whole.
+pub(crate) fn tell_of_remote(hook: Option<&Hook>, event: RemoteEvent) {
+    let event = match event {
+        RemoteEvent::Opened => Event::Breaker { state: BreakerState::Open },
+        RemoteEvent::HalfOpen => Event::Breaker { state: BreakerState::HalfOpen },
+        RemoteEvent::Closed => Event::Breaker { state: BreakerState::Closed },
+        RemoteEvent::Remembered { pending } => Event::Pending { count: pending },
+        RemoteEvent::Replayed { count } => Event::Replayed { count },
+        _ => return,
+    };
+    tracing::debug!(?event);
+    if let Some(hook) = hook {
+        hook.tell(&event);
     }
 }
 

@@ -6,11 +6,13 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Event};
+use larder::{BreakerState, Cache, Event};
+use larder_testkit::RedisServer;
 
 use crate::{
     aging::{Aging, Source},
-    world::{get, holds},
+    outage::config,
+    world::{builder, get, holds},
 };
 
 /// Keeps what it was told of, one line each.
@@ -28,10 +30,17 @@ impl Told {
                 Event::Refresh { key, .. } => format!("refresh {key}"),
                 Event::Load { key, outcome, .. } => format!("load {key}: {outcome:?}"),
                 Event::Refused { key, .. } => format!("refused {key}"),
+                Event::Breaker { state } => format!("breaker {state:?}"),
+                Event::Pending { .. } => "pending".to_owned(),
+                Event::Replayed { count } => format!("replayed {count}"),
                 _ => return,
             };
             told.lock().unwrap().push(line);
         }
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|told| told == line)
     }
 
     fn take(&self) -> Vec<String> {
@@ -83,6 +92,24 @@ async fn hook_is_told_of_every_kind_of_event() {
     let hanging = cache.get_or_load("hung", std::future::pending::<Result<String, Infallible>>);
     assert!(hanging.await.is_err());
     told.hears(&["miss soft:hung", "load soft:hung: TimedOut"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hook_is_told_of_an_outage() {
+    let mut server = RedisServer::start().await.unwrap();
+    let told = Told::default();
+    let config = config(server.url()).lanes(1);
+    let larder = builder().redis_config(config).on_event(told.hook()).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    server.kill();
+    holds("it is given up", || larder.stats().breaker == BreakerState::Open).await;
+    cache.invalidate("k").await.unwrap();
+    server.restart().await.unwrap();
+    holds("it is asked again", || larder.stats().replayed == 1).await;
+    holds("the hook was told", || told.has("breaker Closed")).await;
+    for line in ["breaker Open", "pending", "breaker HalfOpen", "replayed 1"] {
+        assert!(told.has(line), "{line}");
+    }
 }
 
 #[tokio::test]
