@@ -3,8 +3,9 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -13,8 +14,9 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
     task::AbortHandle,
+    time::{Instant, sleep_until},
 };
 
 use crate::frames::{first_frame, is_push};
@@ -46,6 +48,8 @@ struct Controls {
     to_server_stalled: watch::Sender<bool>,
     to_client_stalled: watch::Sender<bool>,
     deaf: AtomicBool,
+    /// In nanoseconds.
+    delay: AtomicU64,
 }
 
 impl Proxy {
@@ -64,6 +68,7 @@ impl Proxy {
             to_server_stalled: watch::Sender::new(false),
             to_client_stalled: watch::Sender::new(false),
             deaf: AtomicBool::new(false),
+            delay: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept(listener, controls.clone())).abort_handle();
         Ok(Self { address, controls, accepting })
@@ -102,6 +107,12 @@ impl Proxy {
     /// Loses every push of the server, while replies pass, or lets pushes pass again.
     pub fn deafen(&self, yes: bool) {
         self.controls.deaf.store(yes, Ordering::Release);
+    }
+
+    /// Has every reply and push arrive so much later than it was sent, in order; zero ends it.
+    pub fn delay(&self, by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        self.controls.delay.store(nanos, Ordering::Release);
     }
 
     /// Holds back all bytes of one direction, or lets them go on; none are lost.
@@ -172,9 +183,34 @@ async fn carry(
 }
 
 /// Carries whole replies and pushes, so that pushes can be told from replies.
-async fn carry_frames(
-    mut from: OwnedReadHalf,
+async fn carry_frames(from: OwnedReadHalf, to: OwnedWriteHalf, controls: &Controls) -> io::Result<()> {
+    // What is delayed must not hold up what is read meanwhile, else delays would add up.
+    let (queue, queued) = mpsc::unbounded_channel();
+    let writing = write_in_time(queued, to);
+    tokio::pin!(writing);
+    tokio::select! {
+        // What the server said last arrives too.
+        ended = read_frames(from, queue, controls) => ended.and(writing.await),
+        ended = &mut writing => ended,
+    }
+}
+
+async fn write_in_time(
+    mut queued: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>,
     mut to: OwnedWriteHalf,
+) -> io::Result<()> {
+    while let Some((at, frames)) = queued.recv().await {
+        if at > Instant::now() {
+            sleep_until(at).await;
+        }
+        to.write_all(&frames).await?;
+    }
+    Ok(())
+}
+
+async fn read_frames(
+    mut from: OwnedReadHalf,
+    queue: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
     controls: &Controls,
 ) -> io::Result<()> {
     let mut stalled = controls.to_client_stalled.subscribe();
@@ -195,6 +231,9 @@ async fn carry_frames(
             done += len;
         }
         buffer.drain(..done);
-        to.write_all(&passed).await?;
+        let at = Instant::now() + Duration::from_nanos(controls.delay.load(Ordering::Acquire));
+        if queue.send((at, passed)).is_err() {
+            return Ok(());
+        }
     }
 }

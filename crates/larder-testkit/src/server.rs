@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn proxy_cuts_stalls_and_refuses() {
+    async fn proxy_delays_cuts_stalls_and_refuses() {
         let server = RedisServer::start().await.unwrap();
         let proxy = crate::Proxy::start(&server.addr()).await.unwrap();
         let mut client = Client::connect(&proxy.addr(), None).await.unwrap();
@@ -385,6 +385,13 @@ mod tests {
         proxy.stall(crate::Direction::ToClient, false);
         let (reply, mut client) = held.await.unwrap();
         assert_eq!(reply.unwrap(), Reply::Integer(1));
+
+        let delay = Duration::from_millis(50);
+        proxy.delay(delay);
+        let start = Instant::now();
+        assert!(client.command(&["PING"]).await.is_ok());
+        assert!(start.elapsed() >= delay, "{:?}", start.elapsed());
+        proxy.delay(Duration::ZERO);
 
         proxy.refuse(true);
         proxy.cut();

@@ -1,4 +1,5 @@
-//! The project's chores: `cargo xtask tour`, `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`.
+//! The project's chores: `cargo xtask tour`, `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`,
+//! `cargo xtask outages`.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
 mod server;
@@ -15,8 +16,10 @@ usage: cargo xtask <chore> [options]
   test [options of cargo test]               runs the examples and all tests, on private Redis servers
   check                                      format, clippy, docs, licences and unused dependencies
   chaos [--minutes N] [--seed S]             runs processes under faults, checks every read, and writes a report
+  outages                                    breaks the database and Redis in every combination, and writes docs/outages.md
+  outages --steady | --memory [--minutes N]  reads while Redis is gone; writes a million keys while it is out of reach
 
-`tour`, `test` and `chaos` install redis-server if it is missing and the machine's package manager lets them.
+`tour`, `test`, `chaos` and `outages` install redis-server if it is missing and the machine's package manager lets them.
 Nothing touches a Redis that is already running.";
 
 fn main() -> ExitCode {
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
         "test" => test(&options),
         "check" => check(),
         "chaos" => chaos(&options),
+        "outages" => outages(&options),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
@@ -69,6 +73,11 @@ fn test(options: &[String]) -> Result<(), String> {
 fn chaos(options: &[String]) -> Result<(), String> {
     server::provide()?;
     Steps::new().cargo("chaos", &["run", "--quiet", "--release", "-p", "larder-chaos", "--"], options)
+}
+
+fn outages(options: &[String]) -> Result<(), String> {
+    server::provide()?;
+    Steps::new().cargo("outages", &["run", "--quiet", "--release", "-p", "larder-outages", "--"], options)
 }
 
 fn check() -> Result<(), String> {

@@ -1,0 +1,184 @@
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use larder::{Cache, Larder, TtlTable};
+use larder_core::{LaneState, PushListener, RemoteStore};
+use larder_redis::RedisStore;
+use larder_testkit::Proxy;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    Problem,
+    database::Database,
+    limits::{BRIEF_TTL, GRACE, Key, READERS, WRITER_LIMIT, WRITERS, redis},
+    loads::Loads,
+    tally::Tally,
+};
+
+/// What is cached. The version comes first, so that it is found behind whatever header a value has in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Versioned {
+    pub(crate) version: u32,
+    /// When it left the database, in milliseconds of the database's age.
+    made: u64,
+}
+
+/// A process as far as larder is concerned: a larder with a store and a way to Redis of its own.
+pub(crate) struct Member {
+    pub(crate) proxy: Proxy,
+    pub(crate) loads: Arc<Loads>,
+    /// Which of the processes it is.
+    index: usize,
+    larder: Larder,
+    store: Arc<RedisStore>,
+    caches: [Cache<Versioned>; 2],
+    database: Arc<Database>,
+    tally: Arc<Tally>,
+    /// For each key the version below which no read that begins now may be.
+    floors: [AtomicU32; Key::COUNT],
+    stopping: AtomicBool,
+}
+
+impl Member {
+    pub(crate) async fn start(
+        index: usize,
+        server: &str,
+        password: &str,
+        table: TtlTable,
+        database: Arc<Database>,
+        tally: Arc<Tally>,
+    ) -> Result<Self, Problem> {
+        let proxy = Proxy::start(server).await?;
+        let url = format!("redis://:{password}@{}", proxy.addr());
+        let store = Arc::new(RedisStore::connect(redis(url)).await?);
+        let loads = Arc::new(Loads::default());
+        let listener: Weak<dyn PushListener> = Arc::downgrade(&loads) as _;
+        // Told before the larder and after it, so that no load slips in between its being told and ours.
+        store.listen(listener.clone());
+        let larder = Larder::builder().ttl_table(table).remote_store(store.clone()).build().await?;
+        store.listen(listener);
+        let caches = [larder.cache(Key::row_name(0))?, larder.cache(Key::row_name(1))?];
+        let floors = std::array::from_fn(|_| AtomicU32::new(0));
+        let stopping = AtomicBool::new(false);
+        Ok(Self { proxy, loads, index, larder, store, caches, database, tally, floors, stopping })
+    }
+
+    pub(crate) fn cache(&self, key: Key) -> &Cache<Versioned> {
+        &self.caches[key.row()]
+    }
+
+    /// Reads every key once, so that both levels have it.
+    pub(crate) async fn warm_up(self: &Arc<Self>) -> Result<(), Problem> {
+        for key in Key::all() {
+            self.load(key).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the callers.
+    pub(crate) fn call(self: &Arc<Self>, callers: &mut JoinSet<()>, random: &mut fastrand::Rng) {
+        for _ in 0..READERS {
+            callers.spawn(self.clone().read_on(random.fork()));
+        }
+        for _ in 0..WRITERS {
+            callers.spawn(self.clone().write_on(random.fork()));
+        }
+    }
+
+    /// Has the callers end with the call that they are in.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether it is connected as if nothing had been, and everything was sent.
+    pub(crate) fn is_well(&self) -> bool {
+        let tracking = |lane| self.store.lane_state(lane) == LaneState::Tracking;
+        (0..self.store.lanes()).all(tracking) && self.larder.stats().pending == 0
+    }
+
+    async fn read_on(self: Arc<Self>, mut random: fastrand::Rng) {
+        while !self.stopping.load(Ordering::Acquire) {
+            self.read(Key::pick(&mut random)).await;
+            sleep(Duration::from_millis(random.u64(1..8))).await;
+        }
+    }
+
+    async fn read(self: &Arc<Self>, key: Key) {
+        let floor = self.floors[key.index()].load(Ordering::Acquire);
+        let start = Instant::now();
+        let read = self.load(key).await;
+        let took = start.elapsed();
+        let age = self.database.age();
+        let mut counts = self.tally.lock();
+        counts.reads.note(took, &read);
+        let Ok(value) = read else { return };
+        if value.version < floor {
+            let lost = format!("version {} of {key}, and {floor} had returned", value.version);
+            counts.lost.push(lost);
+        }
+        // L2 counts its time from the commit, which may take some after the load.
+        let longest = BRIEF_TTL + WRITER_LIMIT + GRACE + took;
+        if key.is_brief() && Duration::from_millis(age.saturating_sub(value.made)) > longest {
+            counts.stale += 1;
+        }
+    }
+
+    /// Reads a key, and loads it if no level has it.
+    pub(crate) async fn load(self: &Arc<Self>, key: Key) -> Result<Arc<Versioned>, larder::Error> {
+        let (member, called) = (self.clone(), self.loads.called(key));
+        let loader = move || async move {
+            let _under_way = member.loads.begin(key, called);
+            let version = member.database.read(key).await?;
+            Ok::<_, io::Error>(Versioned { version, made: member.database.age() })
+        };
+        self.cache(key).get_or_load(key.in_row(), loader).await
+    }
+
+    async fn write_on(self: Arc<Self>, mut random: fastrand::Rng) {
+        while !self.stopping.load(Ordering::Acquire) {
+            let key = Key::pick_written(self.index, &mut random);
+            self.write(key, random.u8(0..100)).await;
+            sleep(Duration::from_millis(random.u64(5..40))).await;
+        }
+    }
+
+    async fn write(self: &Arc<Self>, key: Key, way: u8) {
+        let under_way = self.loads.write(key);
+        let member = self.clone();
+        let writer = move || async move {
+            let _under_way = member.loads.write(key);
+            // A time-out of its own: a writer has none of larder's.
+            let version = timeout(WRITER_LIMIT, member.database.write(key)).await??;
+            Ok::<_, io::Error>(Versioned { version, made: member.database.age() })
+        };
+        let cache = self.cache(key);
+        let mut start = Instant::now();
+        let written = match way {
+            0..50 => cache.write_through(key.in_row(), writer).await.map(|value| value.version),
+            50..65 => cache.write_around(key.in_row(), writer).await.map(|value| value.version),
+            _ => {
+                // As a program does that invalidates by hand; a write that failed may have taken place.
+                let _failed = writer().await;
+                let version = self.database.version(key);
+                start = Instant::now();
+                cache.invalidate(key.in_row()).await.map(|()| version)
+            }
+        };
+        let took = start.elapsed();
+        drop(under_way);
+        if let Ok(version) = &written {
+            self.floors[key.index()].fetch_max(*version, Ordering::AcqRel);
+        }
+        self.tally.lock().writes.note(took, &written);
+    }
+}

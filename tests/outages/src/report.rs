@@ -1,0 +1,133 @@
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use crate::{
+    cell::RedisState,
+    copies, faults,
+    limits::{self, GRACE},
+    run::{self, Outcome},
+    tally::CellOutcome,
+};
+
+/// The report, in Markdown.
+pub fn markdown(outcome: &Outcome) -> String {
+    let mut text = head(outcome);
+    for redis in RedisState::ALL {
+        let cells: Vec<_> = outcome.cells.iter().filter(|cell| cell.cell.redis == redis).collect();
+        if cells.is_empty() {
+            continue;
+        }
+        let _ = write!(
+            text,
+            "\n## Redis {}\n\n\
+             | database | `stale_for` | longest read | longest write | failed reads | failed writes | loads | at a time | stale | equal after |\n\
+             | --- | --- | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: |\n",
+            redis.name()
+        );
+        cells.into_iter().for_each(|cell| text.push_str(&line(cell)));
+    }
+    text + &foot(outcome)
+}
+
+fn head(outcome: &Outcome) -> String {
+    let first = outcome.cells.first();
+    let limits = first.map_or_else(Default::default, |cell| (cell.longest_read.1, cell.longest_write.1));
+    format!(
+        "# What callers see when things break
+
+Each line is a run of its own. Two processes, each with {readers} tasks that read and {writers} that write the same {keys}
+keys all the time, are well; then, for {broken}, the database and Redis are both as the line says; then both are well
+again. What every caller was given, and how long it waited, is measured. A *read* is `get_or_load`. A *write* is
+`write_through`, `write_around` or `invalidate`; its writer gives up by itself after {writer}, as every writer should. Of
+the database's writes that fail or hang, half have taken place.
+
+| column | what it says |
+| --- | --- |
+| longest read, longest write | the slowest call, from its beginning to its value or error. The rows' limits come to {read} for \
+a read and {write} for a write; {grace} more break the rule |
+| failed reads, failed writes | how many, with which `Error`, of all. `Load` and `Write` are the database's own errors, handed \
+through; `LoadTimedOut` says that it took longer than `load_timeout` |
+| loads | how often the database was read |
+| at a time | the most loads of one key at a time in one process without an invalidation between their beginnings. Two are one \
+for callers who came before an invalidation and one for those who came after it, which both had to wait for Redis first |
+| stale | reads that were given a value after its `ttl` |
+| equal after | how long after both were well every copy in both processes and in Redis was what the database holds, \
+everything had been sent and all connections were back. The callers go on for {afterwards} of it |
+
+The rules: no call takes longer than the rows' limits; a read fails only if the database does; nobody is given what a write or
+an invalidation that has returned in the same process has replaced; two loads of a key run at a time in a process only if there
+was an invalidation since the calls that led to them; nothing is given after its `ttl` without `stale_for`; all is equal within
+{bound}; nothing panics.
+
+The two rows, half of the keys in each, beside the defaults:
+
+```toml
+{rows}```
+
+Redis has a `command_timeout` and `connect_timeout` of 300 ms, a `ping_interval` of 50 ms, a `probe_interval` of 200 ms.
+A slow Redis answers {delay} late, a slow database takes 150 ms. Written by `cargo xtask outages` on {processors} cores.
+",
+        readers = limits::READERS,
+        writers = limits::WRITERS,
+        keys = limits::Key::COUNT,
+        broken = shown(run::BROKEN),
+        writer = shown(limits::WRITER_LIMIT),
+        read = shown(limits.0),
+        write = shown(limits.1),
+        grace = shown(GRACE),
+        afterwards = shown(run::AFTERWARDS),
+        bound = shown(copies::BOUND),
+        rows = limits::shown(),
+        delay = shown(faults::DELAY),
+        processors = outcome.processors,
+    )
+}
+
+fn line(cell: &CellOutcome) -> String {
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        cell.cell.database.name(),
+        if cell.cell.stale_for { "30 s" } else { "" },
+        ms(cell.longest_read.0),
+        ms(cell.longest_write.0),
+        errors(&cell.read_errors, cell.reads),
+        errors(&cell.write_errors, cell.writes),
+        cell.loads,
+        cell.at_once,
+        cell.stale,
+        cell.equal_after.map_or_else(|| "**never**".to_owned(), ms),
+    )
+}
+
+fn errors(errors: &BTreeMap<&'static str, usize>, of: usize) -> String {
+    if errors.is_empty() {
+        return format!("none of {of}");
+    }
+    let said: Vec<String> = errors.iter().map(|(error, many)| format!("{many} {error}")).collect();
+    format!("{} of {of}", said.join(", "))
+}
+
+fn shown(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) { ms(duration) } else { format!("{} s", duration.as_secs_f64()) }
+}
+
+fn ms(duration: Duration) -> String {
+    format!("{:.0} ms", duration.as_secs_f64() * 1e3)
+}
+
+fn foot(outcome: &Outcome) -> String {
+    let lag = outcome.cells.iter().map(|cell| cell.lag).max().unwrap_or_default();
+    let again = outcome.cells.iter().filter(|cell| cell.runs > 1).count();
+    let broken = outcome.broken();
+    let verdict = if outcome.is_good() {
+        "every cell kept every rule.".to_owned()
+    } else {
+        let lines: String = broken.iter().map(|broken| format!("\n- {broken}")).collect();
+        format!("{} rules were broken, and there were {} panics.\n{lines}", broken.len(), outcome.panics)
+    };
+    format!(
+        "\n## Verdict\n\nOf {} cells, {verdict}\n\nThe machine itself woke sleepers late by at most {}, which is in all of the \
+         times above; {again} cells were run again\nbecause it was so late that it may have broken a rule of time by itself.\n",
+        outcome.cells.len(),
+        ms(lag)
+    )
+}

@@ -1,0 +1,180 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use larder::{Error, StoreError};
+
+use crate::{
+    cell::{Cell, DatabaseState},
+    limits::GRACE,
+};
+
+const TIMED_OUT: &str = "LoadTimedOut";
+
+/// What came of a cell.
+#[derive(Clone, Debug)]
+pub struct CellOutcome {
+    /// Which one.
+    pub cell: Cell,
+    /// How many reads returned, with a value or an error.
+    pub reads: usize,
+    /// How many writes and invalidations did.
+    pub writes: usize,
+    /// The longest time that a reader waited, and the limit.
+    pub longest_read: (Duration, Duration),
+    /// The longest time that a writer or invalidator waited, and the limit.
+    pub longest_write: (Duration, Duration),
+    /// What failed reads said, and how many said so.
+    pub read_errors: BTreeMap<&'static str, usize>,
+    /// What failed writes and invalidations said, and how many said so.
+    pub write_errors: BTreeMap<&'static str, usize>,
+    /// Loads that began.
+    pub loads: usize,
+    /// The largest number of one key's loads at a time in one process with no invalidation between their beginnings.
+    pub at_once: usize,
+    /// The same where there was none since the calls that led to them either.
+    pub unexplained: usize,
+    /// Reads that were given a value after its `ttl`.
+    pub stale: usize,
+    /// Tasks of callers that ended by a panic.
+    pub panics: usize,
+    /// Reads that were given what an invalidation or write that had returned in the same process had replaced.
+    pub lost: Vec<String>,
+    /// Copies that were not what the database holds to the end.
+    pub unequal: Vec<String>,
+    /// How long after the faults were over all was equal.
+    pub equal_after: Option<Duration>,
+    /// By how much the machine was late at most.
+    pub lag: Duration,
+    /// How often it was run: again where the machine was so late that it may have broken a rule of time by itself.
+    pub runs: usize,
+}
+
+/// A machine that is later than this may have broken a rule of time by itself.
+const LATE: Duration = Duration::from_millis(40);
+
+impl CellOutcome {
+    /// Which rules were broken, and how.
+    pub fn broken(&self) -> Vec<String> {
+        let mut broken = self.late();
+        broken.extend(self.wrong());
+        broken
+    }
+
+    /// Whether all that was broken are rules of time, and the machine may have broken them.
+    pub(crate) fn is_inconclusive(&self) -> bool {
+        self.lag > LATE && self.wrong().is_empty() && !self.late().is_empty()
+    }
+
+    /// The rules of time that were broken.
+    fn late(&self) -> Vec<String> {
+        let mut late = Vec::new();
+        let lag = self.lag;
+        for (who, (longest, limit)) in [("read", self.longest_read), ("write", self.longest_write)] {
+            if longest > limit + GRACE {
+                late.push(format!(
+                    "a {who} took {longest:.2?}, more than {limit:?} (the machine was late by {lag:.0?})"
+                ));
+            }
+        }
+        if self.stale > 0 && !self.cell.stale_for {
+            late.push(format!("{} values were served after their end", self.stale));
+        }
+        if let Some(many) = self.read_errors.get(TIMED_OUT).filter(|_| self.excused() != TIMED_OUT) {
+            late.push(format!("{many} loads timed out (the machine was late by {lag:.0?})"));
+        }
+        late
+    }
+
+    /// The other rules that were broken.
+    fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let first = |all: &[String]| format!("{}, such as: {}", all.len(), all.first().map_or("", |s| s));
+        let panicked: usize =
+            [&self.read_errors, &self.write_errors].iter().filter_map(|all| all.get("Panicked")).sum();
+        if self.panics + panicked > 0 {
+            wrong.push(format!("{} panics", self.panics + panicked));
+        }
+        if self.unexplained > 1 {
+            wrong.push(format!("{} loads of a key at a time in a process", self.unexplained));
+        }
+        if !self.lost.is_empty() {
+            wrong.push(format!("invalidations lost: {}", first(&self.lost)));
+        }
+        if self.equal_after.is_none() {
+            wrong.push(format!("copies differ after the bound: {}", first(&self.unequal)));
+        }
+        for (error, many) in &self.read_errors {
+            if *error != self.excused() && *error != TIMED_OUT {
+                wrong.push(format!("{many} reads failed with {error}"));
+            }
+        }
+        wrong
+    }
+
+    /// What reads may fail with: whatever Redis does, only the database has them fail.
+    fn excused(&self) -> &'static str {
+        match self.cell.database {
+            DatabaseState::Fast | DatabaseState::Slow => "",
+            DatabaseState::Hanging => TIMED_OUT,
+            DatabaseState::Failing => "Load",
+        }
+    }
+}
+
+/// What the callers of a cell report.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) reads: Calls,
+    pub(crate) writes: Calls,
+    pub(crate) stale: usize,
+    pub(crate) lost: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    pub(crate) returned: usize,
+    pub(crate) longest: Duration,
+    pub(crate) errors: BTreeMap<&'static str, usize>,
+}
+
+impl Calls {
+    pub(crate) fn note<T>(&mut self, took: Duration, outcome: &Result<T, Error>) {
+        self.returned += 1;
+        self.longest = self.longest.max(took);
+        if let Err(error) = outcome {
+            *self.errors.entry(kind(error)).or_default() += 1;
+        }
+    }
+}
+
+impl Tally {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name of an error's kind.
+pub(crate) fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::Load(_) => "Load",
+        Error::Panicked { .. } => "Panicked",
+        Error::LoadTimedOut { .. } => TIMED_OUT,
+        Error::TooManyLoads { .. } => "TooManyLoads",
+        Error::Aborted { .. } => "Aborted",
+        Error::Write(_) => "Write",
+        Error::WriteBusy { .. } => "WriteBusy",
+        Error::NotInvalidated { .. } => "NotInvalidated",
+        Error::Store(StoreError::TooManyPending { .. }) => "TooManyPending",
+        Error::Store(StoreError::Refused { .. }) => "Refused",
+        Error::Store(StoreError::Unauthorized { .. }) => "Unauthorized",
+        Error::Store(StoreError::Unreachable { .. }) => "Unreachable",
+        Error::Store(StoreError::TimedOut { .. }) => "TimedOut",
+        _ => "another",
+    }
+}
