@@ -128,6 +128,9 @@ pub trait Load: Look {
     /// Turns a load without a result into what callers get.
     fn failed(&mut self, failure: Failure) -> Self::Value;
 
+    /// What a caller gets who has waited for so long, as long as it may.
+    fn timed_out(key: &Key, after: Duration) -> Self::Value;
+
     /// What a caller gets if the task that ran its load is gone, as when the runtime shuts down.
     fn dropped(key: &Key) -> Self::Value;
 

@@ -228,6 +228,9 @@ impl<L: Load> Loading<L> {
                 return self.lead.finish(value, loading); // P16
             }
         };
+        if L::is_failure(&value) {
+            return self.lead.finish_for_all(value); // it is not older than anything
+        }
         match done {
             Ok(true) => {
                 self.load.committed(&value).await; // P4, if there is anything to keep
@@ -263,6 +266,9 @@ impl<L: Load> Loading<L> {
         // P1: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
         self.lead.restamp(self.context.stamp(&self.key));
         let Some((value, loading)) = self.run_loader().await else { return };
+        if L::is_failure(&value) {
+            return self.lead.finish_for_all(value);
+        }
         let (stamp, storing) = (self.lead.stamp(), self.lead.ask());
         if self.load.keep(&value, &stamp, kept) && self.context.cells.is_current(self.key.hash(), &stamp) {
             self.lead.finish(value, storing);
@@ -272,15 +278,17 @@ impl<L: Load> Loading<L> {
         }
     }
 
-    /// Loads without a lease while another process holds it: nothing is kept.
-    async fn load_uncached(mut self) {
+    /// Loads without a lease while somebody else holds it: nothing is kept.
+    pub(crate) async fn load_uncached(mut self) {
         match self.take_slot().await {
             Slot::Taken => {}
             Slot::Crowded => return self.crowded(),
             Slot::Deserted => return,
         }
-        if let Some((value, loading)) = self.run_loader().await {
-            self.lead.finish(value, loading); // P16
+        match self.run_loader().await {
+            Some((value, _)) if L::is_failure(&value) => self.lead.finish_for_all(value),
+            Some((value, loading)) => self.lead.finish(value, loading), // P16
+            None => {}
         }
     }
 

@@ -1,7 +1,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use larder_core::{Cells, Digest, Key, Phase, Stamp, StoreError, Stored};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{Flights, Joined, Leases, Load, Look, Present, Ticket, loading::Loading, pauses::Pauses};
 
@@ -90,13 +90,30 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     /// A stale value is served while one load runs, over all processes, and if that fails; it is never one that was
     /// written or invalidated meanwhile.
     ///
+    /// It takes at most as long as one call of the remote store may, `max_wait` and `load_timeout` together.
+    ///
     /// # Cancellation
     /// A caller that is dropped leaves the load to the others. When the last one is dropped, the load is given up
     /// and its lease released, unless it replaces a value that is still served.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn get_or_load<L: Load<Value = V>>(&self, key: &Key, mut load: L) -> V {
+    pub async fn get_or_load<L: Load<Value = V>>(&self, key: &Key, load: L) -> V {
+        let policy = &self.context.policy;
+        let patience = match &self.context.leases {
+            Some(leases) => leases.remote().patience(),
+            None => Some(Duration::ZERO),
+        };
+        let resolving = self.resolve(key, load);
+        let Some(patience) = patience else { return resolving.await };
+        // The limit is the policy's own. It is met only by who has to start over again and again, because what it waits
+        // for is invalidated each time.
+        let limit = patience.saturating_add(policy.max_wait).saturating_add(policy.load_timeout);
+        tokio::time::timeout(limit, resolving).await.unwrap_or_else(|_elapsed| L::timed_out(key, limit))
+    }
+
+    async fn resolve<L: Load<Value = V>>(&self, key: &Key, mut load: L) -> V {
+        let (began, mut starts_over) = (Instant::now(), false);
         loop {
             let sought = self.look(key, &mut load).await;
             let aging = match &sought {
@@ -110,10 +127,19 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                 return serve(aging, &mut load);
             }
             match self.loads.join(key, &self.context.cells, || self.context.stamp(key)) {
-                Joined::Waiter(ticket) => match self.wait(key, &ticket, aging, &mut load).await {
-                    Waited::Served(value) => return value,
-                    Waited::NotForUs => {}
-                },
+                Joined::Waiter(ticket) => {
+                    let waiting = self.wait(key, &ticket, aging, &mut load);
+                    // Who was in vain once does not wait for others for ever.
+                    let rest = match starts_over {
+                        true => self.context.policy.max_wait.saturating_sub(began.elapsed()),
+                        false => Duration::MAX,
+                    };
+                    match tokio::time::timeout(rest, waiting).await {
+                        Ok(Waited::Served(value)) => return value,
+                        Ok(Waited::NotForUs) => starts_over = true,
+                        Err(_elapsed) => return self.load_alone(key, load).await,
+                    }
+                }
                 Joined::Leader(lead, ticket) => {
                     let mut look = load.detached();
                     if aging.is_some() {
@@ -130,6 +156,18 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                     };
                 }
             }
+        }
+    }
+
+    /// Loads for this caller alone, and keeps nothing.
+    async fn load_alone<L: Load<Value = V>>(&self, key: &Key, load: L) -> V {
+        match Flights::new().join(key, &self.context.cells, || self.context.stamp(key)) {
+            Joined::Leader(lead, ticket) => {
+                let loading = Loading::new(&self.context, key, lead, load, Sought::Nothing(None));
+                tokio::spawn(loading.load_uncached()); // a task like any load, whose panic is its own
+                ticket.wait().await.unwrap_or_else(|| L::dropped(key))
+            }
+            Joined::Waiter(_) => L::dropped(key), // not in a table of its own
         }
     }
 

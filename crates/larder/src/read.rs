@@ -196,6 +196,10 @@ impl<T: Value> Load for Read<T> {
         Err(error)
     }
 
+    fn timed_out(key: &Key, after: Duration) -> Outcome<T> {
+        Err(Error::LoadTimedOut { key: key.to_string(), after })
+    }
+
     fn dropped(key: &Key) -> Outcome<T> {
         Err(Error::Aborted { key: key.to_string() })
     }
