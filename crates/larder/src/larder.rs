@@ -228,6 +228,8 @@ pub(crate) async fn invalidate_keys(shared: &Arc<Shared>, keys: Vec<Key>) -> Res
 }
 
 async fn invalidate_key(shared: &Shared, key: &Key) -> Result<(), StoreError> {
+    // At once here, however long L2 takes to answer; and again then, because a read in between could bring the value back.
+    invalidate_locally(&shared.cells, &shared.l1, key.as_ref());
     let done = match &shared.leases {
         Some(leases) => leases.invalidate(key).await.map(|_| ()),
         None => Ok(()),

@@ -201,13 +201,16 @@ async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it
     load(&world.items().await, "k", "old").await;
     let (store, larder) = gated(&world).await;
     let cache: Cache<String> = larder.cache("item").unwrap();
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
     let sent = store.gate(Call::Invalidate, When::Before);
     let invalidating = tokio::spawn({
         let cache = cache.clone();
         async move { cache.invalidate("k").await }
     });
     sent.reached().await;
+    let hits = cache.stats().l1_hits;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the script has not run yet");
+    assert_eq!(cache.stats().l1_hits, hits, "L1 is empty at once, however long L2 takes");
     sent.open();
     invalidating.await.unwrap().unwrap();
     nowhere(&world, &[&cache], "k").await;
