@@ -17,7 +17,6 @@ script!(CLAIM, "scripts/claim.lua");
 script!(BEGIN_WRITE, "scripts/begin_write.lua");
 script!(RENEW, "scripts/renew.lua");
 script!(COMMIT, "scripts/commit.lua");
-script!(TOUCH, "scripts/touch.lua");
 script!(HOLDS, "scripts/holds.lua");
 script!(RELEASE, "scripts/release.lua");
 script!(INVALIDATE, "scripts/invalidate.lua");
@@ -63,10 +62,10 @@ pub(crate) async fn commit(
     ttl_ms: u64,
     replacing: Replacing<'_>,
 ) -> RedisResult<bool> {
+    let how = if matches!(replacing, Replacing::Ended(_)) { "ended" } else { "exact" };
     let mut call = COMMIT.key(key);
-    let has_ended = matches!(replacing, Replacing::Ended(_));
     call.key(lease_of(key)).arg(token.as_str()).arg(value).arg(ttl_ms);
-    call.arg(digest(replacing)).arg(u8::from(has_ended)).arg(on.voice);
+    call.arg(digest(replacing)).arg(how).arg(on.voice);
     call.invoke_async(&mut on.connection).await
 }
 
@@ -77,8 +76,9 @@ pub(crate) async fn touch(
     kept: &Digest,
     ttl_ms: u64,
 ) -> RedisResult<bool> {
-    let mut call = TOUCH.key(key);
-    call.key(lease_of(key)).arg(token.as_str()).arg(kept.as_str()).arg(ttl_ms).arg(on.voice);
+    let mut call = COMMIT.key(key);
+    call.key(lease_of(key)).arg(token.as_str()).arg("").arg(ttl_ms);
+    call.arg(kept.as_str()).arg("touch").arg(on.voice);
     call.invoke_async(&mut on.connection).await
 }
 

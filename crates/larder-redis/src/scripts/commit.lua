@@ -1,9 +1,11 @@
--- Stores a value and gives up the lease.
+-- Stores a value, or lets the one that is there live on, and gives up the lease.
 -- KEYS[1]  D(k), the value        KEYS[2]  L(k), the lease
 -- ARGV[1]  token    ARGV[2]  value    ARGV[3]  time to live in ms    ARGV[4]  SHA-1 of the value to replace, or ''
--- ARGV[5]  1 if that value's time has ended since it was seen, so that it may be gone, else 0
+-- ARGV[5]  'exact'  that value, or none if it is '', is there
+--          'ended'  it may be gone, because its time has ended since it was seen
+--          'touch'  it is to live on, and ARGV[2] does not matter
 -- ARGV[6]  channel, or ''    ARGV[7]  sender
--- Replies  1 stored, 0 refused
+-- Replies  1 stored or living on, 0 refused
 -- Keeps    P3 (a held, clean lease, and D as the claim found it), P26.
 local holder = redis.call('GET', KEYS[2])
 if not holder or string.sub(holder, 2) ~= ARGV[1] then
@@ -20,11 +22,15 @@ local found = redis.pcall('GET', KEYS[1])
 if type(found) == 'table' and found.err then
   return found
 end
-local has_ended = not found and ARGV[5] == '1'
-if not has_ended and (found and redis.sha1hex(found) or '') ~= ARGV[4] then
+local is_gone = not found and ARGV[5] == 'ended'
+if not is_gone and (found and redis.sha1hex(found) or '') ~= ARGV[4] then
   return 0
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if ARGV[5] == 'touch' then
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+else
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+end
 if ARGV[6] ~= '' then
   redis.pcall('PUBLISH', ARGV[6], ARGV[7] .. KEYS[1])
 end
