@@ -92,6 +92,9 @@ pub const TABLE: &str = r#"
     jitter = "0%"
     levels = "l2"
     refresh_ahead = "80%"
+    stale_for = "10m"
+    soft_timeout = "5s"
+    negative_ttl = "1m"
     load_timeout = "60s"
 
     [few]
@@ -108,6 +111,12 @@ pub const TABLE: &str = r#"
     stale_for = "10m"
     soft_timeout = "5s"
     load_timeout = "60s"
+
+    [crowded_long]
+    ttl = "10m"
+    jitter = "0%"
+    max_loads = 1
+    max_wait = "60s"
 
     [strict]
     ttl = "10m"

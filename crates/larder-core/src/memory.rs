@@ -379,7 +379,8 @@ impl RemoteStore for MemoryRemote {
         kept: &Digest,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let Some(found) = self.get(key).await? else {
+        let found = self.get(key).await?.filter(|found| Digest::of(found) == *kept);
+        let Some(found) = found else {
             return self.release(key, token).await.map(|_| false);
         };
         // Atomic all the same: the commit looks at the value again.

@@ -60,6 +60,8 @@ pub enum Encoded {
     Renew(Duration),
     /// It is not to be stored, and good for all who wait.
     Nothing,
+    /// The same, and what the load was to replace is not to be kept either.
+    Remove,
     /// It was invalidated since its load began, by one of its tags.
     Refused,
 }
@@ -137,8 +139,8 @@ pub trait Load: Look {
     /// Says how the value is to be stored.
     fn encode(&mut self, value: &Self::Value) -> impl Future<Output = Encoded> + Send;
 
-    /// The remote store has taken what [`encode`](Self::encode) made of the value, which may be kept locally as soon as
-    /// it has been read from there.
+    /// The remote store has done what [`encode`](Self::encode) said. A value that it has taken may be kept locally as
+    /// soon as it has been read from there.
     fn committed(&mut self, value: &Self::Value) -> impl Future<Output = ()> + Send;
 
     /// The value may be kept locally, with this stamp, and nowhere else. `false` if it was invalidated since its load

@@ -1,4 +1,4 @@
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use larder_core::{Digest, Key, Phase, Replacing, StoreError};
@@ -6,7 +6,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     Asked, Claimed, Encoded, Failure, Kept, Lead, Lease, Leases, Load, Present, Refusal, Waiter,
-    stampede::{Context, Sought, look_remotely},
+    stampede::{Context, Sought},
 };
 
 /// A load under way, in a task of its own: it gets the lease, runs the loader, and stores what that returns.
@@ -58,7 +58,7 @@ impl<L: Load> Loading<L> {
             return self.lead.finish_for_all(present.value.clone());
         }
         let Some(leases) = self.context.leases.clone() else {
-            if self.is_needless(cached.is_none()) {
+            if cached.is_none() && self.is_needless() {
                 return;
             }
             self.previous = cached.map(|present| present.value);
@@ -69,7 +69,7 @@ impl<L: Load> Loading<L> {
         let sought = match looked {
             // It was the local store's: the remote one may have a newer one.
             Sought::Present(Present { digest: None, .. }) => {
-                look_remotely(&leases, &self.key, &self.lead.stamp(), &mut self.load).await
+                self.context.look_remotely(&leases, &self.key, &self.lead.stamp(), &mut self.load).await
             }
             sought => sought,
         };
@@ -79,7 +79,8 @@ impl<L: Load> Loading<L> {
                 self.claim(leases, present.digest).await;
             }
             Sought::Present(present) => self.found(present.value, asked),
-            Sought::Nothing(None) if self.is_needless(true) => {}
+            // It was invalidated meanwhile.
+            Sought::Nothing(None) if self.is_needless() => {}
             Sought::Nothing(undecodable) => self.claim(leases, undecodable).await,
             Sought::Unknown(error) => self.cut_off(error).await,
         }
@@ -94,9 +95,9 @@ impl<L: Load> Loading<L> {
         }
     }
 
-    /// Whether this was to reload a value that has been invalidated meanwhile, and nobody waits for a new one.
-    fn is_needless(&self, is_gone: bool) -> bool {
-        is_gone && self.is_reload && self.lead.is_unattended()
+    /// Whether nobody would get what this reload loads: nobody waits for it, and it cannot replace anything.
+    fn is_needless(&self) -> bool {
+        self.is_reload && self.lead.is_unattended()
     }
 
     /// Somebody else has loaded.
@@ -150,7 +151,9 @@ impl<L: Load> Loading<L> {
                 }
             }
         }
-        self.load_uncached().await;
+        if !self.is_needless() {
+            self.load_uncached().await;
+        }
     }
 
     /// Another process is at it: this one need not ask again before that one's lease ends.
@@ -161,7 +164,7 @@ impl<L: Load> Loading<L> {
     }
 
     /// How long a caller may still wait for others.
-    fn rest(&self) -> std::time::Duration {
+    fn rest(&self) -> Duration {
         self.context.policy.max_wait.saturating_sub(self.began.elapsed())
     }
 
@@ -173,7 +176,10 @@ impl<L: Load> Loading<L> {
         let taken = match slots.clone().try_acquire_owned() {
             Ok(slot) => Some(slot),
             Err(_) => tokio::select! {
-                slot = slots.acquire_owned() => slot.ok(),
+                slot = slots.acquire_owned() => {
+                    self.lead.restamp(self.context.stamp(&self.key)); // P1
+                    slot.ok()
+                }
                 () = self.lead.deserted() => return Slot::Deserted,
                 () = tokio::time::sleep(self.rest()) => None, // the limit is the row's own
             },
@@ -221,7 +227,11 @@ impl<L: Load> Loading<L> {
                 lease.commit(&bytes, ttl, replacing).await
             }
             (Encoded::Renew(ttl), Some(kept)) => lease.touch(kept, ttl).await,
-            (Encoded::Nothing | Encoded::Renew(_), _) => lease.release().await,
+            // The shortest time that the store knows.
+            (Encoded::Remove, Some(seen)) if !self.previous_has_ended() => {
+                lease.touch(seen, Duration::ZERO).await
+            }
+            (Encoded::Nothing | Encoded::Remove | Encoded::Renew(_), _) => lease.release().await,
             (Encoded::Refused, _) => {
                 let _ = lease.release().await; // an error leaves the lease to its time
                 self.load.refused(Refusal::Outdated);

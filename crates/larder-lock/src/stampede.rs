@@ -199,7 +199,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
             if !look.keeps() {
                 // Nothing is kept that a later caller could find, so to share a look would make it wait for an answer
                 // that is not for it (P16).
-                return look_remotely(leases, key, &self.context.stamp(key), look).await;
+                return self.context.look_remotely(leases, key, &self.context.stamp(key), look).await;
             }
             match self.lookups.join(key, &self.context.cells, || self.context.stamp(key)) {
                 Joined::Waiter(ticket) => match ticket.wait().await {
@@ -207,11 +207,12 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                     None => continue,
                 },
                 Joined::Leader(lead, ticket) => {
-                    let (leases, key, mut look) = (leases.clone(), key.clone(), look.detached());
+                    let (context, leases) = (self.context.clone(), leases.clone());
+                    let (key, mut look) = (key.clone(), look.detached());
                     // A task of its own: those who share the look must not depend on this caller being polled.
                     tokio::spawn(async move {
                         let asked = lead.ask();
-                        let sought = look_remotely(&leases, &key, &lead.stamp(), &mut look).await;
+                        let sought = context.look_remotely(&leases, &key, &lead.stamp(), &mut look).await;
                         lead.finish(sought, asked);
                     });
                     // The leader joined before anything was asked for. It is dropped only with the runtime.
@@ -266,29 +267,35 @@ impl Context {
         let lane = self.leases.as_ref().map_or(Cells::NO_LANE, |leases| leases.remote().lane(key.as_str()));
         self.cells.stamp(key.hash(), lane, self.namespace)
     }
-}
 
-pub(crate) async fn look_remotely<L: Look>(
-    leases: &Leases,
-    key: &Key,
-    stamp: &Stamp,
-    look: &mut L,
-) -> Sought<L::Value> {
-    let remote = leases.remote();
-    let found = if look.needs_ttl() {
-        remote.get_with_ttl(key.as_str()).await
-    } else {
-        remote.get(key.as_str()).await.map(|value| value.map(|value| Stored { value, ttl: None }))
-    };
-    match found {
-        Ok(Some(stored)) => match look.accept(stored, stamp).await {
-            Ok(present) => Sought::Present(present),
-            Err(undecodable) => Sought::Nothing(Some(undecodable)),
-        },
-        Ok(None) => Sought::Nothing(None),
-        Err(error) => {
-            look.remote_failed(&error);
-            Sought::Unknown(error)
+    pub(crate) async fn look_remotely<L: Look>(
+        &self,
+        leases: &Leases,
+        key: &Key,
+        stamp: &Stamp,
+        look: &mut L,
+    ) -> Sought<L::Value> {
+        let remote = leases.remote();
+        let found = if look.needs_ttl() {
+            remote.get_with_ttl(key.as_str()).await
+        } else {
+            remote.get(key.as_str()).await.map(|value| value.map(|value| Stored { value, ttl: None }))
+        };
+        match found {
+            Ok(Some(stored)) => match look.accept(stored, stamp).await {
+                Ok(present) => {
+                    if present.phase == Phase::Fresh {
+                        self.pauses.end(key.hash()); // somebody has reloaded it
+                    }
+                    Sought::Present(present)
+                }
+                Err(undecodable) => Sought::Nothing(Some(undecodable)),
+            },
+            Ok(None) => Sought::Nothing(None),
+            Err(error) => {
+                look.remote_failed(&error);
+                Sought::Unknown(error)
+            }
         }
     }
 }

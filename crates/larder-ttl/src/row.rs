@@ -169,6 +169,9 @@ impl Row {
 
     /// How long a value is kept past its `ttl`: it is served while one reload runs, and when a load fails or is
     /// refused. Zero, the default: not at all.
+    ///
+    /// The shared store keeps it for both times, and what is left of them says whether it is stale. So all who write the
+    /// row's values must keep them that long: what another program writes for `ttl` alone is older than it seems.
     pub fn stale_for(&self) -> Duration {
         self.stale_for
     }

@@ -24,7 +24,7 @@ use crate::{
 ///
 /// # Cancellation
 /// A read that is dropped leaves its load to those who also wait for it; when the last one is dropped, the load is
-/// given up. A write or an invalidation runs to its end, whether its caller waits or not.
+/// given up, unless it replaces a value that is still served. A write or an invalidation runs to its end, whether its caller waits or not.
 pub struct Cache<T> {
     row: Arc<RowState<T>>,
 }
@@ -37,7 +37,8 @@ impl<T: Value> Cache<T> {
         Self { row }
     }
 
-    /// Returns the value if a level has it, without loading. `None` if none has, or if it is known to be absent.
+    /// Returns the value if a level has it, without loading. `None` if none has, if it is known to be absent, or if it is
+    /// stale.
     ///
     /// # Errors
     /// [`Error::Key`]. With Redis out of reach it is `None`.
@@ -59,11 +60,14 @@ impl<T: Value> Cache<T> {
 
     /// Returns the value from L1, else from L2, else from the loader, whose result goes into both levels.
     ///
-    /// However many callers want the key, in however many processes, one loader runs at a time.
+    /// However many callers want the key, in however many processes, one loader runs at a time. In a row with
+    /// `stale_for`, a stale value is served meanwhile, and if the load fails.
     ///
     /// # Errors
-    /// [`Error::Load`] with what the loader returned; [`Error::Panicked`]; [`Error::LoadTimedOut`] after the row's
-    /// `load_timeout`; [`Error::Absent`] while it is remembered that there is no value, or if the load that this call
+    /// Where there is no stale value to serve: [`Error::Load`] with what the loader returned; [`Error::Panicked`];
+    /// [`Error::LoadTimedOut`] after the row's `load_timeout`; [`Error::TooManyLoads`] after its `max_wait`, and
+    /// [`Error::Store`] while L2 is out of reach and the row says `on_outage = "fail"`, both before the loader is
+    /// called; [`Error::Absent`] while it is remembered that there is no value, or if the load that this call
     /// joined, one of `get_or_load_optional`, found none; [`Error::Key`]; [`Error::Aborted`] and
     /// [`Error::NoRuntime`]. All who waited for the load get the same error, and nothing is cached.
     pub async fn get_or_load<K, F, Fut, U, E>(&self, key: K, loader: F) -> Result<Arc<T>, Error>
@@ -309,13 +313,17 @@ impl<T: Value> Cache<T> {
             Local::Due(key, due) => (key, Some(due)),
             Local::Miss(key) => (key, None),
         };
-        in_runtime()?;
-        let read = Read::new(self.row.clone(), key.clone(), Some(loader()));
+        let runtime = in_runtime();
         if let Some(due) = due {
             let value = due.value.clone();
-            self.row.lock.reload(&key, due.present(), read);
+            if runtime.is_ok() {
+                let read = Read::new(self.row.clone(), key.clone(), Some(loader()));
+                self.row.lock.reload(&key, due.present(), read);
+            }
             return Ok(value);
         }
+        runtime?;
+        let read = Read::new(self.row.clone(), key.clone(), Some(loader()));
         // Boxed, so that the future of a hit stays small.
         Ok(Box::pin(self.row.lock.get_or_load(&key, read)).await?.value)
     }

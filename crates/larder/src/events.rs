@@ -47,7 +47,7 @@ pub enum Event<'a> {
         /// The key.
         key: &'a str,
     },
-    /// A load has ended.
+    /// A load has ended, or was not begun. One that nobody waits for any more is not told of.
     Load {
         /// The row's name.
         row: &'a str,

@@ -34,6 +34,14 @@ impl Span {
         self.fresh.unwrap_or(LONGEST).saturating_add(self.stale)
     }
 
+    /// That of a value which is kept for `rest`, and stale for the last part of it.
+    fn of_rest(rest: Option<Duration>, stale_for: Duration, ahead: Duration) -> Self {
+        let Some(rest) = rest else { return Self { fresh: None, stale: stale_for, ahead: Duration::ZERO } };
+        // L2 rounds down: what it keeps for zero is in its last millisecond.
+        let stale = rest.max(SHORTEST).min(stale_for);
+        Self { fresh: Some(rest.saturating_sub(stale_for)), stale, ahead }
+    }
+
     /// What it is at the moment from which it counts.
     pub(crate) fn phase(&self) -> Phase {
         match self.fresh {
@@ -58,16 +66,15 @@ impl<T: Value> RowState<T> {
     /// How long a value still lives that L2 keeps for `rest`. No clock of any host takes part.
     pub(crate) fn span_in_remote(&self, rest: Option<Duration>, is_absent: bool) -> Span {
         let stale_for = if is_absent { Duration::ZERO } else { self.policy.stale_for() };
-        let Some(rest) = rest else { return Span { fresh: None, stale: stale_for, ahead: Duration::ZERO } };
         let ahead = if is_absent { Duration::ZERO } else { self.ahead(self.policy.ttl()) };
-        Span { fresh: Some(rest.saturating_sub(stale_for)), stale: rest.min(stale_for), ahead }
+        Span::of_rest(rest, stale_for, ahead)
     }
 
     /// The last part of a life of this length, in which a read starts a reload.
     ///
     /// It is longer by a random time in proportion to what the last load took: what was loaded together is not reloaded
-    /// together, and what takes long to load is begun early. The time is drawn once for each entry and process, where
-    /// the source draws one at each read.
+    /// together, and what takes long to load is begun early. The source draws the time at each read; here a copy in L1
+    /// keeps the one that was drawn when it was stored.
     /// Source: Vattani, Chierichetti and Lowenstein, Optimal Probabilistic Cache Stampede Prevention, VLDB 2015.
     fn ahead(&self, ttl: Duration) -> Duration {
         let Some(share) = self.policy.refresh_ahead() else { return Duration::ZERO };
@@ -111,5 +118,23 @@ impl LastLoad {
 
     fn read(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_of_a_life_says_what_an_entry_is_to_its_last_millisecond() {
+        let second = Duration::from_secs;
+        let phase = |rest, stale_for| Span::of_rest(rest, stale_for, second(3)).phase();
+        assert_eq!(phase(Some(second(14)), second(10)), Phase::Fresh);
+        assert_eq!(phase(Some(second(12)), second(10)), Phase::Due);
+        for rest in [second(10), second(1), Duration::ZERO] {
+            assert_eq!(phase(Some(rest), second(10)), Phase::Stale, "{rest:?}");
+        }
+        assert_eq!(phase(Some(Duration::ZERO), Duration::ZERO), Phase::Due);
+        assert_eq!(phase(None, second(10)), Phase::Fresh, "it has no end");
     }
 }

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Digest, Frame, Key, Moment, Phase, Stamp, StoreError, Stored};
+use larder_core::{Digest, Frame, Key, LocalStore, Moment, Phase, Stamp, StoreError, Stored};
 use larder_lock::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
 use tokio::time::Instant;
 
@@ -18,6 +18,9 @@ use crate::{
 /// A loader, not started yet. It is shown the value that it is to replace, if there is one.
 pub(crate) type Loader<T> = Box<dyn FnOnce(Option<Arc<T>>) -> BoxFuture<'static, Outcome<T>> + Send>;
 
+/// How far the coarse clock may be behind.
+const TICK: Duration = Duration::from_millis(10);
+
 /// One read of one key, as the stampede lock drives it.
 pub(crate) struct Read<T> {
     row: Arc<RowState<T>>,
@@ -26,6 +29,8 @@ pub(crate) struct Read<T> {
     asked: Moment,
     loader: Option<Loader<T>>,
     began: Option<Instant>,
+    /// Whether the load is to replace a value that is still served.
+    replaces: bool,
     /// P22: from before the loader ran.
     orders: Orders,
     /// What L2 was given, and for how long.
@@ -35,7 +40,28 @@ pub(crate) struct Read<T> {
 impl<T: Value> Read<T> {
     pub(crate) fn new(row: Arc<RowState<T>>, key: Key, loader: Option<Loader<T>>) -> Self {
         let asked = row.shared.clock.now();
-        Self { row, key, asked, loader, began: None, orders: Orders::default(), sealed: None }
+        Self {
+            row,
+            key,
+            asked,
+            loader,
+            began: None,
+            replaces: false,
+            orders: Orders::default(),
+            sealed: None,
+        }
+    }
+
+    /// What becomes of L2 if a loaded value is not to be kept: then what it was to replace is not either.
+    fn encode_nothing(&self) -> Encoded {
+        if self.replaces { Encoded::Remove } else { Encoded::Nothing }
+    }
+
+    /// The same for L1, where there is no L2.
+    fn keep_nothing(&self) {
+        if self.replaces {
+            self.row.shared.l1.remove(self.key.as_ref());
+        }
     }
 
     /// Tells whether "absent" in L2 may be believed: the row remembers absence, and no longer than this.
@@ -55,12 +81,16 @@ impl<T: Value> Look for Read<T> {
     }
 
     fn cached(&self) -> Option<Present<Outcome<T>>> {
+        // P28: not the entry's own stamp, which another key that shares its cell may have outdated long ago. L1 holds only
+        // what is current, so what comes from now on counts.
+        let stamp = self.row.stamp(&self.key);
         let cached = self.row.cached(self.key.as_ref())?;
-        if cached.phase != Phase::Stale {
+        // One that is due was counted where it was served: this is its reload.
+        if cached.phase == Phase::Fresh {
             self.row.counters.add(Count::L1Hit);
             self.row.tell_hit(self.key.as_str(), Level::L1);
         }
-        Some(cached.present())
+        Some(Present { stamp, ..cached.present() })
     }
 
     async fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Present<Outcome<T>>, Digest> {
@@ -95,7 +125,8 @@ impl<T: Value> Look for Read<T> {
         let span = self.row.span_in_remote(stored.ttl, value.is_none());
         let phase = span.phase();
         let digest = (phase != Phase::Fresh).then(unusable);
-        let ends = stored.ttl.map_or(Moment::NEVER, |ttl| self.asked + ttl);
+        // P3: from after the answer, so that L2 has let go of it by then.
+        let ends = stored.ttl.map_or(Moment::NEVER, |ttl| self.row.shared.clock.now() + ttl + TICK);
         let seal = |digest| Arc::new(Sealed::new(digest, stored.value.len(), frame.as_ref(), ends));
         let sealed = digest.clone().map(seal);
         if phase != Phase::Stale {
@@ -138,6 +169,7 @@ impl<T: Value> Load for Read<T> {
     fn load(&mut self, previous: Option<Outcome<T>>) -> BoxFuture<'static, Outcome<T>> {
         self.orders.own = self.row.shared.tags.own_order(); // P22
         self.row.counters.add(Count::Load);
+        self.replaces = previous.is_some();
         match previous {
             Some(_) => {
                 self.row.counters.add(Count::Refresh);
@@ -206,7 +238,7 @@ impl<T: Value> Load for Read<T> {
 
     async fn encode(&mut self, outcome: &Outcome<T>) -> Encoded {
         let (Ok(found), Some(leases)) = (outcome, &self.row.leases) else { return Encoded::Nothing };
-        let Some(span) = self.row.span(found) else { return Encoded::Nothing };
+        let Some(span) = self.row.span(found) else { return self.encode_nothing() };
         let in_remote = span.in_remote();
         if let Some(stored) = found.stored.as_ref().filter(|_| found.is_renewed) {
             if !self.row.hold_again(leases, &self.key, stored, in_remote).await {
@@ -225,14 +257,17 @@ impl<T: Value> Load for Read<T> {
             Ok(None) => Encoded::Refused,
             Err(reason) => {
                 self.row.note_unstorable(&reason);
-                Encoded::Nothing
+                self.encode_nothing()
             }
         }
     }
 
     async fn committed(&mut self, outcome: &Outcome<T>) {
-        let (Ok(found), Some(leases), Some((sealed, span))) = (outcome, &self.row.leases, self.sealed.take())
-        else {
+        let (Ok(found), Some(leases)) = (outcome, &self.row.leases) else { return };
+        let Some((sealed, span)) = self.sealed.take() else {
+            if self.replaces {
+                self.row.invalidate_locally(&self.key); // P9: this process is told of it by nobody else
+            }
             return;
         };
         let life = self.row.life(&self.key, self.asked, span, Kept::Remote);
@@ -242,7 +277,10 @@ impl<T: Value> Load for Read<T> {
     fn keep(&mut self, outcome: &Outcome<T>, stamp: &Stamp, kept: Kept) -> bool {
         let Ok(found) = outcome else { return true };
         self.asked = self.row.shared.clock.now();
-        let Some(span) = self.row.span(found) else { return true };
+        let Some(span) = self.row.span(found) else {
+            self.keep_nothing();
+            return true;
+        };
         let tags = match found.is_renewed {
             // It has the tags that it had; if it is gone, it was invalidated meanwhile.
             true => match self.row.cached(self.key.as_ref()) {
@@ -254,6 +292,7 @@ impl<T: Value> Load for Read<T> {
                 Ok(Held::Refused) => return false,
                 Err(reason) => {
                     self.row.note_unstorable(&reason);
+                    self.keep_nothing();
                     return true;
                 }
             },

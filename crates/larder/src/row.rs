@@ -67,7 +67,7 @@ pub(crate) struct RowState<T> {
     pub(crate) counters: Arc<Counters>,
     /// A copy of the shared one, so that a hit need not go there.
     pub(crate) hook: Option<Hook>,
-    pub(crate) last_load: Arc<LastLoad>,
+    pub(crate) last_load: LastLoad,
     pub(crate) warned: Warned,
 }
 
@@ -170,7 +170,7 @@ impl<T: Value> RowState<T> {
             namespace,
             leases,
             counters,
-            last_load: Arc::default(),
+            last_load: LastLoad::default(),
             warned: Warned::default(),
         }
     }

@@ -92,7 +92,7 @@ stats! {
     loads = Load,
     /// Of these, the ones that were to replace a value which is still served: stale, or ahead of its time.
     refreshes = Refresh,
-    /// Loads that failed, panicked or timed out.
+    /// Loads that failed, panicked or timed out, or were not begun, for lack of room or of L2.
     load_errors = LoadError,
     /// Loaded or written values that were not kept, because somebody wrote or invalidated their key meanwhile.
     refused = Refused,

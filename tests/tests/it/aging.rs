@@ -11,7 +11,7 @@ use std::{
 };
 
 use larder::{Cache, Clock, Error, Larder, LarderBuilder, Loaded, ManualClock};
-use larder_core::{MemoryRemote, MemoryServer};
+use larder_core::{MemoryServer, RemoteStore};
 use larder_testkit::Gate;
 
 use crate::world::builder;
@@ -44,7 +44,7 @@ impl Aging {
         self.larder().await.cache(row).unwrap()
     }
 
-    pub(crate) async fn cache_on(&self, remote: Arc<MemoryRemote>, row: &str) -> Cache<String> {
+    pub(crate) async fn cache_on(&self, remote: Arc<dyn RemoteStore>, row: &str) -> Cache<String> {
         let builder = builder().remote_store(remote).clock(self.clock.clone());
         builder.build().await.unwrap().cache(row).unwrap()
     }

@@ -14,6 +14,7 @@ use larder_testkit::Gate;
 
 use crate::{
     aging::{Aging, Source},
+    gated::{Call, Gated, When},
     world::{World, builder, get, holds, start},
 };
 
@@ -99,6 +100,66 @@ async fn load_that_finds_no_room_serves_the_stale_value() {
     assert_eq!(source.read(&cache, "k", "new").await.unwrap(), "old");
     source.gate.open();
     first.await.unwrap().unwrap();
+}
+
+/// P1: the stamp is taken anew after the wait, so who comes after an invalidation joins the load that has yet to begin.
+#[tokio::test(start_paused = true)]
+async fn load_that_waited_for_its_turn_is_joined_after_an_invalidation() {
+    for has_l2 in [true, false] {
+        let world = Aging::new();
+        let cache = if has_l2 { world.cache("crowded").await } else { world.local("crowded").await };
+        let (first, second) = (Source::gated(), Source::gated());
+        let read = |source: &Source, key: &'static str| {
+            let (cache, source) = (cache.clone(), source.clone());
+            start(async move { source.read(&cache, key, "value").await })
+        };
+        let holding = read(&first, "first");
+        first.gate.reached().await;
+        let settle = async || {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let queued = read(&second, "k");
+        settle().await;
+        cache.invalidate("k").await.unwrap();
+        first.gate.open();
+        second.gate.reached().await;
+        let late = read(&second, "k");
+        settle().await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        second.gate.open();
+        for read in [holding, queued, late] {
+            assert_eq!(read.await.unwrap().unwrap(), "value", "with L2: {has_l2}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn load_that_waits_for_a_lease_or_stores_its_value_leaves_its_place_to_others() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let (cache, other) =
+        (world.cache_on(remote.clone(), "crowded_long").await, world.cache("crowded_long").await);
+    let held = Source::gated();
+    let read = |cache: &Cache<String>, source: &Source, key: &'static str| {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, key, "value").await })
+    };
+    let holding = read(&other, &held, "held");
+    held.gate.reached().await;
+    let waiting = read(&cache, &held, "held");
+    holds("it finds the lease taken", || remote.calls(Call::Claim) == 1).await;
+    assert_eq!(Source::open().read(&cache, "a", "value").await.unwrap(), "value");
+    let commit = remote.gate(Call::Commit, When::Before);
+    let storing = read(&cache, &Source::open(), "stored");
+    commit.reached().await;
+    assert_eq!(Source::open().read(&cache, "b", "value").await.unwrap(), "value");
+    commit.open();
+    held.gate.open();
+    for read in [holding, waiting, storing] {
+        assert_eq!(read.await.unwrap().unwrap(), "value");
+    }
 }
 
 /// A caller that is gone leaves its place in the queue.

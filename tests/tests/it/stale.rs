@@ -1,12 +1,13 @@
 //! Stale values: served while one reload runs and when it fails, and never after they were invalidated.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use larder::{Cache, Error, Loaded};
 use larder_core::RemoteStore;
 
 use crate::{
-    aging::{Aging, Source},
+    aging::{Aging, MINUTE, Source},
+    gated::{Call, Gated, When},
     world::{World, get, holds, load_tagged, start},
 };
 
@@ -253,7 +254,7 @@ async fn value_that_is_gone_from_the_database_replaces_the_stale_one() {
 #[tokio::test]
 async fn value_kept_while_cut_off_has_no_stale_time() {
     let world = Aging::new();
-    let remote = std::sync::Arc::new(world.server.connect());
+    let remote = Arc::new(world.server.connect());
     let cache = world.cache_on(remote.clone(), "stale").await;
     remote.disconnect();
     Source::open().read(&cache, "k", "old").await.unwrap();
@@ -261,4 +262,151 @@ async fn value_kept_while_cut_off_has_no_stale_time() {
     world.advance(1);
     assert!(Source::open().fail(&cache, "k").await.is_err());
     assert_eq!(remote.lane_state(0), larder_core::LaneState::Down);
+}
+
+/// P28: what is invalidated is a key, though keys share cells.
+#[tokio::test(start_paused = true)]
+async fn stale_value_is_served_after_another_key_of_its_cell_was_invalidated() {
+    let world = Aging::new();
+    let cache = world.local("soft").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    let cell = |key: &larder_core::Key| key.hash() % (1 << 16);
+    let other = (0..).find(|n| cell(&cache.key(*n)) == cell(&cache.key("k"))).unwrap();
+    cache.invalidate(other).await.unwrap();
+    world.advance(11);
+    assert_eq!(Source::open().fail(&cache, "k").await.unwrap(), "old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_value_that_the_database_has_no_more_is_not_served_again() {
+    let absent = Loaded::<String>::absent;
+    let unkept = || Loaded::new("new".to_owned()).ttl(Duration::ZERO);
+    for (has_l2, answer) in [(true, absent()), (true, unkept()), (false, absent()), (false, unkept())] {
+        let world = Aging::new();
+        let cache = if has_l2 { world.cache("soft").await } else { world.local("soft").await };
+        let other = if has_l2 { world.cache("soft").await } else { cache.clone() };
+        Source::open().read(&cache, "k", "old").await.unwrap();
+        world.advance(11);
+        let answered = answer.clone();
+        let found = cache.get_or_load("k", || async { Ok::<_, Infallible>(answered) }).await;
+        assert!(found.is_err() || **found.as_ref().unwrap() == "new", "{found:?}");
+        world.advance_by(Duration::from_millis(2));
+        for cache in [&cache, &other] {
+            let served = Source::open().fail(cache, "k").await;
+            assert!(served.is_err(), "with L2: {has_l2}, {answer:?}: {served:?}");
+        }
+        assert_eq!(cache.stats().refused, 0);
+    }
+}
+
+/// P3: the value had not ended by itself, however long the read that found it took.
+#[tokio::test]
+async fn value_deleted_by_a_foreign_program_while_its_reload_runs_is_not_brought_back() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let cache = world.cache_on(remote.clone(), "stale_shared").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    world.advance(11);
+    let (slow, source) = (remote.gate(Call::Get, When::Before), Source::gated());
+    let reading = {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, "k", "late").await })
+    };
+    slow.reached().await;
+    world.advance(5);
+    slow.open();
+    assert_eq!(reading.await.unwrap().unwrap(), "old");
+    source.gate.reached().await;
+    world.server.delete("stale_shared:k");
+    source.gate.open();
+    holds("it is refused", || cache.stats().refused == 1).await;
+    assert_eq!(get(&cache, "k").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pause_for_the_reload_of_another_process_ends_with_it() {
+    let world = Aging::new();
+    let (one, other) = (world.cache("stale").await, world.cache("stale").await);
+    Source::open().read(&one, "k", "old").await.unwrap();
+    world.advance(11);
+    let source = Source::gated();
+    assert_eq!(source.read(&one, "k", "new").await.unwrap(), "old");
+    source.gate.reached().await;
+    let claims = Source::gated();
+    assert_eq!(claims.read(&other, "k", "never").await.unwrap(), "old");
+    for _ in 0..20 {
+        tokio::task::yield_now().await; // it finds the lease taken
+    }
+    source.gate.open();
+    is(&one, "k", "new").await;
+    is(&other, "k", "new").await;
+    assert_eq!(claims.read(&other, "k", "never").await.unwrap(), "new");
+    world.advance(11);
+    let next = Source::open();
+    assert_eq!(next.read(&other, "k", "next").await.unwrap(), "new");
+    next.gate.reached().await;
+    is(&other, "k", "next").await;
+    assert_eq!((next.loads(), claims.loads()), (1, 0));
+}
+
+/// A reload for which nobody waits is worth nothing if it cannot be stored.
+#[tokio::test]
+async fn reload_that_is_always_overtaken_is_given_up() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let cache = world.cache_on(remote.clone(), "stale_shared").await;
+    let write = |value: &str| world.server.write("stale_shared:k", format!("\"{value}\""), Some(5 * MINUTE));
+    write("stale");
+    let claims = [(); 3].map(|()| remote.gate(Call::Claim, When::Before));
+    let source = Source::gated();
+    assert_eq!(source.read(&cache, "k", "never").await.unwrap(), "stale");
+    for (n, claim) in claims.iter().enumerate() {
+        claim.reached().await;
+        write(&format!("stale {n}"));
+        claim.open();
+    }
+    let next = Source::open();
+    holds("the next one is begun", || {
+        futures_util::FutureExt::now_or_never(next.read(&cache, "k", "new"));
+        next.loads() > 0
+    })
+    .await;
+    assert_eq!(source.loads(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn process_that_finds_a_reload_under_way_does_not_ask_again() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let (one, other) = (world.cache("stale").await, world.cache_on(remote.clone(), "stale").await);
+    Source::open().read(&one, "k", "old").await.unwrap();
+    world.advance(11);
+    let source = Source::gated();
+    source.read(&one, "k", "new").await.unwrap();
+    source.gate.reached().await;
+    for _ in 0..10 {
+        assert_eq!(source.read(&other, "k", "never").await.unwrap(), "old");
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    // One look to find the value, one for its reload: then L1 has it as stale as it is.
+    assert_eq!((remote.calls(Call::Claim), remote.calls(Call::Get)), (1, 1));
+    source.gate.open();
+    is(&other, "k", "new").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reload_that_did_not_fail_makes_the_next_pause_short_again() {
+    let world = Aging::new();
+    let cache = world.cache("soft").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    for _ in 0..5 {
+        world.advance(11);
+        let source = Source::open();
+        assert_eq!(source.fail(&cache, "k").await.unwrap(), "old");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(source.read(&cache, "k", "old").await.unwrap(), "old");
+        assert_eq!(source.loads(), 2, "a second is enough");
+    }
 }
