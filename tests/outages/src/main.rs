@@ -12,7 +12,7 @@ usage: outages [--only TEXT] [--at-once N] [--report FILE]
        outages --memory [--minutes N]
 
   --only TEXT    the cells with this text in their names, without a report
-  --at-once N    how many cells at a time; default 8
+  --at-once N    how many cells at a time; default 9
   --report FILE  where the table goes; default docs/outages.md
   --steady       reads at full speed, with Redis gone for the second of three parts
   --seconds N    how long all three are; default 60
@@ -93,7 +93,7 @@ fn said(is_good: bool) -> bool {
 }
 
 async fn product(options: &[&str]) -> Result<bool, Problem> {
-    let (mut cells, mut at_once, mut report) = (Cell::all(), 8, Some(PathBuf::from("docs/outages.md")));
+    let (mut cells, mut at_once, mut report) = (Cell::all(), 9, Some(PathBuf::from("docs/outages.md")));
     for option in options.chunks(2) {
         match option {
             ["--only", text] => {

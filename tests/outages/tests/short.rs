@@ -7,7 +7,7 @@ use larder_outages::{Cell, Settings, markdown, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_cell_keeps_every_rule() {
-    let settings = Settings { cells: Cell::all(), at_once: 8, progress: ProgressBar::hidden() };
+    let settings = Settings { cells: Cell::all(), at_once: 9, progress: ProgressBar::hidden() };
     let outcome = run(&settings).await.unwrap();
     println!("{}", markdown(&outcome));
     assert_eq!(outcome.cells.len(), 72);
