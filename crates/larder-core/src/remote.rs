@@ -79,8 +79,8 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Gives up the lease and lets the value with this digest live for `ttl` from now on, if the lease is still held and
-    /// unmarked and the value is there; else only gives up the lease and returns `false`. Tells like
-    /// [`commit`](Self::commit).
+    /// unmarked and the value is there; else only gives up the lease and returns `false`. Zero removes the value. Tells
+    /// like [`commit`](Self::commit).
     async fn touch(&self, key: &str, token: &Token, kept: &Digest, ttl: Duration)
     -> Result<bool, StoreError>;
 

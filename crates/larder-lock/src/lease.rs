@@ -182,7 +182,7 @@ impl Lease {
     }
 
     /// Keeps the value that has this digest, which is the one that the lease was taken to replace, for this time from now
-    /// on, and gives the lease up. Returns whether it is there and nobody interfered.
+    /// on, and gives the lease up; zero removes it. Returns whether it is there and nobody interfered.
     ///
     /// # Errors
     /// What the store says; the lease then ends by its time.

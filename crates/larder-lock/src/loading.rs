@@ -227,7 +227,6 @@ impl<L: Load> Loading<L> {
                 lease.commit(&bytes, ttl, replacing).await
             }
             (Encoded::Renew(ttl), Some(kept)) => lease.touch(kept, ttl).await,
-            // The shortest time that the store knows.
             (Encoded::Remove, Some(seen)) if !self.previous_has_ended() => {
                 lease.touch(seen, Duration::ZERO).await
             }

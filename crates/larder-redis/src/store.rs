@@ -262,7 +262,8 @@ impl RemoteStore for RedisStore {
         kept: &Digest,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let ask = async |on| scripts::touch(on, key, token, kept, millis(ttl)).await;
+        let ttl_ms = if ttl.is_zero() { 0 } else { millis(ttl) };
+        let ask = async |on| scripts::touch(on, key, token, kept, ttl_ms).await;
         self.of(key).ask(key, ask).await
     }
 

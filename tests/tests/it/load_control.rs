@@ -10,6 +10,7 @@ use std::{
 };
 
 use larder::{Cache, Error};
+use larder_core::{RemoteStore, Replacing, Token};
 use larder_testkit::Gate;
 
 use crate::{
@@ -160,6 +161,32 @@ async fn load_that_waits_for_a_lease_or_stores_its_value_leaves_its_place_to_oth
     for read in [holding, waiting, storing] {
         assert_eq!(read.await.unwrap().unwrap(), "value");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_without_a_lease_are_as_few_as_others() {
+    let world = Aging::new();
+    let cache = world.cache("crowded").await;
+    let remote = world.server.connect();
+    for key in ["crowded:a", "crowded:b"] {
+        remote.claim(key, &Token::new(), Duration::from_secs(60), Replacing::Nothing).await.unwrap();
+    }
+    let source = Source::gated();
+    let loading = ["a", "b"].map(|key| {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, key, "value").await })
+    });
+    source.gate.reached().await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    source.gate.open();
+    let mut crowded = 0;
+    for loading in loading {
+        match loading.await.unwrap() {
+            Ok(value) => assert_eq!(value, "value"),
+            Err(error) => crowded += usize::from(matches!(error, Error::TooManyLoads { .. })),
+        }
+    }
+    assert_eq!((source.loads(), crowded), (1, 1));
 }
 
 /// A caller that is gone leaves its place in the queue.

@@ -319,3 +319,52 @@ async fn absence_is_neither_stale_nor_reloaded_ahead_in_any_process() {
         );
     }
 }
+
+#[tokio::test]
+async fn reload_of_what_cannot_be_read_any_more_is_shown_nothing() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let cache = world.cache_on(remote.clone(), "ahead_shared").await;
+    world.server.write("ahead_shared:k", "\"stale\"", Some(MINUTE));
+    let (claim, source) = (remote.gate(Call::Claim, When::Before), Source::open());
+    let keeping = {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.keep(&cache, "k").await })
+    };
+    claim.reached().await;
+    world.server.write("ahead_shared:k", "neither JSON nor a frame", Some(MINUTE));
+    claim.open();
+    let (shown, served) = keeping.await.unwrap();
+    assert!(shown.is_none() && matches!(served, Err(Error::NothingToKeep { .. })), "{shown:?} {served:?}");
+}
+
+/// P16, P23: a value whose tag was removed while it was loaded is for nobody who came after the load began.
+#[tokio::test]
+async fn value_whose_tag_is_removed_while_it_is_loaded_goes_only_to_those_who_came_before() {
+    for has_l2 in [true, false] {
+        let world = Aging::new();
+        let larder = if has_l2 { world.larder().await } else { world.local_larder().await };
+        let cache: Cache<String> = larder.cache("item").unwrap();
+        let source = Source::gated();
+        let before = {
+            let (cache, gate) = (cache.clone(), source.gate.clone());
+            let loader = || async move {
+                gate.pass().await;
+                Ok::<_, Infallible>(Loaded::new("old".to_owned()).tag("t"))
+            };
+            start(async move { cache.get_or_load("k", loader).await })
+        };
+        source.gate.reached().await;
+        larder.invalidate_tag("t").await.unwrap();
+        let after = {
+            let cache = cache.clone();
+            start(async move { Source::open().read(&cache, "k", "new").await })
+        };
+        for _ in 0..20 {
+            tokio::task::yield_now().await; // it has joined
+        }
+        source.gate.open();
+        assert_eq!(*before.await.unwrap().unwrap(), "old");
+        assert_eq!(after.await.unwrap().unwrap(), "new", "with L2: {has_l2}");
+    }
+}

@@ -290,7 +290,6 @@ async fn stale_value_that_the_database_has_no_more_is_not_served_again() {
         let answered = answer.clone();
         let found = cache.get_or_load("k", || async { Ok::<_, Infallible>(answered) }).await;
         assert!(found.is_err() || **found.as_ref().unwrap() == "new", "{found:?}");
-        world.advance_by(Duration::from_millis(2));
         for cache in [&cache, &other] {
             let served = Source::open().fail(cache, "k").await;
             assert!(served.is_err(), "with L2: {has_l2}, {answer:?}: {served:?}");
@@ -409,4 +408,16 @@ async fn reload_that_did_not_fail_makes_the_next_pause_short_again() {
         assert_eq!(source.read(&cache, "k", "old").await.unwrap(), "old");
         assert_eq!(source.loads(), 2, "a second is enough");
     }
+}
+
+/// P9: also where the process is not told of what it does itself.
+#[tokio::test]
+async fn value_that_the_database_has_no_more_is_gone_from_l1_on_a_server_that_refuses_tracking() {
+    let world = World::without_tracking().await;
+    let cache: Cache<String> = world.larder().await.cache("soft").unwrap();
+    world.server.command(&["SET", "soft:k", "\"old\"", "EX", "600"]).await.unwrap();
+    let gone = cache.get_or_load_optional("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
+    assert!(gone.unwrap().is_none());
+    let served = Source::open().fail(&cache, "k").await;
+    assert!(served.is_err(), "{served:?}");
 }

@@ -3,7 +3,7 @@
 -- ARGV[1]  token    ARGV[2]  value    ARGV[3]  time to live in ms    ARGV[4]  SHA-1 of the value to replace, or ''
 -- ARGV[5]  'exact'  that value, or none if it is '', is there
 --          'ended'  it may be gone, because its time has ended since it was seen
---          'touch'  it is to live on, and ARGV[2] does not matter
+--          'touch'  it is to live on, or to be removed if ARGV[3] is 0, and ARGV[2] does not matter
 -- ARGV[6]  channel, or ''    ARGV[7]  sender
 -- Replies  1 stored or living on, 0 refused
 -- Keeps    P3 (a held, clean lease, and D as the claim found it), P26.

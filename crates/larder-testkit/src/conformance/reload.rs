@@ -10,6 +10,7 @@ const LIFE: Duration = Duration::from_secs(600);
 /// What a load does that replaces a value.
 pub(super) async fn conform(one: &Process, other: &Process) {
     value_that_was_seen_lives_on(one, other).await;
+    value_that_was_seen_is_removed(one, other).await;
     touch_under_a_lost_lease_or_of_another_value_changes_nothing(one, other).await;
     value_that_may_have_ended_is_replaced_though_it_is_gone(one, other).await;
 }
@@ -37,6 +38,16 @@ async fn value_that_was_seen_lives_on(one: &Process, other: &Process) {
     let next = other.store.claim(key, &Token::new(), LEASE, Replacing::Value(&seen)).await.expect("claim");
     assert_eq!(next, Claim::Leased, "the lease was given up");
     other.invalidate(key).await;
+}
+
+async fn value_that_was_seen_is_removed(one: &Process, other: &Process) {
+    let key = "r4:1";
+    let (token, seen) = lease(one, key).await;
+    assert_eq!(other.read(key).await.as_deref(), Some("seen"));
+    other.forget();
+    assert!(one.store.touch(key, &token, &seen, Duration::ZERO).await.expect("touch"));
+    other.hears("value r4:1").await;
+    assert_eq!(other.read(key).await, None);
 }
 
 async fn touch_under_a_lost_lease_or_of_another_value_changes_nothing(one: &Process, other: &Process) {
