@@ -118,6 +118,14 @@ pub const TABLE: &str = r#"
     max_loads = 1
     max_wait = "60s"
 
+    [few_stale]
+    ttl = "10m"
+    jitter = "0%"
+    max_loads = 1
+    max_wait = "60s"
+    stale_for = "10m"
+    load_timeout = "60s"
+
     [strict]
     ttl = "10m"
     jitter = "0%"

@@ -143,6 +143,12 @@ pub trait Load: Look {
     /// soon as it has been read from there.
     fn committed(&mut self, value: &Self::Value) -> impl Future<Output = ()> + Send;
 
+    /// How long a value that the remote store has taken is not due for a reload, though it may seem so to who reads it
+    /// there; zero if it does not.
+    fn not_due(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// The value may be kept locally, with this stamp, and nowhere else. `false` if it was invalidated since its load
     /// began.
     fn keep(&mut self, value: &Self::Value, stamp: &Stamp, kept: Kept) -> bool;

@@ -29,6 +29,9 @@ pub(crate) struct Loading<L: Load> {
 /// How often what is to be replaced may change under a load before it stops trying.
 const ROUNDS: usize = 3;
 
+/// How long a reload is not tried again for which there was no room.
+const CROWDED: Duration = Duration::from_millis(100);
+
 /// Whether a loader may be run.
 enum Slot {
     Taken,
@@ -175,6 +178,11 @@ impl<L: Load> Loading<L> {
         };
         let taken = match slots.clone().try_acquire_owned() {
             Ok(slot) => Some(slot),
+            // It would only keep others waiting for whom there is nothing to serve.
+            Err(_) if self.is_needless() => {
+                self.context.pauses.busy(self.key.hash(), CROWDED);
+                return Slot::Deserted;
+            }
             Err(_) => tokio::select! {
                 slot = slots.acquire_owned() => {
                     self.lead.restamp(self.context.stamp(&self.key)); // P1
@@ -242,6 +250,9 @@ impl<L: Load> Loading<L> {
         }
         match done {
             Ok(true) => {
+                if !self.load.not_due().is_zero() {
+                    self.context.pauses.not_due(self.key.hash(), self.load.not_due());
+                }
                 self.load.committed(&value).await; // P4, if there is anything to keep
                 return self.lead.finish(value, storing);
             }
@@ -259,6 +270,9 @@ impl<L: Load> Loading<L> {
 
     /// The remote store is out of reach.
     async fn cut_off(self, error: StoreError) {
+        if self.is_needless() {
+            return; // what it loads would be kept for a short time at most
+        }
         match self.context.policy.needs_remote {
             true => self.give_up(Failure::CutOff(error)),
             false => self.load_without_remote(Kept::Degraded).await,

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use larder_core::Phase;
 use tokio::time::Instant;
 
 /// Which keys are not to be reloaded for a while: their last reload failed, or another process is at it.
@@ -23,6 +24,8 @@ struct Kept {
 #[derive(Debug)]
 struct Pause {
     until: Instant,
+    /// A value that is not stale yet is left alone until then too.
+    until_due: Instant,
     /// The pause after the last failure.
     after_failure: Duration,
 }
@@ -34,9 +37,11 @@ const LAST: Duration = Duration::from_secs(30);
 const ALWAYS_ROOM: usize = 1024;
 
 impl Pauses {
-    /// Tells whether the key is not to be reloaded now.
-    pub(crate) fn is_on(&self, key_hash: u64) -> bool {
-        self.kept().pauses.get(&key_hash).is_some_and(|pause| Instant::now() < pause.until)
+    /// Tells whether the key, whose value is in this phase, is not to be reloaded now.
+    pub(crate) fn is_on(&self, key_hash: u64, phase: Phase) -> bool {
+        let is_stale = phase == Phase::Stale;
+        let until = |pause: &Pause| if is_stale { pause.until } else { pause.until.max(pause.until_due) };
+        self.kept().pauses.get(&key_hash).is_some_and(|pause| Instant::now() < until(pause))
     }
 
     /// Begins a pause after a failed reload, longer than the last one.
@@ -60,6 +65,11 @@ impl Pauses {
         self.kept().pauses.remove(&key_hash);
     }
 
+    /// Leaves a value alone that is not due for so long, though others may take it for due.
+    pub(crate) fn not_due(&self, key_hash: u64, rest: Duration) {
+        self.kept().entry(key_hash).until_due = Instant::now() + rest;
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         // Nothing done under this lock can panic half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -71,10 +81,14 @@ impl Kept {
         let now = Instant::now();
         if self.pauses.len() >= self.room.max(ALWAYS_ROOM) {
             // Who fails again that late begins anew.
-            self.pauses.retain(|_, pause| now < pause.until + LAST);
+            self.pauses.retain(|_, pause| now < pause.until.max(pause.until_due) + LAST);
             self.room = 2 * self.pauses.len();
         }
-        self.pauses.entry(key_hash).or_insert(Pause { until: now, after_failure: Duration::ZERO })
+        self.pauses.entry(key_hash).or_insert(Pause {
+            until: now,
+            until_due: now,
+            after_failure: Duration::ZERO,
+        })
     }
 }
 
@@ -89,7 +103,7 @@ mod tests {
         for _ in 0..8 {
             pauses.failed(1);
             let start = Instant::now();
-            while pauses.is_on(1) {
+            while pauses.is_on(1, Phase::Stale) {
                 tokio::time::advance(Duration::from_millis(10)).await;
             }
             lasted.push(start.elapsed());
@@ -97,11 +111,14 @@ mod tests {
         assert!(lasted[0] >= FIRST.mul_f64(0.75) && lasted[0] <= FIRST + Duration::from_millis(10));
         assert!(lasted[3] > 4 * FIRST && lasted[7] <= LAST + Duration::from_millis(10), "{lasted:?}");
         pauses.failed(1);
-        assert!(pauses.is_on(1) && !pauses.is_on(2));
+        assert!(pauses.is_on(1, Phase::Stale) && !pauses.is_on(2, Phase::Stale));
         pauses.end(1);
-        assert!(!pauses.is_on(1));
+        assert!(!pauses.is_on(1, Phase::Stale));
         pauses.busy(1, Duration::from_secs(10));
-        assert!(pauses.is_on(1));
+        assert!(pauses.is_on(1, Phase::Stale));
+        pauses.end(1);
+        pauses.not_due(1, Duration::from_secs(10));
+        assert!(pauses.is_on(1, Phase::Due) && !pauses.is_on(1, Phase::Stale));
     }
 
     #[tokio::test(start_paused = true)]

@@ -122,7 +122,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                 Sought::Nothing(_) | Sought::Unknown(_) => None,
             };
             if let Some(aging) = &aging
-                && self.context.pauses.is_on(key.hash())
+                && self.context.pauses.is_on(key.hash(), aging.phase)
             {
                 return serve(aging, &mut load);
             }
@@ -177,7 +177,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn reload<L: Load<Value = V>>(&self, key: &Key, present: Present<V>, load: L) {
-        if self.context.pauses.is_on(key.hash()) {
+        if self.context.pauses.is_on(key.hash(), present.phase) {
             return;
         }
         if let Joined::Leader(lead, ticket) =

@@ -165,6 +165,8 @@ impl<T: Value> Cache<T> {
     /// one that never returns keeps its key's lease, so give it a time-out of its own.
     ///
     /// # Errors
+    /// [`Error::Absent`] or [`Error::NothingToKeep`] if the writer returns [`Loaded::absent`] or
+    /// [`Loaded::not_modified`]: the database is written, and the key has no value.
     /// [`Error::WriteBusy`] and [`Error::Store`] before the database is touched. [`Error::Write`] or
     /// [`Error::Panicked`] from the writer; the entry is then invalidated. [`Error::NotInvalidated`] if the database
     /// was written and L2 refused the invalidation. [`Error::Key`]; [`Error::Aborted`] and [`Error::NoRuntime`].

@@ -70,6 +70,16 @@ impl<T: Value> RowState<T> {
         Span::of_rest(rest, stale_for, ahead)
     }
 
+    /// How long a value is not due that seems so to who reads it from L2, because it was given less than its row's time.
+    pub(crate) fn not_due(&self, span: &Span) -> Duration {
+        let (Some(fresh), Some(share)) = (span.fresh, self.policy.refresh_ahead()) else {
+            return Duration::ZERO;
+        };
+        // Those who read it cannot tell: what is left of its life is all that L2 says.
+        let seems_due = fresh < self.policy.ttl().mul_f64(1.0 - share);
+        if seems_due { fresh.saturating_sub(span.ahead) } else { Duration::ZERO }
+    }
+
     /// The last part of a life of this length, in which a read starts a reload.
     ///
     /// It is longer by a random time in proportion to what the last load took: what was loaded together is not reloaded

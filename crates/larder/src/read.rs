@@ -274,6 +274,10 @@ impl<T: Value> Load for Read<T> {
         self.row.keep_committed(leases, &self.key, found.value.as_ref(), &sealed, life).await;
     }
 
+    fn not_due(&self) -> Duration {
+        self.sealed.as_ref().map_or(Duration::ZERO, |(_, span)| self.row.not_due(span))
+    }
+
     fn keep(&mut self, outcome: &Outcome<T>, stamp: &Stamp, kept: Kept) -> bool {
         let Ok(found) = outcome else { return true };
         self.asked = self.row.shared.clock.now();

@@ -244,3 +244,35 @@ async fn strict_row_gets_the_error_before_the_database_is_touched() {
     }
     assert!(get(&cache, "k").await.is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn reload_that_nobody_waits_for_does_not_queue_before_those_who_have_nothing() {
+    let world = Aging::new();
+    let cache = world.cache("few_stale").await;
+    for key in 0..20 {
+        Source::open().read(&cache, &format!("old{key}"), "old").await.unwrap();
+    }
+    world.advance(11);
+    let source = Source::gated();
+    let running = {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, "running", "value").await })
+    };
+    source.gate.reached().await;
+    for key in 0..20 {
+        assert_eq!(source.read(&cache, &format!("old{key}"), "new").await.unwrap(), "old");
+    }
+    let cold = {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, "cold", "value").await })
+    };
+    for _ in 0..50 {
+        tokio::task::yield_now().await; // all have asked for a place
+    }
+    source.gate.open();
+    assert_eq!(
+        (running.await.unwrap().unwrap(), cold.await.unwrap().unwrap()),
+        ("value".into(), "value".into())
+    );
+    assert_eq!(source.loads(), 2, "the stale ones are left for later");
+}

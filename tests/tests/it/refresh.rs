@@ -368,3 +368,23 @@ async fn value_whose_tag_is_removed_while_it_is_loaded_goes_only_to_those_who_ca
         assert_eq!(after.await.unwrap().unwrap(), "new", "with L2: {has_l2}");
     }
 }
+
+/// Who reads a value from L2 cannot know that it was given less than its row's time: then it seems due at once.
+#[tokio::test]
+async fn value_with_a_short_life_of_its_own_is_not_reloaded_at_every_read() {
+    for row in ["ahead", "ahead_shared"] {
+        let world = Aging::new();
+        let (one, other) = (world.cache(row).await, world.cache(row).await);
+        for _ in 0..50 {
+            for cache in [&one, &other] {
+                let brief = || async { Ok::<_, Infallible>(Loaded::new("value".to_owned()).ttl(MINUTE)) };
+                assert_eq!(*cache.get_or_load("k", brief).await.unwrap(), "value");
+                for _ in 0..20 {
+                    tokio::task::yield_now().await; // the reloads are tasks
+                }
+            }
+        }
+        let loads = one.stats().loads + other.stats().loads;
+        assert!(loads <= 2, "{row}: one for each process and life, and not {loads}");
+    }
+}

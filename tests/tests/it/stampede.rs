@@ -335,3 +335,26 @@ async fn joined_callers_of_an_absent_value_load_it_once() {
     assert!(callers.join_all().await.iter().all(Option::is_none));
     holds("one load", || cache.stats().loads == 1).await;
 }
+
+/// P1: the stamp is taken anew after the wait, so the value that was waited for is kept.
+#[tokio::test]
+async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
+    let world = crate::aging::Aging::new();
+    let (one, other) = (world.cache("item").await, world.cache("item").await);
+    let source = crate::aging::Source::gated();
+    let read = |cache: &Cache<String>| {
+        let (cache, source) = (cache.clone(), source.clone());
+        crate::world::start(async move { source.read(&cache, "k", "value").await })
+    };
+    let loading = read(&one);
+    source.gate.reached().await;
+    let waiting = read(&other);
+    for _ in 0..20 {
+        tokio::task::yield_now().await; // it finds the lease taken
+    }
+    source.gate.open();
+    assert_eq!(loading.await.unwrap().unwrap(), "value");
+    assert_eq!(waiting.await.unwrap().unwrap(), "value");
+    assert_eq!(get(&other, "k").await.as_deref(), Some("value"));
+    assert_eq!((other.stats().l1_hits, source.loads()), (1, 1));
+}
