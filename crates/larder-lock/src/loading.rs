@@ -19,6 +19,7 @@ pub(crate) struct Loading<L: Load> {
     looked: Sought<L::Value>,
     /// Whether it began with a value that is still served: then it is worth something also if nobody waits.
     is_reload: bool,
+    /// When its leader came: what it has waited for in vain counts.
     began: Instant,
     /// The value that is to be replaced.
     previous: Option<L::Value>,
@@ -48,9 +49,10 @@ impl<L: Load> Loading<L> {
         lead: Lead<L::Value>,
         load: L,
         looked: Sought<L::Value>,
+        began: Instant,
     ) -> Self {
         let is_reload = matches!(looked, Sought::Present(_));
-        let (context, key, began) = (context.clone(), key.clone(), Instant::now());
+        let (context, key) = (context.clone(), key.clone());
         Self { context, key, lead, load, looked, is_reload, began, previous: None, slot: None }
     }
 

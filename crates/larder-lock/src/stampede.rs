@@ -145,7 +145,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                     if aging.is_some() {
                         ticket.go_on();
                     }
-                    let loading = Loading::new(&self.context, key, lead, load, sought);
+                    let loading = Loading::new(&self.context, key, lead, load, sought, began);
                     // A task of its own: the load outlives the caller that started it, and those who share it must
                     // not depend on that caller being polled.
                     tokio::spawn(loading.run());
@@ -163,7 +163,8 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     async fn load_alone<L: Load<Value = V>>(&self, key: &Key, load: L) -> V {
         match Flights::new().join(key, &self.context.cells, || self.context.stamp(key)) {
             Joined::Leader(lead, ticket) => {
-                let loading = Loading::new(&self.context, key, lead, load, Sought::Nothing(None));
+                let looked = Sought::Nothing(None);
+                let loading = Loading::new(&self.context, key, lead, load, looked, Instant::now());
                 tokio::spawn(loading.load_uncached()); // a task like any load, whose panic is its own
                 ticket.wait().await.unwrap_or_else(|| L::dropped(key))
             }
@@ -185,7 +186,8 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         {
             ticket.go_on();
             // A task of its own: nobody waits for it.
-            tokio::spawn(Loading::new(&self.context, key, lead, load, Sought::Present(present)).run());
+            let looked = Sought::Present(present);
+            tokio::spawn(Loading::new(&self.context, key, lead, load, looked, Instant::now()).run());
         }
     }
 

@@ -59,9 +59,8 @@ pub(crate) fn redis(url: String) -> RedisConfig {
 ///   claim;
 /// - the loader runs once, for `load_timeout` at most: who gives up waiting for another's load has not loaded before.
 ///
-/// A caller that joined a load after it began starts over if the key is invalidated meanwhile (P16): it has then waited
-/// for the rest of that load, and may join the next one as late. How often, only the invalidations say and no row, so there
-/// is no place for it here: where it shows, it is worth knowing.
+/// A caller that joined a load after it began starts over if the key is invalidated meanwhile (P16). That gives it no more
+/// time: it then waits for others only as long as is left of one `max_wait`, and loads alone after it.
 pub fn longest_read(row: &Row) -> Duration {
     COMMAND_TIMEOUT + row.max_wait() + row.load_timeout()
 }
