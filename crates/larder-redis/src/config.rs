@@ -36,7 +36,7 @@ impl RedisConfig {
             probe_interval: Duration::from_secs(5),
             max_pending: 100_000,
             breaker_pause: Duration::from_millis(50),
-            breaker_max_pause: Duration::from_secs(5),
+            breaker_max_pause: Duration::from_secs(1),
         }
     }
 
@@ -101,7 +101,7 @@ impl RedisConfig {
         self
     }
 
-    /// Leaves Redis alone for at most this long before it is tried again; default 5 s. The pauses are short again once it
+    /// Leaves Redis alone for at most this long before it is tried again; default 1 s. The pauses are short again once it
     /// was back for twice this long.
     #[must_use]
     pub fn breaker_max_pause(mut self, pause: Duration) -> Self {

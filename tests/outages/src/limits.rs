@@ -45,7 +45,6 @@ pub(crate) fn redis(url: String) -> RedisConfig {
         .connect_timeout(Duration::from_millis(300))
         .ping_interval(Duration::from_millis(50))
         .probe_interval(Duration::from_millis(200))
-        .breaker_max_pause(Duration::from_secs(1))
 }
 
 /// The longest time that a read may take, whatever is broken.

@@ -63,9 +63,8 @@ The two rows, half of the keys in each, beside the defaults:
 ```toml
 {rows}```
 
-Redis has a `command_timeout` and `connect_timeout` of 300 ms, a `ping_interval` of 50 ms, a `probe_interval` of 200 ms,
-and a `breaker_max_pause` of 1 s. A slow Redis answers {delay} late, a slow database takes 150 ms.
-Written by `cargo xtask outages` on {processors} cores.
+Redis has a `command_timeout` and `connect_timeout` of 300 ms, a `ping_interval` of 50 ms, a `probe_interval` of 200 ms.
+A slow Redis answers {delay} late, a slow database takes 150 ms. Written by `cargo xtask outages` on {processors} cores.
 ",
         readers = limits::READERS,
         writers = limits::WRITERS,
