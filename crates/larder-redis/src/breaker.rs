@@ -72,6 +72,11 @@ impl Breaker {
         self.phase.borrow().state()
     }
 
+    /// Whether the server is left alone, and nobody tries.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state() == BreakerState::Open
+    }
+
     /// Opens, if it is closed. In half-open only the trial's own verdict counts: what was asked before it says nothing.
     pub(crate) fn trip(&self, reason: &dyn fmt::Display) {
         self.trip_if(reason, |_| true);

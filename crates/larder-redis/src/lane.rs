@@ -130,6 +130,9 @@ impl Lane {
 
     /// The connections, if there are any to rely on.
     pub(crate) fn live(&self) -> Result<Arc<Live>, StoreError> {
+        if self.breaker.is_open() {
+            self.give_up(&"the server is given up"); // the lane's keeper is about to, but a call need not wait for it
+        }
         self.live.load_full().ok_or_else(|| self.unreachable())
     }
 
