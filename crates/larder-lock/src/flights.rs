@@ -10,8 +10,8 @@ use tokio::{sync::Notify, time::Instant};
 
 /// The loads that run in this process, by key: who asks for a key that is under way joins its flight.
 ///
-/// A flight may be joined only while its stamp is current: one that began before an invalidation goes on for those
-/// who joined it, and a new one starts beside it.
+/// A flight may be joined only while its stamp is current, or is about to be taken anew: one that began before an
+/// invalidation goes on for those who joined it, and a new one starts beside it.
 pub struct Flights<V>(Arc<[Mutex<Shard<V>>]>);
 
 type Shard<V> = HashMap<Key, Arc<Flight<V>>>;
@@ -56,6 +56,8 @@ struct Flight<V> {
 
 struct State<V> {
     stamp: Stamp,
+    /// Whether it will be restamped before anything more is asked for.
+    holds_off: bool,
     asked: Asked,
     waiting: usize,
     /// Whether it goes on also if nobody waits.
@@ -123,14 +125,15 @@ impl<V> Clone for Flights<V> {
 
 impl<V> Flight<V> {
     fn new(stamp: Stamp) -> Self {
-        let state = State { stamp, asked: Asked(0), waiting: 1, goes_on: false, end: None };
+        let state = State { stamp, holds_off: false, asked: Asked(0), waiting: 1, goes_on: false, end: None };
         Self { began: Instant::now(), state: Mutex::new(state), ended: Notify::new(), left: Notify::new() }
     }
 
-    // P2: a flight whose stamp is out of date is not joined.
+    // P2: a flight whose stamp is out of date is not joined, unless that stamp counts no more.
     fn join(self: &Arc<Self>, key: &Key, cells: &Cells) -> Option<Ticket<V>> {
         let mut state = lock(&self.state);
-        if state.end.is_some() || state.is_deserted() || !cells.is_current(key.hash(), &state.stamp) {
+        let is_current = state.holds_off || cells.is_current(key.hash(), &state.stamp);
+        if state.end.is_some() || state.is_deserted() || !is_current {
             return None;
         }
         state.waiting += 1;
@@ -144,9 +147,16 @@ impl<V> Lead<V> {
         lock(&self.flight.state).stamp
     }
 
+    /// Says that nothing more is asked for before [`restamp`](Self::restamp): until then also those may join for whom
+    /// the present stamp is too old, so that no second flight has to wait for the same.
+    pub fn hold_off(&self) {
+        lock(&self.flight.state).holds_off = true;
+    }
+
     /// Starts over with a new stamp, after a wait: whatever is read from now on is as new as that.
     pub fn restamp(&self, stamp: Stamp) {
-        lock(&self.flight.state).stamp = stamp;
+        let mut state = lock(&self.flight.state);
+        (state.stamp, state.holds_off) = (stamp, false);
     }
 
     /// Says that something is about to be asked for. What comes of it is not for those who join from now on.
@@ -332,6 +342,21 @@ mod tests {
         let joined = table.wait();
         new.finish_for_all(2);
         assert_eq!((new_ticket.wait().await, joined.wait().await), (Some(2), Some(2)));
+    }
+
+    #[tokio::test]
+    async fn flight_that_holds_off_is_joined_whatever_its_stamp_until_it_goes_on() {
+        let table = Table::new();
+        let (lead, first) = table.lead();
+        lead.hold_off();
+        table.cells.advance_key(table.key.hash());
+        let late = table.wait();
+        lead.restamp(table.cells.stamp(table.key.hash(), 0, 0));
+        let asked = lead.ask();
+        table.cells.advance_key(table.key.hash());
+        let (_next, _ticket) = table.lead();
+        lead.finish(7, asked);
+        assert_eq!((first.wait().await, late.wait().await), (Some(7), Some(7)));
     }
 
     #[tokio::test]

@@ -37,6 +37,7 @@ mod loading;
 mod lock;
 mod pauses;
 mod stampede;
+mod turns;
 mod waiters;
 
 pub use flights::{Asked, Flights, Joined, Lead, Ticket};

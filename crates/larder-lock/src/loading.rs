@@ -2,11 +2,15 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use larder_core::{Digest, Key, Phase, Replacing, StoreError};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 
 use crate::{
     Asked, Claimed, Encoded, Failure, Kept, Lead, Lease, Leases, Load, Present, Refusal, Waiter,
     stampede::{Context, Sought},
+    turns::Turn,
 };
 
 /// A load under way, in a task of its own: it gets the lease, runs the loader, and stores what that returns.
@@ -23,8 +27,15 @@ pub(crate) struct Loading<L: Load> {
     began: Instant,
     /// The value that is to be replaced.
     previous: Option<L::Value>,
-    /// The right to run a loader, if their number is limited.
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
+}
+
+/// The right to run the loader.
+struct Slot {
+    /// One loader of the key runs at a time, and none is kept waiting for longer than a caller waits for others.
+    _turn: Option<Turn>,
+    /// One of the loaders that may run at once, if their number is limited.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// How often what is to be replaced may change under a load before it stops trying.
@@ -33,8 +44,8 @@ const ROUNDS: usize = 3;
 /// How long a reload is not tried again for which there was no room.
 const CROWDED: Duration = Duration::from_millis(100);
 
-/// Whether a loader may be run.
-enum Slot {
+/// Whether the loader may be run.
+enum Room {
     Taken,
     /// Not within the time that a caller may wait.
     Crowded,
@@ -119,9 +130,9 @@ impl<L: Load> Loading<L> {
         while rounds < ROUNDS && !self.lead.is_deserted() {
             // Before the lease, so that other processes need not wait for this one's queue.
             match self.take_slot().await {
-                Slot::Taken => {}
-                Slot::Crowded => return self.crowded(),
-                Slot::Deserted => return,
+                Room::Taken => {}
+                Room::Crowded => return self.crowded(),
+                Room::Deserted => return,
             }
             let asked = self.lead.ask();
             let claim = leases.claim(&self.key, policy.lease, replacing.as_ref().into());
@@ -142,13 +153,17 @@ impl<L: Load> Loading<L> {
                 },
                 Ok(Claimed::Busy(waiter)) => {
                     self.slot = None;
-                    tokio::select! {
-                        () = waiter.wait() => {}
+                    self.lead.hold_off();
+                    let is_over = tokio::select! {
+                        () = waiter.wait() => false,
                         () = left(&self.lead, self.is_reload) => return self.leave_to_holder(&waiter),
                         // The holder takes longer than a caller may wait.
-                        () = tokio::time::sleep(self.rest()) => break,
-                    }
+                        () = tokio::time::sleep(self.rest()) => true,
+                    };
                     self.lead.restamp(self.context.stamp(&self.key));
+                    if is_over {
+                        break;
+                    }
                 }
                 Err(error) => {
                     self.load.remote_failed(&error);
@@ -173,29 +188,45 @@ impl<L: Load> Loading<L> {
         self.context.policy.max_wait.saturating_sub(self.began.elapsed())
     }
 
-    /// Waits until one more loader may run.
-    async fn take_slot(&mut self) -> Slot {
-        let Some(slots) = self.context.slots.clone().filter(|_| self.slot.is_none()) else {
-            return Slot::Taken;
-        };
-        let taken = match slots.clone().try_acquire_owned() {
-            Ok(slot) => Some(slot),
+    /// Waits until the loader may run.
+    async fn take_slot(&mut self) -> Room {
+        if self.slot.is_some() {
+            return Room::Taken;
+        }
+        let (turns, slots) = (self.context.turns.clone(), self.context.slots.clone());
+        let permit = slots.clone().map(Semaphore::try_acquire_owned).transpose();
+        if let (Some(turn), Ok(permit)) = (turns.try_take(&self.key), permit) {
+            self.slot = Some(Slot { _turn: Some(turn), _permit: permit });
+            return Room::Taken;
+        }
+        if self.is_needless() {
             // It would only keep others waiting for whom there is nothing to serve.
-            Err(_) if self.is_needless() => {
-                self.context.pauses.busy(self.key.hash(), CROWDED);
-                return Slot::Deserted;
-            }
-            Err(_) => tokio::select! {
-                slot = slots.acquire_owned() => {
-                    self.lead.restamp(self.context.stamp(&self.key)); // P1
-                    slot.ok()
-                }
-                () = self.lead.deserted() => return Slot::Deserted,
-                () = tokio::time::sleep(self.rest()) => None, // the limit is the row's own
-            },
+            self.context.pauses.busy(self.key.hash(), CROWDED);
+            return Room::Deserted;
+        }
+        self.lead.hold_off();
+        let (began, max_wait) = (self.began, self.context.policy.max_wait);
+        let taking = async {
+            // The limits are the row's own. For the turn it counts anew: what it was waited for before was another's load.
+            let turn = timeout(max_wait, turns.take(&self.key)).await.ok();
+            let permit = match slots {
+                Some(slots) => Some(
+                    timeout(max_wait.saturating_sub(began.elapsed()), slots.acquire_owned())
+                        .await
+                        .ok()?
+                        .ok()?,
+                ),
+                None => None,
+            };
+            Some(Slot { _turn: turn, _permit: permit })
         };
-        self.slot = taken;
-        if self.slot.is_some() { Slot::Taken } else { Slot::Crowded }
+        let slot = tokio::select! {
+            slot = taking => slot,
+            () = self.lead.deserted() => return Room::Deserted,
+        };
+        self.lead.restamp(self.context.stamp(&self.key)); // P1
+        self.slot = slot;
+        if self.slot.is_some() { Room::Taken } else { Room::Crowded }
     }
 
     /// Too many loads were under way all the time.
@@ -284,9 +315,9 @@ impl<L: Load> Loading<L> {
     /// Loads while the flight's stamp takes the lease's place: in this process nothing older is kept or shared.
     async fn load_without_remote(mut self, kept: Kept) {
         match self.take_slot().await {
-            Slot::Taken => {}
-            Slot::Crowded => return self.crowded(),
-            Slot::Deserted => return,
+            Room::Taken => {}
+            Room::Crowded => return self.crowded(),
+            Room::Deserted => return,
         }
         // P1: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
         self.lead.restamp(self.context.stamp(&self.key));
@@ -306,9 +337,9 @@ impl<L: Load> Loading<L> {
     /// Loads without a lease while somebody else holds it: nothing is kept.
     pub(crate) async fn load_uncached(mut self) {
         match self.take_slot().await {
-            Slot::Taken => {}
-            Slot::Crowded => return self.crowded(),
-            Slot::Deserted => return,
+            Room::Taken => {}
+            Room::Crowded => return self.crowded(),
+            Room::Deserted => return,
         }
         match self.run_loader().await {
             Some((value, _)) if L::is_failure(&value) => self.lead.finish_for_all(value),
@@ -326,7 +357,7 @@ impl<L: Load> Loading<L> {
         let ended = tokio::select! {
             biased; // a loader that nobody waits for is not even started
             () = self.lead.deserted() => return None,
-            ended = tokio::time::timeout(limit, load) => ended,
+            ended = timeout(limit, load) => ended,
         };
         let value = match ended {
             Ok(Ok(value)) => value,

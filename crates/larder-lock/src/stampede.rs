@@ -3,7 +3,9 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use larder_core::{Cells, Digest, Key, Phase, Stamp, StoreError, Stored};
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{Flights, Joined, Leases, Load, Look, Present, Ticket, loading::Loading, pauses::Pauses};
+use crate::{
+    Flights, Joined, Leases, Load, Look, Present, Ticket, loading::Loading, pauses::Pauses, turns::Turns,
+};
 
 /// How long a [`StampedeLock`] waits for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +14,8 @@ pub struct Policy {
     pub lease: Duration,
     /// A load that takes longer is given up: its lease is free and a late result is refused.
     pub load_timeout: Duration,
-    /// The longest wait for another process's load, before the caller loads by itself, uncached, and for one of
-    /// [`max_loads`](Self::max_loads).
+    /// The longest wait for another process's load, before the caller loads by itself, uncached; for an earlier load of
+    /// this process that is out of date; and for one of [`max_loads`](Self::max_loads).
     pub max_wait: Duration,
     /// How long a caller waits for a load if there is a stale value; `None`: not at all.
     pub soft_timeout: Option<Duration>,
@@ -31,6 +33,8 @@ pub struct Policy {
 pub struct StampedeLock<V> {
     lookups: Flights<Sought<V>>,
     loads: Flights<V>,
+    /// Loads that keep nothing, of those who have waited for others long enough.
+    alone: Flights<V>,
     context: Context,
 }
 
@@ -40,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) cells: Arc<Cells>,
     namespace: u16,
     pub(crate) policy: Policy,
+    pub(crate) turns: Turns,
     /// One permit for each load that may run.
     pub(crate) slots: Option<Arc<Semaphore>>,
     pub(crate) pauses: Arc<Pauses>,
@@ -69,8 +74,16 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
             let most = usize::try_from(most.get()).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
             Arc::new(Semaphore::new(most))
         });
-        let context = Context { leases, cells, namespace, policy, slots, pauses: Arc::default() };
-        Self { lookups: Flights::new(), loads: Flights::new(), context }
+        let context = Context {
+            leases,
+            cells,
+            namespace,
+            policy,
+            turns: Turns::default(),
+            slots,
+            pauses: Arc::default(),
+        };
+        Self { lookups: Flights::new(), loads: Flights::new(), alone: Flights::new(), context }
     }
 
     /// Looks the key up in the local and the remote store, without loading: a value that is not stale. Concurrent
@@ -159,16 +172,22 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         }
     }
 
-    /// Loads for this caller alone, and keeps nothing.
+    /// Loads for those who wait no longer for others, and keeps nothing.
     async fn load_alone<L: Load<Value = V>>(&self, key: &Key, load: L) -> V {
-        match Flights::new().join(key, &self.context.cells, || self.context.stamp(key)) {
-            Joined::Leader(lead, ticket) => {
-                let looked = Sought::Nothing(None);
-                let loading = Loading::new(&self.context, key, lead, load, looked, Instant::now());
-                tokio::spawn(loading.load_uncached()); // a task like any load, whose panic is its own
-                ticket.wait().await.unwrap_or_else(|| L::dropped(key))
+        loop {
+            match self.alone.join(key, &self.context.cells, || self.context.stamp(key)) {
+                Joined::Waiter(ticket) => {
+                    if let Some(value) = ticket.wait().await {
+                        return value;
+                    }
+                }
+                Joined::Leader(lead, ticket) => {
+                    let looked = Sought::Nothing(None);
+                    let loading = Loading::new(&self.context, key, lead, load, looked, Instant::now());
+                    tokio::spawn(loading.load_uncached()); // a task like any load, whose panic is its own
+                    return ticket.wait().await.unwrap_or_else(|| L::dropped(key));
+                }
             }
-            Joined::Waiter(_) => L::dropped(key), // not in a table of its own
         }
     }
 

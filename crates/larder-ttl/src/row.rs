@@ -198,7 +198,8 @@ impl Row {
         self.lease.unwrap_or(DEFAULT_LEASE)
     }
 
-    /// The longest wait for another process's load or write; default 5 s.
+    /// The longest wait for another process's load or write, and for an earlier load of this process that an
+    /// invalidation has outdated; default 5 s.
     pub fn max_wait(&self) -> Duration {
         self.max_wait.unwrap_or(DEFAULT_MAX_WAIT)
     }

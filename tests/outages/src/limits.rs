@@ -59,7 +59,9 @@ pub(crate) fn redis(url: String) -> RedisConfig {
 /// - the loader runs once, for `load_timeout` at most: who gives up waiting for another's load has not loaded before.
 ///
 /// A caller that joined a load after it began starts over if the key is invalidated meanwhile (P16). That gives it no more
-/// time: it then waits for others only as long as is left of one `max_wait`, and loads alone after it.
+/// time: it then waits for others only as long as is left of one `max_wait`, and shares a load that keeps nothing after it.
+/// Whoever came after an invalidation waits for the load that it has outdated to end, within the same time: no more than one
+/// loader of a key runs at a time.
 pub fn longest_read(row: &Row) -> Duration {
     COMMAND_TIMEOUT + row.max_wait() + row.load_timeout()
 }
@@ -100,11 +102,6 @@ impl Key {
                 _ => {}
             }
         }
-    }
-
-    /// The key with this name in Redis.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::all().find(|key| key.to_string() == name)
     }
 
     pub(crate) fn row(self) -> usize {

@@ -1,14 +1,14 @@
 use std::{
     io,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use larder::{Cache, Larder, TtlTable};
-use larder_core::{LaneState, PushListener, RemoteStore};
+use larder_core::{LaneState, RemoteStore};
 use larder_redis::RedisStore;
 use larder_testkit::Proxy;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub(crate) struct Versioned {
 /// A process as far as larder is concerned: a larder with a store and a way to Redis of its own.
 pub(crate) struct Member {
     pub(crate) proxy: Proxy,
-    pub(crate) loads: Arc<Loads>,
+    pub(crate) loads: Loads,
     /// Which of the processes it is.
     index: usize,
     larder: Larder,
@@ -61,12 +61,8 @@ impl Member {
         let proxy = Proxy::start(server).await?;
         let url = format!("redis://:{password}@{}", proxy.addr());
         let store = Arc::new(RedisStore::connect(redis(url)).await?);
-        let loads = Arc::new(Loads::default());
-        let listener: Weak<dyn PushListener> = Arc::downgrade(&loads) as _;
-        // Told before the larder and after it, so that no load slips in between its being told and ours.
-        store.listen(listener.clone());
+        let loads = Loads::default();
         let larder = Larder::builder().ttl_table(table).remote_store(store.clone()).build().await?;
-        store.listen(listener);
         let caches = [larder.cache(Key::row_name(0))?, larder.cache(Key::row_name(1))?];
         let floors = std::array::from_fn(|_| AtomicU32::new(0));
         let stopping = AtomicBool::new(false);
@@ -135,9 +131,9 @@ impl Member {
 
     /// Reads a key, and loads it if no level has it.
     pub(crate) async fn load(self: &Arc<Self>, key: Key) -> Result<Arc<Versioned>, larder::Error> {
-        let (member, called) = (self.clone(), self.loads.called(key));
+        let member = self.clone();
         let loader = move || async move {
-            let _under_way = member.loads.begin(key, called);
+            let _under_way = member.loads.begin(key);
             let version = member.database.read(key).await?;
             Ok::<_, io::Error>(Versioned { version, made: member.database.age() })
         };
@@ -153,10 +149,8 @@ impl Member {
     }
 
     async fn write(self: &Arc<Self>, key: Key, way: u8) {
-        let under_way = self.loads.write(key);
         let member = self.clone();
         let writer = move || async move {
-            let _under_way = member.loads.write(key);
             // A time-out of its own: a writer has none of larder's.
             let version = timeout(WRITER_LIMIT, member.database.write(key)).await??;
             Ok::<_, io::Error>(Versioned { version, made: member.database.age() })
@@ -175,7 +169,6 @@ impl Member {
             }
         };
         let took = start.elapsed();
-        drop(under_way);
         if let Ok(version) = &written {
             self.floors[key.index()].fetch_max(*version, Ordering::AcqRel);
         }

@@ -47,15 +47,14 @@ a read and {write} for a write; {grace} more break the rule |
 | failed reads, failed writes | how many, with which `Error`, of all. `Load` and `Write` are the database's own errors, handed \
 through; `LoadTimedOut` says that it took longer than `load_timeout` |
 | loads | how often the database was read |
-| at a time | the most loads of one key at a time in one process without an invalidation between their beginnings. Two are one \
-for callers who came before an invalidation and one for those who came after it, which both had to wait for Redis first |
+| at a time | the most loads of one key at a time in one process; two break the rule |
 | stale | reads that were given a value after its `ttl` |
 | equal after | how long after both were well every copy in both processes and in Redis was what the database holds, \
 everything had been sent and all connections were back. The callers go on for {afterwards} of it |
 
 The rules: no call takes longer than the rows' limits; a read fails only if the database does; nobody is given what a write or
-an invalidation that has returned in the same process has replaced; two loads of a key run at a time in a process only if there
-was an invalidation since the calls that led to them; nothing is given after its `ttl` without `stale_for`; all is equal within
+an invalidation that has returned in the same process has replaced; two loads of a key never run
+at a time in a process; nothing is given after its `ttl` without `stale_for`; all is equal within
 {bound}; nothing panics.
 
 The two rows, half of the keys in each, beside the defaults:

@@ -170,7 +170,6 @@ async fn run_cell(cell: Cell) -> Result<CellOutcome, Problem> {
         write_errors: counts.writes.errors,
         loads: members.iter().map(|member| member.loads.total()).sum(),
         at_once: members.iter().map(|member| member.loads.most()).max().unwrap_or(0),
-        unexplained: members.iter().map(|member| member.loads.unexplained()).max().unwrap_or(0),
         stale: counts.stale,
         panics,
         lost: counts.lost,

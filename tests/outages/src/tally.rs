@@ -32,10 +32,8 @@ pub struct CellOutcome {
     pub write_errors: BTreeMap<&'static str, usize>,
     /// Loads that began.
     pub loads: usize,
-    /// The largest number of one key's loads at a time in one process with no invalidation between their beginnings.
+    /// The largest number of one key's loads at a time in one process.
     pub at_once: usize,
-    /// The same where there was none since the calls that led to them either.
-    pub unexplained: usize,
     /// Reads that were given a value after its `ttl`.
     pub stale: usize,
     /// Tasks of callers that ended by a panic.
@@ -97,8 +95,8 @@ impl CellOutcome {
         if self.panics + panicked > 0 {
             wrong.push(format!("{} panics", self.panics + panicked));
         }
-        if self.unexplained > 1 {
-            wrong.push(format!("{} loads of a key at a time in a process", self.unexplained));
+        if self.at_once > 1 {
+            wrong.push(format!("{} loads of a key at a time in a process", self.at_once));
         }
         if !self.lost.is_empty() {
             wrong.push(format!("invalidations lost: {}", first(&self.lost)));

@@ -5,8 +5,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use larder::{BreakerState, Cache, StoreError};
-use larder_core::{Invalidated, Key, KeyBuf, LaneState, Push, PushListener, RemoteEvent, RemoteStore};
+use larder_core::{Invalidated, Key, KeyBuf, LaneState, Push, PushListener, RemoteEvent, RemoteStore, Token};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
 use tokio::time::Instant;
@@ -152,6 +153,22 @@ async fn hanging_server_costs_its_callers_one_timeout_in_all() {
     holds("it is used again", || are(&store, LaneState::Tracking)).await;
     load(&cache, "after", "value").await;
     assert_eq!(world.l2("item:after").await.as_deref(), Some("\"value\""));
+}
+
+/// P13: once the server is given up, no lane asks it, also one whose keeper has not heard of it.
+#[tokio::test]
+async fn server_that_is_given_up_is_not_asked_on_another_lane() {
+    let world = World::new().await;
+    let store = RedisStore::connect(config(world.server.url())).await.unwrap();
+    world.server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap();
+    let of_lane = |lane| (0..).map(|n| format!("item:{n}")).find(|key| store.lane(key) == lane).unwrap();
+    let (token, lease) = (Token::new(), Duration::from_secs(1));
+    // There is one thread, and this is one task: nothing else runs between the two calls.
+    let first = store.renew(&of_lane(0), &token, lease).await;
+    let second = store.renew(&of_lane(1), &token, lease).now_or_never();
+    assert!(matches!(first, Err(StoreError::TimedOut { .. })), "{first:?}");
+    assert!(matches!(second, Some(Err(StoreError::Unreachable { .. }))), "{second:?}");
+    world.server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
 }
 
 /// P10: a lost connection says nothing about the server.

@@ -358,3 +358,29 @@ async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
     assert_eq!(get(&other, "k").await.as_deref(), Some("value"));
     assert_eq!((other.stats().l1_hits, source.loads()), (1, 1));
 }
+
+/// P2: a load that an invalidation has outdated ends before the next one begins, which is shared by all who came meanwhile,
+/// whatever was invalidated since.
+#[tokio::test]
+async fn load_that_is_outdated_ends_before_the_next_begins() {
+    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let gate = Gate::new();
+    let first = slow_load(&cache, "k", "old", &gate);
+    gate.reached().await;
+    let mut later = Vec::new();
+    for _ in 0..3 {
+        cache.invalidate("k").await.unwrap();
+        later.extend((0..10).map(|_| slow_load(&cache, "k", "new", &gate)));
+        // All that can run has run: there is one thread, and nothing to wait for but the gate.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.arrivals(), 1, "loads at a time");
+    }
+    gate.open();
+    assert_eq!(**first.await.unwrap().as_ref().unwrap(), "old");
+    for load in later {
+        assert_eq!(**load.await.unwrap().as_ref().unwrap(), "new");
+    }
+    assert_eq!(gate.arrivals(), 2, "loads in all");
+}
