@@ -50,6 +50,30 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     /// Reads a value and the rest of its life, in one round trip; tracks the key like [`get`](Self::get).
     async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError>;
 
+    /// Reads many values of one lane, with the rest of their lives if it is asked for, in as few round trips as the store
+    /// can; tracks the keys like [`get`](Self::get). What is not a value is `None`: a [`claim`](Self::claim) says why.
+    ///
+    /// By default they are read one after the other.
+    async fn get_many(
+        &self,
+        _lane: u16,
+        keys: &[&str],
+        with_ttl: bool,
+    ) -> Result<Vec<Option<Stored>>, StoreError> {
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            let stored = match with_ttl {
+                true => self.get_with_ttl(key).await,
+                false => self.get(key).await.map(|value| value.map(|value| Stored { value, ttl: None })),
+            };
+            found.push(match stored {
+                Err(StoreError::WrongType { .. }) => None,
+                stored => stored?,
+            });
+        }
+        Ok(found)
+    }
+
     /// Asks for the right to fill the key: returns the value if there is one that is not to be replaced, takes the
     /// lease if it is free, or tells how long it is still held. Tracks the value and the lease.
     async fn claim(

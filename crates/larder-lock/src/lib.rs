@@ -30,6 +30,7 @@
 //! # Ok(()) }
 //! ```
 
+mod bulk;
 mod flights;
 mod lease;
 mod load;
@@ -44,5 +45,5 @@ pub use flights::{Asked, Flights, Joined, Lead, Ticket};
 pub use lease::{Claimed, Lease, Leases, WriteBegun};
 pub use load::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
 pub use lock::{LeaseLock, LockError};
-pub use stampede::{Policy, StampedeLock};
+pub use stampede::{Policy, Slot, StampedeLock};
 pub use waiters::{Waiter, Waiters};

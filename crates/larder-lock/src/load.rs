@@ -118,6 +118,14 @@ pub trait Load: Look {
     /// Learns from the remote store what must be known before the loader runs. Called while the lease is asked for.
     fn prepare(&mut self) -> impl Future<Output = ()> + Send;
 
+    /// Takes note that somebody else's load of the key is waited for, so that who waits for this one's turn need not.
+    fn waits(&mut self) {}
+
+    /// Whether the loader is a part of a larger one, which takes one of [`max_loads`](crate::Policy::max_loads) for all.
+    fn is_part(&self) -> bool {
+        false
+    }
+
     /// Runs the loader. Called at most once. `previous` is the value that the load is to replace, if there is one.
     fn load(&mut self, previous: Option<Self::Value>) -> BoxFuture<'static, Self::Value>;
 

@@ -153,6 +153,7 @@ impl<L: Load> Loading<L> {
                 },
                 Ok(Claimed::Busy(waiter)) => {
                     self.slot = None;
+                    self.load.waits();
                     self.lead.hold_off();
                     let is_over = tokio::select! {
                         () = waiter.wait() => false,
@@ -193,7 +194,8 @@ impl<L: Load> Loading<L> {
         if self.slot.is_some() {
             return Room::Taken;
         }
-        let (turns, slots) = (self.context.turns.clone(), self.context.slots.clone());
+        let turns = self.context.turns.clone();
+        let slots = self.context.slots.clone().filter(|_| !self.load.is_part());
         let permit = slots.clone().map(Semaphore::try_acquire_owned).transpose();
         if let (Some(turn), Ok(permit)) = (turns.try_take(&self.key), permit) {
             self.slot = Some(Slot { _turn: Some(turn), _permit: permit });
@@ -204,6 +206,7 @@ impl<L: Load> Loading<L> {
             self.context.pauses.busy(self.key.hash(), CROWDED);
             return Room::Deserted;
         }
+        self.load.waits();
         self.lead.hold_off();
         let (began, max_wait) = (self.began, self.context.policy.max_wait);
         let taking = async {

@@ -1,7 +1,10 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use larder_core::{Cells, Digest, Key, Phase, Stamp, StoreError, Stored};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use crate::{
     Flights, Joined, Leases, Load, Look, Present, Ticket, loading::Loading, pauses::Pauses, turns::Turns,
@@ -35,7 +38,7 @@ pub struct StampedeLock<V> {
     loads: Flights<V>,
     /// Loads that keep nothing, of those who have waited for others long enough.
     alone: Flights<V>,
-    context: Context,
+    pub(crate) context: Context,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +62,10 @@ pub(crate) enum Sought<V> {
     /// The remote store did not answer.
     Unknown(StoreError),
 }
+
+/// One of the loads that may run at once, until it is dropped.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code, reason = "it is held to be dropped")] Option<OwnedSemaphorePermit>);
 
 /// How a caller fares with a load that is under way.
 enum Waited<V> {
@@ -112,12 +119,22 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn get_or_load<L: Load<Value = V>>(&self, key: &Key, load: L) -> V {
+        self.get_or_load_from(key, load, None).await
+    }
+
+    /// The same for who has looked already.
+    pub(crate) async fn get_or_load_from<L: Load<Value = V>>(
+        &self,
+        key: &Key,
+        load: L,
+        looked: Option<Sought<V>>,
+    ) -> V {
         let policy = &self.context.policy;
         let patience = match &self.context.leases {
             Some(leases) => leases.remote().patience(),
             None => Some(Duration::ZERO),
         };
-        let resolving = self.resolve(key, load);
+        let resolving = self.resolve(key, load, looked);
         let Some(patience) = patience else { return resolving.await };
         // The limit is the policy's own. It is met only by who has to start over again and again, because what it waits
         // for is invalidated each time.
@@ -125,10 +142,13 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         tokio::time::timeout(limit, resolving).await.unwrap_or_else(|_elapsed| L::timed_out(key, limit))
     }
 
-    async fn resolve<L: Load<Value = V>>(&self, key: &Key, mut load: L) -> V {
+    async fn resolve<L: Load<Value = V>>(&self, key: &Key, mut load: L, mut looked: Option<Sought<V>>) -> V {
         let (began, mut starts_over) = (Instant::now(), false);
         loop {
-            let sought = self.look(key, &mut load).await;
+            let sought = match looked.take() {
+                Some(sought) => sought,
+                None => self.look(key, &mut load).await,
+            };
             let aging = match &sought {
                 Sought::Present(present) if present.phase == Phase::Fresh => return present.value.clone(),
                 Sought::Present(present) => Some(present.clone()),
@@ -141,6 +161,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
             }
             match self.loads.join(key, &self.context.cells, || self.context.stamp(key)) {
                 Joined::Waiter(ticket) => {
+                    load.waits();
                     let waiting = self.wait(key, &ticket, aging, &mut load);
                     // Who was in vain once does not wait for others for ever.
                     let rest = match starts_over {
@@ -173,10 +194,11 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     }
 
     /// Loads for those who wait no longer for others, and keeps nothing.
-    async fn load_alone<L: Load<Value = V>>(&self, key: &Key, load: L) -> V {
+    async fn load_alone<L: Load<Value = V>>(&self, key: &Key, mut load: L) -> V {
         loop {
             match self.alone.join(key, &self.context.cells, || self.context.stamp(key)) {
                 Joined::Waiter(ticket) => {
+                    load.waits();
                     if let Some(value) = ticket.wait().await {
                         return value;
                     }
@@ -189,6 +211,15 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                 }
             }
         }
+    }
+
+    /// Takes one of [`max_loads`](Policy::max_loads), for a load of many keys whose parts take none; `None` if that could not
+    /// be had within `max_wait`.
+    pub async fn slot(&self) -> Option<Slot> {
+        let Some(slots) = self.context.slots.clone() else { return Some(Slot(None)) };
+        // The limit is the policy's own.
+        let permit = tokio::time::timeout(self.context.policy.max_wait, slots.acquire_owned()).await;
+        Some(Slot(Some(permit.ok()?.ok()?)))
     }
 
     /// Starts to reload a value that is still served, in the background, unless that is under way already or is not to
@@ -289,19 +320,14 @@ impl Context {
         self.cells.stamp(key.hash(), lane, self.namespace)
     }
 
-    pub(crate) async fn look_remotely<L: Look>(
+    /// Takes what the remote store says of a key.
+    pub(crate) async fn take<L: Look>(
         &self,
-        leases: &Leases,
         key: &Key,
+        found: Result<Option<Stored>, StoreError>,
         stamp: &Stamp,
         look: &mut L,
     ) -> Sought<L::Value> {
-        let remote = leases.remote();
-        let found = if look.needs_ttl() {
-            remote.get_with_ttl(key.as_str()).await
-        } else {
-            remote.get(key.as_str()).await.map(|value| value.map(|value| Stored { value, ttl: None }))
-        };
         match found {
             Ok(Some(stored)) => match look.accept(stored, stamp).await {
                 Ok(present) => {
@@ -318,5 +344,21 @@ impl Context {
                 Sought::Unknown(error)
             }
         }
+    }
+
+    pub(crate) async fn look_remotely<L: Look>(
+        &self,
+        leases: &Leases,
+        key: &Key,
+        stamp: &Stamp,
+        look: &mut L,
+    ) -> Sought<L::Value> {
+        let remote = leases.remote();
+        let found = if look.needs_ttl() {
+            remote.get_with_ttl(key.as_str()).await
+        } else {
+            remote.get(key.as_str()).await.map(|value| value.map(|value| Stored { value, ttl: None }))
+        };
+        self.take(key, found, stamp, look).await
     }
 }

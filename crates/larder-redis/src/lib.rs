@@ -23,6 +23,7 @@
 
 mod advice;
 mod breaker;
+mod bulk;
 mod bus;
 mod clear;
 mod config;

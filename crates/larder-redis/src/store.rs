@@ -143,11 +143,11 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// A reply that none of our commands gives.
-fn unexpected() -> RedisError {
+pub(crate) fn unexpected() -> RedisError {
     RedisError::from((ErrorKind::UnexpectedReturnType, "the server's reply is not one of this command"))
 }
 
-fn bytes(value: Value) -> RedisResult<Option<Bytes>> {
+pub(crate) fn bytes(value: Value) -> RedisResult<Option<Bytes>> {
     match value.extract_error()? {
         Value::Nil => Ok(None),
         Value::BulkString(bytes) => Ok(Some(bytes.into())), // moved, not copied
@@ -155,7 +155,7 @@ fn bytes(value: Value) -> RedisResult<Option<Bytes>> {
     }
 }
 
-fn rest(value: Value) -> RedisResult<Option<Duration>> {
+pub(crate) fn rest(value: Value) -> RedisResult<Option<Duration>> {
     match value.extract_error()? {
         Value::Int(ms) => Ok(u64::try_from(ms).ok().map(Duration::from_millis)),
         _ => Err(unexpected()),
@@ -210,6 +210,15 @@ impl RemoteStore for RedisStore {
             })
         };
         self.of(key).ask(key, ask).await
+    }
+
+    async fn get_many(
+        &self,
+        lane: u16,
+        keys: &[&str],
+        with_ttl: bool,
+    ) -> Result<Vec<Option<Stored>>, StoreError> {
+        self.at(lane)?.get_many(keys, with_ttl).await
     }
 
     async fn claim(

@@ -26,7 +26,7 @@ use crate::{
 /// A read that is dropped leaves its load to those who also wait for it; when the last one is dropped, the load is
 /// given up, unless it replaces a value that is still served. A write or an invalidation runs to its end, whether its caller waits or not.
 pub struct Cache<T> {
-    row: Arc<RowState<T>>,
+    pub(crate) row: Arc<RowState<T>>,
 }
 
 /// What the application's closures may fail with: any error, also `anyhow::Error` or a `String`.
@@ -79,10 +79,10 @@ impl<T: Value> Cache<T> {
         E: Into<BoxError>,
     {
         let found = self.resolve(&key, || {
-            Box::new(|_| {
+            Loader::Own(Box::new(|_| {
                 let loading = async { loader().await };
                 Box::pin(loading.map(|loaded| loaded.map(found).map_err(load_error)))
-            })
+            }))
         });
         self.expect(&key, found.await?)
     }
@@ -105,13 +105,13 @@ impl<T: Value> Cache<T> {
         E: Into<BoxError>,
     {
         let found = self.resolve(&key, || {
-            Box::new(|_| {
+            Loader::Own(Box::new(|_| {
                 let loading = async { loader().await };
                 Box::pin(loading.map(|loaded| match loaded {
                     Ok(value) => Ok(value.map_or(Found::plain(None), found)),
                     Err(error) => Err(load_error(error)),
                 }))
-            })
+            }))
         });
         found.await
     }
@@ -147,10 +147,10 @@ impl<T: Value> Cache<T> {
         E: Into<BoxError>,
     {
         let found = self.resolve(&key, || {
-            Box::new(|previous| {
+            Loader::Own(Box::new(|previous| {
                 let loading = async { loader(previous).await };
                 Box::pin(loading.map(|loaded| loaded.map(found).map_err(load_error)))
-            })
+            }))
         });
         self.expect(&key, found.await?)
     }
@@ -218,15 +218,7 @@ impl<T: Value> Cache<T> {
     /// [`Error::ValueTooLarge`], [`Error::Encode`] and [`Error::Tag`] before anything is sent; else as for
     /// [`write_through`](Self::write_through).
     pub async fn insert<K: CacheKey>(&self, key: K, value: impl Into<Loaded<T>>) -> Result<(), Error> {
-        let key = self.owned_key(&key)?;
-        let found = found(value);
-        if found.is_renewed {
-            return Err(nothing(key.to_string(), &found));
-        }
-        self.row.check_tags(&found)?;
-        if self.row.leases.is_some() {
-            self.row.encode(&key, found.value.as_deref(), None)?;
-        }
+        let (key, found) = self.insertable(&key, value)?;
         let writer = Box::pin(std::future::ready(Ok(((), Some(found)))));
         self.row.clone().write(key, writer).await
     }
@@ -241,12 +233,7 @@ impl<T: Value> Cache<T> {
     /// here, and in L2 before this process reads it again. In a row with `levels = "l1"` it is this process's only.
     pub async fn invalidate<K: CacheKey>(&self, key: K) -> Result<(), Error> {
         let key = self.owned_key(&key)?;
-        self.row.counters.add(Count::Invalidation);
-        if self.row.leases.is_none() {
-            self.row.invalidate_locally(&key);
-            return Ok(());
-        }
-        invalidate_keys(&self.row.shared, vec![key]).await
+        self.invalidate_owned(vec![key]).await
     }
 
     /// Removes every entry of this row from every level of every process. In L2 the keys are scanned, unless the row is
@@ -286,7 +273,7 @@ impl<T: Value> Cache<T> {
 
     /// The way of a hit: no allocation, no lock, no boxed future.
     #[inline]
-    fn look<K: CacheKey + ?Sized>(&self, key: &K) -> Result<Local<T>, Error> {
+    pub(crate) fn look<K: CacheKey + ?Sized>(&self, key: &K) -> Result<Local<T>, Error> {
         let key: KeyBuf = self.row.key(key);
         key.check()?;
         Ok(match self.row.cached(key.as_ref()) {
@@ -305,7 +292,7 @@ impl<T: Value> Cache<T> {
     }
 
     /// The value, or the knowledge that there is none, from L1, else from L2, else from the loader.
-    async fn resolve<K: CacheKey + ?Sized>(
+    pub(crate) async fn resolve<K: CacheKey + ?Sized>(
         &self,
         key: &K,
         loader: impl FnOnce() -> Loader<T>,
@@ -330,29 +317,60 @@ impl<T: Value> Cache<T> {
         Ok(Box::pin(self.row.lock.get_or_load(&key, read)).await?.value)
     }
 
-    fn expect<K: CacheKey + ?Sized>(&self, key: &K, value: Option<Arc<T>>) -> Result<Arc<T>, Error> {
+    /// A value that can be put in.
+    pub(crate) fn insertable<K: CacheKey>(
+        &self,
+        key: &K,
+        value: impl Into<Loaded<T>>,
+    ) -> Result<(Key, Found<T>), Error> {
+        let (key, found) = (self.owned_key(key)?, found(value));
+        if found.is_renewed {
+            return Err(nothing(key.to_string(), &found));
+        }
+        self.row.check_tags(&found)?;
+        if self.row.leases.is_some() {
+            self.row.encode(&key, found.value.as_deref(), None)?;
+        }
+        Ok((key, found))
+    }
+
+    pub(crate) async fn invalidate_owned(&self, keys: Vec<Key>) -> Result<(), Error> {
+        keys.iter().for_each(|_| self.row.counters.add(Count::Invalidation));
+        if self.row.leases.is_none() {
+            keys.iter().for_each(|key| self.row.invalidate_locally(key));
+            return Ok(());
+        }
+        invalidate_keys(&self.row.shared, keys).await
+    }
+
+    pub(crate) fn expect<K: CacheKey + ?Sized>(
+        &self,
+        key: &K,
+        value: Option<Arc<T>>,
+    ) -> Result<Arc<T>, Error> {
         value.ok_or_else(|| Error::Absent { key: self.row.key(key).as_str().to_owned() })
     }
 
-    fn owned_key<K: CacheKey>(&self, key: &K) -> Result<Key, Error> {
+    pub(crate) fn owned_key<K: CacheKey>(&self, key: &K) -> Result<Key, Error> {
         let key = self.row.key(key);
         key.check()?;
         Ok(key.to_key())
     }
 }
 
-enum Local<T> {
+/// What L1 says of a key.
+pub(crate) enum Local<T> {
     Hit(Option<Arc<T>>),
     /// A hit whose reload should be started.
     Due(Key, Cached<T>),
     Miss(Key),
 }
 
-fn found<T, U: Into<Loaded<T>>>(loaded: U) -> Found<T> {
+pub(crate) fn found<T, U: Into<Loaded<T>>>(loaded: U) -> Found<T> {
     loaded.into().into()
 }
 
-fn load_error(error: impl Into<BoxError>) -> Error {
+pub(crate) fn load_error(error: impl Into<BoxError>) -> Error {
     Error::Load(shared(error))
 }
 

@@ -40,13 +40,16 @@
 //! | `uuid` | keys that are `uuid::Uuid` |
 
 mod advice;
+mod batcher;
 mod builder;
+mod bulk;
 mod cache;
 mod clear;
 mod coherence;
 mod encoding;
 mod error;
 mod events;
+mod gather;
 mod intents;
 mod larder;
 mod life;
@@ -59,6 +62,7 @@ mod stats;
 mod tags;
 mod write;
 
+pub use batcher::Batcher;
 pub use builder::LarderBuilder;
 pub use cache::{BoxError, Cache};
 pub use encoding::Value;

@@ -9,20 +9,28 @@ use crate::{
     Error,
     encoding::{Value, decode},
     events::{Level, LoadOutcome},
+    gather::Place,
     life::Span,
     row::{Cached, Found, Outcome, RowState},
     stats::Count,
     tags::{Held, Orders, Sealed},
 };
 
-/// A loader, not started yet. It is shown the value that it is to replace, if there is one.
-pub(crate) type Loader<T> = Box<dyn FnOnce(Option<Arc<T>>) -> BoxFuture<'static, Outcome<T>> + Send>;
+/// A loader, not started yet.
+pub(crate) enum Loader<T: Value> {
+    /// The key's own. It is shown the value that it is to replace, if there is one.
+    Own(OwnLoader<T>),
+    /// One for several keys.
+    Part(Place<T>),
+}
+
+type OwnLoader<T> = Box<dyn FnOnce(Option<Arc<T>>) -> BoxFuture<'static, Outcome<T>> + Send>;
 
 /// How far the coarse clock may be behind.
 const TICK: Duration = Duration::from_millis(10);
 
 /// One read of one key, as the stampede lock drives it.
-pub(crate) struct Read<T> {
+pub(crate) struct Read<T: Value> {
     row: Arc<RowState<T>>,
     key: Key,
     /// Before L2 was asked: what it says about the rest of a life counts from here.
@@ -166,6 +174,16 @@ impl<T: Value> Load for Read<T> {
         self.orders = self.row.orders(&self.key).await;
     }
 
+    fn waits(&mut self) {
+        if let Some(Loader::Part(place)) = &mut self.loader {
+            place.pass();
+        }
+    }
+
+    fn is_part(&self) -> bool {
+        matches!(self.loader, Some(Loader::Part(_)))
+    }
+
     fn load(&mut self, previous: Option<Outcome<T>>) -> BoxFuture<'static, Outcome<T>> {
         self.orders.own = self.row.shared.tags.own_order(); // P22
         self.row.counters.add(Count::Load);
@@ -186,7 +204,11 @@ impl<T: Value> Load for Read<T> {
         Box::pin(async move {
             let previous = previous.and_then(Result::ok).filter(|found| found.value.is_some());
             let shown = previous.as_ref().and_then(|previous| previous.value.clone());
-            let outcome = match (loader(shown).await, previous) {
+            let loading = match loader {
+                Loader::Own(loader) => loader(shown),
+                Loader::Part(place) => place.load(&key),
+            };
+            let outcome = match (loading.await, previous) {
                 (Ok(Found { is_renewed: true, ttl, .. }), Some(previous)) => {
                     Ok(Found { is_renewed: true, ttl, ..previous })
                 }

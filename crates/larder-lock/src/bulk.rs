@@ -1,0 +1,95 @@
+use std::collections::HashMap;
+
+use futures_util::{FutureExt, future::join_all};
+use larder_core::{Key, Phase, Stamp, StoreError, Stored};
+
+use crate::{Leases, Load, Look, StampedeLock, stampede::Sought};
+
+impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
+    /// Looks many keys up in the remote store, without loading: for each the value, if there is one that is not stale. Who
+    /// calls has looked into the local store.
+    pub async fn get_many<L: Look<Value = V>>(&self, mut looks: Vec<(Key, L)>) -> Vec<Option<V>> {
+        let sought = self.look_many(&mut looks).await;
+        let served = sought.into_iter().map(|sought| match sought {
+            Sought::Present(present) if present.phase != Phase::Stale => Some(present.value),
+            _ => None,
+        });
+        served.collect()
+    }
+
+    /// Looks many keys up in the remote store, and loads those that it does not have, each as
+    /// [`get_or_load`](Self::get_or_load) does: what is said there holds for each of them by itself. Who calls has
+    /// looked into the local store.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn get_or_load_many<L: Load<Value = V>>(&self, mut loads: Vec<(Key, L)>) -> Vec<V> {
+        let sought = self.look_many(&mut loads).await;
+        let mut missing = Vec::new();
+        let mut values: Vec<Option<V>> = Vec::with_capacity(loads.len());
+        for ((key, load), sought) in loads.into_iter().zip(sought) {
+            match sought {
+                // Its loader is dropped here, before the others are asked for, so that they need not wait for it.
+                Sought::Present(present) if present.phase == Phase::Fresh => values.push(Some(present.value)),
+                sought => {
+                    values.push(None);
+                    missing.push(async move { self.get_or_load_from(&key, load, Some(sought)).await });
+                }
+            }
+        }
+        let mut loaded = join_all(missing).await.into_iter();
+        values.into_iter().filter_map(|value| value.or_else(|| loaded.next())).collect()
+    }
+
+    /// Looks into the remote store. Nobody shares these looks: to find out who could would cost more than to look again.
+    async fn look_many<L: Look<Value = V>>(&self, looks: &mut [(Key, L)]) -> Vec<Sought<V>> {
+        let Some(leases) = self.context.leases.clone() else {
+            return looks.iter().map(|_| Sought::Nothing(None)).collect();
+        };
+        let stamps: Vec<Stamp> = looks.iter().map(|(key, _)| self.context.stamp(key)).collect(); // P1
+        let with_ttl = looks.iter().any(|(_, look)| look.needs_ttl());
+        let found = {
+            let keys: Vec<&str> = looks.iter().map(|(key, _)| key.as_str()).collect();
+            find_many(&leases, &keys, with_ttl).await
+        };
+        let mut sought: Vec<Option<Sought<V>>> = Vec::with_capacity(looks.len());
+        let mut slow = Vec::new();
+        for (((key, look), found), stamp) in looks.iter_mut().zip(found).zip(&stamps) {
+            let mut taking = Box::pin(self.context.take(key, found, stamp, look));
+            // Most need nothing more; those whose tags must be looked up do that at once.
+            sought.push((&mut taking).now_or_never());
+            if sought.last().is_some_and(Option::is_none) {
+                slow.push(taking);
+            }
+        }
+        let mut slow = join_all(slow).await.into_iter();
+        sought.into_iter().filter_map(|sought| sought.or_else(|| slow.next())).collect()
+    }
+}
+
+/// Reads each key through its lane, all lanes at once.
+async fn find_many(
+    leases: &Leases,
+    keys: &[&str],
+    with_ttl: bool,
+) -> Vec<Result<Option<Stored>, StoreError>> {
+    let remote = leases.remote();
+    let mut lanes: HashMap<u16, (Vec<usize>, Vec<&str>)> = HashMap::new();
+    for (at, key) in keys.iter().enumerate() {
+        let (places, of_lane) = lanes.entry(remote.lane(key)).or_default();
+        places.push(at);
+        of_lane.push(key);
+    }
+    let asked = lanes.into_iter().map(|(lane, (places, keys))| async move {
+        let answer = remote.get_many(lane, &keys, with_ttl).await;
+        (places, answer)
+    });
+    let mut found: Vec<Result<Option<Stored>, StoreError>> = keys.iter().map(|_| Ok(None)).collect();
+    for (places, answer) in join_all(asked).await {
+        match answer {
+            Ok(stored) => places.into_iter().zip(stored).for_each(|(at, stored)| found[at] = Ok(stored)),
+            Err(error) => places.into_iter().for_each(|at| found[at] = Err(error.clone())),
+        }
+    }
+    found
+}

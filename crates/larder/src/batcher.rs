@@ -1,0 +1,152 @@
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    BoxError, Cache, CacheKey, Error, Loaded,
+    bulk::load_parts,
+    encoding::Value,
+    gather::{Gather, LoadParts, Place},
+    read::Loader,
+};
+
+/// Makes one load of what concurrent callers want one by one, as a data loader does: keys that are missing within a short
+/// window are loaded by one call. Cheap to clone; all clones are the same batcher.
+///
+/// The window begins with the first key that is missing. A hit does not wait for it. Otherwise each call is a
+/// [`Cache::get_or_load`] by itself: with its own lease, time limits and errors.
+///
+/// ```
+/// # use std::{collections::HashMap, io, sync::Arc, time::Duration};
+/// # use larder::{Batcher, Larder};
+/// # async fn find_many(ids: Vec<u64>) -> io::Result<HashMap<u64, String>> {
+/// #     Ok(ids.into_iter().map(|id| (id, format!("user {id}"))).collect())
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+/// # let names = Larder::builder().build().await?.cache::<String>("user_profile")?;
+/// let names = Batcher::new(names, Duration::from_millis(1), find_many);
+/// let (one, other) = tokio::join!(names.get_or_load(1), names.get_or_load(2)); // one call with both keys
+/// assert_eq!((one?.as_str(), other?.as_str()), ("user 1", "user 2"));
+/// # Ok(()) }
+/// ```
+pub struct Batcher<K, T: Value> {
+    inner: Arc<Inner<K, T>>,
+}
+
+struct Inner<K, T: Value> {
+    cache: Cache<T>,
+    window: Duration,
+    load: Box<dyn Fn(Keys<K>) -> LoadParts<T> + Send + Sync>,
+    /// The batch that still takes keys.
+    open: Mutex<Option<Batch<K, T>>>,
+}
+
+struct Batch<K, T: Value> {
+    gather: Arc<Gather<T>>,
+    keys: Keys<K>,
+    /// Undecided until the window is over or the batch is full.
+    _window: Place<T>,
+}
+
+type Keys<K> = Arc<Mutex<Vec<K>>>;
+
+/// So many keys are loaded at once, at most.
+const FULL: usize = 1000;
+
+impl<K, T> Batcher<K, T>
+where
+    K: CacheKey + Clone + Eq + Hash + Send + Sync + 'static,
+    T: Value,
+{
+    /// Loads with this loader what the cache does not have, a batch for every window, or for every thousand keys. A key that
+    /// the loader leaves out has no value.
+    ///
+    /// A window of one or two milliseconds catches what concurrent requests want at the same time; zero catches what is
+    /// wanted before the runtime comes to it.
+    pub fn new<F, Fut, M, U, E>(cache: Cache<T>, window: Duration, loader: F) -> Self
+    where
+        F: FnOnce(Vec<K>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<M, E>> + Send + 'static,
+        M: IntoIterator<Item = (K, U)>,
+        U: Into<Loaded<T>>,
+        E: Into<BoxError>,
+    {
+        let load = move |keys: Keys<K>| {
+            let key = move |part: usize| lock(&keys)[part].clone();
+            load_parts(key, loader.clone())
+        };
+        Self { inner: Arc::new(Inner { cache, window, load: Box::new(load), open: Mutex::default() }) }
+    }
+
+    /// Returns the value from L1, else from L2, else from the loader, together with what others want.
+    ///
+    /// # Errors
+    /// As for [`Cache::get_or_load`]; [`Error::Absent`] also if the loader leaves the key out.
+    pub async fn get_or_load(&self, key: K) -> Result<Arc<T>, Error> {
+        let found = self.get_or_load_optional(key.clone()).await?;
+        self.inner.cache.expect(&key, found)
+    }
+
+    /// The same for a value that may not exist.
+    ///
+    /// # Errors
+    /// As for [`Cache::get_or_load_optional`].
+    pub async fn get_or_load_optional(&self, key: K) -> Result<Option<Arc<T>>, Error> {
+        self.inner.cache.resolve(&key, || Loader::Part(self.place(key.clone()))).await
+    }
+
+    /// A place in the batch that is open.
+    fn place(&self, key: K) -> Place<T> {
+        let mut open = lock(&self.inner.open);
+        let Batch { gather, keys, .. } = open.get_or_insert_with(|| self.open());
+        let place = {
+            let mut keys = lock(keys);
+            keys.push(key);
+            gather.place(keys.len() - 1)
+        };
+        let full = if place.part() + 1 < FULL { None } else { open.take() };
+        drop(open);
+        drop(full); // which ends its window
+        place
+    }
+
+    fn open(&self) -> Batch<K, T> {
+        let keys = Keys::default();
+        let gather = Gather::new(self.inner.cache.row.clone(), (self.inner.load)(keys.clone()));
+        let window = gather.place(usize::MAX);
+        let (inner, this) = (self.inner.clone(), gather.clone());
+        // A task of its own: whoever opened the batch may go. Who comes here is inside a runtime.
+        tokio::spawn(async move {
+            tokio::time::sleep(inner.window).await;
+            let batch = {
+                let mut open = lock(&inner.open);
+                open.take_if(|batch| Arc::ptr_eq(&batch.gather, &this))
+            };
+            drop(batch); // not under the lock: it may start the loader
+        });
+        Batch { gather, keys, _window: window }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing done under these locks can panic half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K, T: Value> Clone for Batcher<K, T> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<K, T: Value> fmt::Debug for Batcher<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batcher")
+            .field("cache", &self.inner.cache)
+            .field("window", &self.inner.window)
+            .finish_non_exhaustive()
+    }
+}
