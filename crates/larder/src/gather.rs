@@ -64,7 +64,11 @@ impl<T: Value> Gather<T> {
 
     /// Runs the loader if nobody is undecided.
     fn decide(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
-        if state.undecided > 0 || state.wanted.is_empty() {
+        if state.undecided > 0 {
+            return;
+        }
+        state.wanted.retain(|wanted| !wanted.served.is_closed()); // P19
+        if state.wanted.is_empty() {
             return;
         }
         let wanted = std::mem::take(&mut state.wanted);

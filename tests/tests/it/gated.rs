@@ -23,6 +23,7 @@ pub(crate) struct Gated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Get,
+    GetMany,
     Claim,
     BeginWrite,
     Commit,
@@ -124,6 +125,15 @@ impl RemoteStore for Gated {
 
     async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
         self.through(Call::Get, self.inner.get_with_ttl(key)).await
+    }
+
+    async fn get_many(
+        &self,
+        lane: u16,
+        keys: &[&str],
+        with_ttl: bool,
+    ) -> Result<Vec<Option<Stored>>, StoreError> {
+        self.through(Call::GetMany, self.inner.get_many(lane, keys, with_ttl)).await
     }
 
     async fn claim(

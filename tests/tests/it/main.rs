@@ -5,7 +5,9 @@
 mod advice;
 mod aging;
 mod bad_input;
+mod batcher;
 mod breaker;
+mod bulk;
 mod bus;
 mod cancellation;
 mod cluster;
