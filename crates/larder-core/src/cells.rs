@@ -25,6 +25,13 @@ pub struct Stamp {
     namespace: u16,
 }
 
+impl Stamp {
+    /// The lane through which the value is read.
+    pub fn lane(&self) -> u16 {
+        self.lane
+    }
+}
+
 impl Cells {
     /// The lane of what was read through none: its cell is never advanced.
     pub const NO_LANE: u16 = u16::MAX;

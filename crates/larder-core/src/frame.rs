@@ -47,12 +47,17 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
+    /// Tells whether stored bytes begin with a frame.
+    pub fn is_there(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&MARK)
+    }
+
     /// Splits stored bytes into the frame, if there is one, and the value's own bytes.
     ///
     /// # Errors
     /// [`CodecError`] if the frame is of a later version, or broken.
     pub fn read(bytes: &'a [u8]) -> Result<(Option<Self>, &'a [u8]), CodecError> {
-        if bytes.first() != Some(&MARK) {
+        if !Self::is_there(bytes) {
             return Ok((None, bytes));
         }
         let mut rest = bytes;

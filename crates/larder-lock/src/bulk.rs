@@ -1,6 +1,6 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::future::join_all;
 use larder_core::{Key, Phase, Stamp, StoreError, Stored};
 
 use crate::{Leases, Load, Look, StampedeLock, stampede::Sought};
@@ -48,18 +48,18 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         };
         let stamps: Vec<Stamp> = looks.iter().map(|(key, _)| self.context.stamp(key)).collect(); // P1
         let with_ttl = looks.iter().any(|(_, look)| look.needs_ttl());
-        let found = {
-            let keys: Vec<&str> = looks.iter().map(|(key, _)| key.as_str()).collect();
-            find_many(&leases, &keys, with_ttl).await
-        };
+        let keys = looks.iter().map(|(key, _)| key.as_str()).zip(&stamps);
+        let found = find_many(&leases, keys, with_ttl).await;
         let mut sought: Vec<Option<Sought<V>>> = Vec::with_capacity(looks.len());
         let mut slow = Vec::new();
         for (((key, look), found), stamp) in looks.iter_mut().zip(found).zip(&stamps) {
-            let mut taking = Box::pin(self.context.take(key, found, stamp, look));
-            // Most need nothing more; those whose tags must be looked up do that at once.
-            sought.push((&mut taking).now_or_never());
-            if sought.last().is_some_and(Option::is_none) {
-                slow.push(taking);
+            match &found {
+                // Several of them ask at the same time.
+                Ok(Some(stored)) if look.asks_more(stored) => {
+                    sought.push(None);
+                    slow.push(self.context.take(key, found, stamp, look));
+                }
+                _ => sought.push(Some(self.context.take(key, found, stamp, look).await)),
             }
         }
         let mut slow = join_all(slow).await.into_iter();
@@ -68,23 +68,24 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
 }
 
 /// Reads each key through its lane, all lanes at once.
-async fn find_many(
+async fn find_many<'k>(
     leases: &Leases,
-    keys: &[&str],
+    keys: impl ExactSizeIterator<Item = (&'k str, &'k Stamp)>,
     with_ttl: bool,
 ) -> Vec<Result<Option<Stored>, StoreError>> {
     let remote = leases.remote();
-    let mut lanes: HashMap<u16, (Vec<usize>, Vec<&str>)> = HashMap::new();
-    for (at, key) in keys.iter().enumerate() {
-        let (places, of_lane) = lanes.entry(remote.lane(key)).or_default();
+    let mut found: Vec<Result<Option<Stored>, StoreError>> = Vec::with_capacity(keys.len());
+    let mut lanes: BTreeMap<u16, (Vec<usize>, Vec<&str>)> = BTreeMap::new();
+    for (at, (key, stamp)) in keys.enumerate() {
+        let (places, of_lane) = lanes.entry(stamp.lane()).or_default();
         places.push(at);
         of_lane.push(key);
+        found.push(Ok(None));
     }
     let asked = lanes.into_iter().map(|(lane, (places, keys))| async move {
         let answer = remote.get_many(lane, &keys, with_ttl).await;
         (places, answer)
     });
-    let mut found: Vec<Result<Option<Stored>, StoreError>> = keys.iter().map(|_| Ok(None)).collect();
     for (places, answer) in join_all(asked).await {
         match answer {
             Ok(stored) => places.into_iter().zip(stored).for_each(|(at, stored)| found[at] = Ok(stored)),

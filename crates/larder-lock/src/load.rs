@@ -96,6 +96,11 @@ pub trait Look: Send + 'static {
         stamp: &Stamp,
     ) -> impl Future<Output = Result<Present<Self::Value>, Digest>> + Send;
 
+    /// Whether [`accept`](Self::accept) may have to ask the store for more. If not, it is ready at once.
+    fn asks_more(&self, _stored: &Stored) -> bool {
+        true
+    }
+
     /// Whether [`accept`](Self::accept) keeps values in a local store. If not, nobody shares the look of another.
     fn keeps(&self) -> bool {
         true

@@ -62,7 +62,10 @@ impl Pauses {
 
     /// Ends the key's pause, after a reload that did not fail.
     pub(crate) fn end(&self, key_hash: u64) {
-        self.kept().pauses.remove(&key_hash);
+        let mut kept = self.kept();
+        if !kept.pauses.is_empty() {
+            kept.pauses.remove(&key_hash); // not hashed where there is none, as it mostly is
+        }
     }
 
     /// Leaves a value alone that is not due for so long, though others may take it for due.

@@ -169,7 +169,10 @@ impl RemoteStore for RedisStore {
     }
 
     fn lane(&self, key: &str) -> u16 {
-        slot(key) % self.lanes().max(1)
+        match self.lanes() {
+            0 | 1 => 0,
+            lanes => slot(key) % lanes,
+        }
     }
 
     fn lane_state(&self, lane: u16) -> LaneState {

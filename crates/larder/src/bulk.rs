@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -172,18 +172,14 @@ impl<T: Value> Cache<T> {
     fn look_many<'k, K: CacheKey + Clone + Eq + Hash>(&self, keys: &'k [K]) -> Result<InL1<'k, K, T>, Error> {
         let mut in_l1 =
             InL1 { found: HashMap::with_capacity(keys.len()), due: Vec::new(), missing: Vec::new() };
-        let mut seen = HashSet::new();
         for key in keys {
             match self.look(key)? {
                 Local::Hit(value) => in_l1.found.extend(value.map(|value| (key.clone(), value))),
                 Local::Due(name, due) => {
                     in_l1.found.extend(due.value.clone().map(|value| (key.clone(), value)));
-                    if seen.insert(key) {
-                        in_l1.due.push((key, name, due));
-                    }
+                    in_l1.due.push((key, name, due));
                 }
-                Local::Miss(name) if seen.insert(key) => in_l1.missing.push((key, name)),
-                Local::Miss(_) => {}
+                Local::Miss(name) => in_l1.missing.push((key, name)),
             }
         }
         Ok(in_l1)
@@ -208,7 +204,7 @@ impl<T: Value> Cache<T> {
     }
 }
 
-/// What L1 says of many keys, each of them once.
+/// What L1 says of many keys. One that was asked for twice is looked for twice; a load of it is shared like any other.
 struct InL1<'k, K, T> {
     found: HashMap<K, Arc<T>>,
     /// Found, and to be reloaded.

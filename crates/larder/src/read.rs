@@ -141,10 +141,16 @@ impl<T: Value> Look for Read<T> {
             self.row.counters.add(Count::L2Hit);
             self.row.tell_hit(self.key.as_str(), Level::L2);
         }
-        let life = self.row.life(&self.key, self.asked, span, Kept::Remote);
-        self.row.keep(&self.key, value.as_ref(), life, *stamp, tags.clone(), Some(stored.value.len()));
+        if self.row.has_l1 {
+            let life = self.row.life(&self.key, self.asked, span, Kept::Remote);
+            self.row.keep(&self.key, value.as_ref(), life, *stamp, tags.clone(), Some(stored.value.len()));
+        }
         let value = Ok(Found { stored: sealed, ..Found::plain(value) });
         Ok(Present { value, phase, stamp: *stamp, tags, digest })
+    }
+
+    fn asks_more(&self, stored: &Stored) -> bool {
+        Frame::is_there(&stored.value)
     }
 
     fn keeps(&self) -> bool {
