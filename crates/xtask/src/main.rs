@@ -1,12 +1,14 @@
 //! The project's chores: `cargo xtask tour`, `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`,
-//! `cargo xtask outages`.
+//! `cargo xtask outages`, `cargo xtask guard`.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
+mod packages;
 mod server;
 mod steps;
 
 use std::process::ExitCode;
 
+use packages::{REDIS, VALGRIND};
 use steps::Steps;
 
 const HELP: &str = "\
@@ -16,10 +18,11 @@ usage: cargo xtask <chore> [options]
   test [options of cargo test]               runs the examples and all tests, on private Redis servers
   check                                      format, clippy, docs, licences and unused dependencies
   chaos [--minutes N] [--seed S]             runs processes under faults, checks every read, and writes a report
+  guard [--write]                            counts what an operation costs, and compares; writes benches/guard.toml
   outages                                    breaks the database and Redis in every combination, and writes docs/outages.md
   outages --steady | --memory [--minutes N]  reads while Redis is gone; writes a million keys while it is out of reach
 
-`tour`, `test`, `chaos` and `outages` install redis-server if it is missing and the machine's package manager lets them.
+All that needs a redis-server, and the guard's valgrind, installs it if it is missing and the package manager lets it.
 Nothing touches a Redis that is already running.";
 
 fn main() -> ExitCode {
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
     let done = match chore.as_str() {
         "tour" => tour(&options),
         "test" => test(&options),
+        "guard" => guard(&options),
         "check" => check(),
         "chaos" => chaos(&options),
         "outages" => outages(&options),
@@ -49,7 +53,7 @@ fn main() -> ExitCode {
 
 fn tour(options: &[String]) -> Result<(), String> {
     if !options.iter().any(|option| option == "--no-redis")
-        && let Err(missing) = server::provide()
+        && let Err(missing) = REDIS.provide()
     {
         println!("{missing} The tour goes on with L1 only.");
     }
@@ -58,7 +62,7 @@ fn tour(options: &[String]) -> Result<(), String> {
 }
 
 fn test(options: &[String]) -> Result<(), String> {
-    server::provide()?;
+    REDIS.provide()?;
     let steps = Steps::new();
     steps.cargo("build", &["build", "--workspace", "--bins", "--examples"], &[])?;
     let contract = ["run", "--quiet", "-p", "larder", "--example", "contract"];
@@ -66,18 +70,28 @@ fn test(options: &[String]) -> Result<(), String> {
     server::with(|url| steps.with_env("REDIS_URL", url).cargo("contract with Redis", &contract, &[]))?;
     steps.cargo("outbox", &["run", "--quiet", "-p", "larder", "--example", "outbox"], &[])?;
     steps.cargo("doc tests", &["test", "--workspace", "--doc"], &[])?;
+    if options.is_empty() {
+        guard(&[])?;
+    }
     // Last, so that the run ends with the runner's own summary.
     steps.cargo("tests", &["test", "--workspace", "--lib", "--bins", "--tests"], options)
 }
 
 fn chaos(options: &[String]) -> Result<(), String> {
-    server::provide()?;
+    REDIS.provide()?;
     Steps::new().cargo("chaos", &["run", "--quiet", "--release", "-p", "larder-chaos", "--"], options)
 }
 
 fn outages(options: &[String]) -> Result<(), String> {
-    server::provide()?;
+    REDIS.provide()?;
     Steps::new().cargo("outages", &["run", "--quiet", "--release", "-p", "larder-outages", "--"], options)
+}
+
+fn guard(options: &[String]) -> Result<(), String> {
+    REDIS.provide()?;
+    VALGRIND.provide()?;
+    let guard = ["run", "--quiet", "--release", "-p", "larder-benches", "--bin", "guard", "--"];
+    Steps::new().cargo("what an operation costs", &guard, options)
 }
 
 fn check() -> Result<(), String> {

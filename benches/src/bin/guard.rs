@@ -1,0 +1,167 @@
+//! What one operation costs, in figures that do not depend on how busy a machine is: instructions, counted by callgrind, and
+//! allocations. Compares them with `benches/guard.toml` and fails if one is larger than it may be; `--write` writes them
+//! there instead.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program for people at a terminal"
+)]
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use larder::{Cache, Larder, RedisConfig, TtlTable};
+use larder_benches::User;
+use larder_testkit::RedisServer;
+use serde::{Deserialize, Serialize};
+
+const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/guard.toml");
+const HEADER: &str = "\
+# What one operation costs: instructions by callgrind, and allocations. `cargo xtask guard` compares, in the test run too;
+# `cargo xtask guard --write` writes this file, after a change that is meant to cost what it costs.
+";
+
+/// So many per cent more instructions are no slower path: the C library chooses its routines by the processor, and a
+/// server's replies do not always arrive in one piece.
+const TOLERANCE: f64 = 0.06;
+
+/// How many keys are read over and over, and how many are there to be read once.
+const HOT: u64 = 100;
+const COLD: u64 = 4_500;
+
+const NEVER: Duration = Duration::from_secs(3600);
+
+const TABLE: &str = r#"
+    [both]
+    ttl = "1h"
+
+    [remote]
+    ttl = "1h"
+    levels = "l2"
+"#;
+
+/// The operations: what each is called, and how often it is done to be counted.
+const OPERATIONS: [(&str, u64); 4] =
+    [("l1_hit", 20_000), ("l2_hit", 2_000), ("promotion", 2_000), ("miss", 1_000)];
+
+/// What one operation costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Cost {
+    instructions: u64,
+    allocations: u64,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["run", operation, times] => {
+            println!("{}", run(operation, times.parse().unwrap()));
+            ExitCode::SUCCESS
+        }
+        ["--write"] => {
+            let costs: BTreeMap<_, _> = OPERATIONS.map(|(name, times)| (name, cost(name, times))).into();
+            std::fs::write(FIGURES, format!("{HEADER}\n{}", toml::to_string(&costs).unwrap())).unwrap();
+            ExitCode::SUCCESS
+        }
+        [] => compare(),
+        _ => {
+            println!("usage: guard [--write]");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare() -> ExitCode {
+    let figures: BTreeMap<String, Cost> = toml::from_str(&std::fs::read_to_string(FIGURES).unwrap()).unwrap();
+    let mut kept = true;
+    println!("{:<10}{:>14}{:>10}{:>13}{:>10}", "", "instructions", "allowed", "allocations", "allowed");
+    for (name, times) in OPERATIONS {
+        let (is, was) = (cost(name, times), figures[name]);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "they are small"
+        )]
+        let most = (was.instructions as f64 * (1.0 + TOLERANCE)) as u64;
+        println!("{name:<10}{:>14}{most:>10}{:>13}{:>10}", is.instructions, is.allocations, was.allocations);
+        kept &= is.instructions <= most && is.allocations <= was.allocations;
+    }
+    match kept {
+        true => ExitCode::SUCCESS,
+        false => {
+            println!("an operation costs more than it did; if that is meant, `cargo xtask guard --write`");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Counts a program that does nothing else, and one that does it twice as often: the difference is what it costs.
+fn cost(operation: &str, times: u64) -> Cost {
+    let [once, twice] = [times, 2 * times].map(|times| instructions(operation, times));
+    let instructions = (twice.saturating_sub(once)) / times;
+    let counted = Command::new(std::env::current_exe().unwrap())
+        .args(["run", operation, &times.to_string()])
+        .output()
+        .unwrap();
+    let allocations: u64 = String::from_utf8(counted.stdout).unwrap().trim().parse().unwrap();
+    Cost { instructions, allocations: allocations / times }
+}
+
+fn instructions(operation: &str, times: u64) -> u64 {
+    let valgrind = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["run", operation, &times.to_string()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(valgrind.stderr).unwrap();
+    let collected = said.lines().find_map(|line| line.split("Collected :").nth(1));
+    collected.unwrap_or_else(|| panic!("valgrind says {said}")).trim().parse().unwrap()
+}
+
+/// Does an operation so often, and returns how many allocations that took.
+fn run(operation: &str, times: u64) -> u64 {
+    // One thread: everything is counted, and nothing depends on who runs when.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(RedisServer::start()).unwrap();
+    let larder = || {
+        let table = TtlTable::from_toml(TABLE).unwrap();
+        // One lane, one connection: no probe and no ping falls into the time that is counted.
+        let redis = RedisConfig::new(server.url()).lanes(1).probe_interval(NEVER).ping_interval(NEVER);
+        let build = Larder::builder().ttl_table(table).redis_config(redis).build();
+        runtime.block_on(build).unwrap()
+    };
+    let row = if operation == "l2_hit" { "remote" } else { "both" };
+    let (filler, cache): (Cache<User>, Cache<User>) =
+        (larder().cache(row).unwrap(), larder().cache(row).unwrap());
+    // The same number always, so that the difference between two runs has nothing of it.
+    let there = match operation {
+        "miss" => 0,
+        "l1_hit" => HOT,
+        _ => COLD,
+    };
+    runtime.block_on(filler.insert_many((0..there).map(|id| (id, User::new(id))))).unwrap();
+    let load = |id: u64| {
+        let loader = move || async move { Ok::<_, Infallible>(User::new(id)) };
+        runtime.block_on(cache.get_or_load(id, loader)).unwrap();
+    };
+    let read = |id: u64| match operation {
+        "l1_hit" => drop(cache.get(id).now_or_never().unwrap().unwrap().unwrap()),
+        _ => load(id),
+    };
+    let key = |n: u64| if operation == "l1_hit" { n % HOT } else { n };
+    if operation == "l1_hit" {
+        (0..HOT).for_each(load);
+    }
+    // The first uses of everything are not the operation's.
+    let warm = times / 10;
+    (0..warm).for_each(|n| read(key(n)));
+    allocation_counter::measure(|| (warm..warm + times).for_each(|n| read(key(n)))).count_total
+}
