@@ -185,6 +185,12 @@ impl<'a> KeyRef<'a> {
         Self { hash: hash(text), text }
     }
 
+    /// A text whose hash is known already.
+    #[inline]
+    pub(crate) fn hashed(hash: u64, text: &'a str) -> Self {
+        Self { hash, text }
+    }
+
     /// The key's hash: the same for equal text in one process, another in every process.
     #[inline]
     pub fn hash(self) -> u64 {

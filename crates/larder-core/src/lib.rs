@@ -32,6 +32,7 @@
 mod cells;
 mod clock;
 mod codec;
+mod deadlines;
 mod digest;
 mod entry;
 mod error;
@@ -40,8 +41,10 @@ mod intent;
 mod key;
 mod life;
 mod local;
+mod local_key;
 mod memory;
 mod remote;
+mod stamped;
 mod tags;
 mod token;
 
@@ -55,11 +58,13 @@ pub use frame::Frame;
 pub use intent::{Intent, OutboxError, PendingInvalidations};
 pub use key::{CacheKey, Key, KeyBuf, KeyError, KeyRef, MAX_KEY_LEN};
 pub use life::{Life, Phase};
-pub use local::LocalStore;
+pub use local::{Capacity, LocalStore};
+pub use local_key::{KeptHash, LocalKey, PassThrough};
 pub use memory::{MemoryRemote, MemoryServer};
 pub use remote::{
     BreakerState, Claim, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteReport, RemoteStore,
     Replacing, Stored, WriteClaim,
 };
+pub use stamped::{LocalMap, Stamped};
 pub use tags::{TagCell, TagStamp, Tags};
 pub use token::Token;

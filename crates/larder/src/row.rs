@@ -12,7 +12,6 @@ use larder_core::{
     Tags,
 };
 use larder_lock::{Leases, Policy, Present, StampedeLock};
-use larder_moka::MokaStore;
 use larder_ttl::{OnOutage, Row};
 use tokio::task::AbortHandle;
 use tracing::warn;
@@ -23,6 +22,7 @@ use crate::{
     encoding::{Value, encode},
     events::Hook,
     intents::Replays,
+    l1::L1,
     life::LastLoad,
     loaded::Content,
     stats::{Count, Counters},
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) cells: Arc<Cells>,
     pub(crate) tags: Arc<Tags>,
     pub(crate) clock: Clock,
-    pub(crate) l1: Arc<MokaStore>,
+    pub(crate) l1: Arc<L1>,
     pub(crate) leases: Option<Leases>,
     /// The largest encoded value that is sent to L2, in bytes.
     pub(crate) max_value_size: usize,
