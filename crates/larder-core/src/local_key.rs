@@ -3,15 +3,12 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use compact_str::CompactString;
 use equivalent::Equivalent;
 
-use crate::{Key, KeyRef};
+use crate::{Key, KeyRef, key::is_same};
 
-/// A key as an in-process map owns it: a short text lies beside its hash, so that a hit follows one pointer less. It is
+/// A key as an in-process map owns it: a short text lies in the map itself, so that a hit follows one pointer less. It is
 /// looked up with a [`KeyRef`].
-#[derive(Clone, Debug)]
-pub struct LocalKey {
-    hash: u64,
-    text: CompactString,
-}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalKey(CompactString);
 
 /// Makes hashers for keys that bring their hash with them, so that a key is hashed once however many structures it is
 /// looked up in.
@@ -24,35 +21,28 @@ pub struct KeptHash(u64);
 impl LocalKey {
     /// Borrows the key with its hash.
     pub fn as_ref(&self) -> KeyRef<'_> {
-        KeyRef::hashed(self.hash, &self.text)
+        KeyRef::new(&self.0)
     }
 }
 
 impl From<&Key> for LocalKey {
     fn from(key: &Key) -> Self {
-        Self { hash: key.hash(), text: key.as_str().into() }
+        Self(key.as_str().into())
     }
 }
 
-impl PartialEq for LocalKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for LocalKey {}
-
-/// Feeds the finished hash, as [`Key`] and [`KeyRef`] do.
+/// Feeds the finished hash, as [`Key`] and [`KeyRef`] do. It is made anew, which a map asks for when it changes, and not
+/// when it is looked into: so it does not take room in each entry.
 impl Hash for LocalKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+        state.write_u64(self.as_ref().hash());
     }
 }
 
 impl Equivalent<LocalKey> for KeyRef<'_> {
     #[inline]
     fn equivalent(&self, key: &LocalKey) -> bool {
-        self.as_str() == key.text.as_str()
+        is_same(self.as_bytes(), key.0.as_bytes())
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Stamped<M> {
 /// `remove` has returned, no `get` that begins later does.
 pub trait LocalMap: Send + Sync + 'static {
     /// Returns a copy of the key's entry.
-    fn get(&self, key: KeyRef<'_>) -> Option<Entry>;
+    fn get(&self, key: &KeyRef<'_>) -> Option<Entry>;
 
     /// Stores an entry, replacing the key's present one. If there is no room for it, neither is held.
     fn insert(&self, key: LocalKey, entry: Entry);
@@ -57,6 +57,29 @@ impl<M: LocalMap> Stamped<M> {
         Self { map, cells, deadlines: Deadlines::new(clock.now()), clock, changes }
     }
 
+    /// Looks at what [`get`](LocalStore::get) returns, which `see` may take to pieces. It is not moved for that: a hit
+    /// that moves an entry waits for each of its parts to arrive in memory.
+    #[inline]
+    pub fn look<R>(&self, key: KeyRef<'_>, see: impl FnOnce(&mut Entry, Phase) -> R) -> Option<R> {
+        let mut found = self.map.get(&key);
+        let entry = found.as_mut()?;
+        // P2: at every read. The key's own cell was checked when the entry was stored, and what has been invalidated
+        // since is not here any more: so a hit does not fetch a cell from memory.
+        if let Some(phase) = entry.life.phase(self.clock.now())
+            && self.cells.scope_is_current(&entry.stamp)
+            && entry.tags.as_ref().is_none_or(|tags| tags.is_current())
+        {
+            return Some(see(entry, phase));
+        }
+        self.remove_met(key);
+        None
+    }
+
+    #[cold]
+    fn remove_met(&self, key: KeyRef<'_>) {
+        self.remove(key);
+    }
+
     /// Excludes other changes of the key.
     fn change(&self, key: KeyRef<'_>) -> MutexGuard<'_, ()> {
         let index = (key.hash() >> 32) as usize % CHANGES;
@@ -66,19 +89,10 @@ impl<M: LocalMap> Stamped<M> {
 }
 
 impl<M: LocalMap> LocalStore for Stamped<M> {
-    #[inline]
     fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
-        let entry = self.map.get(key)?;
-        // P2: at every read. The key's own cell was checked when the entry was stored, and what has been invalidated
-        // since is not here any more: so a hit does not fetch a cell from memory.
-        if let Some(phase) = entry.life.phase(self.clock.now())
-            && self.cells.scope_is_current(&entry.stamp)
-            && entry.tags.as_ref().is_none_or(|tags| tags.is_current())
-        {
-            return Some((entry, phase));
-        }
-        self.remove(key);
-        None
+        self.look(key, |entry, phase| {
+            (Entry { value: entry.value.take(), tags: entry.tags.take(), ..*entry }, phase)
+        })
     }
 
     fn insert(&self, key: &Key, entry: Entry) {
@@ -95,7 +109,6 @@ impl<M: LocalMap> LocalStore for Stamped<M> {
         self.deadlines.note(noted, end); // after, so that `maintain` finds the note or the entry
     }
 
-    #[cold]
     fn remove(&self, key: KeyRef<'_>) {
         let _change = self.change(key);
         self.map.remove(key);
@@ -136,8 +149,8 @@ mod tests {
     struct Unbounded(Mutex<HashMap<LocalKey, Entry, PassThrough>>);
 
     impl LocalMap for Unbounded {
-        fn get(&self, key: KeyRef<'_>) -> Option<Entry> {
-            self.0.lock().unwrap().get(&local(key)).cloned()
+        fn get(&self, key: &KeyRef<'_>) -> Option<Entry> {
+            self.0.lock().unwrap().get(&local(*key)).cloned()
         }
 
         fn insert(&self, key: LocalKey, entry: Entry) {
@@ -164,7 +177,7 @@ mod tests {
     }
 
     fn local(key: KeyRef<'_>) -> LocalKey {
-        LocalKey::from(&Key::from(key.as_str()))
+        LocalKey::from(&Key::from(str::from_utf8(key.as_bytes()).unwrap()))
     }
 
     #[test]

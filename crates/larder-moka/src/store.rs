@@ -20,10 +20,15 @@ impl MokaStore {
         };
         Self(Stamped::new(Map(builder.build_with_hasher(PassThrough::default())), cells, clock))
     }
+
+    /// Looks at what `get` returns without moving it, see [`Stamped::look`].
+    #[inline]
+    pub fn look<R>(&self, key: KeyRef<'_>, see: impl FnOnce(&mut Entry, Phase) -> R) -> Option<R> {
+        self.0.look(key, see)
+    }
 }
 
 impl LocalStore for MokaStore {
-    #[inline]
     fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
         self.0.get(key)
     }
@@ -49,8 +54,8 @@ struct Map(Cache<LocalKey, Entry, PassThrough>);
 
 impl LocalMap for Map {
     #[inline]
-    fn get(&self, key: KeyRef<'_>) -> Option<Entry> {
-        self.0.get(&key)
+    fn get(&self, key: &KeyRef<'_>) -> Option<Entry> {
+        self.0.get(key)
     }
 
     fn insert(&self, key: LocalKey, entry: Entry) {

@@ -29,10 +29,15 @@ impl QuickStore {
         let map = Cache::with_options(options, weights, PassThrough::default(), DefaultLifecycle::default());
         Self(Stamped::new(Map(map), cells, clock))
     }
+
+    /// Looks at what `get` returns without moving it, see [`Stamped::look`].
+    #[inline]
+    pub fn look<R>(&self, key: KeyRef<'_>, see: impl FnOnce(&mut Entry, Phase) -> R) -> Option<R> {
+        self.0.look(key, see)
+    }
 }
 
 impl LocalStore for QuickStore {
-    #[inline]
     fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
         self.0.get(key)
     }
@@ -74,8 +79,8 @@ impl Weighter<LocalKey, Entry> for Weights {
 
 impl LocalMap for Map {
     #[inline]
-    fn get(&self, key: KeyRef<'_>) -> Option<Entry> {
-        self.0.get(&key)
+    fn get(&self, key: &KeyRef<'_>) -> Option<Entry> {
+        self.0.get(key)
     }
 
     fn insert(&self, key: LocalKey, entry: Entry) {

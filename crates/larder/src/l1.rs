@@ -26,16 +26,6 @@ pub(crate) enum L1 {
     Quick(QuickStore),
 }
 
-impl L1 {
-    pub(crate) fn new(store: L1Store, capacity: Capacity, cells: &Arc<Cells>, clock: &Clock) -> Self {
-        match store {
-            L1Store::Moka => Self::Moka(MokaStore::new(capacity, cells.clone(), clock.clone())),
-            #[cfg(feature = "quick")]
-            L1Store::Quick => Self::Quick(QuickStore::new(capacity, cells.clone(), clock.clone())),
-        }
-    }
-}
-
 macro_rules! each_store {
     ($l1:expr, $store:ident => $call:expr) => {
         match $l1 {
@@ -46,8 +36,23 @@ macro_rules! each_store {
     };
 }
 
-impl LocalStore for L1 {
+impl L1 {
+    pub(crate) fn new(store: L1Store, capacity: Capacity, cells: &Arc<Cells>, clock: &Clock) -> Self {
+        match store {
+            L1Store::Moka => Self::Moka(MokaStore::new(capacity, cells.clone(), clock.clone())),
+            #[cfg(feature = "quick")]
+            L1Store::Quick => Self::Quick(QuickStore::new(capacity, cells.clone(), clock.clone())),
+        }
+    }
+
+    /// Looks at what `get` returns without moving it.
     #[inline]
+    pub(crate) fn look<R>(&self, key: KeyRef<'_>, see: impl FnOnce(&mut Entry, Phase) -> R) -> Option<R> {
+        each_store!(self, store => store.look(key, see))
+    }
+}
+
+impl LocalStore for L1 {
     fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
         each_store!(self, store => store.get(key))
     }
