@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros, and a benchmark's set-up")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use larder_benches::{Local, zipf};
+use larder_benches::{Hits, Local, zipf};
 
 fn l1_hit(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -11,7 +11,7 @@ fn l1_hit(criterion: &mut Criterion) {
     let keys = zipf(1 << 16);
     let mut group = criterion.benchmark_group("l1_hit");
     group.throughput(Throughput::Elements(keys.len() as u64));
-    let stores: [(&str, fn(&Local, &[u64])); 4] = [
+    let stores: [(&str, Hits); 4] = [
         ("moka::sync", Local::moka),
         ("larder on moka", Local::on_moka),
         ("quick_cache::sync", Local::quick),

@@ -84,6 +84,9 @@ pub struct Local {
     pub texts: Arc<[String]>,
 }
 
+/// Hits these keys in one of them.
+pub type Hits = fn(&Local, &[u64]);
+
 const ROOM: u32 = 100_000;
 
 impl Local {

@@ -2,7 +2,7 @@
 //! `hits larder|larder-quick|moka|quick [number]`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a program for people at a terminal")]
 
-use larder_benches::{Local, zipf};
+use larder_benches::{Hits, Local, zipf};
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -12,7 +12,7 @@ fn main() {
     let _inside = runtime.enter();
     let local = runtime.block_on(Local::new(None));
     let keys = zipf(100_000);
-    let hit: fn(&Local, &[u64]) = match which.as_str() {
+    let hit: Hits = match which.as_str() {
         "larder" => Local::on_moka,
         "larder-quick" => Local::on_quick,
         "moka" => Local::moka,

@@ -10,7 +10,7 @@
 
 use std::{hint::black_box, process::ExitCode, time::Duration};
 
-use larder_benches::{Local, Remote, uniform, zipf};
+use larder_benches::{Hits, Local, Remote, uniform, zipf};
 use larder_testkit::RedisServer;
 use tokio::time::Instant;
 
@@ -29,7 +29,7 @@ const TWO_LIMIT: f64 = 0.70;
 const L2_LIMIT: f64 = 0.70;
 
 /// larder and the libraries by themselves, measured in turn.
-const HITS_ON: [fn(&Local, &[u64]); 4] = [Local::moka, Local::on_moka, Local::quick, Local::on_quick];
+const HITS_ON: [Hits; 4] = [Local::moka, Local::on_moka, Local::quick, Local::on_quick];
 
 fn main() -> ExitCode {
     let asked = |what: &str| std::env::args().any(|arg| arg == what);

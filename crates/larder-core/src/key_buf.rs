@@ -138,8 +138,8 @@ impl KeyBuf {
     }
 
     /// The key's text, with its prefix.
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "nothing but whole texts was pushed")]
     pub fn as_str(&self) -> &str {
-        #[expect(clippy::expect_used, reason = "nothing but whole texts was pushed")]
         str::from_utf8(self.as_bytes()).expect("whole texts are UTF-8")
     }
 

@@ -44,7 +44,7 @@ pub trait LocalMap: Send + Sync + 'static {
     fn settle(&self);
 
     /// How many entries are held, about.
-    fn len(&self) -> u64;
+    fn entries(&self) -> u64;
 }
 
 /// How many keys can be changed at once; a power of two.
@@ -120,7 +120,7 @@ impl<M: LocalMap> LocalStore for Stamped<M> {
             self.map.remove_ended(key.as_ref(), now);
         }
         self.map.settle();
-        if self.deadlines.is_crowded(self.map.len()) {
+        if self.deadlines.is_crowded(self.map.entries()) {
             // An entry that is inserted meanwhile is noted by its insert, or found here, or both.
             self.deadlines.forget();
             self.map.each(&mut |key, entry| self.deadlines.note(key, entry.life.end()));
@@ -128,13 +128,13 @@ impl<M: LocalMap> LocalStore for Stamped<M> {
     }
 
     fn len(&self) -> u64 {
-        self.map.len()
+        self.map.entries()
     }
 }
 
 impl<M: LocalMap> fmt::Debug for Stamped<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stamped").field("entries", &self.map.len()).finish_non_exhaustive()
+        f.debug_struct("Stamped").field("entries", &self.map.entries()).finish_non_exhaustive()
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
 
         fn settle(&self) {}
 
-        fn len(&self) -> u64 {
+        fn entries(&self) -> u64 {
             self.0.lock().unwrap().len() as u64
         }
     }

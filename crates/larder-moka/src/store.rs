@@ -80,7 +80,7 @@ impl LocalMap for Map {
         self.0.run_pending_tasks();
     }
 
-    fn len(&self) -> u64 {
+    fn entries(&self) -> u64 {
         self.0.entry_count()
     }
 }

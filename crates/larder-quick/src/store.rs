@@ -101,7 +101,7 @@ impl LocalMap for Map {
 
     fn settle(&self) {} // it puts nothing off
 
-    fn len(&self) -> u64 {
+    fn entries(&self) -> u64 {
         self.0.len() as u64
     }
 }
