@@ -20,11 +20,11 @@ const READS: usize = 64 * 500;
 
 /// At most this many times a raw hit, on each store.
 const MOKA_LIMIT: f64 = 1.10;
-const QUICK_LIMIT: f64 = 1.80;
+const QUICK_LIMIT: f64 = 1.60;
 /// At least so many times as fast on quick_cache as moka by itself is.
 const QUICK_GAIN: f64 = 3.0;
 /// At least this share of what quick_cache by itself serves to two threads.
-const TWO_LIMIT: f64 = 0.45;
+const TWO_LIMIT: f64 = 0.70;
 /// At least this share of the raw throughput.
 const L2_LIMIT: f64 = 0.70;
 
