@@ -1,10 +1,8 @@
-//! A hit in L1, beside moka's own, on the same keys in the same run.
+//! A hit in L1 on each of its stores, beside the store's own, on the same keys in the same run.
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros, and a benchmark's set-up")]
 
-use std::hint::black_box;
-
-use criterion::{Criterion, criterion_group, criterion_main};
-use larder_benches::{Local, zipf};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use larder_benches::{Hits, Local, zipf};
 
 fn l1_hit(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -12,14 +10,16 @@ fn l1_hit(criterion: &mut Criterion) {
     let local = runtime.block_on(Local::new(None));
     let keys = zipf(1 << 16);
     let mut group = criterion.benchmark_group("l1_hit");
-    let mut next = keys.iter().cycle();
-    group.bench_function("moka::sync", |bencher| {
-        bencher.iter(|| black_box(local.raw_hit(*next.next().unwrap())));
-    });
-    let mut next = keys.iter().cycle();
-    group.bench_function("larder", |bencher| {
-        bencher.iter(|| black_box(local.hit(*next.next().unwrap())));
-    });
+    group.throughput(Throughput::Elements(keys.len() as u64));
+    let stores: [(&str, Hits); 4] = [
+        ("moka::sync", Local::moka),
+        ("larder on moka", Local::on_moka),
+        ("quick_cache::sync", Local::quick),
+        ("larder on quick_cache", Local::on_quick),
+    ];
+    for (name, hit) in stores {
+        group.bench_function(name, |bencher| bencher.iter(|| hit(&local, &keys)));
+    }
     group.finish();
 }
 

@@ -5,11 +5,11 @@
     reason = "a benchmark that cannot be set up should stop where it cannot"
 )]
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, hint::black_box, sync::Arc};
 
 use deadpool_redis::redis::{AsyncCommands, Client, aio::MultiplexedConnection};
 use futures_util::FutureExt;
-use larder::{Cache, Larder, TtlTable};
+use larder::{Cache, L1Store, Larder, TtlTable};
 use larder_testkit::RedisServer;
 use serde::{Deserialize, Serialize};
 
@@ -63,46 +63,96 @@ pub fn zipf(len: usize) -> Vec<u64> {
         .collect()
 }
 
-/// L1 of larder, and moka by itself, with the same entries.
-#[derive(Debug)]
-pub struct Local {
-    /// larder's.
-    pub cache: Cache<User>,
-    /// moka's, with the same key texts.
-    pub raw: moka::sync::Cache<String, Arc<User>>,
-    /// The key texts, by number.
-    pub texts: Vec<String>,
+/// A sequence of keys, the same at every call: each is as likely as any other.
+pub fn uniform(len: usize) -> Vec<u64> {
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..len).map(|_| random.u64(..KEYS)).collect()
 }
 
+/// L1 of larder on each of its stores, and these stores by themselves, with the same entries.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// larder's on moka.
+    pub on_moka: Cache<User>,
+    /// larder's on quick_cache.
+    pub on_quick: Cache<User>,
+    /// moka by itself, with the same key texts.
+    pub moka: moka::sync::Cache<String, Arc<User>>,
+    /// quick_cache by itself, with the same key texts.
+    pub quick: Arc<quick_cache::sync::Cache<String, Arc<User>>>,
+    /// The key texts, by number.
+    pub texts: Arc<[String]>,
+}
+
+/// Hits these keys in one of them.
+pub type Hits = fn(&Local, &[u64]);
+
+const ROOM: u32 = 100_000;
+
 impl Local {
-    /// Fills both; with a server, larder's entries are in L2 too.
+    /// Fills all; with a server, larder's entries are in L2 too.
     pub async fn new(server: Option<&RedisServer>) -> Self {
-        let mut builder = Larder::builder().ttl_table(TtlTable::from_toml(TABLE).unwrap());
-        if let Some(server) = server {
-            builder = builder.redis(server.url());
+        let texts: Arc<[String]> = (0..KEYS).map(|id| format!("user:{id}")).collect();
+        let moka = moka::sync::Cache::new(u64::from(ROOM));
+        let quick = Arc::new(quick_cache::sync::Cache::new(ROOM as usize));
+        for (id, text) in (0..KEYS).zip(&*texts) {
+            moka.insert(text.clone(), Arc::new(User::new(id)));
+            quick.insert(text.clone(), Arc::new(User::new(id)));
         }
-        let cache = builder.build().await.unwrap().cache("user_profile").unwrap();
-        let raw = moka::sync::Cache::new(100_000);
-        let texts: Vec<String> = (0..KEYS).map(|id| format!("user:{id}")).collect();
-        for id in 0..KEYS {
-            cache.get_or_load(id, move || async move { Ok::<_, Infallible>(User::new(id)) }).await.unwrap();
-            raw.insert(texts[usize::try_from(id).unwrap()].clone(), Arc::new(User::new(id)));
-        }
-        Self { cache, raw, texts }
+        let (on_moka, on_quick) = (own(L1Store::Moka, server).await, own(L1Store::Quick, server).await);
+        Self { on_moka, on_quick, moka, quick, texts }
     }
 
-    /// A hit in larder: its future is ready at once.
-    #[inline]
-    pub fn hit(&self, id: u64) -> Arc<User> {
-        self.cache.get(id).now_or_never().unwrap().unwrap().unwrap()
+    /// Hits these keys in larder on moka, one after the other.
+    pub fn on_moka(&self, keys: &[u64]) {
+        hit_all(&self.on_moka, keys);
     }
 
-    /// A hit in moka.
+    /// Hits these keys in larder on quick_cache.
+    pub fn on_quick(&self, keys: &[u64]) {
+        hit_all(&self.on_quick, keys);
+    }
+
+    /// Hits these keys in moka.
+    pub fn moka(&self, keys: &[u64]) {
+        keys.iter().for_each(|id| drop(black_box(self.moka.get(self.text(*id)).unwrap())));
+    }
+
+    /// Hits these keys in quick_cache.
+    pub fn quick(&self, keys: &[u64]) {
+        keys.iter().for_each(|id| drop(black_box(self.quick.get(self.text(*id)).unwrap())));
+    }
+
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "ids are small")]
-    pub fn raw_hit(&self, id: u64) -> Arc<User> {
-        self.raw.get(self.texts[id as usize].as_str()).unwrap()
+    fn text(&self, id: u64) -> &str {
+        &self.texts[id as usize]
     }
+}
+
+/// As a caller does, who awaits each: none of them waits for anything, so all are done when this is polled once.
+fn hit_all(cache: &Cache<User>, keys: &[u64]) {
+    let hits = async {
+        for id in keys {
+            drop(black_box(cache.get(*id).await.unwrap().unwrap()));
+        }
+    };
+    hits.now_or_never().unwrap();
+}
+
+async fn own(store: L1Store, server: Option<&RedisServer>) -> Cache<User> {
+    let mut builder = Larder::builder()
+        .ttl_table(TtlTable::from_toml(TABLE).unwrap())
+        .l1_store(store)
+        .l1_entries(u64::from(ROOM));
+    if let Some(server) = server {
+        builder = builder.redis(server.url());
+    }
+    let cache = builder.build().await.unwrap().cache("user_profile").unwrap();
+    for id in 0..KEYS {
+        cache.get_or_load(id, move || async move { Ok::<_, Infallible>(User::new(id)) }).await.unwrap();
+    }
+    cache
 }
 
 /// L2 through larder, and through the client by itself.

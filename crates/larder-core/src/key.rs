@@ -5,13 +5,10 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use arrayvec::ArrayString;
+use crate::KeyBuf;
 
 /// The longest key, in bytes and with its prefix, that a store is asked for.
 pub const MAX_KEY_LEN: usize = 8 * 1024;
-
-/// The bytes of a key that fit on the stack; a longer key is formatted on the heap.
-const INLINE: usize = 120;
 
 /// Seeded once for each process, so that nobody outside can choose keys that collide.
 static HASHER: LazyLock<foldhash::quality::RandomState> =
@@ -32,20 +29,11 @@ pub trait CacheKey {
     fn write_to(&self, out: &mut KeyBuf);
 }
 
-/// A key while it is formatted: on the stack unless it is long, so that a lookup allocates nothing.
-#[derive(Clone, Debug)]
-pub struct KeyBuf {
-    inline: ArrayString<INLINE>,
-    spilled: Option<String>,
-    prefix_len: usize,
-    in_tuple: bool,
-}
-
 /// A key with its hash, borrowed: what the stores look up.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyRef<'a> {
     hash: u64,
-    text: &'a str,
+    text: &'a [u8],
 }
 
 /// A key with its hash, owned and cheap to clone.
@@ -76,112 +64,57 @@ pub enum KeyError {
     },
 }
 
-impl KeyBuf {
-    /// Formats `{prefix}:{key}`.
-    #[inline]
-    pub fn format<K: CacheKey + ?Sized>(prefix: &str, key: &K) -> Self {
-        let mut buf =
-            Self { inline: ArrayString::new(), spilled: None, prefix_len: prefix.len() + 1, in_tuple: false };
-        buf.push_raw(prefix);
-        buf.push_colon();
-        key.write_to(&mut buf);
-        buf
-    }
+#[inline]
+pub(crate) fn is_valid(len: usize, prefix_len: usize) -> bool {
+    len > prefix_len && len <= MAX_KEY_LEN
+}
 
-    /// Appends text; within a tuple, escapes the characters that separate parts.
-    #[inline]
-    pub fn push(&mut self, text: &str) {
-        if !self.in_tuple || !text.contains([':', '%']) {
-            return self.push_raw(text);
-        }
-        let mut utf8 = [0; 4];
-        for c in text.chars() {
-            self.push_raw(match c {
-                ':' => "%3A",
-                '%' => "%25",
-                c => c.encode_utf8(&mut utf8),
-            });
-        }
-    }
-
-    #[inline]
-    fn push_raw(&mut self, text: &str) {
-        if self.spilled.is_some() || self.inline.try_push_str(text).is_err() {
-            self.spill(text);
-        }
-    }
-
-    #[inline]
-    fn push_colon(&mut self) {
-        if self.spilled.is_some() || self.inline.try_push(':').is_err() {
-            self.spill(":");
-        }
-    }
-
-    #[cold]
-    fn spill(&mut self, text: &str) {
-        if let Some(spilled) = &mut self.spilled {
-            spilled.push_str(text);
-        } else {
-            let mut spilled = String::with_capacity(2 * (self.inline.len() + text.len()));
-            spilled.push_str(&self.inline);
-            spilled.push_str(text);
-            self.spilled = Some(spilled);
-        }
-    }
-
-    /// The key's text, with its prefix.
-    #[inline]
-    pub fn as_str(&self) -> &str {
-        self.spilled.as_deref().unwrap_or(&self.inline)
-    }
-
-    /// Hashes the key, once for all stores.
-    #[inline]
-    pub fn as_ref(&self) -> KeyRef<'_> {
-        KeyRef::new(self.as_str())
-    }
-
-    /// Tells whether a store may be asked for this key.
-    ///
-    /// # Errors
-    /// [`KeyError`] if it is empty or too long.
-    #[inline]
-    pub fn check(&self) -> Result<(), KeyError> {
-        check(self.as_str(), self.prefix_len)
-    }
-
-    /// Makes an owned key. Allocates.
-    pub fn to_key(&self) -> Key {
-        let text = self.as_str();
-        Key { hash: hash(text), text: text.into(), prefix_len: self.prefix_len }
+pub(crate) fn check(text: &str, prefix_len: usize) -> Result<(), KeyError> {
+    match text.len() {
+        len if is_valid(len, prefix_len) => Ok(()),
+        len if len > MAX_KEY_LEN => Err(KeyError::TooLong { start: text.chars().take(40).collect(), len }),
+        _ => Err(KeyError::Empty { prefix: text.trim_end_matches(':').to_owned() }),
     }
 }
 
 #[inline]
-fn check(text: &str, prefix_len: usize) -> Result<(), KeyError> {
-    if text.len() > prefix_len && text.len() <= MAX_KEY_LEN { Ok(()) } else { Err(refusal(text)) }
-}
-
-#[cold]
-fn refusal(text: &str) -> KeyError {
-    if text.len() > MAX_KEY_LEN {
-        return KeyError::TooLong { start: text.chars().take(40).collect(), len: text.len() };
-    }
-    KeyError::Empty { prefix: text.trim_end_matches(':').to_owned() }
-}
-
-#[inline]
-fn hash(text: &str) -> u64 {
+fn hash(text: &[u8]) -> u64 {
     let mut hasher = HASHER.build_hasher();
-    hasher.write(text.as_bytes());
+    hasher.write(text);
     hasher.finish()
+}
+
+/// Tells whether two texts are the same. Most keys are short, and then this costs less than a call of `memcmp`.
+#[inline]
+pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    fn ends<const N: usize>(text: &[u8]) -> Option<(&[u8; N], &[u8; N])> {
+        // Together they are all of it: where it is shorter than both, they overlap.
+        if text.len() > 2 * N { None } else { text.first_chunk().zip(text.last_chunk()) }
+    }
+    if one.len() != other.len() {
+        return false;
+    }
+    if let (Some(one), Some(other)) = (ends::<4>(one), ends::<4>(other)) {
+        return one == other;
+    }
+    if let (Some(one), Some(other)) = (ends::<8>(one), ends::<8>(other)) {
+        return one == other;
+    }
+    if let (Some(one), Some(other)) = (ends::<16>(one), ends::<16>(other)) {
+        return one == other;
+    }
+    one == other
 }
 
 impl<'a> KeyRef<'a> {
     /// Hashes a key's whole text.
     #[inline]
     pub fn new(text: &'a str) -> Self {
+        Self::of_bytes(text.as_bytes())
+    }
+
+    #[inline]
+    pub(crate) fn of_bytes(text: &'a [u8]) -> Self {
         Self { hash: hash(text), text }
     }
 
@@ -191,17 +124,21 @@ impl<'a> KeyRef<'a> {
         self.hash
     }
 
-    /// The key's text, with its prefix.
+    /// The key's text, with its prefix, in UTF-8.
     #[inline]
-    pub fn as_str(self) -> &'a str {
+    pub fn as_bytes(self) -> &'a [u8] {
         self.text
     }
 }
 
 impl Key {
+    pub(crate) fn new(text: &str, prefix_len: usize) -> Self {
+        Self { hash: hash(text.as_bytes()), text: text.into(), prefix_len }
+    }
+
     /// Borrows the key with its hash.
     pub fn as_ref(&self) -> KeyRef<'_> {
-        KeyRef { hash: self.hash, text: &self.text }
+        KeyRef { hash: self.hash, text: self.text.as_bytes() }
     }
 
     /// The key's hash: the same for equal text in one process, another in every process.
@@ -231,7 +168,7 @@ impl Key {
 impl From<&str> for Key {
     /// Takes a key's whole text as it stands in the store.
     fn from(text: &str) -> Self {
-        Self { hash: hash(text), text: text.into(), prefix_len: 0 }
+        Self::new(text, 0)
     }
 }
 
@@ -299,7 +236,10 @@ macro_rules! integer_keys {
         impl CacheKey for $t {
             #[inline]
             fn write_to(&self, out: &mut KeyBuf) {
-                out.push_raw(itoa::Buffer::new().format(*self));
+                match u32::try_from(*self) {
+                    Ok(small) => out.push_number(small),
+                    Err(_) => out.push_raw(itoa::Buffer::new().format(*self)),
+                }
             }
         }
     )* };
@@ -326,10 +266,10 @@ macro_rules! tuple_keys {
             #[inline]
             fn write_to(&self, out: &mut KeyBuf) {
                 let ($first, $($rest,)*) = self;
-                let outer = std::mem::replace(&mut out.in_tuple, true);
+                let outer = out.set_in_tuple(true);
                 $first.write_to(out);
                 $( out.push_colon(); $rest.write_to(out); )*
-                out.in_tuple = outer;
+                out.set_in_tuple(outer);
             }
         }
     )* };
@@ -367,19 +307,31 @@ mod tests {
     }
 
     #[test]
-    fn long_key_spills_and_stays_whole() {
-        let long = "x".repeat(INLINE * 3);
-        assert_eq!(text((&long, 7)), format!("user:{long}:7"));
-        assert_eq!(KeyBuf::format("user", &long).to_key().as_str(), format!("user:{long}"));
+    fn numbers_of_every_length_are_written_in_full() {
+        let mut n = 1_u64;
+        while let Some(next) = n.checked_mul(10) {
+            for n in [n - 1, n, n + 1, 5 * (n / 3)] {
+                assert_eq!(text(n), format!("user:{n}"));
+            }
+            n = next;
+        }
+        assert_eq!(text(u32::MAX), format!("user:{}", u32::MAX));
+        assert_eq!(text(u128::MAX), format!("user:{}", u128::MAX));
+        assert_eq!(text(i64::MIN), format!("user:{}", i64::MIN));
     }
 
     #[test]
-    fn empty_and_huge_keys_are_refused_with_advice() {
-        let empty = KeyBuf::format("user", "").check().unwrap_err();
-        assert_eq!(empty.to_string(), "the key in \"user\" is empty: give the entry a name");
-        let huge = KeyBuf::format("user", &"x".repeat(1 << 20)).check().unwrap_err();
-        assert!(huge.to_string().contains("1048581 bytes, more than 8192: use a hash"), "{huge}");
-        assert_eq!(KeyBuf::format("user", &"x".repeat(MAX_KEY_LEN - 5)).check(), Ok(()));
+    fn texts_are_the_same_if_every_byte_is() {
+        for len in 0..70 {
+            let one = vec![b'x'; len];
+            assert!(is_same(&one, &one.clone()));
+            assert!(!is_same(&one, &vec![b'x'; len + 1]));
+            for at in 0..len {
+                let mut other = one.clone();
+                other[at] = b'y';
+                assert!(!is_same(&one, &other), "{len} bytes, another one at {at}");
+            }
+        }
     }
 
     #[test]

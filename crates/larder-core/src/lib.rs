@@ -32,16 +32,20 @@
 mod cells;
 mod clock;
 mod codec;
+mod deadlines;
 mod digest;
 mod entry;
 mod error;
 mod frame;
 mod intent;
 mod key;
+mod key_buf;
 mod life;
 mod local;
+mod local_key;
 mod memory;
 mod remote;
+mod stamped;
 mod tags;
 mod token;
 
@@ -53,13 +57,16 @@ pub use entry::{AnyValue, Entry};
 pub use error::StoreError;
 pub use frame::Frame;
 pub use intent::{Intent, OutboxError, PendingInvalidations};
-pub use key::{CacheKey, Key, KeyBuf, KeyError, KeyRef, MAX_KEY_LEN};
+pub use key::{CacheKey, Key, KeyError, KeyRef, MAX_KEY_LEN};
+pub use key_buf::KeyBuf;
 pub use life::{Life, Phase};
-pub use local::LocalStore;
+pub use local::{Capacity, LocalStore};
+pub use local_key::{KeptHash, LocalKey, PassThrough};
 pub use memory::{MemoryRemote, MemoryServer};
 pub use remote::{
     BreakerState, Claim, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteReport, RemoteStore,
     Replacing, Stored, WriteClaim,
 };
+pub use stamped::{LocalMap, Stamped};
 pub use tags::{TagCell, TagStamp, Tags};
 pub use token::Token;

@@ -4,8 +4,9 @@ use crate::{Entry, Key, KeyRef, Phase};
 
 /// An in-process store, the L1: synchronous, bounded, and never waiting for anything.
 ///
-/// An implementation is given the process's [`Cells`](crate::Cells) and a [`Clock`](crate::Clock).
-/// `larder-testkit` has the suite that every implementation must pass.
+/// An implementation is given the process's [`Cells`](crate::Cells) and a [`Clock`](crate::Clock). Whoever has a bounded
+/// concurrent map makes one of it with [`Stamped`](crate::Stamped). `larder-testkit` has the suite that every
+/// implementation must pass.
 ///
 /// # Consistency
 /// A key is invalidated by advancing its cell and then calling [`remove`](Self::remove). Once that has returned, no
@@ -32,4 +33,13 @@ pub trait LocalStore: Debug + Send + Sync + 'static {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// How much a [`LocalStore`] holds before it evicts what is used least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capacity {
+    /// At most this many entries, whatever their weight.
+    Entries(u64),
+    /// At most this sum of the entries' weights.
+    Weight(u64),
 }

@@ -176,6 +176,7 @@ impl TagCell {
         self.0.store(FORGOTTEN, Ordering::Release);
     }
 
+    #[inline]
     fn at_most(&self, order: u64) -> bool {
         self.0.load(Ordering::Acquire) <= order
     }

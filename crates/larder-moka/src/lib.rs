@@ -29,7 +29,7 @@
 //! assert!(store.get(key.as_ref()).is_none());
 //! ```
 
-mod deadlines;
 mod store;
 
-pub use store::{Capacity, MokaStore};
+pub use larder_core::Capacity;
+pub use store::MokaStore;

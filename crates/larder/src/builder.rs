@@ -5,18 +5,18 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Cells, Clock, LocalStore, PendingInvalidations, RemoteStore, Tags};
+use larder_core::{Capacity, Cells, Clock, LocalStore, PendingInvalidations, RemoteStore, Tags};
 use larder_lock::Leases;
-use larder_moka::{Capacity, MokaStore};
 use larder_redis::{RedisConfig, RedisStore};
 use larder_ttl::{Row, TtlTable};
 
 use crate::{
-    Error, Event, Larder,
+    Error, Event, L1Store, Larder,
     advice::advise,
     coherence::Coherence,
     events::Hook,
     intents::{Outbox, Replays},
+    l1::L1,
     larder::{Inner, RowHead},
     row::Shared,
     stats::Counters,
@@ -27,6 +27,7 @@ pub struct LarderBuilder {
     table: TtlTable,
     remote: Remote,
     start_without_redis: bool,
+    l1_store: L1Store,
     capacity: Capacity,
     max_value_size: usize,
     clock: Clock,
@@ -53,6 +54,7 @@ impl Default for LarderBuilder {
             table: TtlTable::default(),
             remote: Remote::None,
             start_without_redis: false,
+            l1_store: L1Store::default(),
             capacity: Capacity::Entries(100_000),
             max_value_size: 16 << 20,
             clock: Clock::system(),
@@ -98,6 +100,13 @@ impl LarderBuilder {
     #[must_use]
     pub fn remote_store(mut self, store: Arc<dyn RemoteStore>) -> Self {
         self.remote = Remote::Store(store);
+        self
+    }
+
+    /// Keeps L1's entries in this store; by default in [`L1Store::Moka`]. All of them serve and refuse the same.
+    #[must_use]
+    pub fn l1_store(mut self, store: L1Store) -> Self {
+        self.l1_store = store;
         self
     }
 
@@ -180,7 +189,7 @@ impl LarderBuilder {
         let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
         let namespaces = u16::try_from(heads.len()).unwrap_or(u16::MAX);
         let cells = Arc::new(Cells::new(KEY_CELLS, lanes, namespaces));
-        let l1 = Arc::new(MokaStore::new(self.capacity, cells.clone(), self.clock.clone()));
+        let l1 = Arc::new(L1::new(self.l1_store, self.capacity, &cells, &self.clock));
         let tags = Arc::new(Tags::new(lanes));
         let leases = remote.map(Leases::new);
         let coherence = leases.as_ref().map(|leases| {
@@ -239,7 +248,7 @@ impl LarderBuilder {
 /// needlessly not kept. With so many cells that is rare, however large L1 is. A cell takes 8 bytes.
 const KEY_CELLS: usize = 1 << 16;
 
-/// A task, because moka frees what has expired only when somebody calls it.
+/// A task, because a store frees what has expired only when somebody calls it.
 async fn keep_house(chores: impl Fn() + Send) {
     let mut due = tokio::time::interval(HOUSEKEEPING);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -9,7 +9,7 @@ use larder_core::Key;
 
 use crate::{
     BoxError, Cache, CacheKey, Error, Loaded,
-    cache::{Local, found, load_error},
+    cache::{Unserved, found, load_error},
     encoding::Value,
     gather::{Gather, LoadParts},
     larder::in_runtime,
@@ -173,13 +173,14 @@ impl<T: Value> Cache<T> {
         let mut in_l1 =
             InL1 { found: HashMap::with_capacity(keys.len()), due: Vec::new(), missing: Vec::new() };
         for key in keys {
-            match self.look(key)? {
-                Local::Hit(value) => in_l1.found.extend(value.map(|value| (key.clone(), value))),
-                Local::Due(name, due) => {
+            match self.look(key).map_err(|unserved| *unserved) {
+                Ok(value) => in_l1.found.extend(value.map(|value| (key.clone(), value))),
+                Err(Unserved::Due(name, due)) => {
                     in_l1.found.extend(due.value.clone().map(|value| (key.clone(), value)));
                     in_l1.due.push((key, name, due));
                 }
-                Local::Miss(name) => in_l1.missing.push((key, name)),
+                Err(Unserved::Miss(name)) => in_l1.missing.push((key, name)),
+                Err(Unserved::Refused(refusal)) => return Err(refusal.into()),
             }
         }
         Ok(in_l1)

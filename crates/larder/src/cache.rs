@@ -1,14 +1,13 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use futures_util::FutureExt;
-use larder_core::{Key, KeyBuf, Phase};
+use larder_core::{Key, KeyBuf, KeyError, Phase};
 use larder_ttl::Row;
 
 use crate::{
     CacheKey, Error, Loaded, SharedError, Stats,
     clear::{RowClear, clear_rows},
     encoding::Value,
-    events::Level,
     larder::{in_runtime, invalidate_keys},
     read::{Loader, Read},
     row::{Cached, Found, RowState},
@@ -43,19 +42,11 @@ impl<T: Value> Cache<T> {
     /// # Errors
     /// [`Error::Key`]. With Redis out of reach it is `None`.
     pub async fn get<K: CacheKey>(&self, key: K) -> Result<Option<Arc<T>>, Error> {
-        let key = match self.look(&key)? {
-            Local::Hit(value) => return Ok(value),
-            Local::Due(_, due) => return Ok(due.value),
-            Local::Miss(key) => key,
-        };
-        in_runtime()?;
-        // Boxed, so that the future of a hit stays small.
-        let found = Box::pin(self.row.lock.get(&key, Read::new(self.row.clone(), key.clone(), None))).await;
-        if found.is_none() {
-            self.row.counters.add(Count::Miss);
-            self.row.tell_miss(&key);
+        match self.look(&key) {
+            Ok(value) => Ok(value),
+            // Boxed, so that the future of a hit stays small.
+            Err(unserved) => Box::pin(self.get_further(*unserved)).await,
         }
-        Ok(found.transpose()?.and_then(|found| found.value))
     }
 
     /// Returns the value from L1, else from L2, else from the loader, whose result goes into both levels.
@@ -271,24 +262,49 @@ impl<T: Value> Cache<T> {
         self.row.counters.read()
     }
 
-    /// The way of a hit: no allocation, no lock, no boxed future.
+    /// The way of a hit: no allocation, no lock, no boxed future. What is fresh is served, and all else is told apart where
+    /// there is time for it.
     #[inline]
-    pub(crate) fn look<K: CacheKey + ?Sized>(&self, key: &K) -> Result<Local<T>, Error> {
-        let key: KeyBuf = self.row.key(key);
-        key.check()?;
-        Ok(match self.row.cached(key.as_ref()) {
-            Some(Cached { value, phase: Phase::Fresh, .. }) => {
-                self.row.counters.add(Count::L1Hit);
-                self.row.tell_hit(key.as_str(), Level::L1);
-                Local::Hit(value)
+    pub(crate) fn look<K: CacheKey + ?Sized>(&self, key: &K) -> Result<Option<Arc<T>>, Box<Unserved<T>>> {
+        // Where it is to be, since to move it costs as much as to make it.
+        let mut buf = self.row.stem.copy();
+        buf.add(key);
+        let looked = if buf.is_valid() { self.row.fresh(buf.as_ref()) } else { Err(None) };
+        match looked {
+            Ok(value) => {
+                self.row.note_hit(&buf);
+                Ok(value)
             }
-            Some(cached) if cached.phase == Phase::Due => {
-                self.row.counters.add(Count::L1Hit);
-                self.row.tell_hit(key.as_str(), Level::L1);
-                Local::Due(key.to_key(), cached)
+            Err(cached) => Err(self.unserved(&buf, cached)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unserved(&self, key: &KeyBuf, cached: Option<Cached<T>>) -> Box<Unserved<T>> {
+        Box::new(match (key.check(), cached) {
+            (Err(refusal), _) => Unserved::Refused(refusal),
+            (Ok(()), Some(cached)) if cached.phase == Phase::Due => {
+                self.row.note_hit(key);
+                Unserved::Due(key.to_key(), cached)
             }
-            _ => Local::Miss(key.to_key()),
+            (Ok(()), _) => Unserved::Miss(key.to_key()),
         })
+    }
+
+    async fn get_further(&self, unserved: Unserved<T>) -> Result<Option<Arc<T>>, Error> {
+        let key = match unserved {
+            Unserved::Refused(refusal) => return Err(refusal.into()),
+            Unserved::Due(_, due) => return Ok(due.value),
+            Unserved::Miss(key) => key,
+        };
+        in_runtime()?;
+        let found = self.row.lock.get(&key, Read::new(self.row.clone(), key.clone(), None)).await;
+        if found.is_none() {
+            self.row.counters.add(Count::Miss);
+            self.row.tell_miss(&key);
+        }
+        Ok(found.transpose()?.and_then(|found| found.value))
     }
 
     /// The value, or the knowledge that there is none, from L1, else from L2, else from the loader.
@@ -297,24 +313,30 @@ impl<T: Value> Cache<T> {
         key: &K,
         loader: impl FnOnce() -> Loader<T>,
     ) -> Result<Option<Arc<T>>, Error> {
-        let (key, due) = match self.look(key)? {
-            Local::Hit(value) => return Ok(value),
-            Local::Due(key, due) => (key, Some(due)),
-            Local::Miss(key) => (key, None),
+        match self.look(key) {
+            Ok(value) => Ok(value),
+            // Boxed, so that the future of a hit stays small.
+            Err(unserved) => Box::pin(self.load_further(*unserved, loader())).await,
+        }
+    }
+
+    async fn load_further(&self, unserved: Unserved<T>, loader: Loader<T>) -> Result<Option<Arc<T>>, Error> {
+        let (key, due) = match unserved {
+            Unserved::Refused(refusal) => return Err(refusal.into()),
+            Unserved::Due(key, due) => (key, Some(due)),
+            Unserved::Miss(key) => (key, None),
         };
         let runtime = in_runtime();
+        let read = Read::new(self.row.clone(), key.clone(), Some(loader));
         if let Some(due) = due {
             let value = due.value.clone();
             if runtime.is_ok() {
-                let read = Read::new(self.row.clone(), key.clone(), Some(loader()));
                 self.row.lock.reload(&key, due.present(), read);
             }
             return Ok(value);
         }
         runtime?;
-        let read = Read::new(self.row.clone(), key.clone(), Some(loader()));
-        // Boxed, so that the future of a hit stays small.
-        Ok(Box::pin(self.row.lock.get_or_load(&key, read)).await?.value)
+        Ok(self.row.lock.get_or_load(&key, read).await?.value)
     }
 
     /// A value that can be put in.
@@ -358,9 +380,9 @@ impl<T: Value> Cache<T> {
     }
 }
 
-/// What L1 says of a key.
-pub(crate) enum Local<T> {
-    Hit(Option<Arc<T>>),
+/// Why L1 alone does not do.
+pub(crate) enum Unserved<T> {
+    Refused(KeyError),
     /// A hit whose reload should be started.
     Due(Key, Cached<T>),
     Miss(Key),

@@ -2,9 +2,11 @@ use std::sync::Arc;
 
 use larder_core::{Cells, KeyRef, LocalStore, Push, PushListener, RemoteEvent, Tags};
 use larder_lock::Waiters;
-use larder_moka::MokaStore;
 
-use crate::events::{Hook, tell_of_remote};
+use crate::{
+    events::{Hook, tell_of_remote},
+    l1::L1,
+};
 
 /// Carries what the remote store tells into this process's cells, L1 and waiters.
 #[derive(Debug)]
@@ -13,7 +15,7 @@ pub(crate) struct Coherence {
     pub(crate) tags: Arc<Tags>,
     /// What the keys of each row begin with, in the order of the namespace cells.
     pub(crate) prefixes: Vec<String>,
-    pub(crate) l1: Arc<MokaStore>,
+    pub(crate) l1: Arc<L1>,
     pub(crate) waiters: Waiters,
     pub(crate) hook: Option<Hook>,
 }
@@ -49,7 +51,7 @@ impl PushListener for Coherence {
 }
 
 /// The two steps of every invalidation, in this order: what is under way is out of date before the entry is gone.
-pub(crate) fn invalidate_locally(cells: &Cells, l1: &MokaStore, key: KeyRef<'_>) {
+pub(crate) fn invalidate_locally(cells: &Cells, l1: &L1, key: KeyRef<'_>) {
     cells.advance_key(key.hash());
     l1.remove(key);
 }

@@ -37,6 +37,7 @@
 //! | feature | adds |
 //! | --- | --- |
 //! | `metrics` | the numbers of [`Larder::stats`] as counters and gauges of the `metrics` crate, once a second |
+//! | `quick` | [`L1Store`]`::Quick`: an L1 on quick_cache, whose hits take a fraction of the time |
 //! | `uuid` | keys that are `uuid::Uuid` |
 
 mod advice;
@@ -51,6 +52,7 @@ mod error;
 mod events;
 mod gather;
 mod intents;
+mod l1;
 mod larder;
 mod life;
 mod loaded;
@@ -68,6 +70,7 @@ pub use cache::{BoxError, Cache};
 pub use encoding::Value;
 pub use error::{Error, SharedError};
 pub use events::{Event, Level, LoadOutcome};
+pub use l1::L1Store;
 pub use larder::Larder;
 pub use larder_core::{
     BreakerState, CacheKey, Clock, CodecError, Intent, Key, KeyBuf, KeyError, ManualClock, OutboxError,

@@ -12,7 +12,6 @@ use larder_core::{
     Tags,
 };
 use larder_lock::{Leases, Policy, Present, StampedeLock};
-use larder_moka::MokaStore;
 use larder_ttl::{OnOutage, Row};
 use tokio::task::AbortHandle;
 use tracing::warn;
@@ -21,8 +20,9 @@ use crate::{
     CacheKey, Error, Loaded,
     coherence::{Coherence, invalidate_locally},
     encoding::{Value, encode},
-    events::Hook,
+    events::{Hook, Level},
     intents::Replays,
+    l1::L1,
     life::LastLoad,
     loaded::Content,
     stats::{Count, Counters},
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) cells: Arc<Cells>,
     pub(crate) tags: Arc<Tags>,
     pub(crate) clock: Clock,
-    pub(crate) l1: Arc<MokaStore>,
+    pub(crate) l1: Arc<L1>,
     pub(crate) leases: Option<Leases>,
     /// The largest encoded value that is sent to L2, in bytes.
     pub(crate) max_value_size: usize,
@@ -59,6 +59,8 @@ pub(crate) struct RowState<T> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) policy: Row,
     pub(crate) prefix: String,
+    /// What all its keys begin with.
+    pub(crate) stem: KeyBuf,
     pub(crate) namespace: u16,
     /// Set where this row has an L2.
     pub(crate) leases: Option<Leases>,
@@ -163,6 +165,7 @@ impl<T: Value> RowState<T> {
             lock: StampedeLock::new(leases.clone(), shared.cells.clone(), namespace, limits),
             // A larder without L2 keeps every row in the one level that it has.
             has_l1: row.levels().has_l1() || shared.leases.is_none(),
+            stem: KeyBuf::begin(&row.key_prefix()),
             prefix: row.key_prefix(),
             policy: row.clone(),
             hook: shared.hook.clone(),
@@ -175,13 +178,31 @@ impl<T: Value> RowState<T> {
         }
     }
 
-    #[inline]
     pub(crate) fn key<K: CacheKey + ?Sized>(&self, key: &K) -> KeyBuf {
         KeyBuf::format(&self.prefix, key)
     }
 
-    /// Looks into L1.
+    /// Looks into L1: the value that it has fresh, or else what it has.
     #[inline]
+    pub(crate) fn fresh(&self, key: KeyRef<'_>) -> Result<Option<Arc<T>>, Option<Cached<T>>> {
+        if !self.has_l1 {
+            return Err(None);
+        }
+        let looked = self.shared.l1.look(key, |entry, phase| {
+            let value = match entry.value.take() {
+                None => None,
+                // A row holds one type only, so the cast always succeeds; were it not so, it would be a miss.
+                Some(value) => Some(value.downcast().map_err(|_| None)?),
+            };
+            match phase {
+                Phase::Fresh => Ok(value),
+                _ => Err(Some(Cached { value, phase, stamp: entry.stamp, tags: entry.tags.take() })),
+            }
+        });
+        looked.unwrap_or(Err(None))
+    }
+
+    /// Looks into L1, whatever the phase of what it has.
     pub(crate) fn cached(&self, key: KeyRef<'_>) -> Option<Cached<T>> {
         if !self.has_l1 {
             return None;
@@ -189,10 +210,18 @@ impl<T: Value> RowState<T> {
         let (Entry { value, stamp, tags, .. }, phase) = self.shared.l1.get(key)?;
         let value = match value {
             None => None,
-            // A row holds one type only, so the cast always succeeds; were it not so, it would be a miss.
             Some(value) => Some(value.downcast().ok()?),
         };
         Some(Cached { value, phase, stamp, tags })
+    }
+
+    /// Counts a hit in L1, and tells of it.
+    #[inline]
+    pub(crate) fn note_hit(&self, key: &KeyBuf) {
+        self.counters.add(Count::L1Hit);
+        if self.hook.is_some() {
+            self.tell_hit(key.as_str(), Level::L1);
+        }
     }
 
     pub(crate) fn stamp(&self, key: &Key) -> Stamp {

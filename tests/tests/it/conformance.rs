@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use larder_core::{Clock, MemoryServer, RemoteStore};
 use larder_moka::{Capacity, MokaStore};
+use larder_quick::QuickStore;
 use larder_testkit::{RedisServer, conformance};
 
 use crate::{gated::Gated, world::World};
@@ -40,6 +41,16 @@ fn moka_store_conforms() {
     for capacity in [Capacity::Entries, Capacity::Weight] {
         conformance::local_store(|entries, cells, clock| {
             Arc::new(MokaStore::new(capacity(entries), cells, clock))
+        });
+    }
+}
+
+/// P2.
+#[test]
+fn quick_store_conforms() {
+    for capacity in [Capacity::Entries, Capacity::Weight] {
+        conformance::local_store(|entries, cells, clock| {
+            Arc::new(QuickStore::new(capacity(entries), cells, clock))
         });
     }
 }

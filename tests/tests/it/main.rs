@@ -17,6 +17,7 @@ mod events;
 mod gated;
 mod intent;
 mod interop;
+mod l1_stores;
 mod lease;
 mod load_control;
 mod log;

@@ -36,10 +36,14 @@ fn crates_depend_downwards_only() {
         ("larder-core", [].as_slice()),
         ("larder-ttl", &[]),
         ("larder-moka", &["larder-core"]),
+        ("larder-quick", &["larder-core"]),
         ("larder-redis", &["larder-core"]),
         ("larder-lock", &["larder-core"]),
         ("larder-testkit", &["larder-core"]),
-        ("larder", &["larder-core", "larder-lock", "larder-moka", "larder-redis", "larder-ttl"]),
+        (
+            "larder",
+            &["larder-core", "larder-lock", "larder-moka", "larder-quick", "larder-redis", "larder-ttl"],
+        ),
     ]);
     let mut seen = 0;
     for package in &metadata.packages {
@@ -52,6 +56,7 @@ fn crates_depend_downwards_only() {
             }
             let owner = match name {
                 "moka" => "larder-moka",
+                "quick_cache" => "larder-quick",
                 "redis" | "deadpool-redis" => "larder-redis",
                 "tokio" if package.name.as_str() == "larder-core" => "no runtime",
                 _ => continue,
@@ -90,7 +95,7 @@ fn every_rule_of_the_protocol_has_its_code_and_its_test() {
             })
             .collect()
     };
-    let sources = ["larder", "larder-core", "larder-lock", "larder-moka", "larder-redis"];
+    let sources = ["larder", "larder-core", "larder-lock", "larder-moka", "larder-quick", "larder-redis"];
     let mut code = BTreeSet::new();
     for source in sources {
         let folder = format!("crates/{source}/src");

@@ -13,7 +13,7 @@ use larder_core::{Cells, Clock, Entry, Key, Life, LocalStore, ManualClock, Phase
 /// # Panics
 /// If the store breaks a rule; the message says which.
 pub fn local_store(make: impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>) {
-    let cases: [fn(&Case); 9] = [
+    let cases: [fn(&Case); 11] = [
         stored_entry_is_served,
         entry_past_its_end_is_not_served,
         aging_entry_says_its_phase,
@@ -23,6 +23,8 @@ pub fn local_store(make: impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>)
         newer_entry_replaces_the_older,
         removed_entry_is_gone_and_others_stay,
         absent_is_an_entry_too,
+        invalid_entry_is_removed_when_it_is_met,
+        ended_entries_give_their_memory_back_unread,
     ];
     for case in cases {
         case(&Case::new(1000, &make));
@@ -168,6 +170,32 @@ fn absent_is_an_entry_too(case: &Case) {
     let absent = Entry { value: None, ..case.entry(&key(1), 0, case.life()) };
     case.store.insert(&key(1), absent);
     assert!(case.store.get(key(1).as_ref()).is_some_and(|(entry, _)| entry.value.is_none()));
+}
+
+fn invalid_entry_is_removed_when_it_is_met(case: &Case) {
+    case.insert(&key(1), 7);
+    case.cells.advance_lane(1);
+    case.store.maintain();
+    assert_eq!(case.store.len(), 1, "nobody has looked yet");
+    assert_eq!(case.get(&key(1)), None);
+    case.store.maintain();
+    assert!(case.store.is_empty(), "an entry that is not valid is removed when it is met");
+}
+
+fn ended_entries_give_their_memory_back_unread(case: &Case) {
+    (0..100).for_each(|n| case.insert(&key(n), n));
+    case.store.maintain();
+    assert_eq!(case.store.len(), 100);
+    case.hand.advance(LIFE / 2);
+    (0..10).for_each(|n| case.insert(&key(n), n));
+    case.hand.advance(LIFE / 2 + Duration::from_secs(2));
+    case.store.maintain();
+    case.store.maintain();
+    assert_eq!(case.store.len(), 10, "what has ended goes, what was stored anew stays");
+    case.hand.advance(LIFE);
+    case.store.maintain();
+    case.store.maintain();
+    assert!(case.store.is_empty(), "the memory of what has ended comes back");
 }
 
 fn full_store_stays_bounded(case: &Case) {

@@ -4,11 +4,10 @@ use std::{
     time::Duration,
 };
 
-use compact_str::CompactString;
-use larder_core::Moment;
+use crate::{LocalKey, Moment};
 
 /// Which keys may have expired when: so that memory comes back without a look at every entry, and without the price
-/// that moka's own expiry puts on every hit.
+/// that a map's own expiry puts on every hit.
 ///
 /// A key is noted at each insert and never taken out before its time, so what it says must be checked.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub(crate) struct Deadlines {
 
 #[derive(Debug, Default)]
 struct Noted {
-    by_second: BTreeMap<u64, Vec<CompactString>>,
+    by_second: BTreeMap<u64, Vec<LocalKey>>,
     len: usize,
 }
 
@@ -32,17 +31,17 @@ impl Deadlines {
         Self { origin, noted: Mutex::default() }
     }
 
-    pub(crate) fn note(&self, key: &str, deadline: Moment) {
+    pub(crate) fn note(&self, key: LocalKey, deadline: Moment) {
         let mut noted = self.noted();
-        noted.by_second.entry(self.second(deadline) + 1).or_default().push(key.into());
+        noted.by_second.entry(self.second(deadline) + 1).or_default().push(key);
         noted.len += 1;
     }
 
     /// Takes the keys whose deadlines have passed, if they have not been given new ones.
-    pub(crate) fn take_due(&self, now: Moment) -> Vec<CompactString> {
+    pub(crate) fn take_due(&self, now: Moment) -> Vec<LocalKey> {
         let mut noted = self.noted();
         let later = noted.by_second.split_off(&(self.second(now) + 1));
-        let due: Vec<CompactString> =
+        let due: Vec<LocalKey> =
             std::mem::replace(&mut noted.by_second, later).into_values().flatten().collect();
         noted.len -= due.len();
         due

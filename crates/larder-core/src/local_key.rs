@@ -1,0 +1,88 @@
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+use compact_str::CompactString;
+use equivalent::Equivalent;
+
+use crate::{Key, KeyRef, key::is_same};
+
+/// A key as an in-process map owns it: a short text lies in the map itself, so that a hit follows one pointer less. It is
+/// looked up with a [`KeyRef`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalKey(CompactString);
+
+/// Makes hashers for keys that bring their hash with them, so that a key is hashed once however many structures it is
+/// looked up in.
+pub type PassThrough = BuildHasherDefault<KeptHash>;
+
+/// The hasher that [`PassThrough`] makes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeptHash(u64);
+
+impl LocalKey {
+    /// Borrows the key with its hash.
+    pub fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef::new(&self.0)
+    }
+}
+
+impl From<&Key> for LocalKey {
+    fn from(key: &Key) -> Self {
+        Self(key.as_str().into())
+    }
+}
+
+/// Feeds the finished hash, as [`Key`] and [`KeyRef`] do. It is made anew, which a map asks for when it changes, and not
+/// when it is looked into: so it does not take room in each entry.
+impl Hash for LocalKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.as_ref().hash());
+    }
+}
+
+impl Equivalent<LocalKey> for KeyRef<'_> {
+    #[inline]
+    fn equivalent(&self, key: &LocalKey) -> bool {
+        is_same(self.as_bytes(), key.0.as_bytes())
+    }
+}
+
+impl Hasher for KeptHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only `write_u64` is ever called; folding whatever else may come keeps this a hash all the same.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use super::*;
+
+    #[test]
+    fn owned_and_borrowed_keys_are_found_by_the_same_hash() {
+        for text in ["user:42".to_owned(), "x".repeat(100)] {
+            let key = Key::from(text.as_str());
+            let local = LocalKey::from(&key);
+            let hashes = [
+                PassThrough::default().hash_one(&key),
+                PassThrough::default().hash_one(key.as_ref()),
+                PassThrough::default().hash_one(&local),
+                PassThrough::default().hash_one(local.as_ref()),
+            ];
+            assert_eq!(hashes, [key.hash(); 4]);
+            assert!(key.as_ref().equivalent(&local));
+            assert!(!KeyRef::new("user:43").equivalent(&local));
+        }
+    }
+}
