@@ -9,7 +9,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use deadpool_redis::redis::{AsyncCommands, Client, aio::MultiplexedConnection};
 use futures_util::FutureExt;
-use larder::{Cache, Larder, TtlTable};
+use larder::{Cache, Larder, RedisConfig, TtlTable};
 use larder_testkit::RedisServer;
 use serde::{Deserialize, Serialize};
 
@@ -125,9 +125,14 @@ impl std::fmt::Debug for Remote {
 impl Remote {
     /// Fills the server and connects to it in three ways.
     pub async fn new(server: &RedisServer) -> Self {
+        Self::with(server, RedisConfig::new(server.url())).await
+    }
+
+    /// The same, with options of larder's own connections.
+    pub async fn with(server: &RedisServer, config: RedisConfig) -> Self {
         let larder = Larder::builder()
             .ttl_table(TtlTable::from_toml(TABLE).unwrap())
-            .redis(server.url())
+            .redis_config(config)
             .build()
             .await
             .unwrap();

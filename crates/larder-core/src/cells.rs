@@ -25,6 +25,14 @@ pub struct Stamp {
     namespace: u16,
 }
 
+impl Stamp {
+    /// The stamp of what is current after exactly one more advance of the key's cell.
+    #[must_use]
+    pub fn after_one(self) -> Self {
+        Self { key: self.key.wrapping_add(1), ..self }
+    }
+}
+
 impl Cells {
     /// The lane of what was read through none: its cell is never advanced.
     pub const NO_LANE: u16 = u16::MAX;
@@ -83,11 +91,11 @@ impl Cells {
         if !self.scope_is_current(stamp) {
             return None;
         }
-        let next = stamp.key.wrapping_add(1);
+        let next = stamp.after_one();
         self.key_cell(key_hash)
-            .compare_exchange(stamp.key, next, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(stamp.key, next.key, Ordering::AcqRel, Ordering::Acquire)
             .ok()
-            .map(|_| Stamp { key: next, ..*stamp })
+            .map(|_| next)
     }
 
     /// Makes everything that was read through this lane out of date.

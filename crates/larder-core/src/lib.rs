@@ -58,7 +58,7 @@ pub use life::{Life, Phase};
 pub use local::LocalStore;
 pub use memory::{MemoryRemote, MemoryServer};
 pub use remote::{
-    BreakerState, Claim, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteReport, RemoteStore,
+    BreakerState, Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteReport, RemoteStore,
     Replacing, Stored, WriteClaim,
 };
 pub use tags::{TagCell, TagStamp, Tags};

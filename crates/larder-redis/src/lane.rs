@@ -10,7 +10,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use deadpool_redis::redis::{PushInfo, RedisError, RedisResult, cmd};
 use futures_util::future::join_all;
-use larder_core::{Invalidated, Key, LaneState, Push, RemoteEvent, StoreError, Token};
+use larder_core::{Committed, Invalidated, Key, LaneState, Push, RemoteEvent, StoreError, Token};
 use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
 
@@ -152,6 +152,19 @@ impl Lane {
     ) -> Result<T, StoreError> {
         let live = self.live()?;
         self.ask_on(&live, live.node(key), key, ask).await
+    }
+
+    /// Runs a commit of this key, on the connection to the server that has it, which from then on tracks it.
+    // P4
+    pub(crate) async fn commit(
+        &self,
+        key: &str,
+        commit: impl AsyncFnOnce(Wire) -> RedisResult<bool>,
+    ) -> Result<Committed, StoreError> {
+        let live = self.live()?;
+        let told = live.tracks && !self.is_deaf();
+        let is_done = self.ask_on(&live, live.node(key), key, commit).await?;
+        Ok(if is_done { Committed::Tracked { told } } else { Committed::Refused })
     }
 
     /// Asks something of one server.

@@ -48,7 +48,7 @@ impl Live {
     pub(crate) fn new(opened: &Opened, voice: Voice) -> Self {
         let tracks = opened.channels.iter().all(|channel| channel.tracks);
         // P26: who is not told by the server is told by others, and tells them.
-        let voice = if tracks { Voice::silent() } else { voice };
+        let voice = Arc::new(if tracks { Voice::silent() } else { voice });
         let node = |(number, channel): (usize, &crate::nodes::Channel)| Node {
             wire: Wire { connection: channel.connection.clone(), voice: voice.clone() },
             endpoint: channel.endpoint.clone(),

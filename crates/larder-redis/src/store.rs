@@ -6,9 +6,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, aio::ConnectionLike, cmd, pipe};
+use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, cmd, pipe};
 use larder_core::{
-    Claim, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore, Replacing,
+    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore, Replacing,
     StoreError, Stored, Token, WriteClaim,
 };
 use tokio::task::AbortHandle;
@@ -143,7 +143,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// A reply that none of our commands gives.
-fn unexpected() -> RedisError {
+pub(crate) fn unexpected() -> RedisError {
     RedisError::from((ErrorKind::UnexpectedReturnType, "the server's reply is not one of this command"))
 }
 
@@ -192,7 +192,7 @@ impl RemoteStore for RedisStore {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let ask = async |mut on: Wire| bytes(on.connection.req_packed_command(cmd("GET").arg(key)).await?);
+        let ask = async |mut on: Wire| bytes(on.connection.send_packed_command(cmd("GET").arg(key)).await?);
         self.of(key).ask(key, ask).await
     }
 
@@ -200,7 +200,7 @@ impl RemoteStore for RedisStore {
         let ask = async |mut on: Wire| {
             let mut both = pipe();
             both.cmd("GET").arg(key).cmd("PTTL").arg(key);
-            let mut replies = on.connection.req_packed_commands(&both, 0, 2).await?.into_iter();
+            let mut replies = on.connection.send_packed_commands(&both, 0, 2).await?.into_iter();
             let value = bytes(replies.next().ok_or_else(unexpected)?)?;
             let pttl = replies.next().ok_or_else(unexpected)?;
             Ok(match (value, pttl) {
@@ -250,9 +250,9 @@ impl RemoteStore for RedisStore {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let ask = async |on| scripts::commit(on, key, token, value, millis(ttl), replacing).await;
-        self.of(key).ask(key, ask).await
+        self.of(key).commit(key, ask).await
     }
 
     async fn touch(
@@ -261,10 +261,10 @@ impl RemoteStore for RedisStore {
         token: &Token,
         kept: &Digest,
         ttl: Duration,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let ttl_ms = if ttl.is_zero() { 0 } else { millis(ttl) };
         let ask = async |on| scripts::touch(on, key, token, kept, ttl_ms).await;
-        self.of(key).ask(key, ask).await
+        self.of(key).commit(key, ask).await
     }
 
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
