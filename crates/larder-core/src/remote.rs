@@ -44,7 +44,8 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Reads a value. The lane tracks the key from now on, also if it is absent.
+    /// Reads a value. The lane tracks the key from now on, also if it is absent. One that is empty, which no codec writes,
+    /// may count as none.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
 
     /// Reads a value and the rest of its life, in one round trip; tracks the key like [`get`](Self::get).

@@ -187,23 +187,28 @@ impl Lane {
         node.used.store(true, Ordering::Relaxed); // Relaxed: a hint for the keeper
         let asked = ask(node.wire.clone()).await;
         if let Err(error) = &asked {
-            let is_outage = is_outage(error);
-            // What fails late on connections that were replaced says nothing about the server of now.
-            if is_outage && self.is_in_service(live) {
-                self.breaker.trip(error);
-            }
-            if is_outage || is_loss(error) {
-                self.lose(live, &node.endpoint.shown, error);
-            }
+            self.judge(live, node, error);
         }
         asked
     }
 
-    fn describe(&self, error: RedisError, address: &str, key: &str) -> StoreError {
+    /// Gives up the connections, or the server, if an error says that they are not to be relied on.
+    pub(crate) fn judge(&self, live: &Arc<Live>, node: &Node, error: &RedisError) {
+        let is_outage = is_outage(error);
+        // What fails late on connections that were replaced says nothing about the server of now.
+        if is_outage && self.is_in_service(live) {
+            self.breaker.trip(error);
+        }
+        if is_outage || is_loss(error) {
+            self.lose(live, &node.endpoint.shown, error);
+        }
+    }
+
+    pub(crate) fn describe(&self, error: RedisError, address: &str, key: &str) -> StoreError {
         describe(error, address, self.command_timeout, key)
     }
 
-    fn is_in_service(&self, live: &Arc<Live>) -> bool {
+    pub(crate) fn is_in_service(&self, live: &Arc<Live>) -> bool {
         self.live.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, live))
     }
 

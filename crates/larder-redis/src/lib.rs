@@ -23,6 +23,7 @@
 
 mod advice;
 mod breaker;
+mod bulk;
 mod bus;
 mod clear;
 mod config;
@@ -32,6 +33,7 @@ mod error;
 mod keeper;
 mod keys;
 mod lane;
+mod large;
 mod live;
 mod nodes;
 mod pending;

@@ -10,6 +10,7 @@ use larder_core::Token;
 use tokio::time::Instant;
 
 use crate::{
+    bulk::Bulk,
     endpoint::Endpoint,
     keys::{in_slot, slot},
     nodes::Opened,
@@ -29,6 +30,8 @@ pub(crate) struct Live {
 /// One connection of a lane.
 pub(crate) struct Node {
     pub(crate) wire: Wire,
+    /// For large values to the same server.
+    pub(crate) bulk: Bulk,
     pub(crate) endpoint: Arc<Endpoint>,
     /// Whether anything was asked since the keeper last looked.
     pub(crate) used: AtomicBool,
@@ -51,6 +54,7 @@ impl Live {
         let voice = Arc::new(if tracks { Voice::silent() } else { voice });
         let node = |(number, channel): (usize, &crate::nodes::Channel)| Node {
             wire: Wire { connection: channel.connection.clone(), voice: voice.clone() },
+            bulk: channel.bulk.clone(),
             endpoint: channel.endpoint.clone(),
             used: AtomicBool::new(false),
             probe: Probe::of(&opened.topology, number),

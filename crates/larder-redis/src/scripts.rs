@@ -6,6 +6,7 @@ use deadpool_redis::redis::{
 use larder_core::{Digest, Replacing, Token};
 
 use crate::{
+    bulk::LARGE,
     keys::{ORDER, lease_of, tag_of},
     store::unexpected,
     wire::Wire,
@@ -42,7 +43,7 @@ pub(crate) async fn claim(
     replacing: Replacing<'_>,
 ) -> RedisResult<Value> {
     let mut call = CLAIM.key(key);
-    call.key(lease_of(key)).arg(token.as_str()).arg(lease_ms).arg(digest(replacing));
+    call.key(lease_of(key)).arg(token.as_str()).arg(lease_ms).arg(digest(replacing)).arg(LARGE);
     call.invoke_async(&mut on.connection).await
 }
 

@@ -15,6 +15,7 @@ mod events;
 mod gated;
 mod intent;
 mod interop;
+mod large;
 mod lease;
 mod load_control;
 mod log;
