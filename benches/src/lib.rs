@@ -7,7 +7,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use deadpool_redis::redis::{AsyncCommands, Client, aio::MultiplexedConnection};
+use deadpool_redis::redis::{AsyncCommands, Client, aio::MultiplexedConnection, cmd};
 use futures_util::FutureExt;
 use larder::{Cache, Larder, RedisConfig, TtlTable};
 use larder_testkit::RedisServer;
@@ -112,6 +112,8 @@ pub struct Remote {
     pub cache: Cache<User>,
     /// One multiplexed connection.
     pub raw: MultiplexedConnection,
+    /// One whose reads the server tracks, as those of larder are.
+    pub tracked: MultiplexedConnection,
     /// A pool, from which a connection is checked out for each command.
     pub pool: deadpool_redis::Pool,
 }
@@ -142,10 +144,13 @@ impl Remote {
         }
         let client = Client::open(server.url()).unwrap();
         let raw = client.get_multiplexed_async_connection().await.unwrap();
+        let tracked = Client::open(format!("{}?protocol=resp3", server.url())).unwrap();
+        let tracked = tracked.get_multiplexed_async_connection().await.unwrap();
+        cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut tracked.clone()).await.unwrap();
         let pool = deadpool_redis::Config::from_url(server.url())
             .create_pool(Some(deadpool_redis::Runtime::Tokio1))
             .unwrap();
-        Self { cache, raw, pool }
+        Self { cache, raw, tracked, pool }
     }
 
     /// A read through larder.
@@ -155,7 +160,16 @@ impl Remote {
 
     /// A read through the multiplexed connection.
     pub async fn raw_read(&self, id: u64) -> User {
-        let bytes: Vec<u8> = self.raw.clone().get(format!("remote:{id}")).await.unwrap();
+        Self::read_over(self.raw.clone(), id).await
+    }
+
+    /// A read that the server tracks.
+    pub async fn tracked_read(&self, id: u64) -> User {
+        Self::read_over(self.tracked.clone(), id).await
+    }
+
+    async fn read_over(mut connection: MultiplexedConnection, id: u64) -> User {
+        let bytes: Vec<u8> = connection.get(format!("remote:{id}")).await.unwrap();
         serde_json::from_slice(&bytes).unwrap()
     }
 

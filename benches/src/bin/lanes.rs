@@ -1,5 +1,5 @@
 //! Prints how many reads a second L2 gives over so many lanes to so many tasks, as a share of what one multiplexed
-//! connection gives: measured in turn in one run, medians of all rounds. With `raw` or a number of lanes and a number of
+//! connection gives, and one whose reads the server tracks, which larder's do too: measured in turn in one run, medians of all rounds. With `raw` or a number of lanes and a number of
 //! reads, only reads, for `perf` and `valgrind --tool=callgrind`.
 #![allow(
     clippy::print_stdout,
@@ -30,22 +30,11 @@ fn main() {
     };
     match which.as_deref() {
         Some("raw") => {
-            let mut remote = remote(1);
-            if std::env::var("TRACK").is_ok() {
-                remote.raw = runtime.block_on(async {
-                    let client = deadpool_redis::redis::Client::open(format!("{}?protocol=resp3", server.url())).unwrap();
-                    let mut raw = client.get_multiplexed_async_connection().await.unwrap();
-                    if std::env::var("TRACK").unwrap() == "on" {
-                    deadpool_redis::redis::cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut raw).await.unwrap();
-                    }
-                    raw
-                });
-            }
-            let took = read(&runtime, &remote, true, tasks, &zipf(reads));
+            let took = read(&runtime, &remote(1), Way::Raw, tasks, &zipf(reads));
             println!("{took:?}");
         }
         Some(lanes) => {
-            let took = read(&runtime, &remote(lanes.parse().unwrap()), false, tasks, &zipf(reads));
+            let took = read(&runtime, &remote(lanes.parse().unwrap()), Way::Larder, tasks, &zipf(reads));
             println!("{took:?}");
         }
         None => compare(&runtime, &LANES.map(remote)),
@@ -55,17 +44,18 @@ fn main() {
 fn compare(runtime: &Runtime, remotes: &[Remote]) {
     for tasks in [1, 16, 64, 256] {
         let keys = zipf(if tasks == 1 { 4000 } else { 256 * 125 });
-        let mut raw = Vec::new();
+        let (mut raw, mut tracked) = (Vec::new(), Vec::new());
         let mut own = vec![Vec::new(); remotes.len()];
         for _ in 0..ROUNDS {
-            raw.push(read(runtime, &remotes[0], true, tasks, &keys));
+            raw.push(read(runtime, &remotes[0], Way::Raw, tasks, &keys));
+            tracked.push(read(runtime, &remotes[0], Way::Tracked, tasks, &keys));
             for (remote, own) in remotes.iter().zip(&mut own) {
-                own.push(read(runtime, remote, false, tasks, &keys));
+                own.push(read(runtime, remote, Way::Larder, tasks, &keys));
             }
         }
-        let raw = median(raw);
+        let (raw, tracked) = (median(raw), median(tracked));
         let rate = |took: Duration| keys.len() as f64 / took.as_secs_f64() / 1e3;
-        print!("{tasks} tasks: multiplexed {:.0} k reads/s", rate(raw));
+        print!("{tasks} tasks: multiplexed {:.0} k reads/s, tracked {:.2} ×", rate(raw), rate(tracked) / rate(raw));
         for (lanes, own) in LANES.iter().zip(own) {
             let own = median(own);
             print!("; {lanes} lanes {:.0} k/s, {:.2} ×", rate(own), rate(own) / rate(raw));
@@ -74,7 +64,15 @@ fn compare(runtime: &Runtime, remotes: &[Remote]) {
     }
 }
 
-fn read(runtime: &Runtime, remote: &Remote, raw: bool, tasks: usize, keys: &[u64]) -> Duration {
+/// How a key is read.
+#[derive(Clone, Copy)]
+enum Way {
+    Raw,
+    Tracked,
+    Larder,
+}
+
+fn read(runtime: &Runtime, remote: &Remote, way: Way, tasks: usize, keys: &[u64]) -> Duration {
     let start = Instant::now();
     runtime.block_on(async {
         let mut running = tokio::task::JoinSet::new();
@@ -82,9 +80,10 @@ fn read(runtime: &Runtime, remote: &Remote, raw: bool, tasks: usize, keys: &[u64
             let (remote, part) = (remote.clone(), part.to_vec());
             running.spawn(async move {
                 for id in part {
-                    match raw {
-                        true => drop(black_box(remote.raw_read(id).await)),
-                        false => drop(black_box(remote.read(id).await)),
+                    match way {
+                        Way::Raw => drop(black_box(remote.raw_read(id).await)),
+                        Way::Tracked => drop(black_box(remote.tracked_read(id).await)),
+                        Way::Larder => drop(black_box(remote.read(id).await)),
                     }
                 }
             });
