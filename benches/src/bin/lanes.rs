@@ -55,7 +55,11 @@ fn compare(runtime: &Runtime, remotes: &[Remote]) {
         }
         let (raw, tracked) = (median(raw), median(tracked));
         let rate = |took: Duration| keys.len() as f64 / took.as_secs_f64() / 1e3;
-        print!("{tasks} tasks: multiplexed {:.0} k reads/s, tracked {:.2} ×", rate(raw), rate(tracked) / rate(raw));
+        print!(
+            "{tasks} tasks: multiplexed {:.0} k reads/s, tracked {:.2} ×",
+            rate(raw),
+            rate(tracked) / rate(raw)
+        );
         for (lanes, own) in LANES.iter().zip(own) {
             let own = median(own);
             print!("; {lanes} lanes {:.0} k/s, {:.2} ×", rate(own), rate(own) / rate(raw));

@@ -58,8 +58,8 @@ pub use life::{Life, Phase};
 pub use local::LocalStore;
 pub use memory::{MemoryRemote, MemoryServer};
 pub use remote::{
-    BreakerState, Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteReport, RemoteStore,
-    Replacing, Stored, WriteClaim,
+    BreakerState, Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteReport,
+    RemoteStore, Replacing, Stored, WriteClaim,
 };
 pub use tags::{TagCell, TagStamp, Tags};
 pub use token::Token;

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Claim, Clock, Committed, Digest, Invalidated, Key, LaneState, Moment, Push, PushListener, RemoteEvent, RemoteStore,
-    Replacing, StoreError, Stored, Token, WriteClaim,
+    Claim, Clock, Committed, Digest, Invalidated, Key, LaneState, Moment, Push, PushListener, RemoteEvent,
+    RemoteStore, Replacing, StoreError, Stored, Token, WriteClaim,
 };
 
 /// A remote store in memory, for tests without a server: values, leases, tracking and pushes as the protocol has them.

@@ -38,8 +38,8 @@ impl Bulk {
         let options = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.command_timeout));
-        let manager = Manager::new_with_config(info, options)
-            .map_err(|error| wrong(error.category().to_owned()))?;
+        let manager =
+            Manager::new_with_config(info, options).map_err(|error| wrong(error.category().to_owned()))?;
         let pool = Pool::builder(manager).max_size(CONNECTIONS).runtime(Runtime::Tokio1).build();
         Ok(Self { pool: pool.map_err(|error| wrong(error.to_string()))?, limit: config.command_timeout })
     }
@@ -52,7 +52,9 @@ impl Bulk {
     ) -> RedisResult<T> {
         let asked = async {
             let mut checked_out = CheckedOut(Some(self.pool.get().await.map_err(why)?));
-            let Some(connection) = checked_out.0.as_deref().cloned() else { return Err(why(PoolError::Closed)) };
+            let Some(connection) = checked_out.0.as_deref().cloned() else {
+                return Err(why(PoolError::Closed));
+            };
             let asked = ask(Wire { connection, voice: voice.clone() }).await;
             if asked.is_ok() {
                 drop(checked_out.0.take()); // given back

@@ -17,12 +17,12 @@ use crate::{
 impl Lane {
     /// Reads a value, which the lane tracks from now on.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let live = self.live()?;
-        let node = live.node(key);
-        let ask = async |mut on: Wire| start(on.connection.send_packed_command(&start_of(key)).await?);
-        match self.ask_on(&live, node, key, ask).await? {
+        let (mut connection, number) = self.connection(key)?;
+        let asked = connection.send_packed_command(&start_of(key)).await.and_then(start);
+        match asked.map_err(|error| self.judge_later(number, key, error))? {
             Some(value) if value.len() >= LARGE => {
-                Ok(self.get_large(&live, node, key).await?.map(|stored| stored.value))
+                let live = self.live()?;
+                Ok(self.get_large(&live, live.node(key), key).await?.map(|stored| stored.value))
             }
             value => Ok(value),
         }

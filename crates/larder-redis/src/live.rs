@@ -25,7 +25,11 @@ pub(crate) struct Live {
     nodes: Vec<Node>,
     pub(crate) topology: Topology,
     pub(crate) tracks: bool,
+    /// No two have the same.
+    pub(crate) number: u64,
 }
+
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// One connection of a lane.
 pub(crate) struct Node {
@@ -60,7 +64,8 @@ impl Live {
             probe: Probe::of(&opened.topology, number),
         };
         let nodes = opened.channels.iter().enumerate().map(node).collect();
-        Self { nodes, topology: opened.topology.clone(), tracks }
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed); // it only counts
+        Self { nodes, topology: opened.topology.clone(), tracks, number }
     }
 
     pub(crate) fn nodes(&self) -> &[Node] {
@@ -83,6 +88,16 @@ impl Live {
     /// The probe with this name.
     pub(crate) fn probe(&self, name: &str) -> Option<&Probe> {
         self.nodes.iter().map(|node| &node.probe).find(|probe| probe.name == name)
+    }
+}
+
+impl Node {
+    /// Takes note that something is asked. Written only if that is news, because all threads share it.
+    pub(crate) fn note_used(&self) {
+        // Relaxed: a hint for the keeper.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore, Replacing,
-    StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore,
+    Replacing, StoreError, Stored, Token, WriteClaim,
 };
 use tokio::task::AbortHandle;
 

@@ -192,11 +192,7 @@ async fn connect(client: TcpStream, controls: Arc<Controls>) -> io::Result<()> {
     }
 }
 
-async fn carry(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    controls: &Controls,
-) -> io::Result<()> {
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, controls: &Controls) -> io::Result<()> {
     let mut stalled = controls.stalled(Direction::ToServer).subscribe();
     let (mut buffer, mut read) = (Vec::new(), vec![0; 64 * 1024]);
     loop {

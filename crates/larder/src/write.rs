@@ -134,7 +134,8 @@ impl<T: Value> RowState<T> {
                             Ok(how @ (Committed::Stored | Committed::Tracked { .. })) => {
                                 let tracked = self.end_write(key, how.tracked(before));
                                 let (value, life) = (&found.value, self.life(key, asked, span, Kept::Remote));
-                                self.keep_committed(leases, key, value.as_ref(), &sealed, life, tracked).await;
+                                self.keep_committed(leases, key, value.as_ref(), &sealed, life, tracked)
+                                    .await;
                             }
                             // P18: somebody interfered, so the order of the writes in the database is not known.
                             Ok(Committed::Refused) => {

@@ -6,8 +6,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore, Replacing,
-    StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore,
+    Replacing, StoreError, Stored, Token, WriteClaim,
 };
 use larder_testkit::Gate;
 

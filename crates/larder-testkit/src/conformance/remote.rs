@@ -101,7 +101,11 @@ impl Process {
     }
 
     async fn commit(&self, key: &str, token: &Token, value: &str) -> bool {
-        self.store.commit(key, token, value.as_bytes(), TTL, Replacing::Nothing).await.expect("commit").is_done()
+        self.store
+            .commit(key, token, value.as_bytes(), TTL, Replacing::Nothing)
+            .await
+            .expect("commit")
+            .is_done()
     }
 
     pub(super) async fn invalidate(&self, key: &str) {
@@ -313,12 +317,19 @@ impl Pair {
         let leased = self.one.store.claim(key, &token, LEASE, Replacing::Value(&seen)).await.expect("claim");
         assert_eq!(leased, Claim::Leased, "the bytes that were seen are not a hit");
         let store = &self.one.store;
-        assert!(store.commit(key, &token, b"better", TTL, Replacing::Value(&seen)).await.expect("commit").is_done());
+        assert!(
+            store
+                .commit(key, &token, b"better", TTL, Replacing::Value(&seen))
+                .await
+                .expect("commit")
+                .is_done()
+        );
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
         let better = Digest::of(b"better");
         let leased = store.claim(key, &token, LEASE, Replacing::Value(&better)).await.expect("claim");
         assert_eq!(leased, Claim::Leased);
-        let refused = store.commit(key, &token, b"late", TTL, Replacing::Value(&seen)).await.expect("commit").is_done();
+        let refused =
+            store.commit(key, &token, b"late", TTL, Replacing::Value(&seen)).await.expect("commit").is_done();
         assert!(!refused, "P3: what is there is not what the claim found");
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
     }
@@ -326,8 +337,13 @@ impl Pair {
     async fn value_expires_with_its_ttl(&self) {
         let (key, token) = ("t11:1", Token::new());
         assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
-        let stored =
-            self.one.store.commit(key, &token, b"v", SHORT, Replacing::Nothing).await.expect("commit").is_done();
+        let stored = self
+            .one
+            .store
+            .commit(key, &token, b"v", SHORT, Replacing::Nothing)
+            .await
+            .expect("commit")
+            .is_done();
         assert!(stored);
         let start = tokio::time::Instant::now();
         while self.other.read(key).await.is_some() {
