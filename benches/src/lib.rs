@@ -7,9 +7,9 @@
 
 use std::{convert::Infallible, hint::black_box, sync::Arc};
 
-use deadpool_redis::redis::{AsyncCommands, Client, aio::MultiplexedConnection};
+use deadpool_redis::redis::{AsyncCommands, Client, aio::MultiplexedConnection, cmd};
 use futures_util::FutureExt;
-use larder::{Cache, L1Store, Larder, TtlTable};
+use larder::{Cache, L1Store, Larder, RedisConfig, TtlTable};
 use larder_testkit::RedisServer;
 use serde::{Deserialize, Serialize};
 
@@ -162,6 +162,8 @@ pub struct Remote {
     pub cache: Cache<User>,
     /// One multiplexed connection.
     pub raw: MultiplexedConnection,
+    /// One whose reads the server tracks, as those of larder are.
+    pub tracked: MultiplexedConnection,
     /// A pool, from which a connection is checked out for each command.
     pub pool: deadpool_redis::Pool,
 }
@@ -175,9 +177,14 @@ impl std::fmt::Debug for Remote {
 impl Remote {
     /// Fills the server and connects to it in three ways.
     pub async fn new(server: &RedisServer) -> Self {
+        Self::with(server, RedisConfig::new(server.url())).await
+    }
+
+    /// The same, with options of larder's own connections.
+    pub async fn with(server: &RedisServer, config: RedisConfig) -> Self {
         let larder = Larder::builder()
             .ttl_table(TtlTable::from_toml(TABLE).unwrap())
-            .redis(server.url())
+            .redis_config(config)
             .build()
             .await
             .unwrap();
@@ -187,10 +194,13 @@ impl Remote {
         }
         let client = Client::open(server.url()).unwrap();
         let raw = client.get_multiplexed_async_connection().await.unwrap();
+        let tracked = Client::open(format!("{}?protocol=resp3", server.url())).unwrap();
+        let tracked = tracked.get_multiplexed_async_connection().await.unwrap();
+        cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut tracked.clone()).await.unwrap();
         let pool = deadpool_redis::Config::from_url(server.url())
             .create_pool(Some(deadpool_redis::Runtime::Tokio1))
             .unwrap();
-        Self { cache, raw, pool }
+        Self { cache, raw, tracked, pool }
     }
 
     /// A read through larder.
@@ -200,7 +210,16 @@ impl Remote {
 
     /// A read through the multiplexed connection.
     pub async fn raw_read(&self, id: u64) -> User {
-        let bytes: Vec<u8> = self.raw.clone().get(format!("remote:{id}")).await.unwrap();
+        Self::read_over(self.raw.clone(), id).await
+    }
+
+    /// A read that the server tracks.
+    pub async fn tracked_read(&self, id: u64) -> User {
+        Self::read_over(self.tracked.clone(), id).await
+    }
+
+    async fn read_over(mut connection: MultiplexedConnection, id: u64) -> User {
+        let bytes: Vec<u8> = connection.get(format!("remote:{id}")).await.unwrap();
         serde_json::from_slice(&bytes).unwrap()
     }
 

@@ -30,6 +30,12 @@ impl Stamp {
     pub fn lane(&self) -> u16 {
         self.lane
     }
+
+    /// The stamp of what is current after exactly one more advance of the key's cell.
+    #[must_use]
+    pub fn after_one(self) -> Self {
+        Self { key: self.key.wrapping_add(1), ..self }
+    }
 }
 
 impl Cells {
@@ -90,11 +96,11 @@ impl Cells {
         if !self.scope_is_current(stamp) {
             return None;
         }
-        let next = stamp.key.wrapping_add(1);
+        let next = stamp.after_one();
         self.key_cell(key_hash)
-            .compare_exchange(stamp.key, next, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(stamp.key, next.key, Ordering::AcqRel, Ordering::Acquire)
             .ok()
-            .map(|_| Stamp { key: next, ..*stamp })
+            .map(|_| next)
     }
 
     /// Makes everything that was read through this lane out of date.

@@ -64,8 +64,8 @@ pub use local::{Capacity, LocalStore};
 pub use local_key::{KeptHash, LocalKey, PassThrough};
 pub use memory::{MemoryRemote, MemoryServer};
 pub use remote::{
-    BreakerState, Claim, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteReport, RemoteStore,
-    Replacing, Stored, WriteClaim,
+    BreakerState, Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteReport,
+    RemoteStore, Replacing, Stored, WriteClaim,
 };
 pub use stamped::{LocalMap, Stamped};
 pub use tags::{TagCell, TagStamp, Tags};

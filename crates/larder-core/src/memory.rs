@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Claim, Clock, Digest, Invalidated, Key, LaneState, Moment, Push, PushListener, RemoteEvent, RemoteStore,
-    Replacing, StoreError, Stored, Token, WriteClaim,
+    Claim, Clock, Committed, Digest, Invalidated, Key, LaneState, Moment, Push, PushListener, RemoteEvent,
+    RemoteStore, Replacing, StoreError, Stored, Token, WriteClaim,
 };
 
 /// A remote store in memory, for tests without a server: values, leases, tracking and pushes as the protocol has them.
@@ -355,21 +355,23 @@ impl RemoteStore for MemoryRemote {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let mut state = self.up()?;
         let now = self.server.clock.now();
         let Some(held) = state.lease(key, now).filter(|held| held.token == *token) else {
-            return Ok(false);
+            return Ok(Committed::Refused);
         };
         let clean = held.holder != Holder::DirtyWriter;
         state.end_lease(key);
         let found = state.value(key, now);
         if !clean || !is_as_found(found.as_ref(), replacing) {
-            return Ok(false);
+            return Ok(Committed::Refused);
         }
+        state.track(Kind::Value, key, self.id);
         state.values.insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
         state.push(Kind::Value, key);
-        Ok(true)
+        state.track(Kind::Value, key, self.id); // P4
+        Ok(Committed::Tracked { told: true })
     }
 
     async fn touch(
@@ -378,10 +380,10 @@ impl RemoteStore for MemoryRemote {
         token: &Token,
         kept: &Digest,
         ttl: Duration,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let found = self.get(key).await?.filter(|found| Digest::of(found) == *kept);
         let Some(found) = found else {
-            return self.release(key, token).await.map(|_| false);
+            return self.release(key, token).await.map(|_| Committed::Refused);
         };
         // Atomic all the same: the commit looks at the value again.
         self.commit(key, token, &found, ttl, Replacing::Value(kept)).await

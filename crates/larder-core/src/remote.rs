@@ -3,7 +3,7 @@ use std::{fmt::Debug, sync::Weak, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Digest, Key, StoreError, Token};
+use crate::{Digest, Key, Stamp, StoreError, Token};
 
 /// A store that several processes share, the L2: values, leases and pushes.
 ///
@@ -44,7 +44,8 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Reads a value. The lane tracks the key from now on, also if it is absent.
+    /// Reads a value. The lane tracks the key from now on, also if it is absent. One that is empty, which no codec writes,
+    /// may count as none.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
 
     /// Reads a value and the rest of its life, in one round trip; tracks the key like [`get`](Self::get).
@@ -91,8 +92,8 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError>;
 
     /// Stores the value and gives up the lease, if the lease is still held and unmarked and the value is still as
-    /// the claim found it; else stores nothing, gives up the lease and returns `false`. Whoever tracks the key is told,
-    /// also this store, before the reply to its next call is here.
+    /// the claim found it; else stores nothing and gives up the lease. Whoever tracks the key is told, also this store,
+    /// before the reply to its next call is here.
     async fn commit(
         &self,
         key: &str,
@@ -100,13 +101,18 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<Committed, StoreError>;
 
     /// Gives up the lease and lets the value with this digest live for `ttl` from now on, if the lease is still held and
-    /// unmarked and the value is there; else only gives up the lease and returns `false`. Zero removes the value. Tells
-    /// like [`commit`](Self::commit).
-    async fn touch(&self, key: &str, token: &Token, kept: &Digest, ttl: Duration)
-    -> Result<bool, StoreError>;
+    /// unmarked and the value is there; else only gives up the lease. Zero removes the value. Tells like
+    /// [`commit`](Self::commit).
+    async fn touch(
+        &self,
+        key: &str,
+        token: &Token,
+        kept: &Digest,
+        ttl: Duration,
+    ) -> Result<Committed, StoreError>;
 
     /// Tells whether the value is the one with this digest; tracks the key like [`get`](Self::get).
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError>;
@@ -253,6 +259,39 @@ pub enum Claim {
     Leased,
     /// Somebody else holds the lease, for at most this long unless it is renewed.
     Busy(Duration),
+}
+
+/// The answer to [`RemoteStore::commit`] and [`RemoteStore::touch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// Somebody interfered, and nothing was done.
+    Refused,
+    /// It is done. Whether the value is still there, [`RemoteStore::holds`] tells.
+    Stored,
+    /// It is done, and the lane tracks the value from that very step on.
+    Tracked {
+        /// Whether the listeners have been told of the commit itself, once, before this reply was delivered. If not, they
+        /// are not told of it at all.
+        told: bool,
+    },
+}
+
+impl Committed {
+    /// Whether nobody interfered.
+    pub fn is_done(self) -> bool {
+        self != Self::Refused
+    }
+
+    /// The stamp of a value that the lane tracks: it was `before` when the commit was sent, and is out of date if anything
+    /// but the commit itself has happened to the key since.
+    // P4: the lane read the key in the step that wrote it, so the push for that step has come, if there is one.
+    pub fn tracked(self, before: Stamp) -> Option<Stamp> {
+        match self {
+            Self::Tracked { told: true } => Some(before.after_one()),
+            Self::Tracked { told: false } => Some(before),
+            Self::Stored | Self::Refused => None,
+        }
+    }
 }
 
 /// The answer to [`RemoteStore::begin_write`].

@@ -7,7 +7,7 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Digest, Invalidated, Key, RemoteStore, Replacing, StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, RemoteStore, Replacing, StoreError, Stored, Token, WriteClaim,
 };
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
@@ -174,19 +174,19 @@ impl Lease {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let ReleaseOnDrop { leases, key, token, .. } = &self.held;
-        let stored = leases.remote.commit(key.as_str(), token, value, ttl, replacing).await?;
+        let committed = leases.remote.commit(key.as_str(), token, value, ttl, replacing).await?;
         self.ended();
-        Ok(stored)
+        Ok(committed)
     }
 
     /// Keeps the value that has this digest, which is the one that the lease was taken to replace, for this time from now
-    /// on, and gives the lease up; zero removes it. Returns whether it is there and nobody interfered.
+    /// on, and gives the lease up; zero removes it.
     ///
     /// # Errors
     /// What the store says; the lease then ends by its time.
-    pub async fn touch(&mut self, kept: &Digest, ttl: Duration) -> Result<bool, StoreError> {
+    pub async fn touch(&mut self, kept: &Digest, ttl: Duration) -> Result<Committed, StoreError> {
         let ReleaseOnDrop { leases, key, token, .. } = &self.held;
         let touched = leases.remote.touch(key.as_str(), token, kept, ttl).await?;
         self.ended();

@@ -30,12 +30,12 @@
 //! # Ok(()) }
 //! ```
 
-mod bulk;
 mod flights;
 mod lease;
 mod load;
 mod loading;
 mod lock;
+mod many;
 mod pauses;
 mod stampede;
 mod turns;

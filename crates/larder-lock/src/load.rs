@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Cells, Digest, Key, Phase, Stamp, StoreError, Stored, TagStamp};
+use larder_core::{Cells, Committed, Digest, Key, Phase, Stamp, StoreError, Stored, TagStamp};
 
 /// A value that a level has, as it was when it was looked at.
 #[derive(Clone, Debug)]
@@ -153,8 +153,8 @@ pub trait Load: Look {
     fn encode(&mut self, value: &Self::Value) -> impl Future<Output = Encoded> + Send;
 
     /// The remote store has done what [`encode`](Self::encode) said. A value that it has taken may be kept locally as
-    /// soon as it has been read from there.
-    fn committed(&mut self, value: &Self::Value) -> impl Future<Output = ()> + Send;
+    /// soon as the lane tracks it.
+    fn committed(&mut self, value: &Self::Value, how: Committed) -> impl Future<Output = ()> + Send;
 
     /// How long a value that the remote store has taken is not due for a reload, though it may seem so to who reads it
     /// there; zero if it does not.

@@ -1,7 +1,7 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
-use larder_core::{Digest, Key, Phase, Replacing, StoreError};
+use larder_core::{Committed, Digest, Key, Phase, Replacing, StoreError};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -274,7 +274,10 @@ impl<L: Load> Loading<L> {
             (Encoded::Remove, Some(seen)) if !self.previous_has_ended() => {
                 lease.touch(seen, Duration::ZERO).await
             }
-            (Encoded::Nothing | Encoded::Remove | Encoded::Renew(_), _) => lease.release().await,
+            (Encoded::Nothing | Encoded::Remove | Encoded::Renew(_), _) => {
+                let clean = lease.release().await;
+                clean.map(|clean| if clean { Committed::Stored } else { Committed::Refused })
+            }
             (Encoded::Refused, _) => {
                 let _ = lease.release().await; // an error leaves the lease to its time
                 self.load.refused(Refusal::Outdated);
@@ -285,14 +288,14 @@ impl<L: Load> Loading<L> {
             return self.lead.finish_for_all(value); // it is not older than anything
         }
         match done {
-            Ok(true) => {
+            Ok(how @ (Committed::Stored | Committed::Tracked { .. })) => {
                 if !self.load.not_due().is_zero() {
                     self.context.pauses.not_due(self.key.hash(), self.load.not_due());
                 }
-                self.load.committed(&value).await; // P4, if there is anything to keep
+                self.load.committed(&value, how).await; // P4, if there is anything to keep
                 return self.lead.finish(value, storing);
             }
-            Ok(false) => self.load.refused(Refusal::Lease),
+            Ok(Committed::Refused) => self.load.refused(Refusal::Lease),
             Err(error) => self.load.remote_failed(&error),
         }
         // P16: it may be older than a write that has ended since the load began.

@@ -1,4 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use larder_core::{BreakerState, RemoteEvent};
 use tokio::{sync::watch, time::Instant};
@@ -18,6 +25,8 @@ pub(crate) struct Breaker {
     longest: Duration,
     shown: String,
     phase: watch::Sender<Phase>,
+    /// Whether it is open: a copy, because every call asks, and must not write to a lock that all threads share.
+    open: AtomicBool,
     listeners: Arc<Listeners>,
 }
 
@@ -64,8 +73,20 @@ impl Breaker {
             longest: config.breaker_max_pause,
             shown,
             phase: watch::Sender::new(Phase::Closed { since: Instant::now(), last: Duration::ZERO }),
+            open: AtomicBool::new(false),
             listeners,
         }
+    }
+
+    /// Changes the phase, if there is a next one.
+    fn change(&self, next: impl FnOnce(Phase) -> Option<Phase>) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let Some(next) = next(*phase) else { return false };
+            *phase = next;
+            // Under the phase's lock, so the copy is never older. Release pairs with the Acquire of who asks.
+            self.open.store(next.state() == BreakerState::Open, Ordering::Release);
+            true
+        })
     }
 
     pub(crate) fn state(&self) -> BreakerState {
@@ -74,7 +95,7 @@ impl Breaker {
 
     /// Whether the server is left alone, and nobody tries.
     pub(crate) fn is_open(&self) -> bool {
-        self.state() == BreakerState::Open
+        self.open.load(Ordering::Acquire)
     }
 
     /// Opens, if it is closed. In half-open only the trial's own verdict counts: what was asked before it says nothing.
@@ -83,16 +104,15 @@ impl Breaker {
     }
 
     fn trip_if(&self, reason: &dyn fmt::Display, is_meant: impl FnOnce(Instant) -> bool) {
-        let opened = self.phase.send_if_modified(|phase| {
-            let Phase::Closed { since, last } = *phase else { return false };
+        let opened = self.change(|phase| {
+            let Phase::Closed { since, last } = phase else { return None };
             if !is_meant(since) {
-                return false;
+                return None;
             }
             // Only what stayed closed for a while begins anew, so that a server which comes and goes costs its callers
             // one time-out in that while, and not one after each short pause.
             let is_steady = since.elapsed() >= self.longest.saturating_mul(2);
-            *phase = self.opened(if is_steady { Duration::ZERO } else { last });
-            true
+            Some(self.opened(if is_steady { Duration::ZERO } else { last }))
         });
         if opened {
             self.listeners.tally.opened.add();
@@ -143,12 +163,9 @@ impl Breaker {
 
     /// Half-open from now on; `false` if it is not its time, or somebody else tries.
     fn begin_trial(&self) -> bool {
-        let begun = self.phase.send_if_modified(|phase| match *phase {
-            Phase::Open { until, pause } if until <= Instant::now() => {
-                *phase = Phase::HalfOpen { pause };
-                true
-            }
-            _ => false,
+        let begun = self.change(|phase| match phase {
+            Phase::Open { until, pause } if until <= Instant::now() => Some(Phase::HalfOpen { pause }),
+            _ => None,
         });
         if begun {
             self.listeners.tell_event(RemoteEvent::HalfOpen);
@@ -158,13 +175,12 @@ impl Breaker {
 
     /// Ends a trial; `false` if it has its verdict already.
     fn settle(&self, passed: bool) -> bool {
-        self.phase.send_if_modified(|phase| {
-            let Phase::HalfOpen { pause } = *phase else { return false };
-            *phase = match passed {
+        self.change(|phase| {
+            let Phase::HalfOpen { pause } = phase else { return None };
+            Some(match passed {
                 true => Phase::Closed { since: Instant::now(), last: pause },
                 false => self.opened(pause),
-            };
-            true
+            })
         })
     }
 }

@@ -1,120 +1,83 @@
-use std::sync::Arc;
+use std::{io, sync::Arc, time::Duration};
 
-use deadpool_redis::redis::{Pipeline, RedisResult, Value, aio::ConnectionLike, pipe};
-use futures_util::future::try_join_all;
-use larder_core::{StoreError, Stored};
+use deadpool_redis::{
+    Connection, Manager, Pool, PoolError, Runtime,
+    redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, RedisError, RedisResult},
+};
+use larder_core::StoreError;
 
 use crate::{
-    keys::slot,
-    lane::Lane,
-    live::{Live, Node},
-    store::{bytes, rest, unexpected},
-    wire::Wire,
+    RedisConfig,
+    endpoint::Endpoint,
+    wire::{Voice, Wire},
 };
 
-/// How many keys are asked for at once: a server answers nobody else meanwhile, and an answer must come in time.
-const AT_ONCE: usize = 1000;
+/// Values of this size or more are carried beside the lane. Replies on one connection come in order, so whatever is asked
+/// after a large value would wait until that has arrived.
+pub(crate) const LARGE: usize = 64 * 1024;
 
-/// Keys of one hash slot, which one `MGET` may name: where the server is no cluster, all of them. By their places among
-/// those that were asked for.
-type Group = Vec<usize>;
+/// How many large values travel at once, for each lane and server.
+const CONNECTIONS: usize = 4;
 
-impl Lane {
-    /// Reads many values, each server's in one round trip for every thousand.
-    pub(crate) async fn get_many(
+/// Connections beside a lane's own, each for one large value at a time. They are opened when they are needed, and they track
+/// nothing: what is read over one of them is tracked because the lane has read a part of it before.
+#[derive(Clone)]
+pub(crate) struct Bulk {
+    pool: Pool,
+    limit: Duration,
+}
+
+/// A connection that is not given back if its use is cut off: the rest of a large value may still be on its way to it.
+struct CheckedOut(Option<Connection>);
+
+impl Bulk {
+    pub(crate) fn new(config: &RedisConfig, endpoint: &Endpoint) -> Result<Self, StoreError> {
+        let wrong = |problem: String| StoreError::Address { address: endpoint.shown.clone(), problem };
+        let settings = endpoint.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+        let info = endpoint.info.clone().set_redis_settings(settings);
+        let options = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(config.connect_timeout))
+            .set_response_timeout(Some(config.command_timeout));
+        let manager =
+            Manager::new_with_config(info, options).map_err(|error| wrong(error.category().to_owned()))?;
+        let pool = Pool::builder(manager).max_size(CONNECTIONS).runtime(Runtime::Tokio1).build();
+        Ok(Self { pool: pool.map_err(|error| wrong(error.to_string()))?, limit: config.command_timeout })
+    }
+
+    /// Asks something over a connection that nobody else uses meanwhile.
+    pub(crate) async fn ask<T>(
         &self,
-        keys: &[&str],
-        with_ttl: bool,
-    ) -> Result<Vec<Option<Stored>>, StoreError> {
-        let live = self.live()?;
-        let mut found: Vec<Option<Stored>> = keys.iter().map(|_| None).collect();
-        let places: Vec<usize> = (0..keys.len()).collect();
-        for places in places.chunks(AT_ONCE) {
-            let groups = by_server(&live, keys, places);
-            let asked =
-                groups.into_iter().map(|(node, groups)| self.get_from(&live, node, keys, groups, with_ttl));
-            for (at, stored) in try_join_all(asked).await?.into_iter().flatten() {
-                found[at] = stored;
-            }
-        }
-        Ok(found)
-    }
-
-    async fn get_from(
-        &self,
-        live: &Arc<Live>,
-        node: &Node,
-        keys: &[&str],
-        groups: Vec<Group>,
-        with_ttl: bool,
-    ) -> Result<Vec<(usize, Option<Stored>)>, StoreError> {
-        let first = groups.first().and_then(|group| group.first()).map_or("", |at| keys[*at]);
-        let ask = async |mut on: Wire| {
-            let asked = questions(keys, &groups, with_ttl);
-            let replies = on.connection.req_packed_commands(&asked, 0, asked.len()).await?;
-            answers(&groups, replies, with_ttl)
-        };
-        self.ask_on(live, node, first, ask).await
-    }
-}
-
-/// What is asked of which server.
-fn by_server<'a>(live: &'a Live, keys: &[&str], places: &[usize]) -> Vec<(&'a Node, Vec<Group>)> {
-    if let [only] = live.nodes() {
-        return vec![(only, vec![places.to_vec()])];
-    }
-    let mut slots: Vec<(u16, usize)> = places.iter().map(|at| (slot(keys[*at]), *at)).collect();
-    slots.sort_unstable();
-    let mut servers: Vec<_> = live.nodes().iter().map(|node| (node, Vec::new())).collect();
-    for group in slots.chunk_by(|(one, _), (other, _)| one == other) {
-        let master = live.topology.master(group[0].0);
-        servers[master].1.push(group.iter().map(|(_, at)| *at).collect());
-    }
-    servers.retain(|(_, groups)| !groups.is_empty());
-    servers
-}
-
-fn questions(keys: &[&str], groups: &[Group], with_ttl: bool) -> Pipeline {
-    let mut asked = pipe();
-    for group in groups {
-        let get = asked.cmd("MGET");
-        for at in group {
-            get.arg(keys[*at]);
-        }
-        if with_ttl {
-            for at in group {
-                asked.cmd("PTTL").arg(keys[*at]);
-            }
-        }
-    }
-    asked
-}
-
-fn answers(
-    groups: &[Group],
-    replies: Vec<Value>,
-    with_ttl: bool,
-) -> RedisResult<Vec<(usize, Option<Stored>)>> {
-    let mut replies = replies.into_iter();
-    let mut found = Vec::new();
-    for group in groups {
-        let values = match replies.next().ok_or_else(unexpected)?.extract_error()? {
-            Value::Array(values) if values.len() == group.len() => values,
-            _ => return Err(unexpected()),
-        };
-        for (at, value) in group.iter().zip(values) {
-            let value = bytes(value)?;
-            let stored = match with_ttl.then(|| replies.next()) {
-                None => value.map(|value| Stored { value, ttl: None }),
-                Some(None) => return Err(unexpected()),
-                Some(Some(Value::Int(-2))) => None, // it expired between the two
-                Some(Some(pttl)) => match value {
-                    Some(value) => Some(Stored { value, ttl: rest(pttl)? }),
-                    None => None,
-                },
+        voice: &Arc<Voice>,
+        ask: impl AsyncFnOnce(Wire) -> RedisResult<T>,
+    ) -> RedisResult<T> {
+        let asked = async {
+            let mut checked_out = CheckedOut(Some(self.pool.get().await.map_err(why)?));
+            let Some(connection) = checked_out.0.as_deref().cloned() else {
+                return Err(why(PoolError::Closed));
             };
-            found.push((*at, stored));
+            let asked = ask(Wire { connection, voice: voice.clone() }).await;
+            if asked.is_ok() {
+                drop(checked_out.0.take()); // given back
+            }
+            asked
+        };
+        // The limit is that of any command, here with the wait for a connection: a caller waits no longer for a large value.
+        match tokio::time::timeout(self.limit, asked).await {
+            Ok(asked) => asked,
+            Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
     }
-    Ok(found)
+}
+
+impl Drop for CheckedOut {
+    fn drop(&mut self) {
+        self.0.take().map(Connection::take);
+    }
+}
+
+fn why(error: PoolError) -> RedisError {
+    match error {
+        PoolError::Backend(error) => error,
+        error => RedisError::from((ErrorKind::Client, "the pool failed", error.to_string())),
+    }
 }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use deadpool_redis::redis::{PushInfo, RedisError, RedisResult, cmd};
+use deadpool_redis::redis::{PushInfo, RedisError, RedisResult, aio::MultiplexedConnection, cmd};
 use futures_util::future::join_all;
-use larder_core::{Invalidated, Key, LaneState, Push, RemoteEvent, StoreError, Token};
+use larder_core::{Committed, Invalidated, Key, LaneState, Push, RemoteEvent, StoreError, Token};
 use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
 
@@ -54,6 +54,8 @@ pub(crate) struct Lane {
     back: Notify,
     /// Whether the last probe did not come back. It outlives the connections.
     deaf: AtomicBool,
+    /// Whether a large value has been met.
+    large: AtomicBool,
 }
 
 /// How often an invalidation is tried on connections that fail under it, before it is left to the next one.
@@ -87,6 +89,7 @@ impl Lane {
             woken: Notify::new(),
             back: Notify::new(),
             deaf: AtomicBool::new(false),
+            large: AtomicBool::new(false),
         }
     }
 
@@ -128,6 +131,40 @@ impl Lane {
         self.deaf.load(Ordering::Acquire)
     }
 
+    /// The connection for this key, and what [`judge_later`](Self::judge_later) knows it by. Cheaper than to hold all of
+    /// them, whose count is a place that all threads write to.
+    pub(crate) fn connection(&self, key: &str) -> Result<(MultiplexedConnection, u64), StoreError> {
+        if !self.breaker.is_open()
+            && let Some(live) = &*self.live.load()
+        {
+            let node = live.node(key);
+            node.note_used();
+            return Ok((node.wire.connection.clone(), live.number));
+        }
+        let live = self.live()?;
+        Ok((live.node(key).wire.connection.clone(), live.number))
+    }
+
+    /// What becomes of an error of such a connection.
+    pub(crate) fn judge_later(&self, number: u64, key: &str, error: RedisError) -> StoreError {
+        let live = self.live.load_full().filter(|live| live.number == number);
+        let Some(live) = live else { return self.describe(error, &self.shown, key) }; // it was given up meanwhile
+        let node = live.node(key);
+        self.judge(&live, node, &error);
+        self.describe(error, &node.endpoint.shown, key)
+    }
+
+    // Relaxed, both: a hint which way is better, and either is right.
+    pub(crate) fn has_met_large(&self) -> bool {
+        self.large.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn meet_large(&self) {
+        if !self.has_met_large() {
+            self.large.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// The connections, if there are any to rely on.
     pub(crate) fn live(&self) -> Result<Arc<Live>, StoreError> {
         if self.breaker.is_open() {
@@ -154,6 +191,19 @@ impl Lane {
         self.ask_on(&live, live.node(key), key, ask).await
     }
 
+    /// Runs a commit of this key, on the connection to the server that has it, which from then on tracks it.
+    // P4
+    pub(crate) async fn commit(
+        &self,
+        key: &str,
+        commit: impl AsyncFnOnce(Wire) -> RedisResult<bool>,
+    ) -> Result<Committed, StoreError> {
+        let live = self.live()?;
+        let told = live.tracks && !self.is_deaf();
+        let is_done = self.ask_on(&live, live.node(key), key, commit).await?;
+        Ok(if is_done { Committed::Tracked { told } } else { Committed::Refused })
+    }
+
     /// Asks something of one server.
     pub(crate) async fn ask_on<T>(
         &self,
@@ -171,26 +221,31 @@ impl Lane {
         node: &Node,
         ask: impl AsyncFnOnce(Wire) -> RedisResult<T>,
     ) -> RedisResult<T> {
-        node.used.store(true, Ordering::Relaxed); // Relaxed: a hint for the keeper
+        node.note_used();
         let asked = ask(node.wire.clone()).await;
         if let Err(error) = &asked {
-            let is_outage = is_outage(error);
-            // What fails late on connections that were replaced says nothing about the server of now.
-            if is_outage && self.is_in_service(live) {
-                self.breaker.trip(error);
-            }
-            if is_outage || is_loss(error) {
-                self.lose(live, &node.endpoint.shown, error);
-            }
+            self.judge(live, node, error);
         }
         asked
     }
 
-    fn describe(&self, error: RedisError, address: &str, key: &str) -> StoreError {
+    /// Gives up the connections, or the server, if an error says that they are not to be relied on.
+    pub(crate) fn judge(&self, live: &Arc<Live>, node: &Node, error: &RedisError) {
+        let is_outage = is_outage(error);
+        // What fails late on connections that were replaced says nothing about the server of now.
+        if is_outage && self.is_in_service(live) {
+            self.breaker.trip(error);
+        }
+        if is_outage || is_loss(error) {
+            self.lose(live, &node.endpoint.shown, error);
+        }
+    }
+
+    pub(crate) fn describe(&self, error: RedisError, address: &str, key: &str) -> StoreError {
         describe(error, address, self.command_timeout, key)
     }
 
-    fn is_in_service(&self, live: &Arc<Live>) -> bool {
+    pub(crate) fn is_in_service(&self, live: &Arc<Live>) -> bool {
         self.live.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, live))
     }
 

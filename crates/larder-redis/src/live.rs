@@ -10,6 +10,7 @@ use larder_core::Token;
 use tokio::time::Instant;
 
 use crate::{
+    bulk::Bulk,
     endpoint::Endpoint,
     keys::{in_slot, slot},
     nodes::Opened,
@@ -24,11 +25,17 @@ pub(crate) struct Live {
     nodes: Vec<Node>,
     pub(crate) topology: Topology,
     pub(crate) tracks: bool,
+    /// No two have the same.
+    pub(crate) number: u64,
 }
+
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// One connection of a lane.
 pub(crate) struct Node {
     pub(crate) wire: Wire,
+    /// For large values to the same server.
+    pub(crate) bulk: Bulk,
     pub(crate) endpoint: Arc<Endpoint>,
     /// Whether anything was asked since the keeper last looked.
     pub(crate) used: AtomicBool,
@@ -48,15 +55,17 @@ impl Live {
     pub(crate) fn new(opened: &Opened, voice: Voice) -> Self {
         let tracks = opened.channels.iter().all(|channel| channel.tracks);
         // P26: who is not told by the server is told by others, and tells them.
-        let voice = if tracks { Voice::silent() } else { voice };
+        let voice = Arc::new(if tracks { Voice::silent() } else { voice });
         let node = |(number, channel): (usize, &crate::nodes::Channel)| Node {
             wire: Wire { connection: channel.connection.clone(), voice: voice.clone() },
+            bulk: channel.bulk.clone(),
             endpoint: channel.endpoint.clone(),
             used: AtomicBool::new(false),
             probe: Probe::of(&opened.topology, number),
         };
         let nodes = opened.channels.iter().enumerate().map(node).collect();
-        Self { nodes, topology: opened.topology.clone(), tracks }
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed); // it only counts
+        Self { nodes, topology: opened.topology.clone(), tracks, number }
     }
 
     pub(crate) fn nodes(&self) -> &[Node] {
@@ -79,6 +88,16 @@ impl Live {
     /// The probe with this name.
     pub(crate) fn probe(&self, name: &str) -> Option<&Probe> {
         self.nodes.iter().map(|node| &node.probe).find(|probe| probe.name == name)
+    }
+}
+
+impl Node {
+    /// Takes note that something is asked. Written only if that is news, because all threads share it.
+    pub(crate) fn note_used(&self) {
+        // Relaxed: a hint for the keeper.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
     }
 }
 

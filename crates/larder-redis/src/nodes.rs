@@ -13,6 +13,7 @@ use tracing::info;
 
 use crate::{
     RedisConfig,
+    bulk::Bulk,
     connector::Connector,
     endpoint::Endpoint,
     error::{describe, is_loss},
@@ -45,6 +46,7 @@ pub(crate) struct Opened {
 /// An open connection. Taken from its pool when this is dropped, so that the pool opens a new one and closes this one.
 pub(crate) struct Channel {
     pub(crate) connection: MultiplexedConnection,
+    pub(crate) bulk: Bulk,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) tracks: bool,
     pooled: Option<Connection>,
@@ -170,5 +172,6 @@ impl Nodes {
 
 async fn open(connector: &Connector, endpoint: Arc<Endpoint>) -> Result<Channel, StoreError> {
     let (pooled, tracks) = connector.connect().await?;
-    Ok(Channel { connection: (*pooled).clone(), endpoint, tracks, pooled: Some(pooled) })
+    let (connection, bulk) = ((*pooled).clone(), connector.bulk.clone());
+    Ok(Channel { connection, bulk, endpoint, tracks, pooled: Some(pooled) })
 }

@@ -6,16 +6,17 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, aio::ConnectionLike, cmd, pipe};
+use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 use larder_core::{
-    Claim, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore, Replacing,
-    StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore,
+    Replacing, StoreError, Stored, Token, WriteClaim,
 };
 use tokio::task::AbortHandle;
 
 use crate::{
     RedisConfig, advice,
     breaker::Breaker,
+    bulk::LARGE,
     bus::Bus,
     endpoint::Endpoint,
     keeper,
@@ -195,24 +196,11 @@ impl RemoteStore for RedisStore {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let ask = async |mut on: Wire| bytes(on.connection.req_packed_command(cmd("GET").arg(key)).await?);
-        self.of(key).ask(key, ask).await
+        self.of(key).get(key).await
     }
 
     async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        let ask = async |mut on: Wire| {
-            let mut both = pipe();
-            both.cmd("GET").arg(key).cmd("PTTL").arg(key);
-            let mut replies = on.connection.req_packed_commands(&both, 0, 2).await?.into_iter();
-            let value = bytes(replies.next().ok_or_else(unexpected)?)?;
-            let pttl = replies.next().ok_or_else(unexpected)?;
-            Ok(match (value, pttl) {
-                // It expired between the two commands.
-                (None, _) | (_, Value::Int(-2)) => None,
-                (Some(value), pttl) => Some(Stored { value, ttl: rest(pttl)? }),
-            })
-        };
-        self.of(key).ask(key, ask).await
+        self.of(key).get_with_ttl(key).await
     }
 
     async fn get_many(
@@ -232,15 +220,26 @@ impl RemoteStore for RedisStore {
         replacing: Replacing<'_>,
     ) -> Result<Claim, StoreError> {
         let ask = async |on| match scripts::claim(on, key, token, millis(lease), replacing).await? {
-            Value::Okay => Ok(Claim::Leased),
+            Value::Okay => Ok(Some(Claim::Leased)),
+            Value::Array(found) if found.is_empty() => Ok(None),
             Value::Array(found) => {
                 let [value, pttl] = <[Value; 2]>::try_from(found).map_err(|_| unexpected())?;
                 let value = bytes(value)?.ok_or_else(unexpected)?;
-                Ok(Claim::Hit(Stored { value, ttl: rest(pttl)? }))
+                Ok(Some(Claim::Hit(Stored { value, ttl: rest(pttl)? })))
             }
-            busy => Ok(Claim::Busy(rest(busy)?.unwrap_or_default())),
+            busy => Ok(Some(Claim::Busy(rest(busy)?.unwrap_or_default()))),
         };
-        self.of(key).ask(key, ask).await
+        let lane = self.of(key);
+        let live = lane.live()?;
+        let node = live.node(key);
+        match lane.ask_on(&live, node, key, ask).await? {
+            Some(claim) => Ok(claim),
+            None => {
+                let stored = lane.get_large(&live, node, key).await?;
+                // If it has gone meanwhile, the key is to be claimed anew.
+                Ok(stored.map_or(Claim::Busy(Duration::ZERO), Claim::Hit))
+            }
+        }
     }
 
     async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError> {
@@ -262,9 +261,12 @@ impl RemoteStore for RedisStore {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let ask = async |on| scripts::commit(on, key, token, value, millis(ttl), replacing).await;
-        self.of(key).ask(key, ask).await
+        match value.len() < LARGE {
+            true => self.of(key).commit(key, ask).await,
+            false => self.of(key).commit_large(key, ask).await,
+        }
     }
 
     async fn touch(
@@ -273,10 +275,10 @@ impl RemoteStore for RedisStore {
         token: &Token,
         kept: &Digest,
         ttl: Duration,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let ttl_ms = if ttl.is_zero() { 0 } else { millis(ttl) };
         let ask = async |on| scripts::touch(on, key, token, kept, ttl_ms).await;
-        self.of(key).ask(key, ask).await
+        self.of(key).commit(key, ask).await
     }
 
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {

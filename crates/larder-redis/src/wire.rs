@@ -6,7 +6,8 @@ use deadpool_redis::redis::{RedisWrite, ToRedisArgs, aio::MultiplexedConnection}
 #[derive(Clone)]
 pub(crate) struct Wire {
     pub(crate) connection: MultiplexedConnection,
-    pub(crate) voice: Voice,
+    /// Shared, because each command takes a copy of this.
+    pub(crate) voice: Arc<Voice>,
 }
 
 /// How a script tells of what it changes: over the bus where the server pushes nothing, else not at all.

@@ -48,6 +48,9 @@ struct Controls {
     to_server_stalled: watch::Sender<bool>,
     to_client_stalled: watch::Sender<bool>,
     deaf: AtomicBool,
+    /// A frame of so many bytes or more is held back, and all that comes after it on its connection.
+    narrow: watch::Sender<usize>,
+    held_back: watch::Sender<usize>,
     /// In nanoseconds.
     delay: AtomicU64,
 }
@@ -68,6 +71,8 @@ impl Proxy {
             to_server_stalled: watch::Sender::new(false),
             to_client_stalled: watch::Sender::new(false),
             deaf: AtomicBool::new(false),
+            narrow: watch::Sender::new(usize::MAX),
+            held_back: watch::Sender::new(0),
             delay: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept(listener, controls.clone())).abort_handle();
@@ -115,6 +120,18 @@ impl Proxy {
         self.controls.delay.store(nanos, Ordering::Release);
     }
 
+    /// Holds back every request and reply of so many bytes or more, and all that comes after it on the same connection, as
+    /// a slow link does, or lets them go on.
+    pub fn narrow(&self, bytes: Option<usize>) {
+        self.controls.narrow.send_replace(bytes.unwrap_or(usize::MAX));
+    }
+
+    /// Waits until so many requests and replies have been held back.
+    pub async fn holds_back(&self, many: usize) {
+        // The sender lives as long as `self`, so there is no error.
+        let _ = self.controls.held_back.subscribe().wait_for(|held| *held >= many).await;
+    }
+
     /// Holds back all bytes of one direction, or lets them go on; none are lost.
     pub fn stall(&self, direction: Direction, yes: bool) {
         self.controls.stalled(direction).send_replace(yes);
@@ -133,6 +150,15 @@ impl Controls {
         match direction {
             Direction::ToServer => &self.to_server_stalled,
             Direction::ToClient => &self.to_client_stalled,
+        }
+    }
+
+    /// Waits while a frame is too large to pass.
+    async fn pass(&self, frame: &[u8]) {
+        if frame.len() >= *self.narrow.borrow() {
+            self.held_back.send_modify(|held| *held += 1);
+            // An error says that the proxy is gone.
+            let _ = self.narrow.subscribe().wait_for(|limit| frame.len() < *limit).await;
         }
     }
 }
@@ -161,24 +187,29 @@ async fn connect(client: TcpStream, controls: Arc<Controls>) -> io::Result<()> {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        ended = carry(from_client, to_server, controls.stalled(Direction::ToServer).subscribe()) => ended,
+        ended = carry(from_client, to_server, &controls) => ended,
         ended = carry_frames(from_server, to_client, &controls) => ended,
     }
 }
 
-async fn carry(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut stalled: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, controls: &Controls) -> io::Result<()> {
+    let mut stalled = controls.stalled(Direction::ToServer).subscribe();
+    let (mut buffer, mut read) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
-        let len = from.read(&mut buffer).await?;
+        let len = from.read(&mut read).await?;
         // An error says that the proxy is gone.
         if len == 0 || stalled.wait_for(|stalled| !stalled).await.is_err() {
             return Ok(());
         }
-        to.write_all(&buffer[..len]).await?;
+        buffer.extend_from_slice(&read[..len]);
+        let mut done = 0;
+        while let Some(len) = first_frame(&buffer[done..]) {
+            let frame = &buffer[done..done + len];
+            controls.pass(frame).await;
+            to.write_all(frame).await?;
+            done += len;
+        }
+        buffer.drain(..done);
     }
 }
 
@@ -225,6 +256,13 @@ async fn read_frames(
         let (mut passed, mut done) = (Vec::new(), 0);
         while let Some(len) = first_frame(&buffer[done..]) {
             let frame = &buffer[done..done + len];
+            if frame.len() >= *controls.narrow.borrow() {
+                let before = std::mem::take(&mut passed);
+                if queue.send((Instant::now(), before)).is_err() {
+                    return Ok(());
+                }
+                controls.pass(frame).await;
+            }
             if !(controls.deaf.load(Ordering::Acquire) && is_push(frame)) {
                 passed.extend_from_slice(frame);
             }

@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     BoxError, Cache, CacheKey, Error, Loaded,
-    bulk::load_parts,
     encoding::Value,
     gather::{Gather, LoadParts, Place},
+    many::load_parts,
     read::Loader,
 };
 

@@ -43,7 +43,6 @@
 mod advice;
 mod batcher;
 mod builder;
-mod bulk;
 mod cache;
 mod clear;
 mod coherence;
@@ -56,6 +55,7 @@ mod l1;
 mod larder;
 mod life;
 mod loaded;
+mod many;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod read;

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Digest, Frame, Key, LocalStore, Moment, Phase, Stamp, StoreError, Stored};
+use larder_core::{Committed, Digest, Frame, Key, LocalStore, Moment, Phase, Stamp, StoreError, Stored};
 use larder_lock::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
 use tokio::time::Instant;
 
@@ -41,8 +41,8 @@ pub(crate) struct Read<T: Value> {
     replaces: bool,
     /// P22: from before the loader ran.
     orders: Orders,
-    /// What L2 was given, and for how long.
-    sealed: Option<(Arc<Sealed>, Span)>,
+    /// What L2 was given, and for how long, with a stamp from before.
+    sealed: Option<(Arc<Sealed>, Span, Stamp)>,
 }
 
 impl<T: Value> Read<T> {
@@ -89,6 +89,9 @@ impl<T: Value> Look for Read<T> {
     }
 
     fn cached(&self) -> Option<Present<Outcome<T>>> {
+        if !self.row.has_l1 {
+            return None;
+        }
         // P28: not the entry's own stamp, which another key that shares its cell may have outdated long ago. L1 holds only
         // what is current, so what comes from now on counts.
         let stamp = self.row.stamp(&self.key);
@@ -273,13 +276,13 @@ impl<T: Value> Load for Read<T> {
                 return Encoded::Refused;
             }
             self.asked = self.row.shared.clock.now();
-            self.sealed = Some((stored.clone(), span));
+            self.sealed = Some((stored.clone(), span, self.row.stamp(&self.key)));
             return Encoded::Renew(in_remote);
         }
         match self.row.seal(leases, &self.key, found, self.orders, in_remote).await {
             Ok(Some((bytes, sealed))) => {
                 self.asked = self.row.shared.clock.now();
-                self.sealed = Some((Arc::new(sealed), span));
+                self.sealed = Some((Arc::new(sealed), span, self.row.stamp(&self.key)));
                 Encoded::Store(bytes, in_remote)
             }
             Ok(None) => Encoded::Refused,
@@ -290,20 +293,21 @@ impl<T: Value> Load for Read<T> {
         }
     }
 
-    async fn committed(&mut self, outcome: &Outcome<T>) {
+    async fn committed(&mut self, outcome: &Outcome<T>, how: Committed) {
         let (Ok(found), Some(leases)) = (outcome, &self.row.leases) else { return };
-        let Some((sealed, span)) = self.sealed.take() else {
+        let Some((sealed, span, before)) = self.sealed.take() else {
             if self.replaces {
                 self.row.invalidate_locally(&self.key); // P9: this process is told of it by nobody else
             }
             return;
         };
         let life = self.row.life(&self.key, self.asked, span, Kept::Remote);
-        self.row.keep_committed(leases, &self.key, found.value.as_ref(), &sealed, life).await;
+        let (value, tracked) = (found.value.as_ref(), how.tracked(before));
+        self.row.keep_committed(leases, &self.key, value, &sealed, life, tracked).await;
     }
 
     fn not_due(&self) -> Duration {
-        self.sealed.as_ref().map_or(Duration::ZERO, |(_, span)| self.row.not_due(span))
+        self.sealed.as_ref().map_or(Duration::ZERO, |(_, span, _)| self.row.not_due(span))
     }
 
     fn keep(&mut self, outcome: &Outcome<T>, stamp: &Stamp, kept: Kept) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::{Digest, Frame, Key, LaneState, Life, Moment, StoreError, TagCell, TagStamp};
+use larder_core::{Digest, Frame, Key, LaneState, Life, Moment, Stamp, StoreError, TagCell, TagStamp};
 use larder_lock::Leases;
 
 use crate::{
@@ -185,7 +185,7 @@ impl<T: Value> RowState<T> {
         }
     }
 
-    /// Keeps in L1 what L2 has taken, if it is still there.
+    /// Keeps in L1 what L2 has taken, if it is still there. `tracked` is its stamp if its commit has read it too.
     // P4: what L1 has was read from L2, also what this process has stored there itself.
     pub(crate) async fn keep_committed(
         &self,
@@ -194,9 +194,20 @@ impl<T: Value> RowState<T> {
         value: Option<&Arc<T>>,
         sealed: &Sealed,
         life: Life,
+        tracked: Option<Stamp>,
     ) {
         if !self.has_l1 {
             return;
+        }
+        if let Some(stamp) = tracked.filter(|stamp| self.shared.cells.is_current(key.hash(), stamp)) {
+            match self.still_held(leases, key, sealed).await {
+                Ok(Some(tags)) => self.keep(key, value, life, stamp, tags, Some(sealed.size)),
+                Ok(None) => return,
+                Err(error) => return self.note_remote(&error),
+            }
+            if self.shared.cells.is_current(key.hash(), &stamp) {
+                return;
+            }
         }
         // The push for the commit itself is handled before the first answer is here: it is in the way once at most.
         for _ in 0..2 {
@@ -224,6 +235,16 @@ impl<T: Value> RowState<T> {
         if !leases.remote().holds(key.as_str(), &sealed.digest).await? {
             return Ok(None);
         }
+        self.still_held(leases, key, sealed).await
+    }
+
+    /// Stamps a value that L2 has with its tags, if it has any. `None` if one of them is not held for it any more.
+    async fn still_held(
+        &self,
+        leases: &Leases,
+        key: &Key,
+        sealed: &Sealed,
+    ) -> Result<Option<Option<Arc<TagStamp>>>, StoreError> {
         match &sealed.frame {
             None => Ok(Some(None)),
             Some(frame) => Ok(self.verify(leases, key, &frame.frame()).await?.map(Some)),

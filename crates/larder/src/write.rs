@@ -1,7 +1,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use larder_core::{Invalidated, Key, Life, LocalStore, Replacing, Stamp, StoreError, TagStamp};
+use larder_core::{Committed, Invalidated, Key, Life, LocalStore, Replacing, Stamp, StoreError, TagStamp};
 use larder_lock::{Kept, Lease, WriteBegun};
 use larder_ttl::OnOutage;
 use tokio::time::Instant;
@@ -129,15 +129,16 @@ impl<T: Value> RowState<T> {
                         return self.withdraw(key, Some(lease)).await;
                     }
                     Ok(Some((bytes, sealed))) => {
+                        let before = self.stamp(key); // P4
                         match lease.commit(&bytes, span.in_remote(), Replacing::Nothing).await {
-                            Ok(true) => {
-                                // P15: a load without a lease, from before this process was connected again, is out of date.
-                                self.invalidate_locally(key);
-                                let life = self.life(key, asked, span, Kept::Remote);
-                                self.keep_committed(leases, key, found.value.as_ref(), &sealed, life).await;
+                            Ok(how @ (Committed::Stored | Committed::Tracked { .. })) => {
+                                let tracked = self.end_write(key, how.tracked(before));
+                                let (value, life) = (&found.value, self.life(key, asked, span, Kept::Remote));
+                                self.keep_committed(leases, key, value.as_ref(), &sealed, life, tracked)
+                                    .await;
                             }
                             // P18: somebody interfered, so the order of the writes in the database is not known.
-                            Ok(false) => {
+                            Ok(Committed::Refused) => {
                                 self.note_refused(key);
                                 self.counters.add(Count::LeaseLost);
                                 return self.withdraw(key, None).await;
@@ -175,6 +176,18 @@ impl<T: Value> RowState<T> {
             }
         }
         Ok(())
+    }
+
+    /// P15: makes a load without a lease, from before this process was connected again, out of date, and returns the stamp
+    /// of the written value, if nothing else has made it out of date.
+    fn end_write(&self, key: &Key, tracked: Option<Stamp>) -> Option<Stamp> {
+        let cells = &self.shared.cells;
+        let stamp = tracked.and_then(|stamp| cells.advance_key_if_current(key.hash(), &stamp));
+        match stamp {
+            Some(_) => self.shared.l1.remove(key.as_ref()),
+            None => self.invalidate_locally(key),
+        }
+        stamp
     }
 
     /// P15: without a lease, a writer's value enters L1 only if no other write or invalidation came since it began, and reads that

@@ -7,7 +7,7 @@ use larder_testkit::Gate;
 use tokio::task::JoinSet;
 
 use crate::{
-    bulk::Database,
+    many::Database,
     world::{World, builder, load, start},
 };
 

@@ -6,7 +6,10 @@ use larder::{Cache, Larder};
 use larder_testkit::{Gate, Reply};
 use tokio::time::Instant;
 
-use crate::world::{World, builder, get, gets, load, slow_load, value};
+use crate::{
+    gated::{Call, Gated, When},
+    world::{World, builder, get, gets, load, slow_load, value},
+};
 
 /// P4, P12: each way in which a value enters L1 leaves its key tracked.
 #[tokio::test(flavor = "multi_thread")]
@@ -78,6 +81,64 @@ async fn value_written_through_is_invalidated_by_other_processes() {
         other.write_through("k", || other_writes).await.unwrap();
         gets(&one, "k", Some(&second)).await;
         assert_eq!(get(&other, "k").await, Some(second));
+    }
+}
+
+/// P4: what was committed enters L1 without being asked for once more, and is told of.
+#[tokio::test(flavor = "multi_thread")]
+async fn committed_value_is_in_l1_without_another_call() {
+    let world = World::new().await;
+    let store = Gated::new(world.store().await);
+    let cache: Cache<String> =
+        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let mut foreign = world.server.client().await.unwrap();
+    for round in 0..20 {
+        let (loaded, written) = (format!("loaded{round}"), format!("written{round}"));
+        assert_eq!(load(&cache, "k", &loaded).await, loaded);
+        let calls = store.calls(Call::Get);
+        assert_eq!(get(&cache, "k").await, Some(loaded));
+        let (writer, hearing) = (value(&written), store.clone());
+        let writer = || async move {
+            hearing.hear("item:k").await; // what the write has deleted
+            writer.await
+        };
+        cache.write_through("k", writer).await.unwrap();
+        assert_eq!(get(&cache, "k").await, Some(written));
+        assert_eq!((store.calls(Call::Get), store.calls(Call::Holds)), (calls, 0));
+        foreign.command(&["DEL", "item:k"]).await.unwrap();
+        gets(&cache, "k", None).await;
+        foreign.command(&["DEL", "item:k"]).await.unwrap();
+    }
+}
+
+/// P4: a value that others have replaced before its commit's reply was handled does not enter L1.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_replaced_while_its_commit_is_answered_does_not_enter_l1() {
+    let world = World::new().await;
+    let store = Gated::new(world.store().await);
+    let cache: Cache<String> =
+        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let other = world.items().await;
+    for begin in ["load", "write"] {
+        let answer = store.gate(Call::Commit, When::After);
+        let (cache, written) = (cache.clone(), value("mine"));
+        let call = tokio::spawn({
+            let cache = cache.clone();
+            async move {
+                match begin {
+                    "load" => drop(cache.get_or_load("k", || written).await.unwrap()),
+                    _ => drop(cache.write_through("k", || written).await.unwrap()),
+                }
+            }
+        });
+        answer.reached().await;
+        other.insert("k", "theirs".to_owned()).await.unwrap();
+        store.hear("item:k").await;
+        answer.open();
+        call.await.unwrap();
+        assert_eq!(get(&cache, "k").await.as_deref(), Some("theirs"), "{begin}");
+        other.invalidate("k").await.unwrap();
+        gets(&cache, "k", None).await;
     }
 }
 

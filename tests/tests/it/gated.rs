@@ -6,8 +6,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use larder_core::{
-    Claim, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore, Replacing,
-    StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore,
+    Replacing, StoreError, Stored, Token, WriteClaim,
 };
 use larder_testkit::Gate;
 
@@ -161,7 +161,7 @@ impl RemoteStore for Gated {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed, StoreError> {
         self.through(Call::Commit, self.inner.commit(key, token, value, ttl, replacing)).await
     }
 
@@ -171,7 +171,7 @@ impl RemoteStore for Gated {
         token: &Token,
         kept: &Digest,
         ttl: Duration,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed, StoreError> {
         self.through(Call::Commit, self.inner.touch(key, token, kept, ttl)).await
     }
 

@@ -167,7 +167,9 @@ async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
     let early = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
     let late = start_load(&cache, "k", "must not be loaded");
-    assert!(other.commit("impatient:k", &token, b"\"new\"", LONG, Replacing::Nothing).await.unwrap());
+    assert!(
+        other.commit("impatient:k", &token, b"\"new\"", LONG, Replacing::Nothing).await.unwrap().is_done()
+    );
     gate.open();
     assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");

@@ -116,7 +116,7 @@ async fn waiter_in_another_process_is_woken_by_the_commit() {
 }
 
 /// Waits until the server has run so many claims.
-async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
+pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
     let give_up = Instant::now() + BOUND;
     loop {
         let stats = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();

@@ -1,15 +1,20 @@
 -- Asks for the right to fill a key.
 -- KEYS[1]  D(k), the value        KEYS[2]  L(k), the lease
 -- ARGV[1]  token    ARGV[2]  lease in ms    ARGV[3]  SHA-1 of the value that may be replaced, or ''
+-- ARGV[4]  how many bytes are too many for the reply
 -- Replies  {value, rest in ms} there is a value (rest -1: it has no end)
+--          {}                  there is one, and it has so many bytes or more
 --          OK                  the caller holds the lease
 --          integer             somebody else holds it, for this many ms
--- Keeps    P3 (what the claim found), P12 and P14: both keys are read, so that the lane tracks them.
+-- Keeps    P3 (what the claim found), P29, and P12 and P14: both keys are read, so that the lane tracks them.
 local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' and value.err then
   return value
 end
 if value and (ARGV[3] == '' or redis.sha1hex(value) ~= ARGV[3]) then
+  if #value >= tonumber(ARGV[4]) then
+    return {}
+  end
   return {value, redis.call('PTTL', KEYS[1])}
 end
 if redis.call('SET', KEYS[2], 'r' .. ARGV[1], 'NX', 'PX', ARGV[2]) then

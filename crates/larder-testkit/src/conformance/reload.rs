@@ -29,7 +29,7 @@ async fn value_that_was_seen_lives_on(one: &Process, other: &Process) {
     let (token, seen) = lease(one, key).await;
     assert_eq!(other.read(key).await.as_deref(), Some("seen"));
     other.forget();
-    assert!(one.store.touch(key, &token, &seen, LIFE).await.expect("touch"));
+    assert!(one.store.touch(key, &token, &seen, LIFE).await.expect("touch").is_done());
     other.hears("value r1:1").await; // its life in L1 ends with the one that it had
     let found = other.store.get_with_ttl(key).await.expect("get").expect("it lives on");
     assert_eq!(&found.value[..], b"seen");
@@ -45,7 +45,7 @@ async fn value_that_was_seen_is_removed(one: &Process, other: &Process) {
     let (token, seen) = lease(one, key).await;
     assert_eq!(other.read(key).await.as_deref(), Some("seen"));
     other.forget();
-    assert!(one.store.touch(key, &token, &seen, Duration::ZERO).await.expect("touch"));
+    assert!(one.store.touch(key, &token, &seen, Duration::ZERO).await.expect("touch").is_done());
     other.hears("value r4:1").await;
     assert_eq!(other.read(key).await, None);
 }
@@ -54,12 +54,15 @@ async fn touch_under_a_lost_lease_or_of_another_value_changes_nothing(one: &Proc
     let key = "r2:1";
     let (token, seen) = lease(one, key).await;
     other.invalidate(key).await;
-    assert!(!one.store.touch(key, &token, &seen, LIFE).await.expect("touch"), "P3: invalidated");
+    assert!(!one.store.touch(key, &token, &seen, LIFE).await.expect("touch").is_done(), "P3: invalidated");
     assert_eq!(other.read(key).await, None);
 
     let (token, _) = lease(one, key).await;
     let foreign = Digest::of(b"something else");
-    assert!(!one.store.touch(key, &token, &foreign, LIFE).await.expect("touch"), "P3: another value");
+    assert!(
+        !one.store.touch(key, &token, &foreign, LIFE).await.expect("touch").is_done(),
+        "P3: another value"
+    );
     let next = other.store.claim(key, &Token::new(), LEASE, Replacing::Nothing).await.expect("claim");
     assert!(matches!(next, Claim::Hit(_)), "the value is as it was");
     other.invalidate(key).await;
@@ -69,20 +72,23 @@ async fn value_that_may_have_ended_is_replaced_though_it_is_gone(one: &Process, 
     let key = "r3:1";
     let (token, seen) = lease(one, key).await;
     let store = &one.store;
-    let done = store.commit(key, &token, b"better", LIFE, Replacing::Ended(&seen)).await.expect("commit");
+    let done =
+        store.commit(key, &token, b"better", LIFE, Replacing::Ended(&seen)).await.expect("commit").is_done();
     assert!(done, "it is still there");
     assert_eq!(other.read(key).await.as_deref(), Some("better"));
 
     let token = Token::new();
     other.invalidate(key).await;
     assert_eq!(store.claim(key, &token, LEASE, Replacing::Value(&seen)).await.expect("claim"), Claim::Leased);
-    let done = store.commit(key, &token, b"next", LIFE, Replacing::Ended(&seen)).await.expect("commit");
+    let done =
+        store.commit(key, &token, b"next", LIFE, Replacing::Ended(&seen)).await.expect("commit").is_done();
     assert!(done, "it is gone");
 
     let token = Token::new();
     other.invalidate(key).await;
     assert_eq!(store.claim(key, &token, LEASE, Replacing::Value(&seen)).await.expect("claim"), Claim::Leased);
-    let done = store.commit(key, &token, b"late", LIFE, Replacing::Value(&seen)).await.expect("commit");
+    let done =
+        store.commit(key, &token, b"late", LIFE, Replacing::Value(&seen)).await.expect("commit").is_done();
     assert!(!done, "P3: it cannot have ended, so it was deleted");
     other.invalidate(key).await;
 }

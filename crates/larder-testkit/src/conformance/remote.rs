@@ -5,7 +5,8 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Digest, Invalidated, LaneState, Push, PushListener, RemoteStore, Replacing, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, LaneState, Push, PushListener, RemoteStore, Replacing, Token,
+    WriteClaim,
 };
 
 use crate::eventually;
@@ -37,6 +38,7 @@ where
     pair.reader_is_told_of_another_process_write().await;
     pair.reader_of_nothing_is_told_of_another_process_write().await;
     pair.committer_is_told_of_a_later_invalidation().await;
+    pair.commit_that_tracks_is_told_once_of_itself_and_of_what_comes_after().await;
     pair.waiter_is_told_of_the_end_of_the_lease().await;
     pair.clear_empties_its_prefix_only().await;
     pair.keys_of_any_text_work().await;
@@ -78,6 +80,12 @@ impl Process {
         self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// How often it was told of this.
+    fn times(&self, push: &str) -> usize {
+        let heard = self.heard.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().filter(|one| *one == push).count()
+    }
+
     pub(super) async fn hears(&self, push: &str) {
         let heard = || self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let said = eventually(Duration::from_secs(5), || heard().iter().any(|one| one == push)).await;
@@ -93,7 +101,11 @@ impl Process {
     }
 
     async fn commit(&self, key: &str, token: &Token, value: &str) -> bool {
-        self.store.commit(key, token, value.as_bytes(), TTL, Replacing::Nothing).await.expect("commit")
+        self.store
+            .commit(key, token, value.as_bytes(), TTL, Replacing::Nothing)
+            .await
+            .expect("commit")
+            .is_done()
     }
 
     pub(super) async fn invalidate(&self, key: &str) {
@@ -305,12 +317,19 @@ impl Pair {
         let leased = self.one.store.claim(key, &token, LEASE, Replacing::Value(&seen)).await.expect("claim");
         assert_eq!(leased, Claim::Leased, "the bytes that were seen are not a hit");
         let store = &self.one.store;
-        assert!(store.commit(key, &token, b"better", TTL, Replacing::Value(&seen)).await.expect("commit"));
+        assert!(
+            store
+                .commit(key, &token, b"better", TTL, Replacing::Value(&seen))
+                .await
+                .expect("commit")
+                .is_done()
+        );
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
         let better = Digest::of(b"better");
         let leased = store.claim(key, &token, LEASE, Replacing::Value(&better)).await.expect("claim");
         assert_eq!(leased, Claim::Leased);
-        let refused = store.commit(key, &token, b"late", TTL, Replacing::Value(&seen)).await.expect("commit");
+        let refused =
+            store.commit(key, &token, b"late", TTL, Replacing::Value(&seen)).await.expect("commit").is_done();
         assert!(!refused, "P3: what is there is not what the claim found");
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
     }
@@ -318,8 +337,13 @@ impl Pair {
     async fn value_expires_with_its_ttl(&self) {
         let (key, token) = ("t11:1", Token::new());
         assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
-        let stored =
-            self.one.store.commit(key, &token, b"v", SHORT, Replacing::Nothing).await.expect("commit");
+        let stored = self
+            .one
+            .store
+            .commit(key, &token, b"v", SHORT, Replacing::Nothing)
+            .await
+            .expect("commit")
+            .is_done();
         assert!(stored);
         let start = tokio::time::Instant::now();
         while self.other.read(key).await.is_some() {
@@ -369,6 +393,29 @@ impl Pair {
         self.other.invalidate(key).await;
         self.one.hears("value t14:1").await; // P4
         assert!(!holds("v").await);
+    }
+
+    /// P4: a commit that says so has read what it wrote. What is told of it was told before the reply, and once.
+    async fn commit_that_tracks_is_told_once_of_itself_and_of_what_comes_after(&self) {
+        for (n, begin) in ["claim", "begin_write"].into_iter().enumerate() {
+            let (key, token) = (format!("t19:{n}"), Token::new());
+            match begin {
+                "claim" => assert_eq!(self.one.claim(&key, &token).await, Claim::Leased),
+                _ => assert_eq!(self.one.begin_write(&key, &token).await, WriteClaim::Leased),
+            }
+            self.one.read(&key).await; // what was pushed before is handled
+            self.one.forget();
+            let committed = self.one.store.commit(&key, &token, b"v", TTL, Replacing::Nothing).await;
+            let told = self.one.times(&format!("value {key}"));
+            match committed.expect("commit") {
+                Committed::Tracked { told: says } => assert_eq!(told, usize::from(says), "{begin}"),
+                Committed::Stored => continue,
+                Committed::Refused => panic!("nobody interferes"),
+            }
+            self.other.invalidate(&key).await;
+            let again = || self.one.times(&format!("value {key}")) > told;
+            assert!(eventually(BOUND, again).await, "{begin}: nobody tells of what came after the commit");
+        }
     }
 
     async fn waiter_is_told_of_the_end_of_the_lease(&self) {

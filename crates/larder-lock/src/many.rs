@@ -48,18 +48,19 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         };
         let stamps: Vec<Stamp> = looks.iter().map(|(key, _)| self.context.stamp(key)).collect(); // P1
         let with_ttl = looks.iter().any(|(_, look)| look.needs_ttl());
-        let keys = looks.iter().map(|(key, _)| key.as_str()).zip(&stamps);
-        let found = find_many(&leases, keys, with_ttl).await;
+        let keys: Vec<_> = looks.iter().map(|(key, _)| key.as_str()).zip(&stamps).collect();
+        let found = find_many(&leases, &keys, with_ttl).await;
         let mut sought: Vec<Option<Sought<V>>> = Vec::with_capacity(looks.len());
         let mut slow = Vec::new();
         for (((key, look), found), stamp) in looks.iter_mut().zip(found).zip(&stamps) {
-            match &found {
-                // Several of them ask at the same time.
-                Ok(Some(stored)) if look.asks_more(stored) => {
-                    sought.push(None);
-                    slow.push(self.context.take(key, found, stamp, look));
-                }
-                _ => sought.push(Some(self.context.take(key, found, stamp, look).await)),
+            let asks_more =
+                found.as_ref().is_ok_and(|found| found.as_ref().is_some_and(|it| look.asks_more(it)));
+            let taking = self.context.take(key, found, stamp, look);
+            if asks_more {
+                sought.push(None);
+                slow.push(taking); // all of them ask at the same time
+            } else {
+                sought.push(Some(taking.await));
             }
         }
         let mut slow = join_all(slow).await.into_iter();
@@ -68,15 +69,15 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
 }
 
 /// Reads each key through its lane, all lanes at once.
-async fn find_many<'k>(
+async fn find_many(
     leases: &Leases,
-    keys: impl ExactSizeIterator<Item = (&'k str, &'k Stamp)>,
+    keys: &[(&str, &Stamp)],
     with_ttl: bool,
 ) -> Vec<Result<Option<Stored>, StoreError>> {
     let remote = leases.remote();
     let mut found: Vec<Result<Option<Stored>, StoreError>> = Vec::with_capacity(keys.len());
     let mut lanes: BTreeMap<u16, (Vec<usize>, Vec<&str>)> = BTreeMap::new();
-    for (at, (key, stamp)) in keys.enumerate() {
+    for (at, (key, stamp)) in keys.iter().enumerate() {
         let (places, of_lane) = lanes.entry(stamp.lane()).or_default();
         places.push(at);
         of_lane.push(key);

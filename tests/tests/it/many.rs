@@ -363,7 +363,7 @@ async fn key_that_another_process_loads_is_waited_for_and_the_others_are_not() {
     gets(&cache, "4", Some(&name(4))).await;
     assert!(!loading.is_finished());
     let foreign = b"\"value 2\"";
-    assert!(store.commit("item:2", &token, foreign, BOUND, Replacing::Nothing).await.unwrap());
+    assert!(store.commit("item:2", &token, foreign, BOUND, Replacing::Nothing).await.unwrap().is_done());
     are(&loading.await.unwrap().unwrap(), [0, 2, 4]);
     assert_eq!(database.asked(), [set([0, 4])]);
 }
