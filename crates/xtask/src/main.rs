@@ -1,7 +1,8 @@
 //! The project's chores: `cargo xtask tour`, `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`,
-//! `cargo xtask outages`.
+//! `cargo xtask outages`, `cargo xtask bench`.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
+mod bench;
 mod server;
 mod steps;
 
@@ -18,8 +19,9 @@ usage: cargo xtask <chore> [options]
   chaos [--minutes N] [--seed S]             runs processes under faults, checks every read, and writes a report
   outages                                    breaks the database and Redis in every combination, and writes docs/outages.md
   outages --steady | --memory [--minutes N]  reads while Redis is gone; writes a million keys while it is out of reach
+  bench [--quick] [--only TEXT]              compares larder with its peers, and writes docs/benchmarks.md
 
-`tour`, `test`, `chaos` and `outages` install redis-server if it is missing and the machine's package manager lets them.
+`tour`, `test`, `chaos`, `outages` and `bench` install redis-server if it is missing and the machine's package manager lets them.
 Nothing touches a Redis that is already running.";
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         "check" => check(),
         "chaos" => chaos(&options),
         "outages" => outages(&options),
+        "bench" => bench::run(&options),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
