@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     Levels, Line, Problem, Setting, Subject,
-    measure::{allocations, fanout, l1, l2, memory, ratio, storm, write},
+    measure::{allocations, fanout, instructions, l1, l2, memory, ratio, storm, write},
     question::Kind,
 };
 
@@ -114,7 +114,7 @@ fn measure<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> {
         Kind::Memory => memory::of_entries::<S>(&one_thread()?, job),
         Kind::Ratio => one_thread()?.block_on(ratio::ratios::<S>(job)),
         Kind::Allocations => allocations::of_hits::<S>(&one_thread()?, job),
-        Kind::Hits => one_thread()?.block_on(l1::only_hits::<S>(job)),
+        Kind::Hits => instructions::of_hits::<S>(&one_thread()?, job),
     }
 }
 

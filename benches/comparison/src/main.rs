@@ -20,6 +20,9 @@ usage: comparison --program FILE … [--quick] [--only TEXT] [--report FILE]
   --report FILE   where the report goes; default docs/benchmarks.md, its charts beside it
   --render FILE   writes the report anew from what an earlier run has left in target/benchmarks.json";
 
+/// Where `cargo xtask bench` has criterion leave its estimates.
+const CRITERION: &str = "target/benchmarks";
+
 const RESULTS: &str = "target/benchmarks.json";
 
 fn main() -> ExitCode {
@@ -60,7 +63,7 @@ fn compare(mut args: impl Iterator<Item = String>) -> Result<(), Problem> {
         }
     };
     progress.finish_and_clear();
-    report::write(&outcome, &Machine::ask(), &file)?;
+    report::write(&outcome, &Machine::ask(), CRITERION.as_ref(), &file)?;
     println!("report: {}", file.display());
     Ok(())
 }

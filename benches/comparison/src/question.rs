@@ -203,8 +203,8 @@ impl Question {
             kind: Kind::Allocations,
             id: "work",
             title: "Work of a hit in L1",
-            about: "Allocations are counted over 10,000 hits. Instructions are those of a hit under `valgrind \
-                    --tool=callgrind`: the difference between two runs, one of which does more hits.",
+            about: "Allocations are counted over 10,000 hits. Instructions are what \
+                    `valgrind --tool=callgrind` counts in the same hits.",
             parts: &[part(10_000, "", true)],
             cells: &[
                 cell("allocations", "allocations", "", 2),

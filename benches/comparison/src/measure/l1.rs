@@ -36,17 +36,6 @@ pub(crate) async fn growth<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> 
     Ok(vec![Line::value("hit", 1e9 / one)])
 }
 
-/// So many hits of a thousand keys, after as much filling whatever their number.
-pub(crate) async fn only_hits<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> {
-    let of = Job { part: 1000, ..job.clone() };
-    let (subject, keys) = filled::<S>(&of, 210).await?;
-    let hits = usize::try_from(job.part)?;
-    for at in draw::zipf(of.part, 0.99, 100_000).into_iter().cycle().take(hits) {
-        black_box(subject.get(&keys[at as usize]).await);
-    }
-    Ok(Vec::new())
-}
-
 async fn filled<S: Subject>(job: &Job, about: usize) -> Result<(S, Arc<Vec<Key>>), Problem> {
     let subject = S::open(&job.setting(Levels::Local, 2 * job.part)).await?;
     let keys = Arc::new(Key::first(job.part));

@@ -3,6 +3,7 @@
 pub(crate) mod allocations;
 pub(crate) mod fanout;
 mod fill;
+pub(crate) mod instructions;
 pub(crate) mod l1;
 pub(crate) mod l2;
 pub(crate) mod memory;

@@ -1,6 +1,7 @@
 //! The report, in Markdown, and its charts.
 
 mod chart;
+mod criterion;
 mod machine;
 mod median;
 
@@ -15,11 +16,12 @@ use chart::{Bar, Curve};
 pub use machine::Machine;
 use median::{Summary, median};
 
-/// Writes the report into this file, and its charts into the folder beside it that has the same name.
+/// Writes the report into this file, and its charts into the folder beside it that has the same name. What criterion has
+/// left in its folder is the last section.
 ///
 /// # Errors
 /// If one of them cannot be written.
-pub fn write(outcome: &Outcome, machine: &Machine, file: &Path) -> Result<(), Problem> {
+pub fn write(outcome: &Outcome, machine: &Machine, criterion: &Path, file: &Path) -> Result<(), Problem> {
     let folder = file.with_extension("");
     fs::create_dir_all(&folder)?;
     let mut text = head(outcome, machine);
@@ -50,8 +52,16 @@ pub fn write(outcome: &Outcome, machine: &Machine, file: &Path) -> Result<(), Pr
             text.push_str(&table(outcome, question, parts));
         }
     }
+    if let Some(table) = criterion::table(criterion) {
+        let _ = write!(text, "\n## larder's calls, by criterion\n\n{CRITERION}{table}");
+    }
     Ok(fs::write(file, text)?)
 }
+
+const CRITERION: &str = "\
+`cargo bench -p larder-benches`: one call after the other, in one process, beside the raw library where there is one. `l2_read/64`
+is the time of a read while 64 tasks read.
+";
 
 fn head(outcome: &Outcome, machine: &Machine) -> String {
     let quick = if outcome.quick {
