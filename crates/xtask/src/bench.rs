@@ -27,7 +27,9 @@ pub(crate) fn run(options: &[String]) -> Result<(), String> {
     let _ = fs::remove_dir_all(ESTIMATES);
     if !options.iter().any(|option| option == "--only" || option == "--render") {
         // Fewer samples than criterion takes by itself: the medians are what is shown.
-        let mut criterion = vec!["bench", "--quiet", "-p", "larder-benches", "--benches", "--", "--noplot"];
+        let mut criterion = vec!["bench", "--quiet", "-p", "larder-benches"];
+        criterion.extend(["l1_hit", "l2_read", "calls"].into_iter().flat_map(|bench| ["--bench", bench]));
+        criterion.extend(["--", "--noplot"]);
         match options.iter().any(|option| option == "--quick") {
             true => criterion.push("--quick"),
             false => criterion.extend(["--warm-up-time", "1", "--measurement-time", "4"]),

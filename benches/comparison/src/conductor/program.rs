@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Program(PathBuf);
 
 /// No job takes as long as this, so one that does will never end.
-const BOUND: Duration = Duration::from_secs(180);
+const BOUND: Duration = Duration::from_secs(300);
 
 impl Program {
     pub(super) fn new(path: impl Into<PathBuf>) -> Self {

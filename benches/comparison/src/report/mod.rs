@@ -136,13 +136,13 @@ fn number(value: f64, digits: usize) -> String {
     rest.map_or_else(|| grouped.clone(), |rest| format!("{grouped}.{rest}"))
 }
 
-/// A chart for the first cell of each unit: which is the one that says most.
+/// A chart for the first cell of each unit, which is the one that says most, and for each count.
 fn bars(outcome: &Outcome, question: &Question, parts: &[&Part]) -> Vec<(String, String)> {
     let mut charts = Vec::new();
     let Some(part) = parts.last() else { return charts };
     let mut units = Vec::new();
     for cell in question.cells {
-        if units.contains(&cell.unit) {
+        if !cell.unit.is_empty() && units.contains(&cell.unit) {
             continue;
         }
         units.push(cell.unit);
