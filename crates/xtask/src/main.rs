@@ -1,7 +1,8 @@
 //! The project's chores: `cargo xtask tour`, `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`,
-//! `cargo xtask outages`, `cargo xtask guard`.
+//! `cargo xtask outages`, `cargo xtask bench`, `cargo xtask guard`.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
+mod bench;
 mod packages;
 mod server;
 mod steps;
@@ -21,6 +22,7 @@ usage: cargo xtask <chore> [options]
   guard [--write]                            counts what an operation costs, and compares; writes benches/guard.toml
   outages                                    breaks the database and Redis in every combination, and writes docs/outages.md
   outages --steady | --memory [--minutes N]  reads while Redis is gone; writes a million keys while it is out of reach
+  bench [--quick] [--only TEXT]              compares larder with its peers, and writes docs/benchmarks.md
 
 All that needs a redis-server, and the guard's valgrind, installs it if it is missing and the package manager lets it.
 Nothing touches a Redis that is already running.";
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "check" => check(),
         "chaos" => chaos(&options),
         "outages" => outages(&options),
+        "bench" => bench::run(&options),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
