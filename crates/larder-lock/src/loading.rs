@@ -209,9 +209,12 @@ impl<L: Load> Loading<L> {
         self.load.waits();
         self.lead.hold_off();
         let (began, max_wait) = (self.began, self.context.policy.max_wait);
+        // Another loader ends by itself in time, if it may not take longer than that: then no clock need decide which of the
+        // two comes first.
+        let for_turn = if self.context.policy.load_timeout > max_wait { max_wait } else { Duration::MAX };
         let taking = async {
             // The limits are the row's own. For the turn it counts anew: what it was waited for before was another's load.
-            let turn = timeout(max_wait, turns.take(&self.key)).await.ok();
+            let turn = timeout(for_turn, turns.take(&self.key)).await.ok();
             let permit = match slots {
                 Some(slots) => Some(
                     timeout(max_wait.saturating_sub(began.elapsed()), slots.acquire_owned())
