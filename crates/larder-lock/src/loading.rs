@@ -32,7 +32,8 @@ pub(crate) struct Loading<L: Load> {
 
 /// The right to run the loader.
 struct Slot {
-    /// One loader of the key runs at a time, and none is kept waiting for longer than a caller waits for others.
+    /// One loader of the key runs at a time. None is left to who has waited for it for longer than a caller waits for
+    /// others.
     _turn: Option<Turn>,
     /// One of the loaders that may run at once, if their number is limited.
     _permit: Option<OwnedSemaphorePermit>,
@@ -208,20 +209,14 @@ impl<L: Load> Loading<L> {
         }
         self.load.waits();
         self.lead.hold_off();
-        let (began, max_wait) = (self.began, self.context.policy.max_wait);
-        // Another loader ends by itself in time, if it may not take longer than that: then no clock need decide which of the
-        // two comes first.
+        let (rest, max_wait) = (self.rest(), self.context.policy.max_wait);
+        // If a loader may not take longer than that, its own limit does: then no clock need decide which of the two is first.
         let for_turn = if self.context.policy.load_timeout > max_wait { max_wait } else { Duration::MAX };
         let taking = async {
             // The limits are the row's own. For the turn it counts anew: what it was waited for before was another's load.
             let turn = timeout(for_turn, turns.take(&self.key)).await.ok();
             let permit = match slots {
-                Some(slots) => Some(
-                    timeout(max_wait.saturating_sub(began.elapsed()), slots.acquire_owned())
-                        .await
-                        .ok()?
-                        .ok()?,
-                ),
+                Some(slots) => Some(timeout(rest, slots.acquire_owned()).await.ok()?.ok()?),
                 None => None,
             };
             Some(Slot { _turn: turn, _permit: permit })
@@ -336,7 +331,8 @@ impl<L: Load> Loading<L> {
         }
         let (stamp, storing) = (self.lead.stamp(), self.lead.ask());
         if self.load.keep(&value, &stamp, kept) && self.context.cells.is_current(self.key.hash(), &stamp) {
-            self.lead.finish(value, storing);
+            // P16: of what other processes have written since it began, nobody has told this one.
+            self.lead.finish(value, if kept == Kept::Local { storing } else { loading });
         } else {
             self.load.refused(Refusal::Outdated);
             self.lead.finish(value, loading); // P16

@@ -41,18 +41,42 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         values.into_iter().filter_map(|value| value.or_else(|| loaded.next())).collect()
     }
 
-    /// Looks into the remote store. Nobody shares these looks: to find out who could would cost more than to look again.
+    /// Looks into the levels: into the local one because it may have a stale value.
     async fn look_many<L: Look<Value = V>>(&self, looks: &mut [(Key, L)]) -> Vec<Sought<V>> {
-        let Some(leases) = self.context.leases.clone() else {
-            return looks.iter().map(|_| Sought::Nothing(None)).collect();
+        let mut sought: Vec<Option<Sought<V>>> = Vec::with_capacity(looks.len());
+        let mut missing = Vec::new();
+        for look in looks {
+            let cached = look.1.cached();
+            if cached.is_none() {
+                missing.push(look);
+            }
+            sought.push(cached.map(Sought::Present));
+        }
+        let mut found = match &self.context.leases {
+            Some(leases) => self.ask_many(leases, missing).await,
+            None => Vec::new(),
+        }
+        .into_iter();
+        let nothing = || Sought::Nothing(None);
+        sought.into_iter().map(|sought| sought.or_else(|| found.next()).unwrap_or_else(nothing)).collect()
+    }
+
+    /// Looks into the remote store. Nobody shares these looks: to find out who could would cost more than to look again.
+    async fn ask_many<L: Look<Value = V>>(
+        &self,
+        leases: &Leases,
+        mut looks: Vec<&mut (Key, L)>,
+    ) -> Vec<Sought<V>> {
+        let stamps: Vec<Stamp> = looks.iter().map(|look| self.context.stamp(&look.0)).collect(); // P1
+        let with_ttl = looks.iter().any(|look| look.1.needs_ttl());
+        let found = {
+            let keys: Vec<_> = looks.iter().map(|look| look.0.as_str()).zip(&stamps).collect();
+            find_many(leases, &keys, with_ttl).await
         };
-        let stamps: Vec<Stamp> = looks.iter().map(|(key, _)| self.context.stamp(key)).collect(); // P1
-        let with_ttl = looks.iter().any(|(_, look)| look.needs_ttl());
-        let keys: Vec<_> = looks.iter().map(|(key, _)| key.as_str()).zip(&stamps).collect();
-        let found = find_many(&leases, &keys, with_ttl).await;
         let mut sought: Vec<Option<Sought<V>>> = Vec::with_capacity(looks.len());
         let mut slow = Vec::new();
-        for (((key, look), found), stamp) in looks.iter_mut().zip(found).zip(&stamps) {
+        for ((look, found), stamp) in looks.iter_mut().zip(found).zip(&stamps) {
+            let (key, look) = &mut **look;
             let asks_more =
                 found.as_ref().is_ok_and(|found| found.as_ref().is_some_and(|it| look.asks_more(it)));
             let taking = self.context.take(key, found, stamp, look);

@@ -136,8 +136,8 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         };
         let resolving = self.resolve(key, load, looked);
         let Some(patience) = patience else { return resolving.await };
-        // The limit is the policy's own. It is met only by who has to start over again and again, because what it waits
-        // for is invalidated each time.
+        // The limit is the policy's own. It is met by who has to start over again and again, because what it waits for is
+        // invalidated each time, and by who has waited for others and then for an outdated load of this process.
         let limit = patience.saturating_add(policy.max_wait).saturating_add(policy.load_timeout);
         tokio::time::timeout(limit, resolving).await.unwrap_or_else(|_elapsed| L::timed_out(key, limit))
     }

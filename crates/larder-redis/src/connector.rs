@@ -15,7 +15,6 @@ use tracing::warn;
 
 use crate::{
     RedisConfig,
-    bulk::Bulk,
     endpoint::Endpoint,
     error::{describe, is_busy, is_loss, is_outage, is_without_resp3},
     lane::Lane,
@@ -26,7 +25,6 @@ pub(crate) struct Connector {
     resp3: Pool,
     /// For servers and proxies that do not speak RESP3, and so cannot push.
     resp2: Pool,
-    pub(crate) bulk: Bulk,
     old_server: AtomicBool,
     /// Whether the newest connection tracks: the pool's hook finds out.
     tracks: Arc<AtomicBool>,
@@ -95,7 +93,6 @@ impl Connector {
         Ok(Self {
             resp3: pool(ProtocolVersion::RESP3)?,
             resp2: pool(ProtocolVersion::RESP2)?,
-            bulk: Bulk::new(config, endpoint)?,
             old_server: AtomicBool::new(false),
             tracks,
             warned: AtomicBool::new(false),

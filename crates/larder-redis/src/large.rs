@@ -1,7 +1,5 @@
 //! How values are read and written so that a large one holds up no small one.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use deadpool_redis::redis::{Cmd, RedisResult, Value, cmd, pipe};
 use larder_core::{Committed, StoreError, Stored};
@@ -9,7 +7,7 @@ use larder_core::{Committed, StoreError, Stored};
 use crate::{
     bulk::LARGE,
     lane::Lane,
-    live::{Live, Node},
+    live::Node,
     store::{bytes, rest, unexpected},
     wire::Wire,
 };
@@ -22,7 +20,7 @@ impl Lane {
         match asked.map_err(|error| self.judge_later(number, key, error))? {
             Some(value) if value.len() >= LARGE => {
                 let live = self.live()?;
-                Ok(self.get_large(&live, live.node(key), key).await?.map(|stored| stored.value))
+                Ok(self.get_large(live.node(key), key).await?.map(|stored| stored.value))
             }
             value => Ok(value),
         }
@@ -34,22 +32,17 @@ impl Lane {
         let node = live.node(key);
         let ask = async |on| stored(both(on, start_of(key), key).await?, start);
         match self.ask_on(&live, node, key, ask).await? {
-            Some(stored) if stored.value.len() >= LARGE => self.get_large(&live, node, key).await,
+            Some(stored) if stored.value.len() >= LARGE => self.get_large(node, key).await,
             stored => Ok(stored),
         }
     }
 
     /// Reads a value beside the lane.
     // P29: the lane has read the key before, so it is told of whatever happens to the value from then on.
-    pub(crate) async fn get_large(
-        &self,
-        live: &Arc<Live>,
-        node: &Node,
-        key: &str,
-    ) -> Result<Option<Stored>, StoreError> {
+    pub(crate) async fn get_large(&self, node: &Node, key: &str) -> Result<Option<Stored>, StoreError> {
         self.meet_large();
         let whole = cmd("GET").arg(key).clone();
-        self.ask_beside(live, node, key, async |on| stored(both(on, whole, key).await?, bytes)).await
+        self.ask_beside(node, key, async |on| stored(both(on, whole, key).await?, bytes)).await
     }
 
     /// Runs a commit of a large value beside the lane, which has yet to read it.
@@ -60,23 +53,19 @@ impl Lane {
     ) -> Result<Committed, StoreError> {
         self.meet_large();
         let live = self.live()?;
-        let is_done = self.ask_beside(&live, live.node(key), key, commit).await?;
+        let is_done = self.ask_beside(live.node(key), key, commit).await?;
         Ok(if is_done { Committed::Stored } else { Committed::Refused })
     }
 
     /// Asks something of a server over a connection that is not the lane's.
     pub(crate) async fn ask_beside<T>(
         &self,
-        live: &Arc<Live>,
         node: &Node,
         key: &str,
         ask: impl AsyncFnOnce(Wire) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
         node.bulk.ask(&node.wire.voice, ask).await.map_err(|error| {
-            // What the server says is true of the lane too. A connection that fails, or is slow, says nothing about it.
-            if error.code().is_some() {
-                self.judge(live, node, &error);
-            }
+            // It says nothing about the lane, which finds out by itself.
             self.describe(error, &node.endpoint.shown, key)
         })
     }

@@ -16,12 +16,15 @@ use crate::{
 /// How many keys are asked for at once: a server answers nobody else meanwhile, and an answer must come in time.
 const AT_ONCE: usize = 1000;
 
+/// So many bytes in one answer are large together.
+const TOGETHER: usize = 16 * LARGE;
+
 /// Keys of one hash slot, which one `MGET` may name: where the server is no cluster, all of them. By their places among
 /// those that were asked for.
 type Group = Vec<usize>;
 
 impl Lane {
-    /// Reads many values, each server's in one round trip for every thousand, or in two once a large value has been met:
+    /// Reads many values, each server's in one round trip for every thousand, or in two once large values have been met:
     /// how large a value is, is known when it is here.
     pub(crate) async fn get_many(
         &self,
@@ -57,21 +60,26 @@ impl Lane {
             answers(&groups, replies, with_ttl)
         };
         if !self.has_met_large() {
-            let found = self.ask_on(live, node, first, ask).await?;
-            if found
+            let found = self.ask_on(live, node, first, ask).await;
+            let sizes = found
                 .iter()
-                .any(|(_, stored)| stored.as_ref().is_some_and(|stored| stored.value.len() >= LARGE))
-            {
+                .flatten()
+                .map(|(_, stored)| stored.as_ref().map_or(0, |stored| stored.value.len()));
+            // Also what is large together, and what may have been so large that it did not arrive in time.
+            let is_late = matches!(found, Err(StoreError::TimedOut { .. }));
+            if is_late || sizes.clone().any(|size| size >= LARGE) || sizes.sum::<usize>() >= TOGETHER {
                 self.meet_large();
             }
-            return Ok(found);
+            return found;
         }
         // P29: the lane reads what it is to be told of, and the values travel beside it.
         let track = async |mut on: Wire| {
-            on.connection.send_packed_commands(&tracking(keys, &groups), 0, groups.len()).await
+            let replies =
+                on.connection.send_packed_commands(&tracking(keys, &groups), 0, groups.len()).await?;
+            replies.into_iter().try_for_each(|reply| reply.extract_error().map(drop)) // else it tracks nothing
         };
         self.ask_on(live, node, first, track).await?;
-        self.ask_beside(live, node, first, ask).await
+        self.ask_beside(node, first, ask).await
     }
 }
 

@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::{
     RedisConfig,
-    bulk::Bulk,
+    bulk::{self, Bulk},
     connector::Connector,
     endpoint::Endpoint,
     error::{describe, is_loss},
@@ -99,10 +99,11 @@ impl Nodes {
         for endpoint in self.masters.clone() {
             let is_open = asked.take_if(|asked| asked.endpoint.place() == endpoint.place());
             let connector = self.connector(&endpoint)?;
+            let config = self.config.clone();
             opening.push(async move {
                 match is_open {
                     Some(channel) => Ok(channel),
-                    None => open(&connector, endpoint).await,
+                    None => open(&connector, endpoint, &config).await,
                 }
             });
         }
@@ -117,7 +118,7 @@ impl Nodes {
         let mut failed = None;
         for endpoint in candidates {
             let connector = self.connector(&endpoint)?;
-            let asked = match open(&connector, endpoint).await {
+            let asked = match open(&connector, endpoint, &self.config).await {
                 Ok(channel) => self.ask(&channel).await.map(|topology| (channel, topology)),
                 Err(error) => Err(error),
             };
@@ -170,8 +171,15 @@ impl Nodes {
     }
 }
 
-async fn open(connector: &Connector, endpoint: Arc<Endpoint>) -> Result<Channel, StoreError> {
+async fn open(
+    connector: &Connector,
+    endpoint: Arc<Endpoint>,
+    config: &RedisConfig,
+) -> Result<Channel, StoreError> {
     let (pooled, tracks) = connector.connect().await?;
-    let (connection, bulk) = ((*pooled).clone(), connector.bulk.clone());
+    let connection = (*pooled).clone();
+    let server = bulk::server(&mut connection.clone()).await;
+    let server = server.map_err(|error| describe(error, &endpoint.shown, config.command_timeout, ""))?;
+    let bulk = Bulk::new(config, &endpoint, server)?;
     Ok(Channel { connection, bulk, endpoint, tracks, pooled: Some(pooled) })
 }

@@ -235,7 +235,7 @@ impl RemoteStore for RedisStore {
         match lane.ask_on(&live, node, key, ask).await? {
             Some(claim) => Ok(claim),
             None => {
-                let stored = lane.get_large(&live, node, key).await?;
+                let stored = lane.get_large(node, key).await?;
                 // If it has gone meanwhile, the key is to be claimed anew.
                 Ok(stored.map_or(Claim::Busy(Duration::ZERO), Claim::Hit))
             }

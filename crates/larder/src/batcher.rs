@@ -8,7 +8,8 @@ use std::{
 use crate::{
     BoxError, Cache, CacheKey, Error, Loaded,
     encoding::Value,
-    gather::{Gather, LoadParts, Place},
+    gather::{Gather, LoadParts, Place, in_task},
+    larder::in_runtime,
     many::load_parts,
     read::Loader,
 };
@@ -17,7 +18,8 @@ use crate::{
 /// window are loaded by one call. Cheap to clone; all clones are the same batcher.
 ///
 /// The window begins with the first key that is missing. A hit does not wait for it. Otherwise each call is a
-/// [`Cache::get_or_load`] by itself: with its own lease, time limits and errors.
+/// [`Cache::get_or_load`] by itself: with its own lease and time limits, which the window counts towards. What the loader
+/// fails with is for the whole batch.
 ///
 /// ```
 /// # use std::{collections::HashMap, io, sync::Arc, time::Duration};
@@ -64,8 +66,8 @@ where
     /// Loads with this loader what the cache does not have, a batch for every window, or for every thousand keys. A key that
     /// the loader leaves out has no value.
     ///
-    /// A window of one or two milliseconds catches what concurrent requests want at the same time; zero catches what is
-    /// wanted before the runtime comes to it.
+    /// A window of one or two milliseconds catches what concurrent requests want at the same time; zero is the shortest that
+    /// the runtime's timer has.
     pub fn new<F, Fut, M, U, E>(cache: Cache<T>, window: Duration, loader: F) -> Self
     where
         F: FnOnce(Vec<K>) -> Fut + Clone + Send + Sync + 'static,
@@ -95,7 +97,17 @@ where
     /// # Errors
     /// As for [`Cache::get_or_load_optional`].
     pub async fn get_or_load_optional(&self, key: K) -> Result<Option<Arc<T>>, Error> {
-        self.inner.cache.resolve(&key, || Loader::Part(self.place(key.clone()))).await
+        match self.inner.cache.look(&key) {
+            Ok(value) => Ok(value),
+            Err(unserved) => {
+                let (this, name) = (self.clone(), Some(self.inner.cache.key(&key)));
+                let further = async move {
+                    this.inner.cache.load_further(*unserved, || Loader::Part(this.place(key))).await
+                };
+                in_runtime()?;
+                in_task(name, further).await?
+            }
+        }
     }
 
     /// A place in the batch that is open.
@@ -117,17 +129,23 @@ where
         let keys = Keys::default();
         let gather = Gather::new(self.inner.cache.row.clone(), (self.inner.load)(keys.clone()));
         let window = gather.place(usize::MAX);
-        let (inner, this) = (self.inner.clone(), gather.clone());
+        let (time, closes) = (self.inner.window, Closes(self.inner.clone(), gather.clone()));
         // A task of its own: whoever opened the batch may go. Who comes here is inside a runtime.
         tokio::spawn(async move {
-            tokio::time::sleep(inner.window).await;
-            let batch = {
-                let mut open = lock(&inner.open);
-                open.take_if(|batch| Arc::ptr_eq(&batch.gather, &this))
-            };
-            drop(batch); // not under the lock: it may start the loader
+            tokio::time::sleep(time).await;
+            drop(closes);
         });
         Batch { gather, keys, _window: window }
+    }
+}
+
+/// Closes a batch, also if its runtime ends before the window does.
+struct Closes<K, T: Value>(Arc<Inner<K, T>>, Arc<Gather<T>>);
+
+impl<K, T: Value> Drop for Closes<K, T> {
+    fn drop(&mut self) {
+        let batch = lock(&self.0.open).take_if(|batch| Arc::ptr_eq(&batch.gather, &self.1));
+        drop(batch); // not under the lock: it may start the loader
     }
 }
 

@@ -316,27 +316,32 @@ impl<T: Value> Cache<T> {
         match self.look(key) {
             Ok(value) => Ok(value),
             // Boxed, so that the future of a hit stays small.
-            Err(unserved) => Box::pin(self.load_further(*unserved, loader())).await,
+            Err(unserved) => Box::pin(self.load_further(*unserved, loader)).await,
         }
     }
 
-    async fn load_further(&self, unserved: Unserved<T>, loader: Loader<T>) -> Result<Option<Arc<T>>, Error> {
+    pub(crate) async fn load_further(
+        &self,
+        unserved: Unserved<T>,
+        loader: impl FnOnce() -> Loader<T>,
+    ) -> Result<Option<Arc<T>>, Error> {
         let (key, due) = match unserved {
             Unserved::Refused(refusal) => return Err(refusal.into()),
             Unserved::Due(key, due) => (key, Some(due)),
             Unserved::Miss(key) => (key, None),
         };
         let runtime = in_runtime();
-        let read = Read::new(self.row.clone(), key.clone(), Some(loader));
+        let read = || Read::new(self.row.clone(), key.clone(), Some(loader()));
         if let Some(due) = due {
             let value = due.value.clone();
             if runtime.is_ok() {
+                let read = read();
                 self.row.lock.reload(&key, due.present(), read);
             }
             return Ok(value);
         }
         runtime?;
-        Ok(self.row.lock.get_or_load(&key, read).await?.value)
+        Ok(self.row.lock.get_or_load(&key, read()).await?.value)
     }
 
     /// A value that can be put in.

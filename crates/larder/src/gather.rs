@@ -1,8 +1,8 @@
 use std::{
     collections::HashMap,
-    future::pending,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::{
@@ -10,7 +10,7 @@ use futures_util::{
     future::{BoxFuture, join_all},
 };
 use larder_core::Key;
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinSet};
 
 use crate::{
     Error,
@@ -19,10 +19,11 @@ use crate::{
 };
 
 /// Loads of several keys that become one: each key's own load, with its own lease, takes a [`Place`], and the loader runs
-/// when no place is undecided any more, for those that want it.
+/// when no place is undecided any more, for those that want it. Whoever holds a place must be a task that runs, so that the
+/// others do not wait for one whose caller is not polled.
 ///
-/// Nobody waits in a place for another process or another load: such a place is passed, and what it wants later is loaded
-/// by itself.
+/// Nobody waits in a place for another process or another load: such a place is passed, and what those want later is
+/// one more load.
 pub(crate) struct Gather<T> {
     row: Arc<RowState<T>>,
     load: LoadParts<T>,
@@ -35,6 +36,8 @@ pub(crate) type LoadParts<T> =
 
 struct State<T> {
     undecided: usize,
+    /// Whether the loader will soon run for those that were passed.
+    is_due: bool,
     wanted: Vec<Wanted<T>>,
 }
 
@@ -43,6 +46,9 @@ struct Wanted<T> {
     key: Key,
     served: oneshot::Sender<Outcome<T>>,
 }
+
+/// How long those that were passed are waited for.
+const SOON: Duration = Duration::from_millis(2);
 
 /// One key's part in a [`Gather`]. It is decided when it is dropped, at the latest.
 pub(crate) struct Place<T: Value> {
@@ -53,7 +59,11 @@ pub(crate) struct Place<T: Value> {
 
 impl<T: Value> Gather<T> {
     pub(crate) fn new(row: Arc<RowState<T>>, load: LoadParts<T>) -> Arc<Self> {
-        Arc::new(Self { row, load, state: Mutex::new(State { undecided: 0, wanted: Vec::new() }) })
+        Arc::new(Self {
+            row,
+            load,
+            state: Mutex::new(State { undecided: 0, is_due: false, wanted: Vec::new() }),
+        })
     }
 
     /// Adds a place. Nothing is loaded before it is decided.
@@ -73,29 +83,46 @@ impl<T: Value> Gather<T> {
         }
         let wanted = std::mem::take(&mut state.wanted);
         drop(state);
-        // A task of its own: it is for several, any of which may go. Without a runtime nobody waits any more.
+        // A task of its own: it is for several, any of which may go. Without a runtime nobody can be served.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(self.clone().run(wanted));
         }
     }
 
+    /// Runs the loader for what was passed and is wanted after all: who waited for the same load comes at the same time.
+    fn decide_soon(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.state().is_due, true) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        let this = self.clone();
+        // A task of its own, as for the first ones.
+        runtime.spawn(async move {
+            tokio::time::sleep(SOON).await; // they come one by one, and nobody knows which is the last
+            let mut state = this.state();
+            state.is_due = false;
+            this.decide(state);
+        });
+    }
+
     async fn run(self: Arc<Self>, mut wanted: Vec<Wanted<T>>) {
-        let parts = wanted.iter().map(|wanted| wanted.part).collect();
-        let loading = async {
-            let _slot = self.row.lock.slot().await?;
-            // A panic leaves nothing behind that anybody would see.
-            Some(AssertUnwindSafe(async { (self.load)(parts).await }).catch_unwind().await)
+        let slot = tokio::select! {
+            slot = self.row.lock.slot() => slot,
+            () = all_are_gone(&mut wanted) => return,
         };
+        let Some(_slot) = slot else { return wanted.into_iter().for_each(|wanted| self.crowded(wanted)) };
+        wanted.retain(|wanted| !wanted.served.is_closed()); // P19
+        let parts = wanted.iter().map(|wanted| wanted.part).collect();
+        // A panic leaves nothing behind that anybody would see.
+        let loading = AssertUnwindSafe(async { (self.load)(parts).await }).catch_unwind();
         let loaded = tokio::select! {
             loaded = loading => loaded,
-            // Each has its own time limit, and its own callers.
-            _ = join_all(wanted.iter_mut().map(|wanted| wanted.served.closed())) => return,
+            () = all_are_gone(&mut wanted) => return,
         };
         let loaded = match loaded {
-            Some(Ok(Ok(found))) => Ok(found.into_iter().collect::<HashMap<_, _>>()),
-            Some(Ok(Err(error))) => Err(Some(error)),
-            Some(Err(_panic)) => Err(None),
-            None => return wanted.into_iter().for_each(|wanted| self.crowded(wanted)),
+            Ok(Ok(found)) => Ok(found.into_iter().collect::<HashMap<_, _>>()),
+            Ok(Err(error)) => Err(Some(error)),
+            Err(_panic) => Err(None),
         };
         for Wanted { part, key, served } in wanted {
             let outcome = match &loaded {
@@ -118,6 +145,22 @@ impl<T: Value> Gather<T> {
     }
 }
 
+/// Runs what holds places in a task, which ends with its caller.
+pub(crate) async fn in_task<R: Send + 'static>(
+    key: Option<Key>,
+    reading: impl Future<Output = R> + Send + 'static,
+) -> Result<R, Error> {
+    let mut task = JoinSet::new(); // aborts it when it is dropped
+    task.spawn(reading);
+    let aborted = || Error::Aborted { key: key.map(|key| key.to_string()).unwrap_or_default() };
+    task.join_next().await.and_then(Result::ok).ok_or_else(aborted)
+}
+
+/// Waits until nobody wants any of it: each has its own time limit, and its own callers.
+async fn all_are_gone<T>(wanted: &mut [Wanted<T>]) {
+    join_all(wanted.iter_mut().map(|wanted| wanted.served.closed())).await;
+}
+
 impl<T: Value> Place<T> {
     pub(crate) fn part(&self) -> usize {
         self.part
@@ -137,15 +180,11 @@ impl<T: Value> Place<T> {
         let (served, outcome) = oneshot::channel();
         self.gather.state().wanted.push(Wanted { part: self.part, key: key.clone(), served });
         match self.is_decided {
-            true => self.gather.decide(self.gather.state()),
+            true => self.gather.decide_soon(),
             false => self.pass(),
         }
-        Box::pin(async {
-            match outcome.await {
-                Ok(outcome) => outcome,
-                Err(_closed) => pending().await, // the runtime is shutting down
-            }
-        })
+        let aborted = Error::Aborted { key: key.to_string() };
+        Box::pin(async { outcome.await.unwrap_or(Err(aborted)) }) // the runtime is shutting down
     }
 }
 

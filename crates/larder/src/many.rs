@@ -11,7 +11,7 @@ use crate::{
     BoxError, Cache, CacheKey, Error, Loaded,
     cache::{Unserved, found, load_error},
     encoding::Value,
-    gather::{Gather, LoadParts},
+    gather::{Gather, LoadParts, in_task},
     larder::in_runtime,
     read::{Loader, Read},
     row::{Cached, Found},
@@ -21,7 +21,7 @@ use crate::{
 /// How many keys are looked up, loaded or written at once. More of them are worked off in chunks.
 const AT_ONCE: usize = 1000;
 
-/// Many keys in one call. What is said of one key in the calls for one holds for each of them by itself.
+/// Many keys in one call. `K`'s `Eq` and `Hash` should agree with its text as a key. What is said of one key in the calls for one holds for each of them by itself.
 impl<T: Value> Cache<T> {
     /// Returns the values that a level has, without loading, as [`get`](Self::get) does. What L1 does not have is asked of
     /// L2 in one round trip for every thousand keys.
@@ -63,7 +63,7 @@ impl<T: Value> Cache<T> {
     ///
     /// Each key has its own lease: of callers that want overlapping keys, in however many processes, each loads what the
     /// others don't, and waits for the rest. Should another one's load come to nothing, or be outdated by an
-    /// invalidation, this one loads the key after all: then a clone of the loader is called once more. It is also called
+    /// invalidation, this one loads the key after all: then a clone of the loader is called once more, for all such keys that come at a time. It is also called
     /// once for every thousand keys that are missing. One such call is one of the row's
     /// [`max_loads`](crate::Row::max_loads).
     ///
@@ -117,9 +117,10 @@ impl<T: Value> Cache<T> {
         for missing in in_chunks(missing) {
             let (keys, names): (Vec<K>, Vec<Key>) =
                 missing.into_iter().map(|(key, name)| (key.clone(), name)).unzip();
+            let first = names.first().cloned();
             let reads = self.reads(keys.clone(), names, loader.clone());
-            // Boxed, because it is large.
-            let loaded = Box::pin(self.row.lock.get_or_load_many(reads)).await;
+            let row = self.row.clone();
+            let loaded = in_task(first, async move { row.lock.get_or_load_many(reads).await }).await?;
             for (key, outcome) in keys.into_iter().zip(loaded) {
                 found.extend(outcome?.value.map(|value| (key, value)));
             }
@@ -130,7 +131,8 @@ impl<T: Value> Cache<T> {
     /// Puts values into both levels, each as [`insert`](Self::insert) does.
     ///
     /// # Consistency
-    /// Each value by itself is put in atomically; a reader may see one and not yet the next one.
+    /// Each value by itself is put in atomically; a reader may see one and not yet the next one. Of a key that is there
+    /// twice either value may stay, or none.
     ///
     /// # Cancellation
     /// What has begun runs to its end; what has not, which is what follows the first thousand or some, is not put in.
@@ -238,14 +240,16 @@ where
     let loader = Mutex::new(loader); // only to be cloned, so that it need not be `Sync`
     Box::new(move |parts| {
         let loader = loader.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let keys: Vec<K> = parts.iter().map(|part| key(*part)).collect();
-        let parts: HashMap<K, usize> = keys.iter().cloned().zip(parts).collect();
+        // Several, if keys are equal whose names are not.
+        let mut of_key: HashMap<K, Vec<usize>> = HashMap::with_capacity(parts.len());
+        parts.into_iter().for_each(|part| of_key.entry(key(part)).or_default().push(part));
         Box::pin(async move {
-            let loaded = loader(keys).await.map_err(load_error)?;
-            let part = |(key, loaded): (K, U)| -> Option<(usize, Found<T>)> {
-                Some((*parts.get(&key)?, found(loaded)))
+            let loaded = loader(of_key.keys().cloned().collect()).await.map_err(load_error)?;
+            let of_key = |(key, loaded): (K, U)| {
+                let (parts, found) = (of_key.get(&key).map_or(&[][..], Vec::as_slice), found(loaded));
+                parts.iter().map(|part| (*part, found.clone())).collect::<Vec<(usize, Found<T>)>>()
             };
-            Ok(loaded.into_iter().filter_map(part).collect())
+            Ok(loaded.into_iter().flat_map(of_key).collect())
         })
     })
 }

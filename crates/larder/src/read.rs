@@ -92,6 +92,9 @@ impl<T: Value> Look for Read<T> {
         if !self.row.has_l1 {
             return None;
         }
+        if !self.row.has_l1 {
+            return None;
+        }
         // P28: not the entry's own stamp, which another key that shares its cell may have outdated long ago. L1 holds only
         // what is current, so what comes from now on counts.
         let stamp = self.row.stamp(&self.key);
@@ -351,6 +354,8 @@ fn outcome_of<T>(outcome: &Outcome<T>) -> LoadOutcome {
         Ok(Found { is_renewed: true, .. }) => LoadOutcome::NotModified,
         Ok(Found { value: Some(_), .. }) => LoadOutcome::Loaded,
         Ok(Found { value: None, .. }) => LoadOutcome::Absent,
+        Err(Error::Panicked { .. }) => LoadOutcome::Panicked,
+        Err(Error::TooManyLoads { .. }) => LoadOutcome::Crowded,
         Err(_) => LoadOutcome::Failed,
     }
 }

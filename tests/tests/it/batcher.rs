@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use larder::{Batcher, Cache, Error};
 use larder_testkit::Gate;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     many::Database,
-    world::{World, builder, load, start},
+    world::{BOUND, World, builder, load, start},
 };
 
 /// No test waits for a window to end: it is over at once, or never.
@@ -71,4 +72,26 @@ async fn caller_that_leaves_before_the_window_ends_is_not_loaded_for() {
     gate.open();
     assert_eq!(*waits.await.unwrap().unwrap(), "value 4");
     assert_eq!(database.asked(), [[4].into()]);
+}
+
+/// A caller that is not polled keeps nobody waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_that_is_not_polled_holds_up_no_other() {
+    let world = World::new().await;
+    let (cache, database) = (world.items().await, Database::default());
+    let batcher = batcher(&cache, Duration::from_millis(1), &database);
+    let mut idle = Box::pin(batcher.get_or_load(2));
+    assert!((&mut idle).now_or_never().is_none());
+    let served = timeout(BOUND / 4, batcher.get_or_load(4)).await.expect("it waits for the idle one");
+    assert_eq!(*served.unwrap(), "value 4");
+    assert_eq!(*idle.await.unwrap(), "value 2");
+}
+
+#[test]
+fn call_without_a_runtime_is_refused() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let cache = runtime.block_on(async { builder().build().await.unwrap().cache("item").unwrap() });
+    let batcher = batcher(&cache, NEVER, &Database::default());
+    let outside = batcher.get_or_load(2).now_or_never().unwrap();
+    assert!(matches!(outside, Err(Error::NoRuntime)), "{outside:?}");
 }

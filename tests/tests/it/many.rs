@@ -199,14 +199,14 @@ async fn value_that_cannot_be_read_is_loaded_anew_and_no_other() {
 async fn batch_whose_neighbour_gives_up_loads_its_keys() {
     let world = World::new().await;
     let (one, other, gate) = (world.items().await, world.items().await, Gate::new());
-    let first = start_many(&one, &[0, 2], &Database::gated(&gate));
+    let first = start_many(&one, &[0, 2, 6], &Database::gated(&gate));
     gate.reached().await;
     let database = Database::default();
-    let second = start_many(&other, &[2, 4], &database);
+    let second = start_many(&other, &[2, 4, 6], &database);
     gets(&other, "4", Some(&name(4))).await;
     first.abort();
-    are(&second.await.unwrap().unwrap(), [2, 4]);
-    assert_eq!(database.asked(), [set([4]), set([2])]);
+    are(&second.await.unwrap().unwrap(), [2, 4, 6]);
+    assert_eq!(database.asked(), [set([4]), set([2, 6])]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -382,4 +382,53 @@ async fn keys_of_all_masters_of_a_cluster_are_found_at_once() {
     are(&other.get_many(&keys).await.unwrap(), []);
     assert_eq!(database.asked().len(), 1);
     let _ = other.get_or_load("later", || value("later")).await.unwrap();
+}
+
+/// P28: also where there is no L2, and if the load fails.
+#[tokio::test]
+async fn stale_values_of_l1_alone_are_served_when_their_load_fails() {
+    let aging = Aging::new();
+    let cache = aging.local("stale").await;
+    are(&load_many(&cache, &[0, 2], &Database::default()).await.unwrap(), [0, 2]);
+    aging.advance(15);
+    for _ in 0..2 {
+        let failing = cache.get_or_load_many(&[0_u64, 2], |_| async {
+            Err::<HashMap<u64, String>, _>(io::Error::other("database is down"))
+        });
+        are(&failing.await.unwrap(), [0, 2]);
+    }
+}
+
+/// Equal keys need not have equal names.
+#[tokio::test]
+async fn keys_that_are_equal_under_two_names_are_both_found() {
+    #[derive(Clone)]
+    struct Name(&'static str);
+    impl PartialEq for Name {
+        fn eq(&self, other: &Self) -> bool {
+            self.0.eq_ignore_ascii_case(other.0)
+        }
+    }
+    impl Eq for Name {}
+    impl std::hash::Hash for Name {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            self.0.to_ascii_lowercase().hash(state);
+        }
+    }
+    impl larder::CacheKey for Name {
+        fn write_to(&self, out: &mut larder::KeyBuf) {
+            self.0.write_to(out);
+        }
+    }
+    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let loader = |names: Vec<Name>| async move {
+        Ok::<_, io::Error>(
+            names.into_iter().map(|name| (name, "value".to_owned())).collect::<HashMap<_, _>>(),
+        )
+    };
+    assert_eq!(cache.get_or_load_many(&[Name("a"), Name("A")], loader).await.unwrap().len(), 1);
+    assert_eq!(
+        (get(&cache, "a").await.as_deref(), get(&cache, "A").await.as_deref()),
+        (Some("value"), Some("value"))
+    );
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     gated::{Call, Gated},
-    world::{BOUND, World, builder, get, gets, holds, load, slow_write, value},
+    world::{BOUND, World, builder, get, gets, holds, load, slow_load, slow_write, start_load, value},
 };
 
 pub(crate) fn config(url: impl Into<String>) -> RedisConfig {
@@ -470,4 +470,27 @@ async fn push_is_handled_before_a_later_reply() {
         assert_eq!(store.get("k").await.unwrap().unwrap(), format!("{round}"));
         assert!(slow.done.load(Ordering::SeqCst), "a reply has overtaken the push");
     }
+}
+
+/// P16: what a process loads while it is cut off may be older than what another one has written since.
+#[tokio::test(flavor = "multi_thread")]
+async fn load_of_a_process_that_is_cut_off_is_not_for_those_who_came_later() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let (here, there): (Cache<String>, Cache<String>) =
+        (larder.cache("shared").unwrap(), world.larder().await.cache("shared").unwrap());
+    proxy.refuse(true);
+    proxy.cut();
+    let is_down = |lane| store.lane_state(lane) == LaneState::Down;
+    holds("it is cut off", || (0..store.lanes()).all(is_down)).await;
+    let gate = Gate::new();
+    let first = slow_load(&here, "k", "old", &gate);
+    gate.reached().await;
+    there.write_through("k", || value("new")).await.unwrap();
+    let later = start_load(&here, "k", "new");
+    gate.open();
+    assert_eq!(**first.await.unwrap().as_ref().unwrap(), "old");
+    assert_eq!(**later.await.unwrap().as_ref().unwrap(), "new");
 }
