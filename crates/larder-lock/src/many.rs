@@ -6,8 +6,7 @@ use larder_core::{Key, Phase, Stamp, StoreError, Stored};
 use crate::{Leases, Load, Look, StampedeLock, stampede::Sought};
 
 impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
-    /// Looks many keys up in the remote store, without loading: for each the value, if there is one that is not stale. Who
-    /// calls has looked into the local store.
+    /// Looks many keys up in both levels, without loading: for each the value, if there is one that is not stale.
     pub async fn get_many<L: Look<Value = V>>(&self, mut looks: Vec<(Key, L)>) -> Vec<Option<V>> {
         let sought = self.look_many(&mut looks).await;
         let served = sought.into_iter().map(|sought| match sought {
@@ -17,9 +16,8 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         served.collect()
     }
 
-    /// Looks many keys up in the remote store, and loads those that it does not have, each as
-    /// [`get_or_load`](Self::get_or_load) does: what is said there holds for each of them by itself. Who calls has
-    /// looked into the local store.
+    /// Looks many keys up in both levels, and loads those that neither has, each as
+    /// [`get_or_load`](Self::get_or_load) does: what is said there holds for each of them by itself.
     ///
     /// # Panics
     /// Outside a tokio runtime.

@@ -40,7 +40,7 @@ pub enum Direction {
 
 #[derive(Debug)]
 struct Controls {
-    target: String,
+    target: watch::Sender<String>,
     refusing: AtomicBool,
     accepted: AtomicUsize,
     /// Counts the cuts: a connection that sees it change ends.
@@ -64,7 +64,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let controls = Arc::new(Controls {
-            target: target.to_owned(),
+            target: watch::Sender::new(target.to_owned()),
             refusing: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
             cuts: watch::Sender::new(0),
@@ -132,6 +132,11 @@ impl Proxy {
         let _ = self.controls.held_back.subscribe().wait_for(|held| *held >= many).await;
     }
 
+    /// Leads to another `host:port` from the next connection on, as an address does after a failover.
+    pub fn lead_to(&self, target: &str) {
+        self.controls.target.send_replace(target.to_owned());
+    }
+
     /// Holds back all bytes of one direction, or lets them go on; none are lost.
     pub fn stall(&self, direction: Direction, yes: bool) {
         self.controls.stalled(direction).send_replace(yes);
@@ -181,7 +186,8 @@ async fn accept(listener: TcpListener, controls: Arc<Controls>) {
 }
 
 async fn connect(client: TcpStream, controls: Arc<Controls>) -> io::Result<()> {
-    let server = TcpStream::connect(&controls.target).await?;
+    let target = controls.target.borrow().clone();
+    let server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();

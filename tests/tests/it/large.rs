@@ -173,3 +173,27 @@ async fn large_values_among_many_hold_up_no_small_one() {
     assert!(found.len() == 2 && *found["large"] == large("large"), "{:?}", found.keys());
     gets(&here, "small", Some("new")).await;
 }
+
+/// P29: a value comes from the server that tells the lane of its changes, or not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_value_of_another_server_at_the_same_address_is_not_taken() {
+    let (world, failed_over) = (World::new().await, World::new().await);
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let larder = through(&proxy).await;
+    for row in ["item", "shared"] {
+        let caches =
+            [&larder, &world.larder().await, &failed_over.larder().await].map(|of| of.cache(row).unwrap());
+        let [here, there, elsewhere]: [Cache<String>; 3] = caches;
+        there.insert("large", large("new")).await.unwrap();
+        there.insert("small", "small".to_owned()).await.unwrap();
+        elsewhere.insert("large", large("old")).await.unwrap();
+        proxy.lead_to(&failed_over.server.addr()); // the lane stays where it is
+        assert_eq!(get(&here, "large").await, None);
+        assert_eq!(here.get_many(&["large"]).await.unwrap().len(), 0);
+        assert_eq!(get(&here, "small").await.as_deref(), Some("small"));
+        proxy.lead_to(&world.server.addr());
+        assert_eq!(get(&here, "large").await, Some(large("new")));
+        proxy.cut();
+        gets(&here, "small", Some("small")).await;
+    }
+}
