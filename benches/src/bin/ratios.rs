@@ -26,7 +26,7 @@ const QUICK_GAIN: f64 = 3.0;
 /// At least this share of what quick_cache by itself serves to two threads.
 const TWO_LIMIT: f64 = 0.70;
 /// At least this share of the raw throughput.
-const L2_LIMIT: f64 = 0.70;
+const L2_LIMIT: f64 = 0.90;
 
 /// larder and the libraries by themselves, measured in turn.
 const HITS_ON: [Hits; 4] = [Local::moka, Local::on_moka, Local::quick, Local::on_quick];

@@ -44,12 +44,12 @@ impl Cells {
 
     /// Makes at least `keys` key cells (rounded up to a power of two), and a cell for each lane and namespace.
     ///
-    /// A lane past the end is [`NO_LANE`](Self::NO_LANE), a namespace past the end is the last one.
+    /// A lane past the end is as [`NO_LANE`](Self::NO_LANE), a namespace past the end is the last one.
     pub fn new(keys: usize, lanes: u16, namespaces: u16) -> Self {
         let cells = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
         Self {
             keys: cells(keys.clamp(1, 1 << 30).next_power_of_two()),
-            lanes: cells(usize::from(lanes) + 1),
+            lanes: cells(usize::from(lanes)),
             namespaces: cells(usize::from(namespaces.max(1))),
         }
     }
@@ -57,6 +57,7 @@ impl Cells {
     /// Takes the stamp for the key with this hash. Call it **before** the value is read or loaded.
     // P1: the loads are Acquire, so that no part of the read that follows is moved in front of them.
     pub fn stamp(&self, key_hash: u64, lane: u16, namespace: u16) -> Stamp {
+        let namespace = self.namespace(namespace);
         let key = self.key_cell(key_hash).load(Ordering::Acquire);
         Stamp { key, scope: self.scope(lane, namespace), lane, namespace }
     }
@@ -79,8 +80,12 @@ impl Cells {
 
     #[inline]
     fn scope(&self, lane: u16, namespace: u16) -> u64 {
-        let lane = cell(&self.lanes, lane).load(Ordering::Acquire);
-        lane.wrapping_add(cell(&self.namespaces, namespace).load(Ordering::Acquire))
+        generation(&self.lanes, lane).wrapping_add(generation(&self.namespaces, namespace))
+    }
+
+    /// One past the end is the last one.
+    fn namespace(&self, index: u16) -> u16 {
+        u16::try_from(self.namespaces.len() - 1).map_or(index, |last| index.min(last))
     }
 
     /// Makes every value of this key that is under way out of date. What is stored is to be removed **after** it.
@@ -105,14 +110,14 @@ impl Cells {
 
     /// Makes everything that was read through this lane out of date.
     pub fn advance_lane(&self, lane: u16) {
-        if usize::from(lane) < self.lanes.len() - 1 {
-            cell(&self.lanes, lane).fetch_add(1, Ordering::AcqRel);
+        if let Some(cell) = self.lanes.get(usize::from(lane)) {
+            cell.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// Makes every value of this namespace out of date.
     pub fn advance_namespace(&self, namespace: u16) {
-        cell(&self.namespaces, namespace).fetch_add(1, Ordering::AcqRel);
+        self.namespaces[usize::from(self.namespace(namespace))].fetch_add(1, Ordering::AcqRel);
     }
 
     #[inline]
@@ -124,10 +129,10 @@ impl Cells {
     }
 }
 
+/// What is not there has not been advanced.
 #[inline]
-fn cell(cells: &[AtomicU64], index: u16) -> &AtomicU64 {
-    // There is at least one cell, so the clamped index is always valid.
-    &cells[usize::from(index).min(cells.len() - 1)]
+fn generation(cells: &[AtomicU64], index: u16) -> u64 {
+    cells.get(usize::from(index)).map_or(0, |cell| cell.load(Ordering::Acquire))
 }
 
 #[cfg(test)]

@@ -38,10 +38,7 @@ impl Clock {
     #[inline]
     pub fn now(&self) -> Moment {
         match &self.0 {
-            None => {
-                let ticks = coarsetime::Instant::now_without_cache_update().as_ticks();
-                Moment(coarsetime::Duration::from_ticks(ticks).as_nanos())
-            }
+            None => Moment(coarse()),
             Some(hand) => Moment(hand.0.load(Ordering::Acquire)),
         }
     }
@@ -70,6 +67,20 @@ impl Add<Duration> for Moment {
     fn add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(nanos(by)))
     }
+}
+
+#[cfg(target_os = "linux")]
+#[inline]
+fn coarse() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    // Both count up from zero.
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn coarse() -> u64 {
+    let ticks = coarsetime::Instant::now_without_cache_update().as_ticks();
+    coarsetime::Duration::from_ticks(ticks).as_nanos()
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -77,11 +77,37 @@ pub(crate) fn check(text: &str, prefix_len: usize) -> Result<(), KeyError> {
     }
 }
 
+/// So many bytes are hashed at once. Where a text ends within them, zeros follow: so texts that differ in nothing but zeros
+/// at their ends share a hash, as any texts may.
+pub(crate) const CHUNK: usize = size_of::<u128>();
+
 #[inline]
 fn hash(text: &[u8]) -> u64 {
+    let (whole, rest) = text.as_chunks::<CHUNK>();
+    let whole = whole.iter().map(|chunk| u128::from_le_bytes(*chunk));
+    hash_chunks(whole.chain((!rest.is_empty()).then(|| padded(rest))))
+}
+
+#[inline]
+fn hash_chunks(chunks: impl Iterator<Item = u128>) -> u64 {
     let mut hasher = HASHER.build_hasher();
-    hasher.write(text);
+    chunks.for_each(|chunk| hasher.write_u128(chunk));
     hasher.finish()
+}
+
+/// A text that is shorter than a chunk, with zeros behind it. Its beginning and its end are put together; where they
+/// overlap, they are the same.
+#[inline]
+fn padded(text: &[u8]) -> u128 {
+    let both =
+        |begin: u64, end: u64, len: usize| u128::from(begin) | u128::from(end) << (8 * (text.len() - len));
+    if let (Some(begin), Some(end)) = (text.first_chunk(), text.last_chunk()) {
+        return both(u64::from_le_bytes(*begin), u64::from_le_bytes(*end), 8);
+    }
+    if let (Some(begin), Some(end)) = (text.first_chunk(), text.last_chunk()) {
+        return both(u32::from_le_bytes(*begin).into(), u32::from_le_bytes(*end).into(), 4);
+    }
+    text.iter().rev().fold(0, |chunk, byte| chunk << 8 | u128::from(*byte))
 }
 
 /// Tells whether two texts are the same. Most keys are short, and then this costs less than a call of `memcmp`.
@@ -110,12 +136,17 @@ impl<'a> KeyRef<'a> {
     /// Hashes a key's whole text.
     #[inline]
     pub fn new(text: &'a str) -> Self {
-        Self::of_bytes(text.as_bytes())
+        Self { hash: hash(text.as_bytes()), text: text.as_bytes() }
     }
 
+    /// Hashes the first `len` bytes, behind which zeros follow.
     #[inline]
-    pub(crate) fn of_bytes(text: &'a [u8]) -> Self {
-        Self { hash: hash(text), text }
+    pub(crate) fn of_padded(bytes: &'a [u8], len: usize) -> Self {
+        let (chunks, _) = bytes[..len.next_multiple_of(CHUNK)].as_chunks();
+        Self {
+            hash: hash_chunks(chunks.iter().map(|chunk| u128::from_le_bytes(*chunk))),
+            text: &bytes[..len],
+        }
     }
 
     /// The key's hash: the same for equal text in one process, another in every process.
@@ -336,8 +367,13 @@ mod tests {
 
     #[test]
     fn borrowed_and_owned_keys_hash_alike() {
-        let buf = KeyBuf::format("user", &42);
-        assert_eq!(buf.as_ref().hash(), buf.to_key().hash());
-        assert_eq!(buf.to_key(), Key::from("user:42"));
+        for len in 0..200 {
+            let prefix = "p".repeat(len);
+            for buf in [KeyBuf::format(&prefix, &42), KeyBuf::format("user", &(12_345_678, &prefix, 9))] {
+                assert_eq!(buf.as_ref().hash(), buf.to_key().hash(), "{buf:?}");
+                assert_eq!(buf.to_key(), Key::from(buf.as_str()));
+                assert_ne!(buf.to_key().hash(), Key::from(&buf.as_str()[1..]).hash());
+            }
+        }
     }
 }

@@ -61,11 +61,13 @@ impl<M: LocalMap> Stamped<M> {
     /// that moves an entry waits for each of its parts to arrive in memory.
     #[inline]
     pub fn look<R>(&self, key: KeyRef<'_>, see: impl FnOnce(&mut Entry, Phase) -> R) -> Option<R> {
+        // Before the look, which waits for memory, so that the one is done while the other waits.
+        let now = self.clock.now();
         let mut found = self.map.get(&key);
         let entry = found.as_mut()?;
         // P2: at every read. The key's own cell was checked when the entry was stored, and what has been invalidated
         // since is not here any more: so a hit does not fetch a cell from memory.
-        if let Some(phase) = entry.life.phase(self.clock.now())
+        if let Some(phase) = entry.life.phase(now)
             && self.cells.scope_is_current(&entry.stamp)
             && entry.tags.as_ref().is_none_or(|tags| tags.is_current())
         {

@@ -14,11 +14,13 @@ pub(crate) struct Parts {
     entries: u64,
 }
 
-/// So many parts for each core, as quick_cache itself has by default.
-const PARTS_PER_CORE: u64 = 4;
+/// So many parts for each core, where quick_cache by itself has four: so that threads which hit at once seldom want the same
+/// part, whose lock each of them writes to.
+const PARTS_PER_CORE: u64 = 16;
 
-/// quick_cache makes no parts for fewer entries.
-const LEAST_ENTRIES: u64 = 32;
+/// A part has room for so many entries, if the store has: parts evict by themselves, and the smaller they are, the more
+/// they differ in how full they are.
+const LEAST_ENTRIES: u64 = 128;
 
 /// A part has room for this weight, if the store has: an entry that is heavier than its part is not kept.
 const LEAST_WEIGHT: u64 = 4 << 20;
@@ -77,8 +79,8 @@ mod tests {
         let parts = |bytes| Parts::for_cores(Capacity::Weight(bytes), 16);
         assert_eq!(parts(1000).count, 1);
         assert_eq!(parts(64 << 20).count, 16);
-        assert_eq!(parts(1 << 30).count, 64);
-        assert_eq!(parts(1 << 30).entries, (16 << 20) / TYPICAL_WEIGHT);
+        assert_eq!(parts(1 << 30).count, 256);
+        assert_eq!(parts(1 << 30).entries, (4 << 20) / TYPICAL_WEIGHT);
     }
 
     /// What quick_cache makes of it is what was asked for.

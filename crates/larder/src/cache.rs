@@ -42,11 +42,12 @@ impl<T: Value> Cache<T> {
     /// # Errors
     /// [`Error::Key`]. With Redis out of reach it is `None`.
     pub async fn get<K: CacheKey>(&self, key: K) -> Result<Option<Arc<T>>, Error> {
-        match self.look(&key) {
-            Ok(value) => Ok(value),
-            // Boxed, so that the future of a hit stays small.
-            Err(unserved) => Box::pin(self.get_further(*unserved)).await,
-        }
+        let unserved = match self.look(&key) {
+            Ok(value) => return Ok(value),
+            Err(unserved) => unserved,
+        };
+        // Boxed, so that the future of a hit stays small.
+        Box::pin(self.get_further(*unserved)).await
     }
 
     /// Returns the value from L1, else from L2, else from the loader, whose result goes into both levels.
@@ -313,11 +314,12 @@ impl<T: Value> Cache<T> {
         key: &K,
         loader: impl FnOnce() -> Loader<T>,
     ) -> Result<Option<Arc<T>>, Error> {
-        match self.look(key) {
-            Ok(value) => Ok(value),
-            // Boxed, so that the future of a hit stays small.
-            Err(unserved) => Box::pin(self.load_further(*unserved, loader)).await,
-        }
+        let unserved = match self.look(key) {
+            Ok(value) => return Ok(value),
+            Err(unserved) => unserved,
+        };
+        // Boxed, so that the future of a hit stays small.
+        Box::pin(self.load_further(*unserved, loader)).await
     }
 
     pub(crate) async fn load_further(

@@ -92,9 +92,6 @@ impl<T: Value> Look for Read<T> {
         if !self.row.has_l1 {
             return None;
         }
-        if !self.row.has_l1 {
-            return None;
-        }
         // P28: not the entry's own stamp, which another key that shares its cell may have outdated long ago. L1 holds only
         // what is current, so what comes from now on counts.
         let stamp = self.row.stamp(&self.key);

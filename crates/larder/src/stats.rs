@@ -1,7 +1,10 @@
 use std::{
     cell::Cell,
     ops::Add,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -136,8 +139,9 @@ impl From<RemoteReport> for Stats {
     }
 }
 
-/// The first threads that count have a shard of their own; all others share the last one.
+/// So many threads have a shard of their own; those beyond share the last one.
 const SHARDS: usize = 32;
+const SHARED: usize = SHARDS - 1;
 
 /// Counters that threads do not share, as far as there are shards: a hit writes to a cache line of its own thread.
 #[derive(Debug, Default)]
@@ -147,19 +151,13 @@ pub(crate) struct Counters([Shard; SHARDS]);
 #[repr(align(128))]
 struct Shard([AtomicU64; COUNTS]);
 
-static THREADS: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
 impl Counters {
     // Relaxed: a count orders nothing.
     #[inline]
     pub(crate) fn add(&self, count: Count) {
         let shard = shard();
         let counter = &self.0[shard].0[count as usize];
-        if shard < SHARDS - 1 {
+        if shard < SHARED {
             // Nobody else writes here, so this needs no atomic addition, which costs as much as all the rest.
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         } else {
@@ -172,14 +170,54 @@ impl Counters {
     }
 }
 
+thread_local! {
+    static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
+    static OWN_SHARD: OwnShard = OwnShard::take();
+}
+
 #[inline]
 fn shard() -> usize {
-    SHARD.with(|shard| {
-        if shard.get() == usize::MAX {
-            shard.set(THREADS.fetch_add(1, Ordering::Relaxed));
+    match SHARD.get() {
+        shard if shard < SHARDS => shard,
+        _ => assign_shard(),
+    }
+}
+
+#[cold]
+fn assign_shard() -> usize {
+    // A thread that counts while it ends may have given its own back already.
+    let shard = OWN_SHARD.try_with(|own| own.0).unwrap_or(SHARED);
+    SHARD.set(shard);
+    shard
+}
+
+/// A shard that no other thread has, until its thread ends.
+struct OwnShard(usize);
+
+/// Those that no thread has: all from `next` on, and what came back. Its lock hands a shard's counts on with the shard.
+static FREE_SHARDS: Mutex<FreeShards> = Mutex::new(FreeShards { next: 0, returned: Vec::new() });
+
+struct FreeShards {
+    next: usize,
+    returned: Vec<usize>,
+}
+
+impl OwnShard {
+    fn take() -> Self {
+        let mut free = FREE_SHARDS.lock().unwrap_or_else(PoisonError::into_inner);
+        let shard = free.returned.pop().unwrap_or(free.next.min(SHARED));
+        free.next += usize::from(shard == free.next);
+        Self(shard)
+    }
+}
+
+impl Drop for OwnShard {
+    fn drop(&mut self) {
+        SHARD.set(SHARED);
+        if self.0 < SHARED {
+            FREE_SHARDS.lock().unwrap_or_else(PoisonError::into_inner).returned.push(self.0);
         }
-        shard.get().min(SHARDS - 1)
-    })
+    }
 }
 
 #[cfg(test)]
@@ -187,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_of_all_threads_are_summed() {
+    fn counts_of_all_threads_are_summed_and_a_thread_leaves_its_shard_to_the_next() {
         let counters = Counters::default();
         std::thread::scope(|scope| {
             for _ in 0..40 {
@@ -195,8 +233,15 @@ mod tests {
             }
         });
         counters.add(Count::Load);
+        for _ in 0..10 * SHARDS {
+            let own = || {
+                counters.add(Count::L2Hit);
+                shard()
+            };
+            assert_ne!(std::thread::scope(|scope| scope.spawn(own).join().unwrap()), SHARED);
+        }
         let stats = counters.read();
-        assert_eq!((stats.l1_hits, stats.loads, stats.l2_hits), (4000, 1, 0));
+        assert_eq!((stats.l1_hits, stats.loads, stats.l2_hits), (4000, 1, 10 * SHARDS as u64));
         assert_eq!((stats + stats).l1_hits, 8000);
     }
 }
