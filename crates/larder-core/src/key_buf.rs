@@ -184,7 +184,7 @@ impl KeyBuf {
     /// # Errors
     /// [`KeyError`] if it is empty or too long.
     pub fn check(&self) -> Result<(), KeyError> {
-        check(self.as_str(), self.prefix_len)
+        if self.is_valid() { Ok(()) } else { check(self.as_str(), self.prefix_len) }
     }
 
     /// Makes an owned key. Allocates.

@@ -98,8 +98,8 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn get<L: Look<Value = V>>(&self, key: &Key, mut look: L) -> Option<V> {
-        match self.look(key, &mut look).await {
+    pub async fn get<L: Look<Value = V>>(&self, key: &Key, look: &mut L) -> Option<V> {
+        match self.look(key, look).await {
             Sought::Present(present) if present.phase != Phase::Stale => Some(present.value),
             _ => None,
         }

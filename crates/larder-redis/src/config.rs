@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{fmt, thread::available_parallelism, time::Duration};
 
 use crate::endpoint::Endpoint;
 
@@ -29,7 +29,7 @@ impl RedisConfig {
         Self {
             url: url.into(),
             root_certificate: None,
-            lanes: 2,
+            lanes: if available_parallelism().is_ok_and(|cores| cores.get() < 4) { 1 } else { 2 },
             connect_timeout: Duration::from_secs(2),
             command_timeout: Duration::from_secs(1),
             ping_interval: Duration::from_secs(1),
@@ -47,8 +47,8 @@ impl RedisConfig {
         self
     }
 
-    /// Opens this many connections, at least one, in a cluster to each master; default 2. Each key always takes the same
-    /// one. Values of 64 KiB or more take further ones, up to four for each, which are opened when they are needed.
+    /// Opens this many connections, at least one, in a cluster to each master; default 2, and 1 on fewer than four cores.
+    /// Each key always takes the same one. Values of 64 KiB or more take further ones, up to four for each, which are opened when they are needed.
     #[must_use]
     pub fn lanes(mut self, lanes: u16) -> Self {
         self.lanes = lanes.max(1);

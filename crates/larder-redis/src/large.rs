@@ -73,8 +73,10 @@ impl Lane {
 
 /// Reads at most so much of a value that what is asked next need not wait for it long.
 fn start_of(key: &str) -> Cmd {
-    let mut start = cmd("GETRANGE");
-    start.arg(key).arg(0).arg(LARGE - 1);
+    const NAME: &str = "GETRANGE";
+    const LIMITS: usize = "065535".len();
+    let mut start = Cmd::with_capacity(4, NAME.len() + key.len() + LIMITS);
+    start.arg(NAME).arg(key).arg(0).arg(LARGE - 1);
     start
 }
 

@@ -102,7 +102,7 @@ where
             Err(unserved) => {
                 let (this, name) = (self.clone(), Some(self.inner.cache.key(&key)));
                 let further = async move {
-                    this.inner.cache.load_further(*unserved, || Loader::Part(this.place(key))).await
+                    this.inner.cache.load_further(unserved, || Loader::Part(this.place(key))).await
                 };
                 in_runtime()?;
                 in_task(name, further).await?

@@ -47,7 +47,7 @@ impl<T: Value> Cache<T> {
             Err(unserved) => unserved,
         };
         // Boxed, so that the future of a hit stays small.
-        Box::pin(self.get_further(*unserved)).await
+        Box::pin(self.get_further(unserved)).await
     }
 
     /// Returns the value from L1, else from L2, else from the loader, whose result goes into both levels.
@@ -293,14 +293,15 @@ impl<T: Value> Cache<T> {
         })
     }
 
-    async fn get_further(&self, unserved: Unserved<T>) -> Result<Option<Arc<T>>, Error> {
-        let key = match unserved {
+    async fn get_further(&self, unserved: Box<Unserved<T>>) -> Result<Option<Arc<T>>, Error> {
+        let key = match *unserved {
             Unserved::Refused(refusal) => return Err(refusal.into()),
             Unserved::Due(_, due) => return Ok(due.value),
             Unserved::Miss(key) => key,
         };
         in_runtime()?;
-        let found = self.row.lock.get(&key, Read::new(self.row.clone(), key.clone(), None)).await;
+        let mut read = Read::new(self.row.clone(), key.clone(), None);
+        let found = self.row.lock.get(&key, &mut read).await;
         if found.is_none() {
             self.row.counters.add(Count::Miss);
             self.row.tell_miss(&key);
@@ -319,15 +320,15 @@ impl<T: Value> Cache<T> {
             Err(unserved) => unserved,
         };
         // Boxed, so that the future of a hit stays small.
-        Box::pin(self.load_further(*unserved, loader)).await
+        Box::pin(self.load_further(unserved, loader)).await
     }
 
     pub(crate) async fn load_further(
         &self,
-        unserved: Unserved<T>,
+        unserved: Box<Unserved<T>>,
         loader: impl FnOnce() -> Loader<T>,
     ) -> Result<Option<Arc<T>>, Error> {
-        let (key, due) = match unserved {
+        let (key, due) = match *unserved {
             Unserved::Refused(refusal) => return Err(refusal.into()),
             Unserved::Due(key, due) => (key, Some(due)),
             Unserved::Miss(key) => (key, None),

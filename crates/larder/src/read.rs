@@ -114,7 +114,8 @@ impl<T: Value> Look for Read<T> {
             return Err(unusable()); // P25: what no clear would remove
         }
         let tags = match (&frame, &self.row.leases) {
-            (Some(frame), Some(leases)) => match self.row.verify(leases, &self.key, frame).await {
+            // Boxed, so that the read of a value without a frame stays small.
+            (Some(frame), Some(leases)) => match Box::pin(self.row.verify(leases, &self.key, frame)).await {
                 Ok(Some(tags)) => Some(tags),
                 Ok(None) => return Err(unusable()), // P21
                 Err(error) => {

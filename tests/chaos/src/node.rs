@@ -90,6 +90,7 @@ impl Caches {
     pub(crate) async fn connect(redis: &str) -> Result<(Larder, Self), larder::Error> {
         // Faults are noticed fast, so that many find their place in a run.
         let options = RedisConfig::new(redis)
+            .lanes(2)
             .command_timeout(Duration::from_millis(300))
             .connect_timeout(Duration::from_millis(300))
             .ping_interval(Duration::from_millis(100))

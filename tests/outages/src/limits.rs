@@ -41,6 +41,7 @@ fn rows(more: &str) -> String {
 /// How a member uses Redis.
 pub(crate) fn redis(url: String) -> RedisConfig {
     RedisConfig::new(url)
+        .lanes(2)
         .command_timeout(COMMAND_TIMEOUT)
         .connect_timeout(Duration::from_millis(300))
         .ping_interval(Duration::from_millis(50))

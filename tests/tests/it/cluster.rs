@@ -79,7 +79,7 @@ async fn names(server: &RedisServer, pattern: &str) -> Vec<String> {
 async fn redis_store_on_a_cluster_conforms() {
     let cluster = cluster().await;
     let store = async || {
-        let store = RedisStore::connect(RedisConfig::new(cluster.url())).await.unwrap();
+        let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2)).await.unwrap();
         assert_eq!(store.lane_state(0), LaneState::Scattered);
         Arc::new(store) as Arc<dyn RemoteStore>
     };
@@ -93,7 +93,7 @@ async fn redis_store_on_a_cluster_without_tracking_conforms() {
     let options = RedisServer::builder().args(&refuse);
     let cluster = RedisCluster::start_as(&options, 3, 0).await.unwrap();
     let store = async || {
-        let store = RedisStore::connect(RedisConfig::new(cluster.url())).await.unwrap();
+        let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2)).await.unwrap();
         assert_eq!(store.lane_state(0), LaneState::Subscribed);
         Arc::new(store) as Arc<dyn RemoteStore>
     };

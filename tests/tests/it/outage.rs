@@ -22,6 +22,7 @@ use crate::{
 
 pub(crate) fn config(url: impl Into<String>) -> RedisConfig {
     RedisConfig::new(url)
+        .lanes(2)
         .connect_timeout(Duration::from_millis(300))
         .command_timeout(Duration::from_millis(300))
         .ping_interval(Duration::from_millis(50))

@@ -25,8 +25,13 @@ impl World {
         Self { server: RedisServer::builder().args(&refuse).start().await.unwrap() }
     }
 
+    /// With as many lanes on every machine.
+    pub(crate) fn config(&self) -> RedisConfig {
+        RedisConfig::new(self.server.url()).lanes(2)
+    }
+
     pub(crate) async fn larder(&self) -> Larder {
-        builder().redis(self.server.url()).build().await.unwrap()
+        builder().redis_config(self.config()).build().await.unwrap()
     }
 
     /// The cache of the row `item` in a process of its own.
@@ -35,13 +40,12 @@ impl World {
     }
 
     pub(crate) async fn store(&self) -> Arc<dyn RemoteStore> {
-        Arc::new(RedisStore::connect(RedisConfig::new(self.server.url())).await.unwrap())
+        Arc::new(RedisStore::connect(self.config()).await.unwrap())
     }
 
     /// The store of a process whose keys all take one lane.
     pub(crate) async fn one_lane(&self) -> Arc<dyn RemoteStore> {
-        let config = RedisConfig::new(self.server.url()).lanes(1);
-        Arc::new(RedisStore::connect(config).await.unwrap())
+        Arc::new(RedisStore::connect(self.config().lanes(1)).await.unwrap())
     }
 
     /// What is in L2, as a foreign program sees it.
