@@ -172,8 +172,10 @@ impl Question {
             title: "Hit ratio",
             about: "100,000 keys, room for 10,000 entries; what is missed is inserted, and the first third of the reads does not \
                     count. *Scans* are Zipf's reads, of which every fourth part is a scan of 10,000 keys that are asked for once. \
-                    *Web* is the shape of web proxies' traces as given by Breslau, Cao, Fan, Phillips and Shenker, *Web Caching \
-                    and Zipf-like Distributions* (INFOCOM 1999): independent reads, with an exponent of 0.77.",
+                    *Web* is the shape that Breslau, Cao, Fan, Phillips and Shenker found in the traces of web proxies (*Web \
+                    Caching and Zipf-like Distributions*, INFOCOM 1999): independent reads, Zipf-like, with an exponent of \
+                    their own for each trace. Of those that have been reported, 0.60 to 1.03 (Krashakov, Teslyuk and Shchur, \
+                    arXiv:cs/0404010), 0.77 is taken.",
             parts: &[part(10_000, "", true)],
             cells: &[
                 cell("zipf", "Zipf 0.99", "%", 1),

@@ -37,7 +37,7 @@ impl Subject for Sync {
     }
 
     async fn get_or_load(&self, _key: &Key, _database: &Database) -> Result<Self::Value, Problem> {
-        cannot("no loader that waits without its thread")
+        cannot("its loader blocks a thread: see moka (future)")
     }
 
     async fn invalidate(&self, key: &Key) -> Result<(), Problem> {

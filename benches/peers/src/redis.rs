@@ -1,6 +1,6 @@
 use deadpool_redis::{Pool, Runtime};
 use larder_comparison::{Database, Key, Levels, Problem, Setting, Subject, User, cannot};
-use redis::{AsyncCommands, Client, aio::ConnectionLike, aio::MultiplexedConnection};
+use redis::{AsyncCommands, Client, aio::MultiplexedConnection};
 
 /// One connection that all tasks share, and JSON.
 #[derive(Clone)]
@@ -84,15 +84,11 @@ impl Subject for Pooled {
     }
 }
 
-async fn get(connection: &mut (impl ConnectionLike + AsyncCommands), key: &Key) -> Option<User> {
+async fn get(connection: &mut impl AsyncCommands, key: &Key) -> Option<User> {
     let bytes: Option<Vec<u8>> = connection.get(&key.text).await.ok()?;
     serde_json::from_slice(&bytes?).ok()
 }
 
-async fn set(
-    connection: &mut (impl ConnectionLike + AsyncCommands),
-    key: &Key,
-    user: &User,
-) -> Result<(), Problem> {
+async fn set(connection: &mut impl AsyncCommands, key: &Key, user: &User) -> Result<(), Problem> {
     Ok(connection.set_ex(&key.text, serde_json::to_vec(user)?, TTL_SECONDS).await?)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use larder::{Cache, RedisConfig};
+use larder::Cache;
 use larder_testkit::{Gate, eventually};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
@@ -14,7 +14,7 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
     let snapshotter = recorder.snapshotter();
     metrics::set_global_recorder(recorder).unwrap();
     let world = World::new().await;
-    let options = RedisConfig::new(world.server.url()).probe_interval(std::time::Duration::from_millis(20));
+    let options = world.config().probe_interval(std::time::Duration::from_millis(20));
     let larder = builder().redis_config(options).build().await.unwrap();
     let (cache, elsewhere): (Cache<String>, _) = (larder.cache("other").unwrap(), world.larder().await);
     let other: Cache<String> = elsewhere.cache("other").unwrap();

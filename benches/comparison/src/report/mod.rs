@@ -83,7 +83,9 @@ which needs a clone, the toolchain and a `redis-server` (which it installs if it
 Every number is measured in a process of its own, in which nothing but the one cache runs. The caches have their turns one
 after the other, round by round, and what is given is the median of the rounds. All have the same keys (`user:42`) and the
 same values, in memory a struct with five fields, in Redis about 300 bytes if nothing else is said; each is used as its own
-documentation says is fastest ([what that is](../benches/peers/src)). *cannot* is what a cache has no way to do, *failed* is
+documentation says is fastest ([what that is](../benches/peers/src)). Entries of larder, `hitbox`, `multi-tier-cache` and
+`oxcache` live for an hour, and so do all in Redis; in the memory of the others they have no life that a hit would have to
+look at. *cannot* is what a cache has no way to do, *failed* is
 the error that it gave, and `\"` the same again. Redis is on the same machine, and shares its cores.
 "
     )
