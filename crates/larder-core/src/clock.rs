@@ -69,7 +69,7 @@ impl Add<Duration> for Moment {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(target_env = "musl")))]
 #[inline]
 fn coarse() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
@@ -77,7 +77,7 @@ fn coarse() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(target_env = "musl"))))]
 fn coarse() -> u64 {
     let ticks = coarsetime::Instant::now_without_cache_update().as_ticks();
     coarsetime::Duration::from_ticks(ticks).as_nanos()

@@ -10,7 +10,7 @@ use crate::KeyBuf;
 /// The longest key, in bytes and with its prefix, that a store is asked for.
 pub const MAX_KEY_LEN: usize = 8 * 1024;
 
-/// Seeded once for each process, so that nobody outside can choose keys that collide.
+/// Seeded once for each process, so that nobody outside can choose many keys that collide.
 static HASHER: LazyLock<foldhash::quality::RandomState> =
     LazyLock::new(foldhash::quality::RandomState::default);
 
@@ -77,8 +77,8 @@ pub(crate) fn check(text: &str, prefix_len: usize) -> Result<(), KeyError> {
     }
 }
 
-/// So many bytes are hashed at once. Where a text ends within them, zeros follow: so texts that differ in nothing but zeros
-/// at their ends share a hash, as any texts may.
+/// So many bytes are hashed at once. Where a text ends within them, zeros follow: so texts that differ in nothing but up to
+/// fifteen zeros at their ends share a hash.
 pub(crate) const CHUNK: usize = size_of::<u128>();
 
 #[inline]

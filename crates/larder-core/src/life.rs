@@ -4,14 +4,18 @@ use crate::Moment;
 
 /// How an entry ages: from fresh, to fresh but due for a reload, to stale, to gone.
 ///
-/// What follows the first of these moments is kept in whole milliseconds from it, rounded down, and at most 49 days: so
-/// that an entry takes little room.
+/// What follows the first of these moments is kept by how long after it that is, rounded down to milliseconds, or to seconds
+/// if the end comes 24 days later or more: so that an entry takes little room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
     due: Moment,
+    /// In the unit of `end_in`.
     stale_in: u32,
+    /// In seconds if the bit [`SECONDS`] is set, else in milliseconds.
     end_in: u32,
 }
+
+const SECONDS: u32 = 1 << 31;
 
 /// What an entry is at some moment of its [`Life`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +39,18 @@ impl Life {
     pub fn new(due: Moment, stale: Moment, end: Moment) -> Self {
         let stale = stale.min(end);
         let due = due.min(stale);
-        let after = |moment: Moment| u32::try_from(moment.since(due).as_millis()).unwrap_or(u32::MAX);
-        Self { due, stale_in: after(stale), end_in: after(end) }
+        let [stale, end] = [stale, end].map(|moment| moment.since(due));
+        let most = |count: u128| u32::try_from(count).map_or(SECONDS - 1, |count| count.min(SECONDS - 1));
+        if end.as_millis() < SECONDS.into() {
+            return Self { due, stale_in: most(stale.as_millis()), end_in: most(end.as_millis()) };
+        }
+        let [stale_in, end_in] = [stale, end].map(|time| most(time.as_secs().into()));
+        Self { due, stale_in, end_in: end_in | SECONDS }
     }
 
     /// The moment from which the entry must not be served at all.
     pub fn end(&self) -> Moment {
-        self.after(self.end_in)
+        self.after(self.end_in & !SECONDS)
     }
 
     /// The phase at this moment; `None` from the end on.
@@ -55,8 +64,12 @@ impl Life {
         }
     }
 
-    fn after(&self, millis: u32) -> Moment {
-        self.due + Duration::from_millis(millis.into())
+    fn after(&self, count: u32) -> Moment {
+        self.due
+            + match self.end_in & SECONDS {
+                0 => Duration::from_millis(count.into()),
+                _ => Duration::from_secs(count.into()),
+            }
     }
 }
 
@@ -78,7 +91,14 @@ mod tests {
         assert_eq!(Life::until(at(1)).phase(at(0)), Some(Phase::Fresh));
         assert_eq!(Life::until(at(1)).phase(at(1)), None);
         assert_eq!(Life::new(at(8), at(9), at(5)), Life::until(at(5)));
-        assert_eq!(Life::new(at(8), at(9), Moment::NEVER).phase(at(49 * 24 * 3600)), Some(Phase::Stale));
+        let day = 24 * 3600;
+        for days in [1, 24, 25, 100, 10_000] {
+            let (due, stale, end) = (at(days * day), at(2 * days * day), at(3 * days * day));
+            let life = Life::new(due, stale, end);
+            assert_eq!((life.end(), life.phase(stale)), (end, Some(Phase::Stale)));
+            assert_eq!(life.phase(at(2 * days * day - 1)), Some(Phase::Due));
+            assert_eq!(Life::new(due, stale, Moment::NEVER).phase(stale), Some(Phase::Stale));
+        }
         assert_eq!(Life::until(Moment::NEVER).phase(at(100 * 365 * 24 * 3600)), Some(Phase::Fresh));
     }
 }

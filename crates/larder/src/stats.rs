@@ -205,8 +205,11 @@ struct FreeShards {
 impl OwnShard {
     fn take() -> Self {
         let mut free = FREE_SHARDS.lock().unwrap_or_else(PoisonError::into_inner);
-        let shard = free.returned.pop().unwrap_or(free.next.min(SHARED));
-        free.next += usize::from(shard == free.next);
+        if let Some(shard) = free.returned.pop() {
+            return Self(shard);
+        }
+        let shard = free.next;
+        free.next = (shard + 1).min(SHARED);
         Self(shard)
     }
 }
