@@ -1,6 +1,5 @@
 //! Prints how larder compares with the raw libraries below it: measured in turn in one run, medians of all rounds.
-//! With `--l1`, of
-//! L1 only. With `--check`, fails if a promise is not kept.
+//! With `--l1`, of L1 only. With `--check`, fails if a promise is not kept.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

@@ -85,7 +85,7 @@ impl Cells {
 
     /// One past the end is the last one.
     fn namespace(&self, index: u16) -> u16 {
-        u16::try_from(self.namespaces.len() - 1).map_or(index, |last| index.min(last))
+        index.min(u16::try_from(self.namespaces.len() - 1).unwrap_or(u16::MAX))
     }
 
     /// Makes every value of this key that is under way out of date. What is stored is to be removed **after** it.

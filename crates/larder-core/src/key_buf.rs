@@ -193,8 +193,8 @@ impl KeyBuf {
     }
 }
 
-/// A number of at most eight digits in decimal, the first one in the lowest byte, and how many of the bytes that is: the digits are split off all at once,
-/// as parts of one integer.
+/// A number of at most eight digits in decimal, the first one in the lowest byte, and how many of the bytes that is: the
+/// digits are split off all at once, as parts of one integer.
 #[inline]
 fn short_decimal(number: u32) -> Option<(u64, usize)> {
     if number >= 100_000_000 {

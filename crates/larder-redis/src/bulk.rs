@@ -23,8 +23,8 @@ pub(crate) const LARGE: usize = 64 * 1024;
 /// How many large values travel at once, for each lane and server.
 const CONNECTIONS: usize = 4;
 
-/// Connections beside a lane's own, which end with it, each for one large value at a time. They are opened when they are needed, and they track
-/// nothing: what is read over one of them is tracked because the lane has read a part of it before.
+/// Connections beside a lane's own, which end with it, each for one large value at a time. They are opened when they are
+/// needed, and they track nothing: what is read over one of them is tracked because the lane has read a part of it before.
 #[derive(Clone)]
 pub(crate) struct Bulk {
     pool: Pool,

@@ -48,7 +48,8 @@ impl RedisConfig {
     }
 
     /// Opens this many connections, at least one, in a cluster to each master; default 2, and 1 on fewer than four cores.
-    /// Each key always takes the same one. Values of 64 KiB or more take further ones, up to four for each, which are opened when they are needed.
+    /// Each key always takes the same one. Values of 64 KiB or more take further ones, up to four for each, which are
+    /// opened when they are needed.
     #[must_use]
     pub fn lanes(mut self, lanes: u16) -> Self {
         self.lanes = lanes.max(1);

@@ -21,7 +21,8 @@ use crate::{
 /// How many keys are looked up, loaded or written at once. More of them are worked off in chunks.
 const AT_ONCE: usize = 1000;
 
-/// Many keys in one call. `K`'s `Eq` and `Hash` should agree with its text as a key. What is said of one key in the calls for one holds for each of them by itself.
+/// Many keys in one call. `K`'s `Eq` and `Hash` should agree with its text as a key. What is said of one key in the calls for
+/// one holds for each of them by itself.
 impl<T: Value> Cache<T> {
     /// Returns the values that a level has, without loading, as [`get`](Self::get) does. What L1 does not have is asked of
     /// L2 in one round trip for every thousand keys.
@@ -63,8 +64,8 @@ impl<T: Value> Cache<T> {
     ///
     /// Each key has its own lease: of callers that want overlapping keys, in however many processes, each loads what the
     /// others don't, and waits for the rest. Should another one's load come to nothing, or be outdated by an
-    /// invalidation, this one loads the key after all: then a clone of the loader is called once more, for all such keys that come at a time. It is also called
-    /// once for every thousand keys that are missing. One such call is one of the row's
+    /// invalidation, this one loads the key after all: then a clone of the loader is called once more, for all such keys
+    /// that come at a time. It is also called once for every thousand keys that are missing. One such call is one of the row's
     /// [`max_loads`](crate::Row::max_loads).
     ///
     /// ```

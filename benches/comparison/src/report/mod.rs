@@ -85,8 +85,8 @@ after the other, round by round, and what is given is the median of the rounds. 
 same values, in memory a struct with five fields, in Redis about 300 bytes if nothing else is said; each is used as its own
 documentation says is fastest ([what that is](../benches/peers/src)). Entries of larder, `hitbox`, `multi-tier-cache` and
 `oxcache` live for an hour, and so do all in Redis; in the memory of the others they have no life that a hit would have to
-look at. *cannot* is what a cache has no way to do, *failed* is
-the error that it gave, and `\"` the same again. Redis is on the same machine, and shares its cores.
+look at. *cannot* is what a cache has no way to do, *failed* is the error that it gave, `\"` the same again, and – what was
+not measured. Redis is on the same machine, and shares its cores.
 "
     )
 }
