@@ -264,7 +264,7 @@ impl RedisServer {
         let pid = line.trim().parse().map_err(|_| io::Error::other("the keeper names no process"))?;
         self.running = Some(Running { shell, pid });
         let give_up = Instant::now() + START_BOUND;
-        while !self.answers().await {
+        while !self.answers(pid).await {
             let log = self.log();
             if Instant::now() > give_up || log.contains("Failed listening") || log.contains("already in use")
             {
@@ -306,8 +306,10 @@ impl RedisServer {
         args
     }
 
-    async fn answers(&self) -> bool {
-        self.command(&["PING"]).await.is_ok_and(|reply| reply == Reply::Status("PONG".to_owned()))
+    /// Whether it is this process that answers, and not another server that took the port first.
+    async fn answers(&self, pid: u32) -> bool {
+        let info = self.command(&["INFO", "server"]).await.ok().and_then(|reply| reply.text());
+        info.is_some_and(|info| info.lines().any(|line| line == format!("process_id:{pid}")))
     }
 
     fn signal(&self, signal: &str) -> io::Result<()> {
@@ -359,6 +361,20 @@ mod tests {
         drop(one);
         assert!(Client::connect(&address, None).await.is_err(), "the server is still there");
         set_and_get(&other, "3").await;
+    }
+
+    #[tokio::test]
+    async fn server_whose_port_another_one_has_does_not_start() {
+        let one = RedisServer::start().await.unwrap();
+        let mut other = RedisServer {
+            folder: tempfile::tempdir().unwrap(),
+            port: one.port,
+            tls: None,
+            bus_port: None,
+            options: RedisServerBuilder::default(),
+            running: None,
+        };
+        assert!(matches!(other.run().await, Err(ServerError::DoesNotStart { .. })));
     }
 
     #[tokio::test]
