@@ -80,17 +80,42 @@ impl<V: Clone> Flights<V> {
 
     /// Joins the key's flight if there is one whose stamp is current, else starts one with a new stamp.
     pub fn join(&self, key: &Key, cells: &Cells, stamp: impl FnOnce() -> Stamp) -> Joined<V> {
+        self.enter(key, cells, stamp, |_| true).0
+    }
+
+    /// The same for a flight that asks only once: what it has asked for already is not for who comes now. Such a caller
+    /// joins the next flight, or starts it. That holds off until whoever runs it [restamps](Lead::restamp) it, after the
+    /// flight has ended for which a ticket is returned too.
+    pub fn queue(
+        &self,
+        key: &Key,
+        cells: &Cells,
+        stamp: impl FnOnce() -> Stamp,
+    ) -> (Joined<V>, Option<Ticket<V>>) {
+        self.enter(key, cells, stamp, |ticket| ticket.joined == Asked(0))
+    }
+
+    fn enter(
+        &self,
+        key: &Key,
+        cells: &Cells,
+        stamp: impl FnOnce() -> Stamp,
+        is_for_us: impl FnOnce(&Ticket<V>) -> bool,
+    ) -> (Joined<V>, Option<Ticket<V>>) {
         let mut shard = self.shard(key);
         let slot = shard.entry(key.clone());
-        if let Entry::Occupied(running) = &slot
-            && let Some(ticket) = running.get().join(key, cells)
-        {
-            return Joined::Waiter(ticket);
-        }
-        let flight = Arc::new(Flight::new(stamp()));
+        let running = match &slot {
+            Entry::Occupied(running) => running.get().join(key, cells),
+            Entry::Vacant(_) => None,
+        };
+        let before = match running {
+            Some(ticket) if is_for_us(&ticket) => return (Joined::Waiter(ticket), None),
+            before => before,
+        };
+        let flight = Arc::new(Flight::new(stamp(), before.is_some()));
         slot.insert_entry(flight.clone());
         let ticket = Ticket { flight: flight.clone(), joined: Asked(0) };
-        Joined::Leader(Lead { flights: self.clone(), key: key.clone(), flight }, ticket)
+        (Joined::Leader(Lead { flights: self.clone(), key: key.clone(), flight }, ticket), before)
     }
 
     /// How many flights are under way and may be joined.
@@ -124,8 +149,8 @@ impl<V> Clone for Flights<V> {
 }
 
 impl<V> Flight<V> {
-    fn new(stamp: Stamp) -> Self {
-        let state = State { stamp, holds_off: false, asked: Asked(0), waiting: 1, goes_on: false, end: None };
+    fn new(stamp: Stamp, holds_off: bool) -> Self {
+        let state = State { stamp, holds_off, asked: Asked(0), waiting: 1, goes_on: false, end: None };
         Self { began: Instant::now(), state: Mutex::new(state), ended: Notify::new(), left: Notify::new() }
     }
 
@@ -148,9 +173,12 @@ impl<V> Lead<V> {
     }
 
     /// Says that nothing more is asked for before [`restamp`](Self::restamp): until then also those may join for whom
-    /// the present stamp is too old, so that no second flight has to wait for the same.
-    pub fn hold_off(&self) {
+    /// the present stamp is too old, so that no second flight has to wait for the same. `false` if there has been a
+    /// second one already: then nobody joins this one any more.
+    pub fn hold_off(&self) -> bool {
+        let shard = self.flights.shard(&self.key);
         lock(&self.flight.state).holds_off = true;
+        shard.get(&self.key).is_some_and(|running| Arc::ptr_eq(running, &self.flight))
     }
 
     /// Starts over with a new stamp, after a wait: whatever is read from now on is as new as that.
@@ -328,6 +356,28 @@ mod tests {
         lead.finish(7, asked);
         assert_eq!((first.wait().await, second.wait().await), (Some(7), Some(7)));
         assert_eq!(late.wait().await, None);
+        assert!(table.flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
+        let table = Table::new();
+        let stamp = || table.cells.stamp(table.key.hash(), 0, 0);
+        let queue = || table.flights.queue(&table.key, &table.cells, stamp);
+        let (Joined::Leader(first, in_time), None) = queue() else { panic!("no flight is under way") };
+        let (Joined::Waiter(also_in_time), None) = queue() else { panic!("nothing was asked for yet") };
+        let asked = first.ask();
+        let (Joined::Leader(next, late), Some(before)) = queue() else { panic!("that is not for us") };
+        let (Joined::Waiter(later), None) = queue() else { panic!("the next one has not asked yet") };
+        table.cells.advance_key(table.key.hash());
+        let (Joined::Waiter(latest), None) = queue() else { panic!("it will be restamped") };
+        first.finish(1, asked);
+        assert_eq!((in_time.wait().await, also_in_time.wait().await), (Some(1), Some(1)));
+        assert_eq!(before.wait().await, None);
+        next.restamp(stamp());
+        let asked = next.ask();
+        next.finish(2, asked);
+        assert_eq!((late.wait().await, later.wait().await, latest.wait().await), (Some(2), Some(2), Some(2)));
         assert!(table.flights.is_empty());
     }
 

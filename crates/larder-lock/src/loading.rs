@@ -1,10 +1,10 @@
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use larder_core::{Committed, Digest, Key, Phase, Replacing, StoreError};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -23,8 +23,12 @@ pub(crate) struct Loading<L: Load> {
     looked: Sought<L::Value>,
     /// Whether it began with a value that is still served: then it is worth something also if nobody waits.
     is_reload: bool,
-    /// When its leader came: what it has waited for in vain counts.
-    began: Instant,
+    /// Until then it may wait for others: from when its leader came.
+    until: Instant,
+    /// Whether its callers have waited for others long enough: it does not ask for the lease, and is next to run.
+    is_alone: bool,
+    /// Takes the loader back to the leader if that has to start over.
+    start_over: oneshot::Sender<L>,
     /// The value that is to be replaced.
     previous: Option<L::Value>,
     slot: Option<Slot>,
@@ -32,8 +36,7 @@ pub(crate) struct Loading<L: Load> {
 
 /// The right to run the loader.
 struct Slot {
-    /// One loader of the key runs at a time. None is left to who has waited for it for longer than a caller waits for
-    /// others.
+    /// One loader of the key runs at a time. None is left to who cannot wait for it any longer.
     _turn: Option<Turn>,
     /// One of the loaders that may run at once, if their number is limited.
     _permit: Option<OwnedSemaphorePermit>,
@@ -48,13 +51,16 @@ const CROWDED: Duration = Duration::from_millis(100);
 /// Whether the loader may be run.
 enum Room {
     Taken,
-    /// Not within the time that a caller may wait.
+    /// As many loaders as may run at once did, all the time that a caller may wait.
     Crowded,
+    /// It is for its callers to start over: they have waited long enough, or there is a newer flight for them.
+    Late,
     /// Nobody waits for the load any more.
     Deserted,
 }
 
 impl<L: Load> Loading<L> {
+    /// Makes one, and where its leader gets the loader back if the flight is dropped before that was run.
     pub(crate) fn new(
         context: &Context,
         key: &Key,
@@ -62,10 +68,25 @@ impl<L: Load> Loading<L> {
         load: L,
         looked: Sought<L::Value>,
         began: Instant,
-    ) -> Self {
+    ) -> (Self, oneshot::Receiver<L>) {
         let is_reload = matches!(looked, Sought::Present(_));
         let (context, key) = (context.clone(), key.clone());
-        Self { context, key, lead, load, looked, is_reload, began, previous: None, slot: None }
+        let until = began + context.policy.max_wait;
+        let (start_over, given_back) = oneshot::channel();
+        let loading = Self {
+            context,
+            key,
+            lead,
+            load,
+            looked,
+            is_reload,
+            until,
+            is_alone: false,
+            start_over,
+            previous: None,
+            slot: None,
+        };
+        (loading, given_back)
     }
 
     pub(crate) async fn run(mut self) {
@@ -133,6 +154,7 @@ impl<L: Load> Loading<L> {
             match self.take_slot().await {
                 Room::Taken => {}
                 Room::Crowded => return self.crowded(),
+                Room::Late => return self.start_over(),
                 Room::Deserted => return,
             }
             let asked = self.lead.ask();
@@ -154,18 +176,20 @@ impl<L: Load> Loading<L> {
                 },
                 Ok(Claimed::Busy(waiter)) => {
                     self.slot = None;
-                    self.load.waits();
-                    self.lead.hold_off();
-                    let is_over = tokio::select! {
-                        () = waiter.wait() => false,
+                    if !self.holds_off() {
+                        return self.start_over();
+                    }
+                    tokio::select! {
+                        () = waiter.wait() => {}
                         () = left(&self.lead, self.is_reload) => return self.leave_to_holder(&waiter),
                         // The holder takes longer than a caller may wait.
-                        () = tokio::time::sleep(self.rest()) => true,
-                    };
-                    self.lead.restamp(self.context.stamp(&self.key));
-                    if is_over {
-                        break;
+                        () = tokio::time::sleep_until(self.until) => {}
                     }
+                    // Not only if the last wait was too long: leases that end at once, one after the other, are no better.
+                    if self.until <= Instant::now() {
+                        return self.start_over();
+                    }
+                    self.lead.restamp(self.context.stamp(&self.key)); // P1
                 }
                 Err(error) => {
                     self.load.remote_failed(&error);
@@ -185,9 +209,16 @@ impl<L: Load> Loading<L> {
         }
     }
 
-    /// How long a caller may still wait for others.
-    fn rest(&self) -> Duration {
-        self.context.policy.max_wait.saturating_sub(self.began.elapsed())
+    /// Before a wait for others. `false` if there is no sense in it, because a newer flight of the key has begun, which is
+    /// for everybody who waits for this one as well.
+    fn holds_off(&mut self) -> bool {
+        self.load.waits();
+        self.lead.hold_off() || self.is_alone
+    }
+
+    /// Lets everybody who waits for the flight look again, and then wait for another one or load alone.
+    fn start_over(self) {
+        let _ = self.start_over.send(self.load); // the leader may be gone
     }
 
     /// Waits until the loader may run.
@@ -195,8 +226,7 @@ impl<L: Load> Loading<L> {
         if self.slot.is_some() {
             return Room::Taken;
         }
-        let turns = self.context.turns.clone();
-        let slots = self.context.slots.clone().filter(|_| !self.load.is_part());
+        let (turns, slots) = (self.context.turns.clone(), self.slots());
         let permit = slots.clone().map(Semaphore::try_acquire_owned).transpose();
         if let (Some(turn), Ok(permit)) = (turns.try_take(&self.key), permit) {
             self.slot = Some(Slot { _turn: Some(turn), _permit: permit });
@@ -207,27 +237,26 @@ impl<L: Load> Loading<L> {
             self.context.pauses.busy(self.key.hash(), CROWDED);
             return Room::Deserted;
         }
-        self.load.waits();
-        self.lead.hold_off();
-        let (rest, max_wait) = (self.rest(), self.context.policy.max_wait);
-        // If a loader may not take longer than that, its own limit does: then no clock need decide which of the two is first.
-        let for_turn = if self.context.policy.load_timeout > max_wait { max_wait } else { Duration::MAX };
-        let taking = async {
-            // The limits are the row's own. For the turn it counts anew: what it was waited for before was another's load.
-            let turn = timeout(for_turn, turns.take(&self.key)).await.ok();
-            let permit = match slots {
-                Some(slots) => Some(timeout(rest, slots.acquire_owned()).await.ok()?.ok()?),
-                None => None,
-            };
-            Some(Slot { _turn: turn, _permit: permit })
-        };
+        if !self.holds_off() {
+            return Room::Late;
+        }
         let slot = tokio::select! {
-            slot = taking => slot,
+            slot = self.context.wait_for_slot(&self.key, slots, self.until, self.is_alone) => slot,
             () = self.lead.deserted() => return Room::Deserted,
         };
         self.lead.restamp(self.context.stamp(&self.key)); // P1
-        self.slot = slot;
-        if self.slot.is_some() { Room::Taken } else { Room::Crowded }
+        match slot {
+            Ok(slot) => {
+                self.slot = Some(slot);
+                Room::Taken
+            }
+            Err(room) => room,
+        }
+    }
+
+    /// The loaders that may run at once, if their number is limited and this one counts.
+    fn slots(&self) -> Option<Arc<Semaphore>> {
+        self.context.slots.clone().filter(|_| !self.load.is_part())
     }
 
     /// Too many loads were under way all the time.
@@ -321,6 +350,7 @@ impl<L: Load> Loading<L> {
         match self.take_slot().await {
             Room::Taken => {}
             Room::Crowded => return self.crowded(),
+            Room::Late => return self.start_over(),
             Room::Deserted => return,
         }
         // P1: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
@@ -339,13 +369,24 @@ impl<L: Load> Loading<L> {
         }
     }
 
+    /// Loads for those who have waited for others long enough.
+    pub(crate) async fn run_alone(mut self) {
+        self.is_alone = true;
+        match self.context.leases {
+            Some(_) => self.load_uncached().await,
+            None => self.load_without_remote(Kept::Local).await,
+        }
+    }
+
     /// Loads without a lease while somebody else holds it: nothing is kept.
-    pub(crate) async fn load_uncached(mut self) {
+    async fn load_uncached(mut self) {
         match self.take_slot().await {
             Room::Taken => {}
             Room::Crowded => return self.crowded(),
+            Room::Late => return self.start_over(),
             Room::Deserted => return,
         }
+        self.lead.restamp(self.context.stamp(&self.key)); // P1
         match self.run_loader().await {
             Some((value, _)) if L::is_failure(&value) => self.lead.finish_for_all(value),
             Some((value, loading)) => self.lead.finish(value, loading), // P16
@@ -372,6 +413,33 @@ impl<L: Load> Loading<L> {
         self.slot = None;
         self.note(&value);
         Some((value, loading))
+    }
+}
+
+impl Context {
+    async fn wait_for_slot(
+        &self,
+        key: &Key,
+        slots: Option<Arc<Semaphore>>,
+        until: Instant,
+        is_alone: bool,
+    ) -> Result<Slot, Room> {
+        let turn = self.turns.take(key, is_alone);
+        // If a loader may not take longer than others are waited for, its own limit ends the wait for who waits for nothing
+        // else: then no clock need decide which of the two is first. The limits are the row's own.
+        let turn = match (self.policy.load_timeout <= self.policy.max_wait, &self.leases) {
+            (true, Some(_)) if !is_alone => Some(timeout_at(until, turn).await.map_err(|_| Room::Late)?),
+            (true, _) => Some(turn.await),
+            (false, _) => timeout_at(until, turn).await.ok(),
+        };
+        let permit = match slots {
+            Some(slots) => match timeout_at(until, slots.acquire_owned()).await {
+                Ok(Ok(permit)) => Some(permit),
+                _ => return Err(Room::Crowded),
+            },
+            None => None,
+        };
+        Ok(Slot { _turn: turn, _permit: permit })
     }
 }
 

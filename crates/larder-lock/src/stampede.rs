@@ -7,7 +7,8 @@ use tokio::{
 };
 
 use crate::{
-    Flights, Joined, Leases, Load, Look, Present, Ticket, loading::Loading, pauses::Pauses, turns::Turns,
+    Flights, Joined, Leases, Load, Look, Present, Ticket, flights::Lead, loading::Loading, pauses::Pauses,
+    turns::Turns,
 };
 
 /// How long a [`StampedeLock`] waits for what.
@@ -36,7 +37,7 @@ pub struct Policy {
 pub struct StampedeLock<V> {
     lookups: Flights<Sought<V>>,
     loads: Flights<V>,
-    /// Loads that keep nothing, of those who have waited for others long enough.
+    /// Loads of those who have waited for others long enough.
     alone: Flights<V>,
     pub(crate) context: Context,
 }
@@ -130,14 +131,10 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         looked: Option<Sought<V>>,
     ) -> V {
         let policy = &self.context.policy;
-        let patience = match &self.context.leases {
-            Some(leases) => leases.remote().patience(),
-            None => Some(Duration::ZERO),
-        };
+        let patience = self.context.patience();
         let resolving = self.resolve(key, load, looked);
         let Some(patience) = patience else { return resolving.await };
-        // The limit is the policy's own. It is met by who has to start over again and again, because what it waits for is
-        // invalidated each time, and by who has waited for others and then for an outdated load of this process.
+        // The limit is the policy's own: who has waited for others, and loads alone, does so within it.
         let limit = patience.saturating_add(policy.max_wait).saturating_add(policy.load_timeout);
         tokio::time::timeout(limit, resolving).await.unwrap_or_else(|_elapsed| L::timed_out(key, limit))
     }
@@ -145,8 +142,10 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     async fn resolve<L: Load<Value = V>>(&self, key: &Key, mut load: L, mut looked: Option<Sought<V>>) -> V {
         let (began, mut starts_over) = (Instant::now(), false);
         loop {
+            let is_late = starts_over && began.elapsed() >= self.context.policy.max_wait;
             let sought = match looked.take() {
                 Some(sought) => sought,
+                None if is_late => load.cached().map_or(Sought::Nothing(None), Sought::Present),
                 None => self.look(key, &mut load).await,
             };
             let aging = match &sought {
@@ -159,6 +158,9 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
             {
                 return serve(aging, &mut load);
             }
+            if is_late {
+                return self.load_alone(key, load, began).await;
+            }
             match self.loads.join(key, &self.context.cells, || self.context.stamp(key)) {
                 Joined::Waiter(ticket) => {
                     load.waits();
@@ -170,8 +172,8 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                     };
                     match tokio::time::timeout(rest, waiting).await {
                         Ok(Waited::Served(value)) => return value,
-                        Ok(Waited::NotForUs) => starts_over = true,
-                        Err(_elapsed) => return self.load_alone(key, load).await,
+                        Ok(Waited::NotForUs) => {}
+                        Err(_elapsed) => return self.load_alone(key, load, began).await,
                     }
                 }
                 Joined::Leader(lead, ticket) => {
@@ -179,24 +181,30 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                     if aging.is_some() {
                         ticket.go_on();
                     }
-                    let loading = Loading::new(&self.context, key, lead, load, sought, began);
+                    let (loading, given_back) = Loading::new(&self.context, key, lead, load, sought, began);
                     // A task of its own: the load outlives the caller that started it, and those who share it must
                     // not depend on that caller being polled.
                     tokio::spawn(loading.run());
                     // The leader joined before anything was asked for, so every outcome is for it.
-                    return match self.wait(key, &ticket, aging, &mut look).await {
-                        Waited::Served(value) => value,
-                        Waited::NotForUs => L::dropped(key),
-                    };
+                    match self.wait(key, &ticket, aging, &mut look).await {
+                        Waited::Served(value) => return value,
+                        Waited::NotForUs => match given_back.await {
+                            Ok(given_back) => load = given_back,
+                            Err(_gone) => return L::dropped(key),
+                        },
+                    }
                 }
             }
+            starts_over = true;
         }
     }
 
-    /// Loads for those who wait no longer for others, and keeps nothing.
-    async fn load_alone<L: Load<Value = V>>(&self, key: &Key, mut load: L) -> V {
+    /// Loads for those who have waited for others long enough.
+    async fn load_alone<L: Load<Value = V>>(&self, key: &Key, mut load: L, began: Instant) -> V {
         loop {
-            match self.alone.join(key, &self.context.cells, || self.context.stamp(key)) {
+            // What runs already is not for who comes now. The next one waits for its turn by itself.
+            let (joined, _) = self.alone.queue(key, &self.context.cells, || self.context.stamp(key));
+            match joined {
                 Joined::Waiter(ticket) => {
                     load.waits();
                     if let Some(value) = ticket.wait().await {
@@ -205,8 +213,8 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                 }
                 Joined::Leader(lead, ticket) => {
                     let looked = Sought::Nothing(None);
-                    let loading = Loading::new(&self.context, key, lead, load, looked, Instant::now());
-                    tokio::spawn(loading.load_uncached()); // a task like any load, whose panic is its own
+                    let (loading, _) = Loading::new(&self.context, key, lead, load, looked, began);
+                    tokio::spawn(loading.run_alone()); // a task like any load, whose panic is its own
                     return ticket.wait().await.unwrap_or_else(|| L::dropped(key));
                 }
             }
@@ -237,41 +245,35 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
             ticket.go_on();
             // A task of its own: nobody waits for it.
             let looked = Sought::Present(present);
-            tokio::spawn(Loading::new(&self.context, key, lead, load, looked, Instant::now()).run());
+            let (loading, _) = Loading::new(&self.context, key, lead, load, looked, Instant::now());
+            tokio::spawn(loading.run());
         }
     }
 
     /// Looks into the levels.
     async fn look<L: Look<Value = V>>(&self, key: &Key, look: &mut L) -> Sought<V> {
-        loop {
-            if let Some(present) = look.cached() {
-                return Sought::Present(present);
-            }
-            let Some(leases) = &self.context.leases else { return Sought::Nothing(None) };
-            if !look.keeps() {
-                // Nothing is kept that a later caller could find, so to share a look would make it wait for an answer
-                // that is not for it (P16).
-                return self.context.look_remotely(leases, key, &self.context.stamp(key), look).await;
-            }
-            match self.lookups.join(key, &self.context.cells, || self.context.stamp(key)) {
-                Joined::Waiter(ticket) => match ticket.wait().await {
-                    Some(sought) => return sought,
-                    None => continue,
-                },
-                Joined::Leader(lead, ticket) => {
-                    let (context, leases) = (self.context.clone(), leases.clone());
-                    let (key, mut look) = (key.clone(), look.detached());
-                    // A task of its own: those who share the look must not depend on this caller being polled.
-                    tokio::spawn(async move {
-                        let asked = lead.ask();
-                        let sought = context.look_remotely(&leases, &key, &lead.stamp(), &mut look).await;
-                        lead.finish(sought, asked);
-                    });
-                    // The leader joined before anything was asked for. It is dropped only with the runtime.
-                    return ticket.wait().await.unwrap_or(Sought::Nothing(None));
-                }
-            }
+        if let Some(present) = look.cached() {
+            return Sought::Present(present);
         }
+        let Some(leases) = &self.context.leases else { return Sought::Nothing(None) };
+        if !look.keeps() {
+            // Nothing is kept that a later caller could find, so to share a look would make it wait for an answer
+            // that is not for it (P16).
+            return self.context.look_remotely(leases, key, &self.context.stamp(key), look).await;
+        }
+        let (joined, before) = self.lookups.queue(key, &self.context.cells, || self.context.stamp(key));
+        let ticket = match joined {
+            Joined::Waiter(ticket) => ticket,
+            Joined::Leader(lead, ticket) => {
+                let (context, leases) = (self.context.clone(), leases.clone());
+                let (key, look) = (key.clone(), look.detached());
+                // A task of its own: those who share the look must not depend on this caller being polled.
+                tokio::spawn(async move { context.look_for_all(&leases, &key, lead, before, look).await });
+                ticket
+            }
+        };
+        // All who are in a flight joined it before anything was asked for. It is dropped only with the runtime.
+        ticket.wait().await.unwrap_or(Sought::Nothing(None))
     }
 
     /// Waits for a load: to its end if there is nothing else to serve, else at most as long as the policy says.
@@ -320,6 +322,11 @@ impl Context {
         self.cells.stamp(key.hash(), lane, self.namespace)
     }
 
+    /// How long one call of the remote store may take; `None` if that is not limited.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.leases.as_ref().map_or(Some(Duration::ZERO), |leases| leases.remote().patience())
+    }
+
     /// Takes what the remote store says of a key.
     pub(crate) async fn take<L: Look>(
         &self,
@@ -344,6 +351,30 @@ impl Context {
                 Sought::Unknown(error)
             }
         }
+    }
+
+    /// Looks into the levels for all who share the look, after the look before it has ended, which its callers were late
+    /// for.
+    async fn look_for_all<L: Look>(
+        &self,
+        leases: &Leases,
+        key: &Key,
+        lead: Lead<Sought<L::Value>>,
+        before: Option<Ticket<Sought<L::Value>>>,
+        mut look: L,
+    ) where
+        L::Value: Clone,
+    {
+        if let Some(before) = before {
+            before.wait().await;
+            if let Some(present) = look.cached() {
+                return lead.finish_for_all(Sought::Present(present)); // as all of them would find it now
+            }
+            lead.restamp(self.stamp(key)); // P1
+        }
+        let asked = lead.ask();
+        let sought = self.look_remotely(leases, key, &lead.stamp(), &mut look).await;
+        lead.finish(sought, asked);
     }
 
     pub(crate) async fn look_remotely<L: Look>(

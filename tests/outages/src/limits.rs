@@ -62,7 +62,9 @@ pub(crate) fn redis(url: String) -> RedisConfig {
 /// A caller that joined a load after it began starts over if the key is invalidated meanwhile (P16). That gives it no more
 /// time: it then waits for others only as long as is left of one `max_wait`, and shares a load that keeps nothing after it.
 /// Whoever came after an invalidation waits for the load that it has outdated to end, within the same time: no more than one
-/// loader of a key runs at a time.
+/// loader of a key runs at a time. Only the load that keeps nothing waits for one of them after that time, and is next. This is
+/// within the limit as long as two loaders, one after the other, need less than `load_timeout` and what late commands leave of
+/// their time-out; a loader that takes longer has met its own limit, or nearly.
 pub fn longest_read(row: &Row) -> Duration {
     COMMAND_TIMEOUT + row.max_wait() + row.load_timeout()
 }

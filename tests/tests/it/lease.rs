@@ -1,15 +1,17 @@
 //! Leases: their holders die, are late, or take too long.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use larder::{Cache, Error};
-use larder_core::Replacing;
+use larder_core::{Claim, RemoteStore, Replacing, Token};
 use larder_testkit::Gate;
 use tokio::time::Instant;
 
 use crate::{
+    aging::Aging,
+    gated::{Call, Gated, When},
     worker::Worker,
-    world::{World, get, gets, load, slow_load, value},
+    world::{World, get, gets, load, slow_load, start_load, value},
 };
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -87,9 +89,9 @@ async fn load_that_takes_too_long_is_given_up_and_its_lease_is_free() {
 async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
     let world = World::new().await;
     let (holder, hasty) = (world.store().await, world.larder().await);
-    let token = larder_core::Token::new();
+    let token = Token::new();
     let claim = holder.claim("hasty:k", &token, Duration::from_secs(60), Replacing::Nothing).await.unwrap();
-    assert_eq!(claim, larder_core::Claim::Leased);
+    assert_eq!(claim, Claim::Leased);
     let hasty: Cache<String> = hasty.cache("hasty").unwrap();
     let start = Instant::now();
     assert_eq!(load(&hasty, "k", "mine").await, "mine");
@@ -99,6 +101,30 @@ async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
         holder.commit("hasty:k", &token, b"\"theirs\"", LEASE, Replacing::Nothing).await.unwrap().is_done()
     );
     assert_eq!(get(&hasty, "k").await.as_deref(), Some("theirs"));
+}
+
+/// Leases that end at once and are taken again by others are waited for no longer than one that does not end.
+#[tokio::test(start_paused = true)]
+async fn caller_that_finds_one_lease_after_the_other_taken_loads_by_itself() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let (cache, others) = (world.cache_on(remote.clone(), "hasty").await, world.server.connect());
+    let mut holder = Token::new();
+    others.claim("hasty:k", &holder, LEASE, Replacing::Nothing).await.unwrap();
+    let mut busy = remote.gate(Call::Claim, When::After);
+    let waiting = start_load(&cache, "k", "mine");
+    for _ in 0..5 {
+        busy.reached().await;
+        others.release("hasty:k", &holder).await.unwrap();
+        holder = Token::new();
+        others.claim("hasty:k", &holder, LEASE, Replacing::Nothing).await.unwrap();
+        tokio::time::advance(Duration::from_millis(10)).await;
+        let next = remote.gate(Call::Claim, When::After);
+        std::mem::replace(&mut busy, next).open();
+    }
+    let loaded = tokio::time::timeout(LEASE, waiting).await.expect("it does not claim again").unwrap();
+    assert_eq!(**loaded.as_ref().unwrap(), "mine");
+    assert_eq!(remote.calls(Call::Claim), 5, "claims within max_wait");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +156,7 @@ async fn long_load_keeps_its_lease_by_renewing_it() {
 async fn writer_that_waited_long_enough_gives_up_before_the_database_is_touched() {
     let world = World::new().await;
     let holder = world.store().await;
-    let token = larder_core::Token::new();
+    let token = Token::new();
     holder.begin_write("hasty:k", &token, Duration::from_secs(60)).await.unwrap();
     let hasty: Cache<String> = world.larder().await.cache("hasty").unwrap();
     let gate = Gate::new();

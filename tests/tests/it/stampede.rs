@@ -11,14 +11,15 @@ use std::{
 };
 
 use larder::{Cache, Error};
-use larder_core::{Replacing, Token};
+use larder_core::{RemoteStore, Replacing, Token};
 use larder_testkit::Gate;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    aging::{Aging, MINUTE, Source},
     gated::{Call, Gated, When},
     worker::Worker,
-    world::{BOUND, World, builder, get, holds, load, slow_load, slow_write, value},
+    world::{BOUND, World, builder, get, holds, load, slow_load, slow_write, start, value},
 };
 
 async fn storm(cache: &Cache<String>, tasks: usize) {
@@ -289,6 +290,60 @@ async fn value_in_l2_that_many_want_is_read_once() {
     assert!(stats.l2_hits <= 2, "one look for the gets, one for the loads at most: {stats:?}");
 }
 
+/// P16: the answer to a look is not for who comes after it was sent. All of them share the next one, whenever they came.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_who_are_late_for_a_look_share_the_next_one() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let cache = world.cache_on(remote.clone(), "item").await;
+    let first = remote.gate(Call::Get, When::After);
+    let read = || {
+        let cache = cache.clone();
+        start(async move { get(&cache, "k").await })
+    };
+    let mut readers = vec![read()];
+    first.reached().await;
+    readers.extend((0..200).map(|_| read()));
+    let second = remote.gate(Call::Get, When::After);
+    first.open();
+    second.reached().await;
+    readers.extend((0..200).map(|_| read()));
+    second.open();
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), None);
+    }
+    assert_eq!(remote.calls(Call::Get), 3, "looks");
+}
+
+/// P2: a load that has found the lease taken leaves its callers to a newer one, if there is one.
+#[tokio::test]
+async fn load_that_is_outdated_waits_for_no_lease_beside_a_newer_one() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let (cache, other) = (world.cache_on(remote.clone(), "patient").await, world.server.connect());
+    let holder = Token::new();
+    other.claim("patient:k", &holder, MINUTE, Replacing::Nothing).await.unwrap();
+    let source = Source::open();
+    let read = |loaded: &'static str| {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, "k", loaded).await })
+    };
+    let busy = remote.gate(Call::Claim, When::After);
+    let outdated = read("old");
+    busy.reached().await;
+    cache.invalidate("k").await.unwrap();
+    let newer = read("new");
+    // All that can run has run: there is one thread, and nothing to wait for but the gate and the lease.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    busy.open(); // by now the lease is marked, and free
+    for read in [outdated, newer] {
+        assert_eq!(read.await.unwrap().unwrap(), "new");
+    }
+    assert_eq!((remote.calls(Call::Claim), source.loads()), (2, 1), "claims and loads");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_key_texts_of_two_rows_never_share_a_flight() {
     let world = World::new().await;
@@ -339,12 +394,12 @@ async fn joined_callers_of_an_absent_value_load_it_once() {
 /// P1: the stamp is taken anew after the wait, so the value that was waited for is kept.
 #[tokio::test]
 async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
-    let world = crate::aging::Aging::new();
+    let world = Aging::new();
     let (one, other) = (world.cache("item").await, world.cache("item").await);
-    let source = crate::aging::Source::gated();
+    let source = Source::gated();
     let read = |cache: &Cache<String>| {
         let (cache, source) = (cache.clone(), source.clone());
-        crate::world::start(async move { source.read(&cache, "k", "value").await })
+        start(async move { source.read(&cache, "k", "value").await })
     };
     let loading = read(&one);
     source.gate.reached().await;
