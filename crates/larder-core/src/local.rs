@@ -17,6 +17,12 @@ pub trait LocalStore: Debug + Send + Sync + 'static {
     /// all its tags are held. An entry that is past any of these is removed.
     fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)>;
 
+    /// The same for a reader that has looked before and not found it. To a store that evicts what is used least, this is no
+    /// further use of the key.
+    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+        self.get(key)
+    }
+
     /// Stores an entry, replacing the key's present one, unless its stamp is out of date.
     fn insert(&self, key: &Key, entry: Entry);
 

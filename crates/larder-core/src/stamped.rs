@@ -28,6 +28,9 @@ pub trait LocalMap: Send + Sync + 'static {
     /// Returns a copy of the key's entry.
     fn get(&self, key: &KeyRef<'_>) -> Option<Entry>;
 
+    /// Tells whether the map has an entry for the key. Nobody uses it by that, so nothing is kept for longer.
+    fn has(&self, key: &KeyRef<'_>) -> bool;
+
     /// Stores an entry, replacing the key's present one. If there is no room for it, neither is held.
     fn insert(&self, key: LocalKey, entry: Entry);
 
@@ -97,6 +100,10 @@ impl<M: LocalMap> LocalStore for Stamped<M> {
         })
     }
 
+    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+        if self.map.has(&key) { self.get(key) } else { None }
+    }
+
     fn insert(&self, key: &Key, entry: Entry) {
         let (local, end) = (LocalKey::from(key), entry.life.end());
         let noted = local.clone();
@@ -153,6 +160,10 @@ mod tests {
     impl LocalMap for Unbounded {
         fn get(&self, key: &KeyRef<'_>) -> Option<Entry> {
             self.0.lock().unwrap().get(&local(*key)).cloned()
+        }
+
+        fn has(&self, key: &KeyRef<'_>) -> bool {
+            self.0.lock().unwrap().contains_key(&local(*key))
         }
 
         fn insert(&self, key: LocalKey, entry: Entry) {

@@ -83,7 +83,8 @@ pub trait Look: Send + 'static {
     /// The same look at the same key, for a task of its own, without what a load needs.
     fn detached(&self) -> Self;
 
-    /// Looks into the local store, without waiting.
+    /// Looks into the local store, without waiting. Who calls the lock has looked there before, so this is no further use of
+    /// the key.
     fn cached(&self) -> Option<Present<Self::Value>>;
 
     /// Takes a value from the remote store; it may be kept locally with this stamp.

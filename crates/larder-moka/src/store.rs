@@ -33,6 +33,10 @@ impl LocalStore for MokaStore {
         self.0.get(key)
     }
 
+    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+        self.0.get_again(key)
+    }
+
     fn insert(&self, key: &Key, entry: Entry) {
         self.0.insert(key, entry);
     }
@@ -56,6 +60,10 @@ impl LocalMap for Map {
     #[inline]
     fn get(&self, key: &KeyRef<'_>) -> Option<Entry> {
         self.0.get(key)
+    }
+
+    fn has(&self, key: &KeyRef<'_>) -> bool {
+        self.0.contains_key(key)
     }
 
     fn insert(&self, key: LocalKey, entry: Entry) {

@@ -42,6 +42,10 @@ impl LocalStore for QuickStore {
         self.0.get(key)
     }
 
+    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+        self.0.get_again(key)
+    }
+
     fn insert(&self, key: &Key, entry: Entry) {
         self.0.insert(key, entry);
     }
@@ -83,12 +87,18 @@ impl LocalMap for Map {
         self.0.get(key)
     }
 
+    fn has(&self, key: &KeyRef<'_>) -> bool {
+        self.0.contains_key(key)
+    }
+
     fn insert(&self, key: LocalKey, entry: Entry) {
         self.0.insert(key, entry);
     }
 
     fn remove(&self, key: KeyRef<'_>) {
-        self.0.remove(&key);
+        // Unlike `remove`, this leaves what the map remembers of a key that it has evicted: an invalidation does not say that
+        // nobody wants the key.
+        self.0.remove_if(&key, |_| true);
     }
 
     fn remove_ended(&self, key: KeyRef<'_>, now: Moment) {

@@ -57,6 +57,10 @@ impl LocalStore for L1 {
         each_store!(self, store => store.get(key))
     }
 
+    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+        each_store!(self, store => store.get_again(key))
+    }
+
     fn insert(&self, key: &Key, entry: Entry) {
         each_store!(self, store => store.insert(key, entry));
     }

@@ -202,12 +202,12 @@ impl<T: Value> RowState<T> {
         looked.unwrap_or(Err(None))
     }
 
-    /// Looks into L1, whatever the phase of what it has.
+    /// Looks into L1 again, after [`fresh`](Self::fresh), whatever the phase of what it has.
     pub(crate) fn cached(&self, key: KeyRef<'_>) -> Option<Cached<T>> {
         if !self.has_l1 {
             return None;
         }
-        let (Entry { value, stamp, tags, .. }, phase) = self.shared.l1.get(key)?;
+        let (Entry { value, stamp, tags, .. }, phase) = self.shared.l1.get_again(key)?;
         let value = match value {
             None => None,
             Some(value) => Some(value.downcast().ok()?),
