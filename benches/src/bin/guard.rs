@@ -31,6 +31,8 @@ const HEADER: &str = "\
 /// server's replies do not always arrive in one piece.
 const TOLERANCE: f64 = 0.06;
 
+const TRIES: usize = 3;
+
 /// How many keys are read over and over, and how many are there to be read once.
 const HOT: u64 = 100;
 const COLD: u64 = 4_500;
@@ -51,7 +53,7 @@ const OPERATIONS: [(&str, u64); 5] =
     [("l1_hit", 20_000), ("l1_hit_quick", 20_000), ("l2_hit", 2_000), ("promotion", 2_000), ("miss", 1_000)];
 
 /// What one operation costs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Cost {
     instructions: u64,
     allocations: u64,
@@ -65,7 +67,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["--write"] => {
-            let costs: BTreeMap<_, _> = OPERATIONS.map(|(name, times)| (name, cost(name, times))).into();
+            let least = |(name, times)| (name, least(name, times, |_| false));
+            let costs = BTreeMap::from(OPERATIONS.map(least));
             std::fs::write(FIGURES, format!("{HEADER}\n{}", toml::to_string(&costs).unwrap())).unwrap();
             ExitCode::SUCCESS
         }
@@ -86,7 +89,6 @@ fn compare() -> ExitCode {
             println!("{name} has no figures yet: `cargo xtask guard --write`");
             return ExitCode::FAILURE;
         };
-        let is = cost(name, times);
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
@@ -94,10 +96,12 @@ fn compare() -> ExitCode {
             reason = "they are small"
         )]
         let most = (was.instructions as f64 * (1.0 + TOLERANCE)) as u64;
-        println!("{name:<13}{:>14}{most:>10}{:>13}{:>10}", is.instructions, is.allocations, was.allocations);
         // None stays none; among many, one more may be a table that grows.
         let more = u64::from(was.allocations > 0);
-        kept &= is.instructions <= most && is.allocations <= was.allocations + more;
+        let is_kept = |is: Cost| is.instructions <= most && is.allocations <= was.allocations + more;
+        let is = least(name, times, is_kept);
+        println!("{name:<13}{:>14}{most:>10}{:>13}{:>10}", is.instructions, is.allocations, was.allocations);
+        kept &= is_kept(is);
     }
     match kept {
         true => ExitCode::SUCCESS,
@@ -106,6 +110,18 @@ fn compare() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The least that an operation cost in a few tries, or the first cost that is little enough: how often a task is woken for
+/// one reply is the machine's doing, and not the operation's.
+fn least(operation: &str, times: u64, is_enough: impl Fn(Cost) -> bool) -> Cost {
+    let mut least = cost(operation, times);
+    for _ in 1..TRIES {
+        if !is_enough(least) {
+            least = least.min(cost(operation, times));
+        }
+    }
+    least
 }
 
 /// Counts a program that does nothing else, and one that does it twice as often: the difference is what it costs.

@@ -13,7 +13,7 @@ use larder_core::{Cells, Clock, Entry, Key, Life, LocalStore, ManualClock, Phase
 /// # Panics
 /// If the store breaks a rule; the message says which.
 pub fn local_store(make: impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>) {
-    let cases: [fn(&Case); 11] = [
+    let cases: [fn(&Case); 12] = [
         stored_entry_is_served,
         entry_past_its_end_is_not_served,
         aging_entry_says_its_phase,
@@ -23,6 +23,7 @@ pub fn local_store(make: impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>)
         newer_entry_replaces_the_older,
         removed_entry_is_gone_and_others_stay,
         absent_is_an_entry_too,
+        entry_is_found_again_while_it_is_served,
         invalid_entry_is_removed_when_it_is_met,
         ended_entries_give_their_memory_back_unread,
     ];
@@ -170,6 +171,18 @@ fn absent_is_an_entry_too(case: &Case) {
     let absent = Entry { value: None, ..case.entry(&key(1), 0, case.life()) };
     case.store.insert(&key(1), absent);
     assert!(case.store.get(key(1).as_ref()).is_some_and(|(entry, _)| entry.value.is_none()));
+}
+
+fn entry_is_found_again_while_it_is_served(case: &Case) {
+    let again = |n| case.store.get_again(key(n).as_ref()).is_some();
+    assert!(!again(1), "an empty store has nothing for a second look either");
+    case.insert(&key(1), 7);
+    case.insert(&key(2), 7);
+    assert!(again(1) && again(2), "what was stored between two looks is found by the second");
+    case.store.remove(key(1).as_ref());
+    assert!(!again(1), "a removed entry is not found by a second look");
+    case.hand.advance(LIFE);
+    assert!(!again(2), "an entry past its end is not found by a second look");
 }
 
 fn invalid_entry_is_removed_when_it_is_met(case: &Case) {
