@@ -17,8 +17,8 @@ pub trait LocalStore: Debug + Send + Sync + 'static {
     /// all its tags are held. An entry that is past any of these is removed.
     fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)>;
 
-    /// The same for a reader that has looked before and not found it. To a store that evicts what is used least, this is no
-    /// further use of the key.
+    /// The same for a reader that has looked before and not found it: if there is still nothing, a store that evicts what is
+    /// used least does not count this as a further use of the key. This need not be implemented; eviction is then less exact.
     fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
         self.get(key)
     }

@@ -59,6 +59,7 @@ struct State<V> {
     /// Whether it will be restamped before anything more is asked for.
     holds_off: bool,
     asked: Asked,
+    first_asked: Option<Instant>,
     waiting: usize,
     /// Whether it goes on also if nobody waits.
     goes_on: bool,
@@ -95,6 +96,27 @@ impl<V: Clone> Flights<V> {
         self.enter(key, cells, stamp, |ticket| ticket.joined == Asked(0))
     }
 
+    /// The same for who came so long ago that nothing is joined any more for what it brings later: what has been asked for
+    /// since that caller came is for it, whoever else it was asked for and whatever was invalidated since.
+    pub fn join_late(&self, key: &Key, came: Instant, stamp: impl FnOnce() -> Stamp) -> Joined<V> {
+        let mut shard = self.shard(key);
+        let slot = shard.entry(key.clone());
+        if let Entry::Occupied(running) = &slot
+            && let Some(ticket) = running.get().join_late(came)
+        {
+            return Joined::Waiter(ticket);
+        }
+        self.start(slot, stamp(), false)
+    }
+
+    fn start(&self, slot: Entry<'_, Key, Arc<Flight<V>>>, stamp: Stamp, holds_off: bool) -> Joined<V> {
+        let key = slot.key().clone();
+        let flight = Arc::new(Flight::new(stamp, holds_off));
+        slot.insert_entry(flight.clone());
+        let ticket = Ticket { flight: flight.clone(), joined: Asked(0) };
+        Joined::Leader(Lead { flights: self.clone(), key, flight }, ticket)
+    }
+
     fn enter(
         &self,
         key: &Key,
@@ -112,10 +134,7 @@ impl<V: Clone> Flights<V> {
             Some(ticket) if is_for_us(&ticket) => return (Joined::Waiter(ticket), None),
             before => before,
         };
-        let flight = Arc::new(Flight::new(stamp(), before.is_some()));
-        slot.insert_entry(flight.clone());
-        let ticket = Ticket { flight: flight.clone(), joined: Asked(0) };
-        (Joined::Leader(Lead { flights: self.clone(), key: key.clone(), flight }, ticket), before)
+        (self.start(slot, stamp(), before.is_some()), before)
     }
 
     /// How many flights are under way and may be joined.
@@ -150,7 +169,15 @@ impl<V> Clone for Flights<V> {
 
 impl<V> Flight<V> {
     fn new(stamp: Stamp, holds_off: bool) -> Self {
-        let state = State { stamp, holds_off, asked: Asked(0), waiting: 1, goes_on: false, end: None };
+        let state = State {
+            stamp,
+            holds_off,
+            asked: Asked(0),
+            first_asked: None,
+            waiting: 1,
+            goes_on: false,
+            end: None,
+        };
         Self { began: Instant::now(), state: Mutex::new(state), ended: Notify::new(), left: Notify::new() }
     }
 
@@ -161,8 +188,23 @@ impl<V> Flight<V> {
         if state.end.is_some() || state.is_deserted() || !is_current {
             return None;
         }
+        let asked = state.asked;
+        Some(self.board(&mut state, asked))
+    }
+
+    // P16: whatever is asked for after the caller came is for it.
+    fn join_late(self: &Arc<Self>, came: Instant) -> Option<Ticket<V>> {
+        let mut state = lock(&self.state);
+        let is_in_time = state.first_asked.is_none_or(|asked| came < asked);
+        if state.end.is_some() || state.is_deserted() || !is_in_time {
+            return None;
+        }
+        Some(self.board(&mut state, Asked(0)))
+    }
+
+    fn board(self: &Arc<Self>, state: &mut State<V>, joined: Asked) -> Ticket<V> {
         state.waiting += 1;
-        Some(Ticket { flight: self.clone(), joined: state.asked })
+        Ticket { flight: self.clone(), joined }
     }
 }
 
@@ -191,6 +233,7 @@ impl<V> Lead<V> {
     pub fn ask(&self) -> Asked {
         let mut state = lock(&self.flight.state);
         state.asked.0 += 1;
+        state.first_asked.get_or_insert_with(Instant::now);
         state.asked
     }
 
@@ -312,136 +355,4 @@ macro_rules! opaque_debug {
 opaque_debug!(Flights Lead Ticket Joined);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Table {
-        cells: Cells,
-        flights: Flights<u32>,
-        key: Key,
-    }
-
-    impl Table {
-        fn new() -> Self {
-            Self { cells: Cells::new(8, 1, 1), flights: Flights::new(), key: Key::from("k:1") }
-        }
-
-        fn join(&self) -> Joined<u32> {
-            self.flights.join(&self.key, &self.cells, || self.cells.stamp(self.key.hash(), 0, 0))
-        }
-
-        fn lead(&self) -> (Lead<u32>, Ticket<u32>) {
-            match self.join() {
-                Joined::Leader(lead, ticket) => (lead, ticket),
-                Joined::Waiter(_) => panic!("a flight is under way"),
-            }
-        }
-
-        fn wait(&self) -> Ticket<u32> {
-            match self.join() {
-                Joined::Waiter(ticket) => ticket,
-                Joined::Leader(..) => panic!("no flight is under way"),
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn caller_that_joins_after_something_was_asked_for_starts_over() {
-        let table = Table::new();
-        let (lead, first) = table.lead();
-        lead.ask();
-        let second = table.wait();
-        let asked = lead.ask();
-        let late = table.wait();
-        lead.finish(7, asked);
-        assert_eq!((first.wait().await, second.wait().await), (Some(7), Some(7)));
-        assert_eq!(late.wait().await, None);
-        assert!(table.flights.is_empty());
-    }
-
-    #[tokio::test]
-    async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
-        let table = Table::new();
-        let stamp = || table.cells.stamp(table.key.hash(), 0, 0);
-        let queue = || table.flights.queue(&table.key, &table.cells, stamp);
-        let (Joined::Leader(first, in_time), None) = queue() else { panic!("no flight is under way") };
-        let (Joined::Waiter(also_in_time), None) = queue() else { panic!("nothing was asked for yet") };
-        let asked = first.ask();
-        let (Joined::Leader(next, late), Some(before)) = queue() else { panic!("that is not for us") };
-        let (Joined::Waiter(later), None) = queue() else { panic!("the next one has not asked yet") };
-        table.cells.advance_key(table.key.hash());
-        let (Joined::Waiter(latest), None) = queue() else { panic!("it will be restamped") };
-        first.finish(1, asked);
-        assert_eq!((in_time.wait().await, also_in_time.wait().await), (Some(1), Some(1)));
-        assert_eq!(before.wait().await, None);
-        next.restamp(stamp());
-        let asked = next.ask();
-        next.finish(2, asked);
-        assert_eq!((late.wait().await, later.wait().await, latest.wait().await), (Some(2), Some(2), Some(2)));
-        assert!(table.flights.is_empty());
-    }
-
-    #[tokio::test]
-    async fn outdated_flight_is_not_joined_and_goes_on() {
-        let table = Table::new();
-        let (old, old_ticket) = table.lead();
-        table.cells.advance_key(table.key.hash());
-        let (new, new_ticket) = table.lead();
-        old.finish_for_all(1);
-        assert_eq!(old_ticket.wait().await, Some(1));
-        let joined = table.wait();
-        new.finish_for_all(2);
-        assert_eq!((new_ticket.wait().await, joined.wait().await), (Some(2), Some(2)));
-    }
-
-    #[tokio::test]
-    async fn flight_that_holds_off_is_joined_whatever_its_stamp_until_it_goes_on() {
-        let table = Table::new();
-        let (lead, first) = table.lead();
-        lead.hold_off();
-        table.cells.advance_key(table.key.hash());
-        let late = table.wait();
-        lead.restamp(table.cells.stamp(table.key.hash(), 0, 0));
-        let asked = lead.ask();
-        table.cells.advance_key(table.key.hash());
-        let (_next, _ticket) = table.lead();
-        lead.finish(7, asked);
-        assert_eq!((first.wait().await, late.wait().await), (Some(7), Some(7)));
-    }
-
-    #[tokio::test]
-    async fn dropped_leader_makes_waiters_start_over() {
-        let table = Table::new();
-        let (lead, _ticket) = table.lead();
-        let waiter = table.wait();
-        drop(lead);
-        assert_eq!(waiter.wait().await, None);
-        table.lead();
-    }
-
-    #[tokio::test]
-    async fn last_caller_that_leaves_deserts_the_flight() {
-        let table = Table::new();
-        let (lead, first) = table.lead();
-        let second = table.wait();
-        drop(first);
-        assert!(!lead.is_deserted());
-        drop(second);
-        lead.deserted().await;
-        let (_new, _ticket) = table.lead();
-    }
-
-    #[tokio::test]
-    async fn flight_that_goes_on_is_joined_though_nobody_waits() {
-        let table = Table::new();
-        let (lead, first) = table.lead();
-        first.go_on();
-        drop(first);
-        lead.unattended().await;
-        assert!(!lead.is_deserted());
-        let late = table.wait();
-        assert!(!lead.is_unattended());
-        lead.finish_for_all(7);
-        assert_eq!(late.wait().await, Some(7));
-    }
-}
+mod tests;

@@ -83,8 +83,8 @@ pub trait Look: Send + 'static {
     /// The same look at the same key, for a task of its own, without what a load needs.
     fn detached(&self) -> Self;
 
-    /// Looks into the local store, without waiting. Who calls the lock has looked there before, so this is no further use of
-    /// the key.
+    /// Looks into the local store, without waiting. Who calls the lock has looked there before, so it is best done by
+    /// [`get_again`](larder_core::LocalStore::get_again).
     fn cached(&self) -> Option<Present<Self::Value>>;
 
     /// Takes a value from the remote store; it may be kept locally with this stamp.

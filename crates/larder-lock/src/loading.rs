@@ -25,8 +25,8 @@ pub(crate) struct Loading<L: Load> {
     is_reload: bool,
     /// Until then it may wait for others: from when its leader came.
     until: Instant,
-    /// Whether its callers have waited for others long enough: it does not ask for the lease, and is next to run.
-    is_alone: bool,
+    /// Whether its callers have waited for others long enough: it waits for no lease any more, and is next to run.
+    is_late: bool,
     /// Takes the loader back to the leader if that has to start over.
     start_over: oneshot::Sender<L>,
     /// The value that is to be replaced.
@@ -36,11 +36,14 @@ pub(crate) struct Loading<L: Load> {
 
 /// The right to run the loader.
 struct Slot {
+    /// One of the loaders that may run at once, if their number is limited. Given back before the turn, for whoever is next.
+    _permit: Option<OwnedSemaphorePermit>,
     /// One loader of the key runs at a time. None is left to who cannot wait for it any longer.
     _turn: Option<Turn>,
-    /// One of the loaders that may run at once, if their number is limited.
-    _permit: Option<OwnedSemaphorePermit>,
 }
+
+/// Longer than anybody waits.
+const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// How often what is to be replaced may change under a load before it stops trying.
 const ROUNDS: usize = 3;
@@ -53,8 +56,8 @@ enum Room {
     Taken,
     /// As many loaders as may run at once did, all the time that a caller may wait.
     Crowded,
-    /// It is for its callers to start over: they have waited long enough, or there is a newer flight for them.
-    Late,
+    /// There is a newer flight for its callers.
+    Displaced,
     /// Nobody waits for the load any more.
     Deserted,
 }
@@ -71,7 +74,7 @@ impl<L: Load> Loading<L> {
     ) -> (Self, oneshot::Receiver<L>) {
         let is_reload = matches!(looked, Sought::Present(_));
         let (context, key) = (context.clone(), key.clone());
-        let until = began + context.policy.max_wait;
+        let until = began.checked_add(context.policy.max_wait).unwrap_or_else(|| began + FOR_EVER);
         let (start_over, given_back) = oneshot::channel();
         let loading = Self {
             context,
@@ -81,7 +84,7 @@ impl<L: Load> Loading<L> {
             looked,
             is_reload,
             until,
-            is_alone: false,
+            is_late: false,
             start_over,
             previous: None,
             slot: None,
@@ -91,9 +94,10 @@ impl<L: Load> Loading<L> {
 
     pub(crate) async fn run(mut self) {
         // An earlier flight may have ended between the leader's look into the local store and the start of this one.
+        let asked = self.lead.ask();
         let cached = self.load.cached();
         if let Some(present) = cached.as_ref().filter(|present| !self.replaces(present)) {
-            return self.lead.finish_for_all(present.value.clone());
+            return self.lead.finish(present.value.clone(), asked);
         }
         let Some(leases) = self.context.leases.clone() else {
             if cached.is_none() && self.is_needless() {
@@ -102,7 +106,6 @@ impl<L: Load> Loading<L> {
             self.previous = cached.map(|present| present.value);
             return self.load_without_remote(Kept::Local).await;
         };
-        let asked = self.lead.ask();
         let looked = std::mem::replace(&mut self.looked, Sought::Nothing(None));
         let sought = match looked {
             // It was the local store's: the remote one may have a newer one.
@@ -154,7 +157,7 @@ impl<L: Load> Loading<L> {
             match self.take_slot().await {
                 Room::Taken => {}
                 Room::Crowded => return self.crowded(),
-                Room::Late => return self.start_over(),
+                Room::Displaced => return self.start_over(),
                 Room::Deserted => return,
             }
             let asked = self.lead.ask();
@@ -175,21 +178,23 @@ impl<L: Load> Loading<L> {
                     }
                 },
                 Ok(Claimed::Busy(waiter)) => {
-                    self.slot = None;
-                    if !self.holds_off() {
-                        return self.start_over();
-                    }
-                    tokio::select! {
-                        () = waiter.wait() => {}
-                        () = left(&self.lead, self.is_reload) => return self.leave_to_holder(&waiter),
-                        // The holder takes longer than a caller may wait.
-                        () = tokio::time::sleep_until(self.until) => {}
+                    if !self.is_late() {
+                        self.slot = None;
+                        if !self.holds_off() {
+                            return self.start_over();
+                        }
+                        tokio::select! {
+                            () = waiter.wait() => {}
+                            () = left(&self.lead, self.is_reload) => return self.leave_to_holder(&waiter),
+                            // The holder takes longer than a caller may wait.
+                            () = tokio::time::sleep_until(self.until) => {}
+                        }
+                        self.lead.restamp(self.context.stamp(&self.key)); // P1
                     }
                     // Not only if the last wait was too long: leases that end at once, one after the other, are no better.
-                    if self.until <= Instant::now() {
-                        return self.start_over();
+                    if self.is_late() {
+                        break;
                     }
-                    self.lead.restamp(self.context.stamp(&self.key)); // P1
                 }
                 Err(error) => {
                     self.load.remote_failed(&error);
@@ -209,14 +214,20 @@ impl<L: Load> Loading<L> {
         }
     }
 
+    /// Whether its callers have waited for others as long as they may.
+    fn is_late(&mut self) -> bool {
+        self.is_late |= self.until <= Instant::now();
+        self.is_late
+    }
+
     /// Before a wait for others. `false` if there is no sense in it, because a newer flight of the key has begun, which is
     /// for everybody who waits for this one as well.
     fn holds_off(&mut self) -> bool {
         self.load.waits();
-        self.lead.hold_off() || self.is_alone
+        self.lead.hold_off() || self.is_late
     }
 
-    /// Lets everybody who waits for the flight look again, and then wait for another one or load alone.
+    /// Lets everybody who waits for the flight look again, and then wait for the newer one.
     fn start_over(self) {
         let _ = self.start_over.send(self.load); // the leader may be gone
     }
@@ -238,10 +249,10 @@ impl<L: Load> Loading<L> {
             return Room::Deserted;
         }
         if !self.holds_off() {
-            return Room::Late;
+            return Room::Displaced;
         }
         let slot = tokio::select! {
-            slot = self.context.wait_for_slot(&self.key, slots, self.until, self.is_alone) => slot,
+            slot = self.context.wait_for_slot(&self.key, slots, self.until, self.is_late) => slot,
             () = self.lead.deserted() => return Room::Deserted,
         };
         self.lead.restamp(self.context.stamp(&self.key)); // P1
@@ -350,7 +361,7 @@ impl<L: Load> Loading<L> {
         match self.take_slot().await {
             Room::Taken => {}
             Room::Crowded => return self.crowded(),
-            Room::Late => return self.start_over(),
+            Room::Displaced => return self.start_over(),
             Room::Deserted => return,
         }
         // P1: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
@@ -371,7 +382,7 @@ impl<L: Load> Loading<L> {
 
     /// Loads for those who have waited for others long enough.
     pub(crate) async fn run_alone(mut self) {
-        self.is_alone = true;
+        self.is_late = true;
         match self.context.leases {
             Some(_) => self.load_uncached().await,
             None => self.load_without_remote(Kept::Local).await,
@@ -383,7 +394,7 @@ impl<L: Load> Loading<L> {
         match self.take_slot().await {
             Room::Taken => {}
             Room::Crowded => return self.crowded(),
-            Room::Late => return self.start_over(),
+            Room::Displaced => return self.start_over(),
             Room::Deserted => return,
         }
         self.lead.restamp(self.context.stamp(&self.key)); // P1
@@ -422,15 +433,15 @@ impl Context {
         key: &Key,
         slots: Option<Arc<Semaphore>>,
         until: Instant,
-        is_alone: bool,
+        is_late: bool,
     ) -> Result<Slot, Room> {
-        let turn = self.turns.take(key, is_alone);
-        // If a loader may not take longer than others are waited for, its own limit ends the wait for who waits for nothing
-        // else: then no clock need decide which of the two is first. The limits are the row's own.
-        let turn = match (self.policy.load_timeout <= self.policy.max_wait, &self.leases) {
-            (true, Some(_)) if !is_alone => Some(timeout_at(until, turn).await.map_err(|_| Room::Late)?),
-            (true, _) => Some(turn.await),
-            (false, _) => timeout_at(until, turn).await.ok(),
+        let in_time = timeout_at(until, self.turns.take(key, is_late));
+        // If a loader may not take longer than others are waited for, its own limit ends the wait for it: then no clock need
+        // decide which of the two is first. The limits are the row's own.
+        let turn = match (self.policy.load_timeout <= self.policy.max_wait, in_time.await) {
+            (_, Ok(turn)) => Some(turn),
+            (true, Err(_elapsed)) => Some(self.turns.take(key, true).await),
+            (false, Err(_elapsed)) => None,
         };
         let permit = match slots {
             Some(slots) => match timeout_at(until, slots.acquire_owned()).await {

@@ -7,8 +7,8 @@ use tokio::{
 };
 
 use crate::{
-    Flights, Joined, Leases, Load, Look, Present, Ticket, flights::Lead, loading::Loading, pauses::Pauses,
-    turns::Turns,
+    Failure, Flights, Joined, Leases, Load, Look, Present, Ticket, flights::Lead, loading::Loading,
+    pauses::Pauses, turns::Turns,
 };
 
 /// How long a [`StampedeLock`] waits for what.
@@ -131,21 +131,24 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         looked: Option<Sought<V>>,
     ) -> V {
         let policy = &self.context.policy;
-        let patience = self.context.patience();
+        let patience = match &self.context.leases {
+            Some(leases) => leases.remote().patience(),
+            None => Some(Duration::ZERO),
+        };
         let resolving = self.resolve(key, load, looked);
         let Some(patience) = patience else { return resolving.await };
-        // The limit is the policy's own: who has waited for others, and loads alone, does so within it.
+        // The limit is the policy's own. It is met by who has waited for others as long as it may, and then for loaders that
+        // take nearly as long as they may.
         let limit = patience.saturating_add(policy.max_wait).saturating_add(policy.load_timeout);
         tokio::time::timeout(limit, resolving).await.unwrap_or_else(|_elapsed| L::timed_out(key, limit))
     }
 
     async fn resolve<L: Load<Value = V>>(&self, key: &Key, mut load: L, mut looked: Option<Sought<V>>) -> V {
+        let policy = &self.context.policy;
         let (began, mut starts_over) = (Instant::now(), false);
         loop {
-            let is_late = starts_over && began.elapsed() >= self.context.policy.max_wait;
             let sought = match looked.take() {
                 Some(sought) => sought,
-                None if is_late => load.cached().map_or(Sought::Nothing(None), Sought::Present),
                 None => self.look(key, &mut load).await,
             };
             let aging = match &sought {
@@ -158,22 +161,24 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
             {
                 return serve(aging, &mut load);
             }
-            if is_late {
-                return self.load_alone(key, load, began).await;
+            // Who was in vain once does not wait for others for ever.
+            let waited = if starts_over { began.elapsed() } else { Duration::ZERO };
+            if starts_over && waited >= policy.max_wait {
+                return match (aging, sought) {
+                    (Some(aging), _) => serve(&aging, &mut load),
+                    (None, Sought::Unknown(error)) if policy.needs_remote => {
+                        load.failed(Failure::CutOff(error))
+                    }
+                    _ => self.load_alone(key, load, began).await,
+                };
             }
             match self.loads.join(key, &self.context.cells, || self.context.stamp(key)) {
                 Joined::Waiter(ticket) => {
                     load.waits();
-                    let waiting = self.wait(key, &ticket, aging, &mut load);
-                    // Who was in vain once does not wait for others for ever.
-                    let rest = match starts_over {
-                        true => self.context.policy.max_wait.saturating_sub(began.elapsed()),
-                        false => Duration::MAX,
-                    };
-                    match tokio::time::timeout(rest, waiting).await {
-                        Ok(Waited::Served(value)) => return value,
-                        Ok(Waited::NotForUs) => {}
-                        Err(_elapsed) => return self.load_alone(key, load, began).await,
+                    let waiting = self.wait(key, &ticket, aging, waited, &mut load);
+                    let rest = if starts_over { policy.max_wait - waited } else { Duration::MAX };
+                    if let Ok(Waited::Served(value)) = tokio::time::timeout(rest, waiting).await {
+                        return value;
                     }
                 }
                 Joined::Leader(lead, ticket) => {
@@ -186,7 +191,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                     // not depend on that caller being polled.
                     tokio::spawn(loading.run());
                     // The leader joined before anything was asked for, so every outcome is for it.
-                    match self.wait(key, &ticket, aging, &mut look).await {
+                    match self.wait(key, &ticket, aging, waited, &mut look).await {
                         Waited::Served(value) => return value,
                         Waited::NotForUs => match given_back.await {
                             Ok(given_back) => load = given_back,
@@ -199,12 +204,10 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         }
     }
 
-    /// Loads for those who have waited for others long enough.
-    async fn load_alone<L: Load<Value = V>>(&self, key: &Key, mut load: L, began: Instant) -> V {
+    /// Loads for those who have waited for others long enough, since this moment.
+    async fn load_alone<L: Load<Value = V>>(&self, key: &Key, mut load: L, came: Instant) -> V {
         loop {
-            // What runs already is not for who comes now. The next one waits for its turn by itself.
-            let (joined, _) = self.alone.queue(key, &self.context.cells, || self.context.stamp(key));
-            match joined {
+            match self.alone.join_late(key, came, || self.context.stamp(key)) {
                 Joined::Waiter(ticket) => {
                     load.waits();
                     if let Some(value) = ticket.wait().await {
@@ -213,7 +216,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                 }
                 Joined::Leader(lead, ticket) => {
                     let looked = Sought::Nothing(None);
-                    let (loading, _) = Loading::new(&self.context, key, lead, load, looked, began);
+                    let (loading, _) = Loading::new(&self.context, key, lead, load, looked, Instant::now());
                     tokio::spawn(loading.run_alone()); // a task like any load, whose panic is its own
                     return ticket.wait().await.unwrap_or_else(|| L::dropped(key));
                 }
@@ -276,18 +279,20 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         ticket.wait().await.unwrap_or(Sought::Nothing(None))
     }
 
-    /// Waits for a load: to its end if there is nothing else to serve, else at most as long as the policy says.
+    /// Waits for a load: to its end if there is nothing else to serve, else at most as long as the policy says, of which the
+    /// caller has waited so long for others.
     async fn wait<L: Load<Value = V>>(
         &self,
         key: &Key,
         ticket: &Ticket<V>,
         aging: Option<Present<V>>,
+        waited: Duration,
         load: &mut L,
     ) -> Waited<V> {
         let to_the_end = async || ticket.wait().await.map_or(Waited::NotForUs, Waited::Served);
         let Some(aging) = aging else { return to_the_end().await };
         let soft = match self.context.policy.soft_timeout {
-            Some(soft) if aging.phase == Phase::Stale => soft.saturating_sub(ticket.age()),
+            Some(soft) if aging.phase == Phase::Stale => soft.saturating_sub(waited.max(ticket.age())),
             _ => return Waited::Served(serve(&aging, load)),
         };
         // The timeout is the row's own: a stale value is better than a longer wait.
@@ -320,11 +325,6 @@ impl Context {
     pub(crate) fn stamp(&self, key: &Key) -> Stamp {
         let lane = self.leases.as_ref().map_or(Cells::NO_LANE, |leases| leases.remote().lane(key.as_str()));
         self.cells.stamp(key.hash(), lane, self.namespace)
-    }
-
-    /// How long one call of the remote store may take; `None` if that is not limited.
-    pub(crate) fn patience(&self) -> Option<Duration> {
-        self.leases.as_ref().map_or(Some(Duration::ZERO), |leases| leases.remote().patience())
     }
 
     /// Takes what the remote store says of a key.
@@ -365,14 +365,19 @@ impl Context {
     ) where
         L::Value: Clone,
     {
+        let is_late = before.is_some();
         if let Some(before) = before {
             before.wait().await;
-            if let Some(present) = look.cached() {
-                return lead.finish_for_all(Sought::Present(present)); // as all of them would find it now
-            }
             lead.restamp(self.stamp(key)); // P1
         }
         let asked = lead.ask();
+        if lead.is_deserted() {
+            return;
+        }
+        // Where all who are late would look next.
+        if is_late && let Some(present) = look.cached() {
+            return lead.finish(Sought::Present(present), asked);
+        }
         let sought = self.look_remotely(leases, key, &lead.stamp(), &mut look).await;
         lead.finish(sought, asked);
     }

@@ -10,7 +10,7 @@ use larder_core::Key;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Which keys' loaders run in this process: one at a time for each key, also if an invalidation came between them. Who has
-/// waited longest is next: a load that asks again and again does not keep another one waiting.
+/// waited longest is next, after those who are urgent: a load that asks again and again does not keep another one waiting.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turns(Arc<Mutex<Queues>>);
 
@@ -59,7 +59,7 @@ impl Turns {
                 permit.into_iter().for_each(SemaphorePermit::forget); // it is never closed
                 return Turn(place);
             }
-            // Back to the end of the queue, as everybody else who is not urgent.
+            // To the end of the queue, after those who are.
         }
     }
 

@@ -8,10 +8,10 @@ use larder_testkit::Gate;
 use tokio::time::Instant;
 
 use crate::{
-    aging::Aging,
+    aging::{Aging, Source},
     gated::{Call, Gated, When},
     worker::Worker,
-    world::{World, get, gets, load, slow_load, start_load, value},
+    world::{World, get, gets, load, slow_load, start, start_load, value},
 };
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -101,6 +101,48 @@ async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
         holder.commit("hasty:k", &token, b"\"theirs\"", LEASE, Replacing::Nothing).await.unwrap().is_done()
     );
     assert_eq!(get(&hasty, "k").await.as_deref(), Some("theirs"));
+}
+
+/// Those who wait together for a lease load together too.
+#[tokio::test(start_paused = true)]
+async fn callers_that_have_waited_long_enough_share_one_load() {
+    let world = Aging::new();
+    let (cache, holder) = (world.cache("hasty").await, world.server.connect());
+    holder.claim("hasty:k", &Token::new(), Duration::from_secs(60), Replacing::Nothing).await.unwrap();
+    let source = Source::open();
+    let read = || {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, "k", "mine").await })
+    };
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        waiting.extend((0..10).map(|_| read()));
+        tokio::time::advance(Duration::from_millis(10)).await;
+    }
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().unwrap(), "mine");
+    }
+    assert_eq!(source.loads(), 1);
+}
+
+/// P28: who has waited long enough for another process's load, and then finds the database down, has a stale value.
+#[tokio::test(start_paused = true)]
+async fn caller_that_has_waited_long_enough_is_served_the_stale_value_if_its_own_load_fails() {
+    let world = Aging::new();
+    let (cache, other) = (world.cache("crowded").await, world.cache("crowded").await);
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    world.advance(11);
+    let held = Source::gated();
+    let holding = {
+        let (other, held) = (other.clone(), held.clone());
+        start(async move { held.read(&other, "k", "new").await })
+    };
+    held.gate.reached().await;
+    let failing = Source::open();
+    assert_eq!(failing.fail(&cache, "k").await.unwrap(), "old");
+    assert_eq!(failing.loads(), 1, "it has loaded by itself");
+    held.gate.open();
+    holding.await.unwrap().unwrap();
 }
 
 /// Leases that end at once and are taken again by others are waited for no longer than one that does not end.

@@ -4,13 +4,14 @@ use std::{
     convert::Infallible,
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     time::Duration,
 };
 
-use larder::{Cache, Error};
+use larder::{Cache, Error, Event, Level};
 use larder_core::{RemoteStore, Replacing, Token};
 use larder_testkit::Gate;
 use tokio::{task::JoinSet, time::Instant};
@@ -313,6 +314,41 @@ async fn callers_who_are_late_for_a_look_share_the_next_one() {
         assert_eq!(reader.await.unwrap(), None);
     }
     assert_eq!(remote.calls(Call::Get), 3, "looks");
+}
+
+/// P16: also if the look is into L1, where another caller has put the value meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let ((looked, is_looking), (go_on, going_on)) = (mpsc::channel(), mpsc::channel::<()>());
+    let hook = Mutex::new((looked, going_on));
+    let hook = move |event: &Event<'_>| {
+        if matches!(event, Event::Hit { level: Level::L1, .. }) {
+            let hook = hook.lock().unwrap();
+            let _ = hook.0.send(());
+            let _ = hook.1.recv(); // the look has found the value, and has not said so yet
+        }
+    };
+    let builder = world.builder().remote_store(remote.clone()).on_event(hook);
+    let cache: Cache<String> = builder.build().await.unwrap().cache("item").unwrap();
+    let read = || {
+        let cache = cache.clone();
+        start(async move { get(&cache, "k").await })
+    };
+    let first = remote.gate(Call::Get, When::After);
+    let early = read();
+    first.reached().await;
+    let late = read();
+    cache.insert("k", "old".to_owned()).await.unwrap();
+    first.open();
+    assert_eq!(early.await.unwrap(), None);
+    is_looking.recv().unwrap();
+    cache.invalidate("k").await.unwrap();
+    let later = read();
+    drop(go_on);
+    assert_eq!(late.await.unwrap().as_deref(), Some("old"));
+    assert_eq!(later.await.unwrap(), None);
 }
 
 /// P2: a load that has found the lease taken leaves its callers to a newer one, if there is one.
