@@ -11,7 +11,8 @@ use tokio::{sync::Notify, time::Instant};
 /// The loads that run in this process, by key: who asks for a key that is under way joins its flight.
 ///
 /// A flight may be joined only while its stamp is current, or is about to be taken anew: one that began before an
-/// invalidation goes on for those who joined it, and a new one starts beside it.
+/// invalidation goes on for those who joined it, and a new one starts beside it. Only who came before it asked for
+/// anything may join it all the same.
 pub struct Flights<V>(Arc<[Mutex<Shard<V>>]>);
 
 type Shard<V> = HashMap<Key, Arc<Flight<V>>>;
