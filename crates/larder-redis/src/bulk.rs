@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Values of this size or more are carried beside the lane. Replies on one connection come in order, so whatever is asked
-/// after a large value would wait until that has arrived.
+/// after or with a large value would wait until that has arrived.
 pub(crate) const LARGE: usize = 64 * 1024;
 
 /// How many large values travel at once, for each lane and server.

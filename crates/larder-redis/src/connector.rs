@@ -33,7 +33,7 @@ pub(crate) struct Connector {
     connect_timeout: Duration,
 }
 
-/// How many commands may wait for one connection's writer; more only makes callers wait in another place.
+/// How many requests may wait for one connection's writer; more only makes callers wait in another place.
 const BUFFER: usize = 1024;
 
 impl Connector {

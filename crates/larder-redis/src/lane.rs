@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use deadpool_redis::redis::{PushInfo, RedisError, RedisResult, aio::MultiplexedConnection, cmd};
+use deadpool_redis::redis::{PushInfo, RedisError, RedisResult, cmd};
 use futures_util::future::join_all;
 use larder_core::{Committed, Invalidated, Key, LaneState, Push, RemoteEvent, StoreError, Token};
 use tokio::sync::{Mutex, Notify};
@@ -129,29 +129,6 @@ impl Lane {
     /// Whether the last probe did not come back.
     pub(crate) fn is_deaf(&self) -> bool {
         self.deaf.load(Ordering::Acquire)
-    }
-
-    /// The connection for this key, and what [`judge_later`](Self::judge_later) knows it by. Cheaper than to hold all of
-    /// them, whose count is a place that all threads write to.
-    pub(crate) fn connection(&self, key: &str) -> Result<(MultiplexedConnection, u64), StoreError> {
-        if !self.breaker.is_open()
-            && let Some(live) = &*self.live.load()
-        {
-            let node = live.node(key);
-            node.note_used();
-            return Ok((node.wire.connection.clone(), live.number));
-        }
-        let live = self.live()?;
-        Ok((live.node(key).wire.connection.clone(), live.number))
-    }
-
-    /// What becomes of an error of such a connection.
-    pub(crate) fn judge_later(&self, number: u64, key: &str, error: RedisError) -> StoreError {
-        let live = self.live.load_full().filter(|live| live.number == number);
-        let Some(live) = live else { return self.describe(error, &self.shown, key) }; // it was given up meanwhile
-        let node = live.node(key);
-        self.judge(&live, node, &error);
-        self.describe(error, &node.endpoint.shown, key)
     }
 
     // Relaxed, both: a hint which way is better, and either is right.

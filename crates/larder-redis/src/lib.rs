@@ -40,6 +40,7 @@ mod nodes;
 mod pending;
 mod probe;
 mod push;
+mod reads;
 mod scripts;
 mod store;
 mod tally;

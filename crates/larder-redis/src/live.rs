@@ -14,6 +14,7 @@ use crate::{
     endpoint::Endpoint,
     keys::{in_slot, slot},
     nodes::Opened,
+    reads::Reads,
     topology::Topology,
     wire::{Voice, Wire},
 };
@@ -25,15 +26,13 @@ pub(crate) struct Live {
     nodes: Vec<Node>,
     pub(crate) topology: Topology,
     pub(crate) tracks: bool,
-    /// No two have the same.
-    pub(crate) number: u64,
 }
-
-static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// One connection of a lane.
 pub(crate) struct Node {
     pub(crate) wire: Wire,
+    /// What reads single keys over it.
+    pub(crate) reads: Arc<Reads>,
     /// For large values to the same server.
     pub(crate) bulk: Bulk,
     pub(crate) endpoint: Arc<Endpoint>,
@@ -58,14 +57,14 @@ impl Live {
         let voice = Arc::new(if tracks { Voice::silent() } else { voice });
         let node = |(number, channel): (usize, &crate::nodes::Channel)| Node {
             wire: Wire { connection: channel.connection.clone(), voice: voice.clone() },
+            reads: Reads::new(channel.connection.clone()),
             bulk: channel.bulk.clone(),
             endpoint: channel.endpoint.clone(),
             used: AtomicBool::new(false),
             probe: Probe::of(&opened.topology, number),
         };
         let nodes = opened.channels.iter().enumerate().map(node).collect();
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed); // it only counts
-        Self { nodes, topology: opened.topology.clone(), tracks, number }
+        Self { nodes, topology: opened.topology.clone(), tracks }
     }
 
     pub(crate) fn nodes(&self) -> &[Node] {

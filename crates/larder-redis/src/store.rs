@@ -196,11 +196,11 @@ impl RemoteStore for RedisStore {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        self.of(key).get(key).await
+        Ok(self.of(key).get(key, false).await?.map(|stored| stored.value))
     }
 
     async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        self.of(key).get_with_ttl(key).await
+        self.of(key).get(key, true).await
     }
 
     async fn get_many(

@@ -28,6 +28,7 @@ mod outage;
 mod policy;
 mod probe;
 mod races;
+mod reads;
 mod refresh;
 mod stale;
 mod stampede;
