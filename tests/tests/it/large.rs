@@ -18,7 +18,7 @@ const NARROW: usize = 100_000;
 
 /// A process whose keys all take one lane, on a link that can be made narrow.
 async fn through(proxy: &Proxy) -> Larder {
-    // Nor does a probe find out that the address leads elsewhere by now.
+    // No time-out and no probe loses the lane while a test leads its address elsewhere.
     let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(BOUND * 2).probe_interval(BOUND * 2);
     builder().redis_config(config).build().await.unwrap()
 }

@@ -19,10 +19,15 @@ use crate::world::{BOUND, World, start};
 /// More than go together at once.
 const MANY: usize = 300;
 
-/// A store with one lane, through a proxy.
-async fn through(proxy: &Proxy) -> Arc<RedisStore> {
+/// A store with one lane, through a proxy that lets nothing pass in this direction; the server has `k`.
+async fn stalled(direction: Direction) -> (World, Proxy, Arc<RedisStore>) {
+    let world = World::new().await;
+    world.server.command(&["SET", "k", "v"]).await.unwrap();
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(BOUND);
-    Arc::new(RedisStore::connect(config).await.unwrap())
+    let store = Arc::new(RedisStore::connect(config).await.unwrap());
+    proxy.stall(direction, true);
+    (world, proxy, store)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,11 +71,7 @@ async fn each_read_gets_the_answer_that_is_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_goes_leaves_those_whose_reads_went_with_it() {
-    let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let store = through(&proxy).await;
-    world.server.command(&["SET", "k", "v"]).await.unwrap();
-    proxy.stall(Direction::ToServer, true);
+    let (_world, proxy, store) = stalled(Direction::ToServer).await;
     let read = || {
         let store = store.clone();
         start(async move { store.get("k").await })
@@ -89,11 +90,7 @@ async fn who_goes_leaves_those_whose_reads_went_with_it() {
 /// Whoever is the first, what goes with it is sent by the runtime that has the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn runtime_that_ends_leaves_the_reads_of_another() {
-    let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let store = through(&proxy).await;
-    world.server.command(&["SET", "k", "v"]).await.unwrap();
-    proxy.stall(Direction::ToServer, true);
+    let (_world, proxy, store) = stalled(Direction::ToServer).await;
     let read = || {
         let store = store.clone();
         async move { store.get("k").await }
@@ -141,10 +138,7 @@ async fn read_over_a_connection_whose_runtime_has_ended_is_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connection_is_told_at_once_to_all_who_read_over_it() {
-    let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let store = through(&proxy).await;
-    proxy.stall(Direction::ToClient, true);
+    let (_world, proxy, store) = stalled(Direction::ToClient).await;
     let reads: Vec<_> = (0..MANY)
         .map(|n| {
             let store = store.clone();
