@@ -13,7 +13,7 @@ use crate::world::{World, builder, get, gets, holds, load, load_tagged, slow_loa
 const STORES: [L1Store; 2] = [L1Store::Moka, L1Store::Quick];
 
 async fn larder(world: &World, store: L1Store) -> Larder {
-    builder().redis(world.server.url()).l1_store(store).build().await.unwrap()
+    builder().redis_config(world.config()).l1_store(store).build().await.unwrap()
 }
 
 fn items(larder: &Larder) -> Cache<String> {
@@ -79,7 +79,7 @@ async fn entry_whose_lane_was_lost_is_asked_for_again() {
         assert_eq!(get(&cache, "k").await.as_deref(), Some("kept"));
         let before = (larder.stats(), cache.stats().l2_hits);
         world.server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
-        holds("the lanes are lost", || larder.stats().lanes_lost > before.0.lanes_lost).await;
+        holds("both lanes are lost", || larder.stats().lanes_lost >= before.0.lanes_lost + 2).await;
         gets(&cache, "k", Some("kept")).await;
         holds("it comes from L2", || cache.stats().l2_hits > before.1).await;
         cache.invalidate("k").await.unwrap();
