@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use smol_str::SmolStr;
+
 use crate::KeyBuf;
 
 /// The longest key, in bytes and with its prefix, that a store is asked for.
@@ -40,7 +42,8 @@ pub struct KeyRef<'a> {
 #[derive(Clone)]
 pub struct Key {
     hash: u64,
-    text: Arc<str>,
+    /// Most keys are short, and then nothing is allocated for it.
+    text: SmolStr,
     prefix_len: usize,
 }
 
@@ -179,6 +182,10 @@ impl Key {
 
     /// The key's text, with its prefix.
     pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn text(&self) -> &SmolStr {
         &self.text
     }
 

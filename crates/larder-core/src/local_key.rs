@@ -1,14 +1,14 @@
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use compact_str::CompactString;
 use equivalent::Equivalent;
+use smol_str::SmolStr;
 
 use crate::{Key, KeyRef, key::is_same};
 
 /// A key as an in-process map owns it: a short text lies in the map itself, so that a hit follows one pointer less. It is
 /// looked up with a [`KeyRef`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalKey(CompactString);
+pub struct LocalKey(SmolStr);
 
 /// Makes hashers for keys that bring their hash with them, so that a key is hashed once however many structures it is
 /// looked up in.
@@ -27,7 +27,7 @@ impl LocalKey {
 
 impl From<&Key> for LocalKey {
     fn from(key: &Key) -> Self {
-        Self(key.as_str().into())
+        Self(key.text().clone())
     }
 }
 

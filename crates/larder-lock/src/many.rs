@@ -41,52 +41,41 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
 
     /// Looks into the levels: into the local one because it may have a stale value.
     async fn look_many<L: Look<Value = V>>(&self, looks: &mut [(Key, L)]) -> Vec<Sought<V>> {
-        let mut sought: Vec<Option<Sought<V>>> = Vec::with_capacity(looks.len());
-        let mut missing = Vec::new();
-        for look in looks {
-            let cached = look.1.cached();
-            if cached.is_none() {
-                missing.push(look);
-            }
-            sought.push(cached.map(Sought::Present));
+        let cached = |look: &(Key, L)| look.1.cached().map_or(Sought::Nothing(None), Sought::Present);
+        let mut sought: Vec<Sought<V>> = looks.iter().map(cached).collect();
+        if let Some(leases) = &self.context.leases {
+            let looks = looks.iter_mut().zip(&mut sought);
+            let missing = looks.filter(|(_, sought)| matches!(sought, Sought::Nothing(_))).collect();
+            self.ask_many(leases, missing).await;
         }
-        let mut found = match &self.context.leases {
-            Some(leases) => self.ask_many(leases, missing).await,
-            None => Vec::new(),
-        }
-        .into_iter();
-        let nothing = || Sought::Nothing(None);
-        sought.into_iter().map(|sought| sought.or_else(|| found.next()).unwrap_or_else(nothing)).collect()
+        sought
     }
 
     /// Looks into the remote store. Nobody shares these looks: to find out who could would cost more than to look again.
     async fn ask_many<L: Look<Value = V>>(
         &self,
         leases: &Leases,
-        mut looks: Vec<&mut (Key, L)>,
-    ) -> Vec<Sought<V>> {
-        let stamps: Vec<Stamp> = looks.iter().map(|look| self.context.stamp(&look.0)).collect(); // P1
-        let with_ttl = looks.iter().any(|look| look.1.needs_ttl());
+        missing: Vec<(&mut (Key, L), &mut Sought<V>)>,
+    ) {
+        let stamps: Vec<Stamp> = missing.iter().map(|(look, _)| self.context.stamp(&look.0)).collect(); // P1
+        let with_ttl = missing.iter().any(|(look, _)| look.1.needs_ttl());
         let found = {
-            let keys: Vec<_> = looks.iter().map(|look| look.0.as_str()).zip(&stamps).collect();
+            let keys: Vec<_> = missing.iter().map(|(look, _)| look.0.as_str()).zip(&stamps).collect();
             find_many(leases, &keys, with_ttl).await
         };
-        let mut sought: Vec<Option<Sought<V>>> = Vec::with_capacity(looks.len());
         let mut slow = Vec::new();
-        for ((look, found), stamp) in looks.iter_mut().zip(found).zip(&stamps) {
-            let (key, look) = &mut **look;
-            let asks_more =
-                found.as_ref().is_ok_and(|found| found.as_ref().is_some_and(|it| look.asks_more(it)));
-            let taking = self.context.take(key, found, stamp, look);
-            if asks_more {
-                sought.push(None);
-                slow.push(taking); // all of them ask at the same time
+        for (((look, sought), found), stamp) in missing.into_iter().zip(found).zip(&stamps) {
+            let (key, look) = look;
+            if let Ok(Some(stored)) = &found
+                && look.asks_more(stored)
+            {
+                // All of them ask at the same time.
+                slow.push(async move { *sought = self.context.take(key, found, stamp, look).await });
             } else {
-                sought.push(Some(taking.await));
+                *sought = self.context.take(key, found, stamp, look).await;
             }
         }
-        let mut slow = join_all(slow).await.into_iter();
-        sought.into_iter().filter_map(|sought| sought.or_else(|| slow.next())).collect()
+        join_all(slow).await;
     }
 }
 

@@ -263,10 +263,20 @@ impl<T: Value> Cache<T> {
         self.row.counters.read()
     }
 
-    /// The way of a hit: no allocation, no lock, no boxed future. What is fresh is served, and all else is told apart where
-    /// there is time for it.
+    /// Looks into L1. What it does not serve is boxed, so that the future of a hit stays small.
     #[inline]
     pub(crate) fn look<K: CacheKey + ?Sized>(&self, key: &K) -> Result<Option<Arc<T>>, Box<Unserved<T>>> {
+        self.look_or(key, Self::unserved)
+    }
+
+    /// The way of a hit: no allocation, no lock, no boxed future. What is fresh is served, and all else is told apart by
+    /// `otherwise`, where there is time for it.
+    #[inline]
+    pub(crate) fn look_or<K: CacheKey + ?Sized, R>(
+        &self,
+        key: &K,
+        otherwise: impl FnOnce(&Self, &KeyBuf, Option<Cached<T>>) -> R,
+    ) -> Result<Option<Arc<T>>, R> {
         // Where it is to be, since to move it costs as much as to make it.
         let mut buf = self.row.stem.copy();
         buf.add(key);
@@ -276,21 +286,25 @@ impl<T: Value> Cache<T> {
                 self.row.note_hit(&buf);
                 Ok(value)
             }
-            Err(cached) => Err(self.unserved(&buf, cached)),
+            Err(cached) => Err(otherwise(self, &buf, cached)),
         }
     }
 
     #[cold]
     #[inline(never)]
     fn unserved(&self, key: &KeyBuf, cached: Option<Cached<T>>) -> Box<Unserved<T>> {
-        Box::new(match (key.check(), cached) {
+        Box::new(self.tell_apart(key, cached))
+    }
+
+    pub(crate) fn tell_apart(&self, key: &KeyBuf, cached: Option<Cached<T>>) -> Unserved<T> {
+        match (key.check(), cached) {
             (Err(refusal), _) => Unserved::Refused(refusal),
             (Ok(()), Some(cached)) if cached.phase == Phase::Due => {
                 self.row.note_hit(key);
                 Unserved::Due(key.to_key(), cached)
             }
             (Ok(()), _) => Unserved::Miss(key.to_key()),
-        })
+        }
     }
 
     async fn get_further(&self, unserved: Box<Unserved<T>>) -> Result<Option<Arc<T>>, Error> {

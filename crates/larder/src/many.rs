@@ -41,13 +41,14 @@ impl<T: Value> Cache<T> {
             in_runtime()?;
         }
         for missing in missing.chunks(AT_ONCE) {
-            let look = |key: &Key| (key.clone(), Read::new(self.row.clone(), key.clone(), None));
-            let looks = missing.iter().map(|(_, key)| look(key)).collect();
+            let look = |name: &Key| (name.clone(), Read::new(self.row.clone(), name.clone(), None));
+            let looks = missing.iter().map(|(_, name)| look(name)).collect();
             // Boxed, because it is large.
             let values = Box::pin(self.row.lock.get_many(looks)).await;
             for ((key, name), value) in missing.iter().zip(values) {
-                match value {
-                    Some(value) => found.extend(value?.value.map(|value| ((*key).clone(), value))),
+                match value.transpose()? {
+                    Some(Found { value: Some(value), .. }) => drop(found.insert((*key).clone(), value)),
+                    Some(Found { value: None, .. }) => {}
                     None => {
                         self.row.counters.add(Count::Miss);
                         self.row.tell_miss(name);
@@ -176,7 +177,7 @@ impl<T: Value> Cache<T> {
         let mut in_l1 =
             InL1 { found: HashMap::with_capacity(keys.len()), due: Vec::new(), missing: Vec::new() };
         for key in keys {
-            match self.look(key).map_err(|unserved| *unserved) {
+            match self.look_or(key, Self::tell_apart) {
                 Ok(value) => in_l1.found.extend(value.map(|value| (key.clone(), value))),
                 Err(Unserved::Due(name, due)) => {
                     in_l1.found.extend(due.value.clone().map(|value| (key.clone(), value)));
