@@ -88,7 +88,9 @@ impl Question {
             title: "A hit in L1",
             about: "Every key is there. One task reads one key after the other, then one task for each core does. Values are \
                     shared or copied out as the cache does it; the text of the key is given to those who take a text, its \
-                    number to larder, which makes the text itself. Zipf's exponent is 0.99.",
+                    number to larder, which makes the text itself. An async cache is asked through one more `async fn`, \
+                    and the number is fetched from a table: some 10 ns, which [`ratios`](guides/l1-stores.md#measured) leaves \
+                    out, where larder is beside its stores alone. Zipf's exponent is 0.99.",
             parts: &[part(10_000, "10 k keys", true), part(1_000_000, "1 M keys", false)],
             cells: &[
                 cell("uniform", "uniform, 1 task", "ns", 0),

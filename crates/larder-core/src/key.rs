@@ -42,7 +42,7 @@ pub struct KeyRef<'a> {
 #[derive(Clone)]
 pub struct Key {
     hash: u64,
-    /// Most keys are short, and then nothing is allocated for it.
+    /// Up to 23 bytes are kept here, without an allocation; longer texts are shared by all clones.
     text: SmolStr,
     prefix_len: usize,
 }

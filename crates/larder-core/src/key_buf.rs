@@ -187,7 +187,7 @@ impl KeyBuf {
         if self.is_valid() { Ok(()) } else { check(self.as_str(), self.prefix_len) }
     }
 
-    /// Makes an owned key. Allocates.
+    /// Makes an owned key. One of more than 23 bytes, prefix included, is allocated.
     pub fn to_key(&self) -> Key {
         Key::new(self.as_str(), self.prefix_len)
     }

@@ -64,8 +64,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
             find_many(leases, &keys, with_ttl).await
         };
         let mut slow = Vec::new();
-        for (((look, sought), found), stamp) in missing.into_iter().zip(found).zip(&stamps) {
-            let (key, look) = look;
+        for ((((key, look), sought), found), stamp) in missing.into_iter().zip(found).zip(&stamps) {
             if let Ok(Some(stored)) = &found
                 && look.asks_more(stored)
             {

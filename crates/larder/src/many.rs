@@ -47,8 +47,7 @@ impl<T: Value> Cache<T> {
             let values = Box::pin(self.row.lock.get_many(looks)).await;
             for ((key, name), value) in missing.iter().zip(values) {
                 match value.transpose()? {
-                    Some(Found { value: Some(value), .. }) => drop(found.insert((*key).clone(), value)),
-                    Some(Found { value: None, .. }) => {}
+                    Some(Found { value, .. }) => found.extend(value.map(|value| ((*key).clone(), value))),
                     None => {
                         self.row.counters.add(Count::Miss);
                         self.row.tell_miss(name);
