@@ -206,7 +206,11 @@ async fn batch_whose_neighbour_gives_up_loads_its_keys() {
     gets(&other, "4", Some(&name(4))).await;
     first.abort();
     are(&second.await.unwrap().unwrap(), [2, 4, 6]);
-    assert_eq!(database.asked(), [set([4]), set([2, 6])]);
+    // Together, unless a busy machine brings the news of the two leases far apart.
+    let asked = database.asked();
+    let mut later: Vec<u64> = asked[1..].iter().flatten().copied().collect();
+    later.sort_unstable();
+    assert_eq!((&asked[0], later), (&set([4]), vec![2, 6]), "each once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
