@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::{
     aging::Aging,
     gated::{Call, Gated, When},
-    world::{BOUND, World, builder, get, gets, load, start, value},
+    world::{BOUND, World, builder, get, gets, load, load_tagged, start, value},
 };
 
 /// A database that knows what it was asked for: each key's value is its name.
@@ -435,4 +435,23 @@ async fn keys_that_are_equal_under_two_names_are_both_found() {
         (get(&cache, "a").await.as_deref(), get(&cache, "A").await.as_deref()),
         (Some("value"), Some("value"))
     );
+}
+
+/// P21: values whose tags are to be asked for do not wait for each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_of_many_values_are_asked_for_at_the_same_time() {
+    let world = World::new().await;
+    let (store, other) = (Gated::new(world.one_lane().await), world.items().await);
+    let cache: Cache<String> =
+        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    for key in [0, 2] {
+        load_tagged(&other, &key.to_string(), &name(key), &format!("tag {key}")).await;
+    }
+    let gates = [(); 2].map(|()| store.gate(Call::Tags, When::Before));
+    let reading = tokio::spawn(async move { cache.get_many(&[0_u64, 2]).await });
+    for gate in &gates {
+        gate.reached().await;
+    }
+    gates.iter().for_each(Gate::open);
+    are(&reading.await.unwrap().unwrap(), [0, 2]);
 }
