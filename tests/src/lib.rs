@@ -50,7 +50,7 @@ pub const TABLE: &str = r#"
     ttl = "10m"
     jitter = "0%"
     negative_ttl = "5m"
-    framed = true
+    instant_clear = true
 
     [hasty]
     ttl = "10m"

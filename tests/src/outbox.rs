@@ -1,7 +1,7 @@
 use std::{fs, io, path::PathBuf};
 
 use async_trait::async_trait;
-use larder::{Intent, OutboxError, PendingInvalidations};
+use larder::{Outbox, OutboxEntry, OutboxError};
 
 /// An outbox that several processes share: a folder with a file for each intent, named by its id. It stands for a
 /// table in the database, and the appearance of a file for the commit.
@@ -28,12 +28,12 @@ impl FolderOutbox {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn intents(&self) -> io::Result<Vec<Intent>> {
+    pub fn intents(&self) -> io::Result<Vec<OutboxEntry>> {
         let mut intents = Vec::new();
         for file in fs::read_dir(&self.0)? {
             let file = file?;
             let Some(id) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            intents.push(Intent { id, key: fs::read_to_string(file.path())? });
+            intents.push(OutboxEntry { id, key: fs::read_to_string(file.path())? });
         }
         intents.sort_by_key(|intent| intent.id);
         Ok(intents)
@@ -41,8 +41,8 @@ impl FolderOutbox {
 }
 
 #[async_trait]
-impl PendingInvalidations for FolderOutbox {
-    async fn pending(&self, after: i64, limit: usize) -> Result<Vec<Intent>, OutboxError> {
+impl Outbox for FolderOutbox {
+    async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
         Ok(self.intents()?.into_iter().filter(|intent| intent.id > after).take(limit).collect())
     }
 

@@ -40,7 +40,7 @@ pub struct Question {
     /// What it is asked for: each is a job of its own.
     pub parts: &'static [Part],
     /// What is measured of each part.
-    pub cells: &'static [Cell],
+    pub generations: &'static [Cell],
     /// How often each subject has its turn.
     pub rounds: u32,
     /// Whether each part is a table of its own.
@@ -92,7 +92,7 @@ impl Question {
                     and the number is fetched from a table: some 10 ns, which [`ratios`](guides/l1-stores.md#measured) leaves \
                     out, where larder is beside its stores alone. Zipf's exponent is 0.99.",
             parts: &[part(10_000, "10 k keys", true), part(1_000_000, "1 M keys", false)],
-            cells: &[
+            generations: &[
                 cell("uniform", "uniform, 1 task", "ns", 0),
                 cell("zipf", "Zipf, 1 task", "ns", 0),
                 cell("uniform_all", "uniform, all cores", "M/s", 2),
@@ -108,7 +108,7 @@ impl Question {
             about: "Nothing is kept in the process: each cache is set up with Redis as its only level, and the raw clients \
                     do a `GET` and decode the JSON. Latency is that of one task, throughput that of many; keys are uniform.",
             parts: &[part(210, "300 B", true), part(30 << 10, "30 KiB", true)],
-            cells: &[
+            generations: &[
                 cell("p50", "1 task, median", "µs", 1),
                 cell("p99", "1 task, 99 %", "µs", 1),
                 cell("tasks_64", "64 tasks", "k/s", 1),
@@ -125,7 +125,7 @@ impl Question {
                     reads of the database, *served* is the time from the end of the first load until the last of all tasks has \
                     the value. Each cache has all the levels that it has.",
             parts: &[part(1, "1 process", true), part(4, "4 processes", true)],
-            cells: &[cell("loads", "loads", "", 0), cell("served", "served", "ms", 2)],
+            generations: &[cell("loads", "loads", "", 0), cell("served", "served", "ms", 2)],
             rounds: 3,
             split: false,
         },
@@ -137,7 +137,7 @@ impl Question {
                     the cache in step. larder's `write_through` takes a lease, commits only if nobody interfered, and has the \
                     server tell all other processes. The others have no such call: they write the database, then the cache.",
             parts: &[part(0, "", true)],
-            cells: &[cell("p50", "median", "µs", 1), cell("p99", "99 %", "µs", 1)],
+            generations: &[cell("p50", "median", "µs", 1), cell("p99", "99 %", "µs", 1)],
             rounds: 3,
             split: false,
         },
@@ -153,7 +153,7 @@ impl Question {
                 part(4, "4 processes", true),
                 part(16, "16 processes", true),
             ],
-            cells: &[cell("gone", "until gone", "ms", 2)],
+            generations: &[cell("gone", "until gone", "ms", 2)],
             rounds: 3,
             split: false,
         },
@@ -164,7 +164,7 @@ impl Question {
             about: "100,000 entries of about 300 bytes in L1. *Heap* is what was allocated and not freed, counted by the \
                     allocator; *resident* is by how much the process grew (`VmRSS`). Both contain key and value.",
             parts: &[part(100_000, "", true)],
-            cells: &[cell("heap", "heap", "bytes", 0), cell("resident", "resident", "bytes", 0)],
+            generations: &[cell("heap", "heap", "bytes", 0), cell("resident", "resident", "bytes", 0)],
             rounds: 1,
             split: false,
         },
@@ -179,7 +179,7 @@ impl Question {
                     their own for each trace. Of those that have been reported, 0.60 to 1.03 (Krashakov, Teslyuk and Shchur, \
                     arXiv:cs/0404010), 0.77 is taken.",
             parts: &[part(10_000, "", true)],
-            cells: &[
+            generations: &[
                 cell("zipf", "Zipf 0.99", "%", 1),
                 cell("scan", "Zipf and scans", "%", 1),
                 cell("web", "web", "%", 1),
@@ -199,7 +199,7 @@ impl Question {
                 part(1_000_000, "1 M", false),
                 part(10_000_000, "10 M", false),
             ],
-            cells: &[cell("hit", "hit", "ns", 0)],
+            generations: &[cell("hit", "hit", "ns", 0)],
             rounds: 1,
             split: false,
         },
@@ -210,7 +210,7 @@ impl Question {
             about: "Allocations are counted over 10,000 hits. Instructions are what \
                     `valgrind --tool=callgrind` counts in the same hits.",
             parts: &[part(10_000, "", true)],
-            cells: &[
+            generations: &[
                 cell("allocations", "allocations", "", 2),
                 cell("bytes", "allocated", "bytes", 0),
                 cell("instructions", "instructions", "", 0),

@@ -51,11 +51,11 @@ pub enum StoreError {
         reason: String,
     },
     /// An invalidation could be neither sent nor remembered, because too many wait already.
-    #[error("the remote store at {address} is out of reach and {pending} invalidations wait for it already")]
-    TooManyPending {
+    #[error("the remote store at {address} is out of reach and {unsent} invalidations wait for it already")]
+    TooManyUnsent {
         /// The address, without its password.
         address: String,
         /// How many keys wait.
-        pending: usize,
+        unsent: usize,
     },
 }

@@ -166,6 +166,11 @@ impl<'a> KeyRef<'a> {
 }
 
 impl Key {
+    /// Takes a whole name as it stands in the store, whose prefix is not known.
+    pub fn from_stored_name(name: &str) -> Self {
+        Self::new(name, 0)
+    }
+
     pub(crate) fn new(text: &str, prefix_len: usize) -> Self {
         Self { hash: hash(text.as_bytes()), text: text.into(), prefix_len }
     }
@@ -200,13 +205,6 @@ impl Key {
     /// [`KeyError`] if it is empty or too long.
     pub fn check(&self) -> Result<(), KeyError> {
         check(&self.text, self.prefix_len)
-    }
-}
-
-impl From<&str> for Key {
-    /// Takes a key's whole text as it stands in the store.
-    fn from(text: &str) -> Self {
-        Self::new(text, 0)
     }
 }
 
@@ -378,8 +376,8 @@ mod tests {
             let prefix = "p".repeat(len);
             for buf in [KeyBuf::format(&prefix, &42), KeyBuf::format("user", &(12_345_678, &prefix, 9))] {
                 assert_eq!(buf.as_ref().hash(), buf.to_key().hash(), "{buf:?}");
-                assert_eq!(buf.to_key(), Key::from(buf.as_str()));
-                assert_ne!(buf.to_key().hash(), Key::from(&buf.as_str()[1..]).hash());
+                assert_eq!(buf.to_key(), Key::from_stored_name(buf.as_str()));
+                assert_ne!(buf.to_key().hash(), Key::from_stored_name(&buf.as_str()[1..]).hash());
             }
         }
     }

@@ -14,14 +14,14 @@
 //! ```
 //!
 //! ```
-//! use larder_core::{Cells, KeyBuf};
+//! use larder_core::{Generations, KeyBuf};
 //!
-//! let cells = Cells::new(1024, 1, 1);
+//! let cells = Generations::new(1024, 1, 1);
 //! let key = KeyBuf::format("user", &(42, "posts"));
 //! assert_eq!(key.as_str(), "user:42:posts");
 //!
 //! let stamp = cells.stamp(key.as_ref().hash(), 0, 0);   // before the value is read
-//! cells.advance_key(key.as_ref().hash());               // somebody invalidates the key
+//! cells.bump_key(key.as_ref().hash());               // somebody invalidates the key
 //! assert!(!cells.is_current(key.as_ref().hash(), &stamp)); // what was read must not be served
 //! ```
 //!
@@ -29,42 +29,42 @@
 //! | --- | --- |
 //! | `uuid` | [`CacheKey`] for `uuid::Uuid` |
 
-mod cells;
 mod clock;
 mod codec;
 mod deadlines;
 mod digest;
 mod entry;
 mod error;
-mod frame;
-mod intent;
+mod generations;
+mod header;
 mod key;
 mod key_buf;
 mod life;
 mod local;
 mod local_key;
 mod memory;
+mod outbox;
 mod remote;
 mod stamped;
 mod tags;
 mod token;
 
-pub use cells::{Cells, Stamp};
 pub use clock::{Clock, ManualClock, Moment};
 pub use codec::{Codec, CodecError, JsonCodec};
 pub use digest::Digest;
 pub use entry::{AnyValue, Entry};
 pub use error::StoreError;
-pub use frame::Frame;
-pub use intent::{Intent, OutboxError, PendingInvalidations};
+pub use generations::{Generations, Stamp};
+pub use header::ValueHeader;
 pub use key::{CacheKey, Key, KeyError, KeyRef, MAX_KEY_LEN};
 pub use key_buf::KeyBuf;
 pub use life::{Life, Phase};
 pub use local::{Capacity, LocalStore};
 pub use local_key::{KeptHash, LocalKey, PassThrough};
 pub use memory::{MemoryRemote, MemoryServer};
+pub use outbox::{Outbox, OutboxEntry, OutboxError};
 pub use remote::{
-    BreakerState, Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteReport,
+    BreakerState, Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteStats,
     RemoteStore, Replacing, Stored, WriteClaim,
 };
 pub use stamped::{LocalMap, Stamped};

@@ -4,7 +4,7 @@ use crate::{Entry, Key, KeyRef, Phase};
 
 /// An in-process store, the L1: synchronous, bounded, and never waiting for anything.
 ///
-/// An implementation is given the process's [`Cells`](crate::Cells) and a [`Clock`](crate::Clock). Whoever has a bounded
+/// An implementation is given the process's [`Generations`](crate::Generations) and a [`Clock`](crate::Clock). Whoever has a bounded
 /// concurrent map makes one of it with [`Stamped`](crate::Stamped). `larder-testkit` has the suite that every
 /// implementation must pass.
 ///
@@ -19,7 +19,7 @@ pub trait LocalStore: Debug + Send + Sync + 'static {
 
     /// The same for a reader that has looked before and not found it: if there is still nothing, a store that evicts what is
     /// used least does not count this as a further use of the key. This need not be implemented; eviction is then less exact.
-    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+    fn get_uncounted(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
         self.get(key)
     }
 

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn owned_and_borrowed_keys_are_found_by_the_same_hash() {
         for text in ["user:42".to_owned(), "x".repeat(100)] {
-            let key = Key::from(text.as_str());
+            let key = Key::from_stored_name(text.as_str());
             let local = LocalKey::from(&key);
             let hashes = [
                 PassThrough::default().hash_one(&key),

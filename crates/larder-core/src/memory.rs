@@ -156,7 +156,7 @@ impl MemoryRemote {
         tags.iter().for_each(|tag| state.invalidate_tag(tag));
         let count = many(pending.len() + tags.len());
         if count > 0 {
-            state.tell_event(self.id, RemoteEvent::Replayed { count });
+            state.tell_event(self.id, RemoteEvent::Resent { count });
         }
         state.tell(self.id, Push::Lane(0));
         self.down.store(false, Ordering::Release);
@@ -208,7 +208,7 @@ impl State {
                 match kind {
                     Kind::Value => Push::Value(key),
                     Kind::Lease => Push::Lease(key),
-                    Kind::Tag if key.is_empty() => Push::Order(0),
+                    Kind::Tag if key.is_empty() => Push::TagEpoch(0),
                     Kind::Tag => Push::Tag(0, key),
                 },
             );
@@ -286,7 +286,7 @@ impl RemoteStore for MemoryRemote {
         if self.down.load(Ordering::Acquire) { LaneState::Down } else { LaneState::Tracking }
     }
 
-    fn listen(&self, listener: Weak<dyn PushListener>) {
+    fn subscribe(&self, listener: Weak<dyn PushListener>) {
         self.server.state().listeners.entry(self.id).or_default().push(listener);
     }
 
@@ -370,7 +370,7 @@ impl RemoteStore for MemoryRemote {
         state.track(Kind::Value, key, self.id);
         state.values.insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
         state.push(Kind::Value, key);
-        state.track(Kind::Value, key, self.id); // P4
+        state.track(Kind::Value, key, self.id); // P4 l1-read-from-l2
         Ok(Committed::Tracked { told: true })
     }
 
@@ -410,7 +410,7 @@ impl RemoteStore for MemoryRemote {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             let ends = pending.entry(key.clone()).or_default();
             *ends = ends.take().or_else(|| own.cloned());
-            state.tell_event(self.id, RemoteEvent::Remembered { pending: many(pending.len()) });
+            state.tell_event(self.id, RemoteEvent::Unsent { count: many(pending.len()) });
             return Ok(Invalidated::Deferred);
         }
         state.invalidate(key.as_str(), own);
@@ -431,7 +431,7 @@ impl RemoteStore for MemoryRemote {
         Ok(cleared)
     }
 
-    async fn order(&self, _lane: u16) -> Result<u64, StoreError> {
+    async fn tag_epoch(&self, _lane: u16) -> Result<u64, StoreError> {
         let mut state = self.up()?;
         state.track(Kind::Tag, "", self.id);
         Ok(state.order)
@@ -443,7 +443,7 @@ impl RemoteStore for MemoryRemote {
         Ok(tags.iter().map(|tag| state.tag(tag, now, self.id)).collect())
     }
 
-    async fn hold_tags(
+    async fn pin_tags(
         &self,
         _lane: u16,
         tags: &[&str],
@@ -469,7 +469,7 @@ impl RemoteStore for MemoryRemote {
         if self.down.load(Ordering::Acquire) {
             let mut pending = self.pending_tags.lock().unwrap_or_else(PoisonError::into_inner);
             pending.insert(tag.to_owned());
-            state.tell_event(self.id, RemoteEvent::Remembered { pending: many(pending.len()) });
+            state.tell_event(self.id, RemoteEvent::Unsent { count: many(pending.len()) });
             return Ok(Invalidated::Deferred);
         }
         state.invalidate_tag(tag);

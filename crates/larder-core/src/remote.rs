@@ -31,10 +31,10 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
 
     /// Adds one who is told of pushes. Where the server does not push, a store is not told of what is written through
     /// itself, so two caches that share one do not hear of each other: give each a store of its own.
-    fn listen(&self, listener: Weak<dyn PushListener>);
+    fn subscribe(&self, listener: Weak<dyn PushListener>);
 
     /// How long a call may take before it fails; `None`, the default, where that is not known.
-    fn patience(&self) -> Option<Duration> {
+    fn call_timeout(&self) -> Option<Duration> {
         None
     }
 
@@ -130,7 +130,7 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::WrongType`], and [`StoreError::Refused`] if the store's user may not do this;
-    /// [`StoreError::TooManyPending`] if it could be neither done nor remembered.
+    /// [`StoreError::TooManyUnsent`] if it could be neither done nor remembered.
     async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError>;
 
     /// Invalidates every key that begins with `prefix`, and returns how many values there were: first every lease,
@@ -138,14 +138,14 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError>;
 
     /// Reads the order number E, which grows with each invalidation of any tag. The lane tracks it.
-    async fn order(&self, lane: u16) -> Result<u64, StoreError>;
+    async fn tag_epoch(&self, lane: u16) -> Result<u64, StoreError>;
 
     /// Reads under which order number each tag is held; `None` for one that is not. The lane tracks them.
     async fn tags(&self, lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError>;
 
     /// Holds tags for an entry with this order number that is to live for `ttl`, in one atomic step: a tag that is not
     /// held is, if E is still `order`. Returns what [`tags`](Self::tags) would then. The lane tracks them.
-    async fn hold_tags(
+    async fn pin_tags(
         &self,
         lane: u16,
         tags: &[&str],
@@ -163,14 +163,14 @@ pub trait RemoteStore: Debug + Send + Sync + 'static {
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError>;
 
     /// What happened to the connections so far; all zero in a store that has none.
-    fn report(&self) -> RemoteReport {
-        RemoteReport::default()
+    fn stats(&self) -> RemoteStats {
+        RemoteStats::default()
     }
 }
 
 /// What happened to a store's connections, in numbers since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RemoteReport {
+pub struct RemoteStats {
     /// Changes that the server told of: by others, its own removals and, where it pushes, our own too.
     pub pushes: u64,
     /// How often a connection was lost, or a subscription.
@@ -180,13 +180,13 @@ pub struct RemoteReport {
     /// How long the push of the latest probe took to arrive, counted from before the write that caused it was sent.
     pub push_lag: Option<Duration>,
     /// Invalidations of keys and tags that could not be sent yet: others may still be served what they make out of date.
-    pub pending: u64,
+    pub unsent: u64,
     /// Whether the server is asked at all.
     pub breaker: BreakerState,
     /// How often it was given up; trials that failed in between are not counted.
     pub breaker_opened: u64,
     /// Invalidations of keys, prefixes and tags that could not be sent at first, and were sent later.
-    pub replayed: u64,
+    pub resent: u64,
 }
 
 /// Whether a store asks its server, or leaves it alone because it did not answer or took no writes.
@@ -212,12 +212,12 @@ pub enum RemoteEvent {
     /// The server is asked again.
     Closed,
     /// An invalidation could not be sent, and is sent later.
-    Remembered {
+    Unsent {
         /// How many wait with it, in its lane.
-        pending: u64,
+        count: u64,
     },
     /// Invalidations that could not be sent have been, before anything is read.
-    Replayed {
+    Resent {
         /// How many.
         count: u64,
     },
@@ -284,7 +284,7 @@ impl Committed {
 
     /// The stamp of a value that the lane tracks: it was `before` when the commit was sent, and is out of date if anything
     /// but the commit itself has happened to the key since.
-    // P4: the lane read the key in the step that wrote it, so the push for that step has come, if there is one.
+    // P4 l1-read-from-l2: the lane read the key in the step that wrote it, so the push for that step has come, if there is one.
     pub fn tracked(self, before: Stamp) -> Option<Stamp> {
         match self {
             Self::Tracked { told: true } => Some(before.after_one()),
@@ -354,7 +354,7 @@ pub enum Push<'a> {
     /// This tag, as the lane has read it, was invalidated or is held anew.
     Tag(u16, &'a str),
     /// The order number E, as the lane has read it, has grown or was lost.
-    Order(u16),
+    TagEpoch(u16),
     /// Every key that begins so was invalidated by somebody else. Only told where the server does not tell of each.
     Prefix(&'a str),
     /// Nothing that was read through this lane is tracked any more: its connection was lost or replaced, or the

@@ -3,7 +3,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{Cells, Clock, Entry, Key, KeyRef, LocalKey, LocalStore, Moment, Phase, deadlines::Deadlines};
+use crate::{
+    Clock, Entry, Generations, Key, KeyRef, LocalKey, LocalStore, Moment, Phase, deadlines::Deadlines,
+};
 
 /// A [`LocalStore`] made of a bounded map: the stamps, lives and tags of its entries are judged here, so that they are
 /// judged alike on every map.
@@ -13,7 +15,7 @@ use crate::{Cells, Clock, Entry, Key, KeyRef, LocalKey, LocalStore, Moment, Phas
 /// two of [`maintain`](LocalStore::maintain) being called.
 pub struct Stamped<M> {
     map: M,
-    cells: Arc<Cells>,
+    generations: Arc<Generations>,
     clock: Clock,
     deadlines: Deadlines,
     changes: [Mutex<()>; CHANGES],
@@ -29,7 +31,7 @@ pub trait LocalMap: Send + Sync + 'static {
     fn get(&self, key: &KeyRef<'_>) -> Option<Entry>;
 
     /// Tells whether the map has an entry for the key. Nobody uses it by that, so nothing is kept for longer.
-    fn has(&self, key: &KeyRef<'_>) -> bool;
+    fn contains_key(&self, key: &KeyRef<'_>) -> bool;
 
     /// Stores an entry, replacing the key's present one. If there is no room for it, neither is held.
     fn insert(&self, key: LocalKey, entry: Entry);
@@ -38,16 +40,16 @@ pub trait LocalMap: Send + Sync + 'static {
     fn remove(&self, key: KeyRef<'_>);
 
     /// Removes the key's entry if its life is over at this moment. It may be that a newer one is removed instead.
-    fn remove_ended(&self, key: KeyRef<'_>, now: Moment);
+    fn remove_expired(&self, key: KeyRef<'_>, now: Moment);
 
     /// Shows each entry. One that comes or goes meanwhile may be shown or not.
-    fn each(&self, see: &mut dyn FnMut(LocalKey, &Entry));
+    fn for_each(&self, see: &mut dyn FnMut(LocalKey, &Entry));
 
     /// Does what the map has put off.
-    fn settle(&self);
+    fn run_pending_tasks(&self);
 
     /// How many entries are held, about.
-    fn entries(&self) -> u64;
+    fn len(&self) -> u64;
 }
 
 /// How many keys can be changed at once; a power of two.
@@ -55,9 +57,9 @@ const CHANGES: usize = 64;
 
 impl<M: LocalMap> Stamped<M> {
     /// Makes a store of an empty map. Its users must advance these cells and read this clock.
-    pub fn new(map: M, cells: Arc<Cells>, clock: Clock) -> Self {
+    pub fn new(map: M, generations: Arc<Generations>, clock: Clock) -> Self {
         let changes = std::array::from_fn(|_| Mutex::default());
-        Self { map, cells, deadlines: Deadlines::new(clock.now()), clock, changes }
+        Self { map, generations, deadlines: Deadlines::new(clock.now()), clock, changes }
     }
 
     /// Looks at what [`get`](LocalStore::get) returns, which `see` may take to pieces. It is not moved for that: a hit
@@ -68,10 +70,10 @@ impl<M: LocalMap> Stamped<M> {
         let now = self.clock.now();
         let mut found = self.map.get(&key);
         let entry = found.as_mut()?;
-        // P2: at every read. The key's own cell was checked when the entry was stored, and what has been invalidated
+        // P2 only-current-is-served: at every read. The key's own cell was checked when the entry was stored, and what has been invalidated
         // since is not here any more: so a hit does not fetch a cell from memory.
         if let Some(phase) = entry.life.phase(now)
-            && self.cells.scope_is_current(&entry.stamp)
+            && self.generations.scope_is_current(&entry.stamp)
             && entry.tags.as_ref().is_none_or(|tags| tags.is_current())
         {
             return Some(see(entry, phase));
@@ -100,17 +102,17 @@ impl<M: LocalMap> LocalStore for Stamped<M> {
         })
     }
 
-    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
-        if self.map.has(&key) { self.get(key) } else { None }
+    fn get_uncounted(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+        if self.map.contains_key(&key) { self.get(key) } else { None }
     }
 
     fn insert(&self, key: &Key, entry: Entry) {
         let (local, end) = (LocalKey::from(key), entry.life.end());
         let noted = local.clone();
         let change = self.change(key.as_ref());
-        // P2: under the lock that `remove` takes. If the key's cell is advanced after this look, the removal that
+        // P2 only-current-is-served: under the lock that `remove` takes. If the key's cell is advanced after this look, the removal that
         // follows the advance finds the entry.
-        if !self.cells.is_current(key.hash(), &entry.stamp) {
+        if !self.generations.is_current(key.hash(), &entry.stamp) {
             return;
         }
         self.map.insert(local, entry);
@@ -126,24 +128,24 @@ impl<M: LocalMap> LocalStore for Stamped<M> {
     fn maintain(&self) {
         let now = self.clock.now();
         for key in self.deadlines.take_due(now) {
-            self.map.remove_ended(key.as_ref(), now);
+            self.map.remove_expired(key.as_ref(), now);
         }
-        self.map.settle();
-        if self.deadlines.is_crowded(self.map.entries()) {
+        self.map.run_pending_tasks();
+        if self.deadlines.is_crowded(self.map.len()) {
             // An entry that is inserted meanwhile is noted by its insert, or found here, or both.
             self.deadlines.forget();
-            self.map.each(&mut |key, entry| self.deadlines.note(key, entry.life.end()));
+            self.map.for_each(&mut |key, entry| self.deadlines.note(key, entry.life.end()));
         }
     }
 
     fn len(&self) -> u64 {
-        self.map.entries()
+        self.map.len()
     }
 }
 
 impl<M: LocalMap> fmt::Debug for Stamped<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stamped").field("entries", &self.map.entries()).finish_non_exhaustive()
+        f.debug_struct("Stamped").field("entries", &self.map.len()).finish_non_exhaustive()
     }
 }
 
@@ -162,7 +164,7 @@ mod tests {
             self.0.lock().unwrap().get(&local(*key)).cloned()
         }
 
-        fn has(&self, key: &KeyRef<'_>) -> bool {
+        fn contains_key(&self, key: &KeyRef<'_>) -> bool {
             self.0.lock().unwrap().contains_key(&local(*key))
         }
 
@@ -174,32 +176,32 @@ mod tests {
             self.0.lock().unwrap().remove(&local(key));
         }
 
-        fn remove_ended(&self, key: KeyRef<'_>, now: Moment) {
+        fn remove_expired(&self, key: KeyRef<'_>, now: Moment) {
             self.0.lock().unwrap().retain(|held, entry| *held != local(key) || entry.life.end() > now);
         }
 
-        fn each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
+        fn for_each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
             self.0.lock().unwrap().iter().for_each(|(key, entry)| see(key.clone(), entry));
         }
 
-        fn settle(&self) {}
+        fn run_pending_tasks(&self) {}
 
-        fn entries(&self) -> u64 {
+        fn len(&self) -> u64 {
             self.0.lock().unwrap().len() as u64
         }
     }
 
     fn local(key: KeyRef<'_>) -> LocalKey {
-        LocalKey::from(&Key::from(str::from_utf8(key.as_bytes()).unwrap()))
+        LocalKey::from(&Key::from_stored_name(str::from_utf8(key.as_bytes()).unwrap()))
     }
 
     #[test]
     fn key_overwritten_for_ever_leaves_no_growing_trail() {
-        let (cells, (clock, hand)) = (Arc::new(Cells::new(64, 1, 1)), Clock::manual());
-        let store = Stamped::new(Unbounded::default(), cells.clone(), clock.clone());
-        let key = Key::from("k:1");
+        let (generations, (clock, hand)) = (Arc::new(Generations::new(64, 1, 1)), Clock::manual());
+        let store = Stamped::new(Unbounded::default(), generations.clone(), clock.clone());
+        let key = Key::from_stored_name("k:1");
         let life = Life::until(clock.now() + Duration::from_secs(3600));
-        let stamp = cells.stamp(key.hash(), 0, 0);
+        let stamp = generations.stamp(key.hash(), 0, 0);
         for _ in 0..100_000 {
             store.insert(&key, Entry { value: None, life, stamp, tags: None, weight: 1 });
         }

@@ -21,7 +21,7 @@ pub struct Tags {
 
 type Board = Mutex<CellsByTag>;
 
-/// Cells by their tags, without those that nobody uses any more.
+/// Generations by their tags, without those that nobody uses any more.
 #[derive(Default)]
 struct CellsByTag {
     cells: HashMap<Box<str>, Arc<TagCell>>,
@@ -65,7 +65,7 @@ impl Tags {
 
     /// The cell of a tag. Get it **before** the remote store is asked: only then does [`TagCell::learn`] notice that
     /// the tag was invalidated meanwhile.
-    // P24
+    // P24 tags-known-by-lane
     pub fn cell(&self, lane: u16, tag: &str) -> Arc<TagCell> {
         let Some(board) = self.lanes.get(usize::from(lane)) else { return Arc::default() };
         let mut board = lock(board);
@@ -76,7 +76,7 @@ impl Tags {
     }
 
     /// The cell of the order number E itself, see [`cell`](Self::cell).
-    pub fn order_cell(&self, lane: u16) -> Arc<TagCell> {
+    pub fn epoch_cell(&self, lane: u16) -> Arc<TagCell> {
         self.cell(lane, ORDER)
     }
 
@@ -89,7 +89,7 @@ impl Tags {
     }
 
     /// Makes E unknown, which a lane was told of.
-    pub fn forget_order(&self, lane: u16) {
+    pub fn forget_epoch(&self, lane: u16) {
         self.forget(lane, ORDER);
     }
 
@@ -110,19 +110,19 @@ impl Tags {
         drop(own);
         for lane in 0..u16::try_from(self.lanes.len()).unwrap_or(u16::MAX) {
             self.forget(lane, tag);
-            self.forget_order(lane);
+            self.forget_epoch(lane);
         }
     }
 
     /// The process's own order number, for a load without a remote store. Get it **before** the load begins.
-    // P22
-    pub fn own_order(&self) -> u64 {
+    // P22 epoch-before-load
+    pub fn own_epoch(&self) -> u64 {
         lock(&self.own).order
     }
 
     /// Holds tags for an entry of this process alone, under its own order; `None` if one of them was invalidated since
     /// `order`, or may have been.
-    // P23
+    // P23 tags-pinned-before-commit
     pub fn hold<'a>(&self, order: u64, tags: impl IntoIterator<Item = &'a str>) -> Option<TagStamp> {
         let mut own = lock(&self.own);
         let mut cells = Vec::new();
@@ -160,7 +160,7 @@ impl TagCell {
     }
 
     /// Takes note of what the remote store answered; in vain if the tag was made unknown since this cell was got.
-    // P24: from unknown only, and never from forgotten.
+    // P24 tags-known-by-lane: from unknown only, and never from forgotten.
     pub fn learn(&self, order: u64) {
         let order = order.min(FORGOTTEN - 1);
         if let Err(known) = self.0.compare_exchange(UNKNOWN, order, Ordering::AcqRel, Ordering::Acquire)
@@ -195,7 +195,7 @@ impl TagStamp {
     }
 
     /// Tells whether every tag is held, under no more than the entry's own number.
-    // P21: one load for each tag, and no lock.
+    // P21 tags-pinned-in-time: one load for each tag, and no lock.
     #[inline]
     pub fn is_current(&self) -> bool {
         self.cells.iter().all(|cell| cell.at_most(self.order))
@@ -256,10 +256,10 @@ mod tests {
     #[test]
     fn tag_invalidated_during_a_load_refuses_its_value_and_a_later_load_lives() {
         let tags = Tags::new(0);
-        let before = tags.own_order();
+        let before = tags.own_epoch();
         tags.invalidate("t");
         assert!(tags.hold(before, ["t"]).is_none());
-        let after = tags.own_order();
+        let after = tags.own_epoch();
         let kept = tags.hold(after, ["t", "u"]).unwrap();
         tags.invalidate("other");
         assert!(kept.is_current());

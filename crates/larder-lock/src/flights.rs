@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Cells, Key, Stamp};
+use larder_core::{Generations, Key, Stamp};
 use tokio::{sync::Notify, time::Instant};
 
 /// The loads that run in this process, by key: who asks for a key that is under way joins its flight.
@@ -81,8 +81,8 @@ impl<V: Clone> Flights<V> {
     }
 
     /// Joins the key's flight if there is one whose stamp is current, else starts one with a new stamp.
-    pub fn join(&self, key: &Key, cells: &Cells, stamp: impl FnOnce() -> Stamp) -> Joined<V> {
-        self.enter(key, cells, stamp, |_| true).0
+    pub fn join(&self, key: &Key, generations: &Generations, stamp: impl FnOnce() -> Stamp) -> Joined<V> {
+        self.enter(key, generations, stamp, |_| true).0
     }
 
     /// The same for a flight that asks only once: what it has asked for already is not for who comes now. Such a caller
@@ -91,10 +91,10 @@ impl<V: Clone> Flights<V> {
     pub fn queue(
         &self,
         key: &Key,
-        cells: &Cells,
+        generations: &Generations,
         stamp: impl FnOnce() -> Stamp,
     ) -> (Joined<V>, Option<Ticket<V>>) {
-        self.enter(key, cells, stamp, |ticket| ticket.joined == Asked(0))
+        self.enter(key, generations, stamp, |ticket| ticket.joined == Asked(0))
     }
 
     /// The same for who came so long ago that nothing is joined any more for what it brings later: what has been asked for
@@ -121,14 +121,14 @@ impl<V: Clone> Flights<V> {
     fn enter(
         &self,
         key: &Key,
-        cells: &Cells,
+        generations: &Generations,
         stamp: impl FnOnce() -> Stamp,
         is_for_us: impl FnOnce(&Ticket<V>) -> bool,
     ) -> (Joined<V>, Option<Ticket<V>>) {
         let mut shard = self.shard(key);
         let slot = shard.entry(key.clone());
         let running = match &slot {
-            Entry::Occupied(running) => running.get().join(key, cells),
+            Entry::Occupied(running) => running.get().join(key, generations),
             Entry::Vacant(_) => None,
         };
         let before = match running {
@@ -182,10 +182,10 @@ impl<V> Flight<V> {
         Self { began: Instant::now(), state: Mutex::new(state), ended: Notify::new(), left: Notify::new() }
     }
 
-    // P2: a flight whose stamp is out of date is not joined, unless that stamp counts no more.
-    fn join(self: &Arc<Self>, key: &Key, cells: &Cells) -> Option<Ticket<V>> {
+    // P2 only-current-is-served: a flight whose stamp is out of date is not joined, unless that stamp counts no more.
+    fn join(self: &Arc<Self>, key: &Key, generations: &Generations) -> Option<Ticket<V>> {
         let mut state = lock(&self.state);
-        let is_current = state.holds_off || cells.is_current(key.hash(), &state.stamp);
+        let is_current = state.holds_off || generations.is_current(key.hash(), &state.stamp);
         if state.end.is_some() || state.is_deserted() || !is_current {
             return None;
         }
@@ -193,7 +193,7 @@ impl<V> Flight<V> {
         Some(self.board(&mut state, asked))
     }
 
-    // P16: whatever is asked for after the caller came is for it.
+    // P16 only-for-earlier-callers: whatever is asked for after the caller came is for it.
     fn join_late(self: &Arc<Self>, came: Instant) -> Option<Ticket<V>> {
         let mut state = lock(&self.state);
         let is_in_time = state.first_asked.is_none_or(|asked| came < asked);
@@ -265,7 +265,7 @@ impl<V> Lead<V> {
 
     /// Ends the flight with what was asked for at this moment; whoever joined later starts over. What they may find
     /// must be in its place before.
-    // P16
+    // P16 only-for-earlier-callers
     pub fn finish(self, value: V, asked: Asked) {
         self.end(End::Outcome(value, asked));
     }

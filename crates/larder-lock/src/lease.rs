@@ -89,7 +89,7 @@ impl Leases {
         lease: Duration,
         replacing: Replacing<'_>,
     ) -> Result<Claimed, StoreError> {
-        let waiter = self.waiters.register(key.hash()); // P8: register, then claim
+        let waiter = self.waiters.register(key.hash()); // P8 register-then-claim: register, then claim
         let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
         let claim = self.remote.claim(key.as_str(), &held.token, lease, replacing).await?;
         Ok(match claim {
@@ -113,7 +113,7 @@ impl Leases {
     /// # Errors
     /// What the store says, if the key could not even be invalidated; no lease is kept then.
     pub async fn begin_write(&self, key: &Key, lease: Duration) -> Result<WriteBegun, StoreError> {
-        let waiter = self.waiters.register(key.hash()); // P8: register, then claim
+        let waiter = self.waiters.register(key.hash()); // P8 register-then-claim: register, then claim
         let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
         // No waiter is woken: a reader's lease became a writer's, and nobody else can get it now.
         match self.remote.begin_write(key.as_str(), &held.token, lease).await {
@@ -123,10 +123,10 @@ impl Leases {
                 Ok(WriteBegun::Busy(waiter.at_most(rest)))
             }
             Err(reason) => {
-                // P11: the script may have run, so the lease that it may have taken ends with this.
+                // P11 unsent-goes-first: the script may have run, so the lease that it may have taken ends with this.
                 self.remote.invalidate(key, Some(&held.token)).await?;
                 held.disarm();
-                self.waiters.wake(key.hash()); // P7
+                self.waiters.wake(key.hash()); // P7 wake-own-waiters
                 Ok(WriteBegun::Withdrawn(reason))
             }
         }
@@ -138,7 +138,7 @@ impl Leases {
     /// What the store says.
     pub async fn invalidate(&self, key: &Key) -> Result<Invalidated, StoreError> {
         let done = self.remote.invalidate(key, None).await;
-        self.waiters.wake(key.hash()); // P7: no push comes for what this process did itself
+        self.waiters.wake(key.hash()); // P7 wake-own-waiters: no push comes for what this process did itself
         done
     }
 
@@ -148,7 +148,7 @@ impl Leases {
     /// What the store says; a part may have been done.
     pub async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
         let done = self.remote.clear(prefix).await;
-        self.waiters.wake_all(); // P7
+        self.waiters.wake_all(); // P7 wake-own-waiters
         done
     }
 }
@@ -234,7 +234,7 @@ impl Lease {
     /// The lease is over and the store knows, or will be told: nothing is left to release, and whoever waits may
     /// claim.
     fn ended(&mut self) {
-        self.held.leases.waiters.wake(self.held.key.hash()); // P7
+        self.held.leases.waiters.wake(self.held.key.hash()); // P7 wake-own-waiters
         self.renewal.0.abort();
         self.held.armed = false;
     }
@@ -310,7 +310,7 @@ impl Drop for ReleaseOnDrop {
             runtime.spawn(async move {
                 // An error leaves the lease to its time, as a dead process does.
                 let _ = leases.remote.release(key.as_str(), &token).await;
-                leases.waiters.wake(key.hash()); // P7
+                leases.waiters.wake(key.hash()); // P7 wake-own-waiters
             });
         }
     }

@@ -21,7 +21,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = MemoryServer::new(Clock::system()); // or a `RedisStore`
 //! let lock = LeaseLock::new(Arc::new(server.connect()), Duration::from_secs(10));
-//! let key = Key::from("jobs:nightly-report");
+//! let key = Key::from_stored_name("jobs:nightly-report");
 //!
 //! let lease = lock.acquire(&key, Duration::from_secs(5)).await?; // renewed until it is released or dropped
 //! assert!(lock.try_acquire(&key).await?.is_none());
@@ -45,5 +45,5 @@ pub use flights::{Asked, Flights, Joined, Lead, Ticket};
 pub use lease::{Claimed, Lease, Leases, WriteBegun};
 pub use load::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
 pub use lock::{LeaseLock, LockError};
-pub use stampede::{Policy, Slot, StampedeLock};
+pub use stampede::{LoadLimits, Slot, StampedeLock};
 pub use waiters::{Waiter, Waiters};

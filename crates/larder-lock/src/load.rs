@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Cells, Committed, Digest, Key, Phase, Stamp, StoreError, Stored, TagStamp};
+use larder_core::{Committed, Digest, Generations, Key, Phase, Stamp, StoreError, Stored, TagStamp};
 
 /// A value that a level has, as it was when it was looked at.
 #[derive(Clone, Debug)]
@@ -20,9 +20,10 @@ pub struct Present<V> {
 
 impl<V> Present<V> {
     /// Tells whether nobody wrote or invalidated it since it was read.
-    // P28
-    pub(crate) fn is_current(&self, key: &Key, cells: &Cells) -> bool {
-        cells.is_current(key.hash(), &self.stamp) && self.tags.as_ref().is_none_or(|tags| tags.is_current())
+    // P28 stale-only-while-current
+    pub(crate) fn is_current(&self, key: &Key, generations: &Generations) -> bool {
+        generations.is_current(key.hash(), &self.stamp)
+            && self.tags.as_ref().is_none_or(|tags| tags.is_current())
     }
 }
 
@@ -42,12 +43,12 @@ pub enum Kept {
 pub enum Failure {
     /// The loader panicked.
     Panicked,
-    /// The loader took longer than [`Policy::load_timeout`](crate::Policy::load_timeout).
+    /// The loader took longer than [`LoadLimits::load_timeout`](crate::LoadLimits::load_timeout).
     TimedOut(Duration),
     /// As many loads as may run at once were under way all this time, and this one was not begun.
     Crowded(Duration),
     /// The remote store is out of reach, and the load was not begun, see
-    /// [`Policy::needs_remote`](crate::Policy::needs_remote).
+    /// [`LoadLimits::needs_remote`](crate::LoadLimits::needs_remote).
     CutOff(StoreError),
 }
 
@@ -84,7 +85,7 @@ pub trait Look: Send + 'static {
     fn detached(&self) -> Self;
 
     /// Looks into the local store, without waiting. Who calls the lock has looked there before, so it is best done by
-    /// [`get_again`](larder_core::LocalStore::get_again).
+    /// [`get_uncounted`](larder_core::LocalStore::get_uncounted).
     fn cached(&self) -> Option<Present<Self::Value>>;
 
     /// Takes a value from the remote store; it may be kept locally with this stamp.
@@ -127,7 +128,7 @@ pub trait Load: Look {
     /// Takes note that somebody else's load of the key is waited for, so that who waits for this one's turn need not.
     fn waits(&mut self) {}
 
-    /// Whether the loader is a part of a larger one, which takes one of [`max_loads`](crate::Policy::max_loads) for all.
+    /// Whether the loader is a part of a larger one, which takes one of [`max_loads`](crate::LoadLimits::max_loads) for all.
     fn is_part(&self) -> bool {
         false
     }

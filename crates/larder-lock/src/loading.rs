@@ -162,7 +162,7 @@ impl<L: Load> Loading<L> {
             }
             let asked = self.lead.ask();
             let claim = leases.claim(&self.key, policy.lease, replacing.as_ref().into());
-            // P22: both before the loader, and so at once.
+            // P22 epoch-before-load: both before the loader, and so at once.
             let (claimed, ()) = tokio::join!(claim, self.load.prepare());
             match claimed {
                 Ok(Claimed::Leased(lease)) => return self.load_with_lease(lease, replacing).await,
@@ -189,7 +189,7 @@ impl<L: Load> Loading<L> {
                             // The holder takes longer than a caller may wait.
                             () = tokio::time::sleep_until(self.until) => {}
                         }
-                        self.lead.restamp(self.context.stamp(&self.key)); // P1
+                        self.lead.restamp(self.context.stamp(&self.key)); // P1 stamp-before-read
                     }
                     // Not only if the last wait was too long: leases that end at once, one after the other, are no better.
                     if self.is_late() {
@@ -255,7 +255,7 @@ impl<L: Load> Loading<L> {
             slot = self.context.wait_for_slot(&self.key, slots, self.until, self.is_late) => slot,
             () = self.lead.deserted() => return Room::Deserted,
         };
-        self.lead.restamp(self.context.stamp(&self.key)); // P1
+        self.lead.restamp(self.context.stamp(&self.key)); // P1 stamp-before-read
         match slot {
             Ok(slot) => {
                 self.slot = Some(slot);
@@ -294,12 +294,12 @@ impl<L: Load> Loading<L> {
 
     async fn load_with_lease(mut self, mut lease: Lease, replacing: Option<Digest>) {
         let Some((value, loading)) = self.run_loader().await else {
-            // P19: nobody wants it any more. An error leaves the lease to its time.
+            // P19 loads-end-with-callers: nobody wants it any more. An error leaves the lease to its time.
             let _ = lease.release().await;
             return;
         };
-        let storing = self.lead.ask(); // P23: before the tags are held
-        // P3: the store keeps the value, or says that nobody interfered, only under a lease that is held and clean.
+        let storing = self.lead.ask(); // P23 tags-pinned-before-commit: before the tags are held
+        // P3 clean-lease-commits: the store keeps the value, or says that nobody interfered, only under a lease that is held and clean.
         let done = match (self.load.encode(&value).await, &replacing) {
             (Encoded::Store(bytes, ttl), _) => {
                 let replacing = match &replacing {
@@ -319,7 +319,7 @@ impl<L: Load> Loading<L> {
             (Encoded::Refused, _) => {
                 let _ = lease.release().await; // an error leaves the lease to its time
                 self.load.refused(Refusal::Outdated);
-                return self.lead.finish(value, loading); // P16
+                return self.lead.finish(value, loading); // P16 only-for-earlier-callers
             }
         };
         if L::is_failure(&value) {
@@ -330,13 +330,13 @@ impl<L: Load> Loading<L> {
                 if !self.load.not_due().is_zero() {
                     self.context.pauses.not_due(self.key.hash(), self.load.not_due());
                 }
-                self.load.committed(&value, how).await; // P4, if there is anything to keep
+                self.load.committed(&value, how).await; // P4 l1-read-from-l2, if there is anything to keep
                 return self.lead.finish(value, storing);
             }
             Ok(Committed::Refused) => self.load.refused(Refusal::Lease),
             Err(error) => self.load.remote_failed(&error),
         }
-        // P16: it may be older than a write that has ended since the load began.
+        // P16 only-for-earlier-callers: it may be older than a write that has ended since the load began.
         self.lead.finish(value, loading);
     }
 
@@ -364,19 +364,21 @@ impl<L: Load> Loading<L> {
             Room::Displaced => return self.start_over(),
             Room::Deserted => return,
         }
-        // P1: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
+        // P1 stamp-before-read: anew, because the lane's loss, which led here, has made the flight's first stamp out of date.
         self.lead.restamp(self.context.stamp(&self.key));
         let Some((value, loading)) = self.run_loader().await else { return };
         if L::is_failure(&value) {
             return self.lead.finish_for_all(value);
         }
         let (stamp, storing) = (self.lead.stamp(), self.lead.ask());
-        if self.load.keep(&value, &stamp, kept) && self.context.cells.is_current(self.key.hash(), &stamp) {
-            // P16: of what other processes have written since it began, nobody has told this one.
+        if self.load.keep(&value, &stamp, kept)
+            && self.context.generations.is_current(self.key.hash(), &stamp)
+        {
+            // P16 only-for-earlier-callers: of what other processes have written since it began, nobody has told this one.
             self.lead.finish(value, if kept == Kept::Local { storing } else { loading });
         } else {
             self.load.refused(Refusal::Outdated);
-            self.lead.finish(value, loading); // P16
+            self.lead.finish(value, loading); // P16 only-for-earlier-callers
         }
     }
 
@@ -397,10 +399,10 @@ impl<L: Load> Loading<L> {
             Room::Displaced => return self.start_over(),
             Room::Deserted => return,
         }
-        self.lead.restamp(self.context.stamp(&self.key)); // P1
+        self.lead.restamp(self.context.stamp(&self.key)); // P1 stamp-before-read
         match self.run_loader().await {
             Some((value, _)) if L::is_failure(&value) => self.lead.finish_for_all(value),
-            Some((value, loading)) => self.lead.finish(value, loading), // P16
+            Some((value, loading)) => self.lead.finish(value, loading), // P16 only-for-earlier-callers
             None => {}
         }
     }

@@ -44,7 +44,7 @@ impl LeaseLock {
         let leases = Leases::new(remote);
         let listener = Arc::new(leases.waiters().clone());
         let weak = Arc::downgrade(&listener);
-        leases.remote().listen(weak);
+        leases.remote().subscribe(weak);
         Self { leases, lease, _listener: listener }
     }
 
@@ -97,7 +97,7 @@ mod tests {
         let server = MemoryServer::new(Clock::manual().0);
         let one = LeaseLock::new(Arc::new(server.connect()), LEASE);
         let other = LeaseLock::new(Arc::new(server.connect()), LEASE);
-        let key = Key::from("jobs:1");
+        let key = Key::from_stored_name("jobs:1");
         let held = one.acquire(&key, LEASE).await.unwrap();
         let waiters = other.leases.waiters().clone();
         let waiting = tokio::spawn({
@@ -117,7 +117,7 @@ mod tests {
     async fn dropped_lease_is_released() {
         let server = MemoryServer::new(Clock::manual().0);
         let lock = LeaseLock::new(Arc::new(server.connect()), LEASE);
-        let key = Key::from("jobs:1");
+        let key = Key::from_stored_name("jobs:1");
         drop(lock.acquire(&key, LEASE).await.unwrap());
         lock.acquire(&key, Duration::from_secs(1)).await.unwrap();
     }
@@ -127,7 +127,7 @@ mod tests {
         let (clock, hand) = Clock::manual();
         let server = MemoryServer::new(clock);
         let lock = LeaseLock::new(Arc::new(server.connect()), LEASE);
-        let key = Key::from("jobs:1");
+        let key = Key::from_stored_name("jobs:1");
         let held = lock.acquire(&key, LEASE).await.unwrap();
         for _ in 0..10 {
             tokio::time::sleep(LEASE / 2).await;
@@ -144,12 +144,15 @@ mod tests {
         let (clock, hand) = Clock::manual();
         let server = MemoryServer::new(clock);
         let lock = LeaseLock::new(Arc::new(server.connect()), LEASE);
-        let held = lock.acquire(&Key::from("jobs:1"), LEASE).await.unwrap();
+        let held = lock.acquire(&Key::from_stored_name("jobs:1"), LEASE).await.unwrap();
         hand.advance(LEASE); // the process was paused for longer than its lease
-        let other = lock.try_acquire(&Key::from("jobs:1")).await.unwrap();
+        let other = lock.try_acquire(&Key::from_stored_name("jobs:1")).await.unwrap();
         assert!(other.is_some());
         held.lost().await;
         assert!(!held.release().await.unwrap(), "it gives up what it does not hold");
-        assert!(lock.try_acquire(&Key::from("jobs:1")).await.unwrap().is_none(), "the other's lease stands");
+        assert!(
+            lock.try_acquire(&Key::from_stored_name("jobs:1")).await.unwrap().is_none(),
+            "the other's lease stands"
+        );
     }
 }

@@ -57,7 +57,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         leases: &Leases,
         missing: Vec<(&mut (Key, L), &mut Sought<V>)>,
     ) {
-        let stamps: Vec<Stamp> = missing.iter().map(|(look, _)| self.context.stamp(&look.0)).collect(); // P1
+        let stamps: Vec<Stamp> = missing.iter().map(|(look, _)| self.context.stamp(&look.0)).collect(); // P1 stamp-before-read
         let with_ttl = missing.iter().any(|(look, _)| look.1.needs_ttl());
         let found = {
             let keys: Vec<_> = missing.iter().map(|(look, _)| look.0.as_str()).zip(&stamps).collect();

@@ -1,6 +1,6 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use larder_core::{Cells, Digest, Key, Phase, Stamp, StoreError, Stored};
+use larder_core::{Digest, Generations, Key, Phase, Stamp, StoreError, Stored};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -13,7 +13,7 @@ use crate::{
 
 /// How long a [`StampedeLock`] waits for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct LoadLimits {
     /// A lease that is not renewed ends after this time: how fast another process takes over from a dead one.
     pub lease: Duration,
     /// A load that takes longer is given up: its lease is free and a late result is refused.
@@ -45,9 +45,9 @@ pub struct StampedeLock<V> {
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) leases: Option<Leases>,
-    pub(crate) cells: Arc<Cells>,
+    pub(crate) generations: Arc<Generations>,
     namespace: u16,
-    pub(crate) policy: Policy,
+    pub(crate) policy: LoadLimits,
     pub(crate) turns: Turns,
     /// One permit for each load that may run.
     pub(crate) slots: Option<Arc<Semaphore>>,
@@ -77,14 +77,19 @@ enum Waited<V> {
 
 impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     /// Makes a lock. Without leases it works within this process. `namespace` is the cell for all its keys.
-    pub fn new(leases: Option<Leases>, cells: Arc<Cells>, namespace: u16, policy: Policy) -> Self {
+    pub fn new(
+        leases: Option<Leases>,
+        generations: Arc<Generations>,
+        namespace: u16,
+        policy: LoadLimits,
+    ) -> Self {
         let slots = policy.max_loads.map(|most| {
             let most = usize::try_from(most.get()).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
             Arc::new(Semaphore::new(most))
         });
         let context = Context {
             leases,
-            cells,
+            generations,
             namespace,
             policy,
             turns: Turns::default(),
@@ -132,7 +137,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
     ) -> V {
         let policy = &self.context.policy;
         let patience = match &self.context.leases {
-            Some(leases) => leases.remote().patience(),
+            Some(leases) => leases.remote().call_timeout(),
             None => Some(Duration::ZERO),
         };
         let resolving = self.resolve(key, load, looked);
@@ -172,7 +177,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
                     _ => self.load_alone(key, load, began).await,
                 };
             }
-            match self.loads.join(key, &self.context.cells, || self.context.stamp(key)) {
+            match self.loads.join(key, &self.context.generations, || self.context.stamp(key)) {
                 Joined::Waiter(ticket) => {
                     load.waits();
                     let waiting = self.wait(key, &ticket, aging, waited, &mut load);
@@ -224,7 +229,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         }
     }
 
-    /// Takes one of [`max_loads`](Policy::max_loads), for a load of many keys whose parts take none; `None` if that could not
+    /// Takes one of [`max_loads`](LoadLimits::max_loads), for a load of many keys whose parts take none; `None` if that could not
     /// be had within `max_wait`.
     pub async fn slot(&self) -> Option<Slot> {
         let Some(slots) = self.context.slots.clone() else { return Some(Slot(None)) };
@@ -243,7 +248,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
             return;
         }
         if let Joined::Leader(lead, ticket) =
-            self.loads.join(key, &self.context.cells, || self.context.stamp(key))
+            self.loads.join(key, &self.context.generations, || self.context.stamp(key))
         {
             ticket.go_on();
             // A task of its own: nobody waits for it.
@@ -261,10 +266,10 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         let Some(leases) = &self.context.leases else { return Sought::Nothing(None) };
         if !look.keeps() {
             // Nothing is kept that a later caller could find, so to share a look would make it wait for an answer
-            // that is not for it (P16).
+            // that is not for it (P16 only-for-earlier-callers).
             return self.context.look_remotely(leases, key, &self.context.stamp(key), look).await;
         }
-        let (joined, before) = self.lookups.queue(key, &self.context.cells, || self.context.stamp(key));
+        let (joined, before) = self.lookups.queue(key, &self.context.generations, || self.context.stamp(key));
         let ticket = match joined {
             Joined::Waiter(ticket) => ticket,
             Joined::Leader(lead, ticket) => {
@@ -303,9 +308,9 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
             Err(_elapsed) => None,
         };
         ticket.go_on();
-        // P28: never one that was written or invalidated meanwhile.
+        // P28 stale-only-while-current: never one that was written or invalidated meanwhile.
         match failed {
-            _ if aging.is_current(key, &self.context.cells) => Waited::Served(serve(&aging, load)),
+            _ if aging.is_current(key, &self.context.generations) => Waited::Served(serve(&aging, load)),
             Some(error) => Waited::Served(error),
             None => to_the_end().await,
         }
@@ -321,10 +326,11 @@ fn serve<V: Clone, L: Look<Value = V>>(aging: &Present<V>, look: &mut L) -> V {
 }
 
 impl Context {
-    // P1: taken before the read or the load begins.
+    // P1 stamp-before-read: taken before the read or the load begins.
     pub(crate) fn stamp(&self, key: &Key) -> Stamp {
-        let lane = self.leases.as_ref().map_or(Cells::NO_LANE, |leases| leases.remote().lane(key.as_str()));
-        self.cells.stamp(key.hash(), lane, self.namespace)
+        let lane =
+            self.leases.as_ref().map_or(Generations::NO_LANE, |leases| leases.remote().lane(key.as_str()));
+        self.generations.stamp(key.hash(), lane, self.namespace)
     }
 
     /// Takes what the remote store says of a key.
@@ -368,7 +374,7 @@ impl Context {
         let is_late = before.is_some();
         if let Some(before) = before {
             before.wait().await;
-            lead.restamp(self.stamp(key)); // P1
+            lead.restamp(self.stamp(key)); // P1 stamp-before-read
         }
         let asked = lead.ask();
         if lead.is_deserted() {

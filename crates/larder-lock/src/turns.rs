@@ -123,7 +123,8 @@ mod tests {
 
     #[tokio::test]
     async fn turn_is_one_at_a_time_for_each_key() {
-        let (turns, key, other) = (Turns::default(), Key::from("k:1"), Key::from("k:2"));
+        let (turns, key, other) =
+            (Turns::default(), Key::from_stored_name("k:1"), Key::from_stored_name("k:2"));
         let turn = turns.take(&key, false).await;
         assert!(turns.try_take(&key).is_none() && turns.try_take(&other).is_some());
         let waiting = turns.take(&key, false);
@@ -136,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn turn_goes_to_who_has_waited_and_not_to_who_comes_first_after_its_end() {
-        let (turns, key) = (Turns::default(), Key::from("k:1"));
+        let (turns, key) = (Turns::default(), Key::from_stored_name("k:1"));
         let turn = turns.take(&key, false).await;
         let mut waiting = Box::pin(turns.take(&key, false));
         assert!(waiting.as_mut().now_or_never().is_none());
@@ -147,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_urgent_goes_before_all_who_are_not() {
-        let (turns, key) = (Turns::default(), Key::from("k:1"));
+        let (turns, key) = (Turns::default(), Key::from_stored_name("k:1"));
         let turn = turns.take(&key, false).await;
         let (mut first, mut second) = (Box::pin(turns.take(&key, false)), Box::pin(turns.take(&key, false)));
         let mut urgent = Box::pin(turns.take(&key, true));
@@ -164,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn key_whose_turn_nobody_wants_is_forgotten() {
-        let (turns, key) = (Turns::default(), Key::from("k:1"));
+        let (turns, key) = (Turns::default(), Key::from_stored_name("k:1"));
         let turn = turns.take(&key, false).await;
         let (mut waiting, mut given_up) =
             (Box::pin(turns.take(&key, false)), Box::pin(turns.take(&key, false)));

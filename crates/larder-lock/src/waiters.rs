@@ -26,7 +26,7 @@ pub struct Waiter {
 }
 
 impl Waiters {
-    /// Enters the list for this key. P8: enter it **before** the claim is sent, or a push can come too early.
+    /// Enters the list for this key. P8 register-then-claim: enter it **before** the claim is sent, or a push can come too early.
     pub fn register(&self, key_hash: u64) -> Waiter {
         let woken = Arc::new(Notify::new());
         self.registry().entry(key_hash).or_default().push(woken.clone());
@@ -66,7 +66,7 @@ impl PushListener for Waiters {
         match push {
             Push::Lease(key) => self.wake(KeyRef::new(key).hash()),
             Push::Lane(_) | Push::Prefix(_) => self.wake_all(),
-            Push::Value(_) | Push::Tag(..) | Push::Order(_) => {}
+            Push::Value(_) | Push::Tag(..) | Push::TagEpoch(_) => {}
         }
     }
 }
@@ -78,7 +78,7 @@ impl fmt::Debug for Waiters {
 }
 
 impl Waiter {
-    /// Limits the wait to the rest of the lease. P14: an expiry is pushed late or never, so nobody waits for it.
+    /// Limits the wait to the rest of the lease. P14 no-wait-for-expiry-push: an expiry is pushed late or never, so nobody waits for it.
     pub(crate) fn at_most(mut self, rest: Duration) -> Self {
         self.at_most = rest;
         self

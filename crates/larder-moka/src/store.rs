@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use larder_core::{
-    Capacity, Cells, Clock, Entry, Key, KeyRef, LocalKey, LocalMap, LocalStore, Moment, PassThrough, Phase,
-    Stamped,
+    Capacity, Clock, Entry, Generations, Key, KeyRef, LocalKey, LocalMap, LocalStore, Moment, PassThrough,
+    Phase, Stamped,
 };
 use moka::sync::Cache;
 
@@ -12,13 +12,13 @@ pub struct MokaStore(Stamped<Map>);
 
 impl MokaStore {
     /// Makes an empty store. Its users must advance these cells and read this clock.
-    pub fn new(capacity: Capacity, cells: Arc<Cells>, clock: Clock) -> Self {
+    pub fn new(capacity: Capacity, generations: Arc<Generations>, clock: Clock) -> Self {
         let builder = Cache::builder();
         let builder = match capacity {
             Capacity::Weight(weight) => builder.max_capacity(weight).weigher(|_, entry: &Entry| entry.weight),
             Capacity::Entries(entries) => builder.max_capacity(entries),
         };
-        Self(Stamped::new(Map(builder.build_with_hasher(PassThrough::default())), cells, clock))
+        Self(Stamped::new(Map(builder.build_with_hasher(PassThrough::default())), generations, clock))
     }
 
     /// Looks at what `get` returns without moving it, see [`Stamped::look`].
@@ -33,8 +33,8 @@ impl LocalStore for MokaStore {
         self.0.get(key)
     }
 
-    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
-        self.0.get_again(key)
+    fn get_uncounted(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+        self.0.get_uncounted(key)
     }
 
     fn insert(&self, key: &Key, entry: Entry) {
@@ -62,7 +62,7 @@ impl LocalMap for Map {
         self.0.get(key)
     }
 
-    fn has(&self, key: &KeyRef<'_>) -> bool {
+    fn contains_key(&self, key: &KeyRef<'_>) -> bool {
         self.0.contains_key(key)
     }
 
@@ -74,21 +74,21 @@ impl LocalMap for Map {
         self.0.invalidate(&key);
     }
 
-    fn remove_ended(&self, key: KeyRef<'_>, now: Moment) {
+    fn remove_expired(&self, key: KeyRef<'_>, now: Moment) {
         if self.0.get(&key).is_some_and(|entry| entry.life.end() <= now) {
             self.0.invalidate(&key);
         }
     }
 
-    fn each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
+    fn for_each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
         self.0.iter().for_each(|(key, entry)| see((*key).clone(), &entry));
     }
 
-    fn settle(&self) {
+    fn run_pending_tasks(&self) {
         self.0.run_pending_tasks();
     }
 
-    fn entries(&self) -> u64 {
+    fn len(&self) -> u64 {
         self.0.entry_count()
     }
 }
@@ -103,12 +103,12 @@ mod tests {
 
     #[test]
     fn full_store_evicts_by_weight() {
-        let (cells, clock) = (Arc::new(Cells::new(64, 1, 1)), Clock::system());
-        let store = MokaStore::new(Capacity::Weight(1000), cells.clone(), clock.clone());
+        let (generations, clock) = (Arc::new(Generations::new(64, 1, 1)), Clock::system());
+        let store = MokaStore::new(Capacity::Weight(1000), generations.clone(), clock.clone());
         for i in 0..100 {
-            let key = Key::from(format!("k:{i}").as_str());
+            let key = Key::from_stored_name(format!("k:{i}").as_str());
             let life = Life::until(clock.now() + Duration::from_secs(60));
-            let stamp = cells.stamp(key.hash(), 0, 0);
+            let stamp = generations.stamp(key.hash(), 0, 0);
             store.insert(&key, Entry { value: Some(Arc::new(7_u32)), life, stamp, tags: None, weight: 100 });
         }
         store.maintain();

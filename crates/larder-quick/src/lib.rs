@@ -13,19 +13,19 @@
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use larder_core::{Cells, Clock, Entry, Key, Life, LocalStore};
+//! use larder_core::{Generations, Clock, Entry, Key, Life, LocalStore};
 //! use larder_quick::{Capacity, QuickStore};
 //!
-//! let (cells, clock) = (Arc::new(Cells::new(1024, 1, 1)), Clock::system());
+//! let (cells, clock) = (Arc::new(Generations::new(1024, 1, 1)), Clock::system());
 //! let store = QuickStore::new(Capacity::Entries(1000), cells.clone(), clock.clone());
 //!
-//! let key = Key::from("user:42");
+//! let key = Key::from_stored_name("user:42");
 //! let stamp = cells.stamp(key.hash(), 0, 0); // before the value is read
 //! let life = Life::until(clock.now() + Duration::from_secs(60));
 //! store.insert(&key, Entry { value: Some(Arc::new("Ada")), life, stamp, tags: None, weight: 1 });
 //! assert!(store.get(key.as_ref()).is_some());
 //!
-//! cells.advance_key(key.hash()); // an invalidation: what is under way is out of date,
+//! cells.bump_key(key.hash()); // an invalidation: what is under way is out of date,
 //! store.remove(key.as_ref()); // and what is stored goes
 //! assert!(store.get(key.as_ref()).is_none());
 //! ```

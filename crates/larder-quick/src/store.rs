@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use larder_core::{
-    Capacity, Cells, Clock, Entry, Key, KeyRef, LocalKey, LocalMap, LocalStore, Moment, PassThrough, Phase,
-    Stamped,
+    Capacity, Clock, Entry, Generations, Key, KeyRef, LocalKey, LocalMap, LocalStore, Moment, PassThrough,
+    Phase, Stamped,
 };
 use quick_cache::{
     Weighter,
@@ -20,14 +20,14 @@ pub struct QuickStore(Stamped<Map>);
 
 impl QuickStore {
     /// Makes an empty store. Its users must advance these cells and read this clock.
-    pub fn new(capacity: Capacity, cells: Arc<Cells>, clock: Clock) -> Self {
+    pub fn new(capacity: Capacity, generations: Arc<Generations>, clock: Clock) -> Self {
         let weights = match capacity {
             Capacity::Entries(_) => Weights::Alike,
             Capacity::Weight(_) => Weights::Own,
         };
         let options = Parts::of(capacity).options();
         let map = Cache::with_options(options, weights, PassThrough::default(), DefaultLifecycle::default());
-        Self(Stamped::new(Map(map), cells, clock))
+        Self(Stamped::new(Map(map), generations, clock))
     }
 
     /// Looks at what `get` returns without moving it, see [`Stamped::look`].
@@ -42,8 +42,8 @@ impl LocalStore for QuickStore {
         self.0.get(key)
     }
 
-    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
-        self.0.get_again(key)
+    fn get_uncounted(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+        self.0.get_uncounted(key)
     }
 
     fn insert(&self, key: &Key, entry: Entry) {
@@ -87,7 +87,7 @@ impl LocalMap for Map {
         self.0.get(key)
     }
 
-    fn has(&self, key: &KeyRef<'_>) -> bool {
+    fn contains_key(&self, key: &KeyRef<'_>) -> bool {
         self.0.contains_key(key)
     }
 
@@ -101,17 +101,17 @@ impl LocalMap for Map {
         self.0.remove_if(&key, |_| true);
     }
 
-    fn remove_ended(&self, key: KeyRef<'_>, now: Moment) {
+    fn remove_expired(&self, key: KeyRef<'_>, now: Moment) {
         self.0.remove_if(&key, |entry| entry.life.end() <= now);
     }
 
-    fn each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
+    fn for_each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
         self.0.iter().for_each(|(key, entry)| see(key, &entry));
     }
 
-    fn settle(&self) {} // it puts nothing off
+    fn run_pending_tasks(&self) {} // it puts nothing off
 
-    fn entries(&self) -> u64 {
+    fn len(&self) -> u64 {
         self.0.len() as u64
     }
 }
@@ -126,20 +126,20 @@ mod tests {
 
     struct Filled {
         store: QuickStore,
-        cells: Arc<Cells>,
+        generations: Arc<Generations>,
         clock: Clock,
     }
 
     impl Filled {
         fn new(capacity: Capacity) -> Self {
-            let (cells, clock) = (Arc::new(Cells::new(64, 1, 1)), Clock::system());
-            Self { store: QuickStore::new(capacity, cells.clone(), clock.clone()), cells, clock }
+            let (generations, clock) = (Arc::new(Generations::new(64, 1, 1)), Clock::system());
+            Self { store: QuickStore::new(capacity, generations.clone(), clock.clone()), generations, clock }
         }
 
         fn insert(&self, key: &str, weight: u32) -> bool {
-            let key = Key::from(key);
+            let key = Key::from_stored_name(key);
             let life = Life::until(self.clock.now() + Duration::from_secs(60));
-            let stamp = self.cells.stamp(key.hash(), 0, 0);
+            let stamp = self.generations.stamp(key.hash(), 0, 0);
             self.store.insert(&key, Entry { value: None, life, stamp, tags: None, weight });
             self.store.get(key.as_ref()).is_some()
         }

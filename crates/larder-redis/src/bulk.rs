@@ -49,7 +49,7 @@ impl Bulk {
             .set_response_timeout(Some(config.command_timeout));
         let manager =
             Manager::new_with_config(info, options).map_err(|error| wrong(error.category().to_owned()))?;
-        // P29: what the lane's server tracks, another one may have had long ago, or not yet.
+        // P29 large-out-of-band: what the lane's server tracks, another one may have had long ago, or not yet.
         let is_same = Hook::async_fn(move |connection: &mut MultiplexedConnection, _| {
             let server = server.clone();
             Box::pin(async move {

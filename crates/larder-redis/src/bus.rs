@@ -116,7 +116,7 @@ impl Bus {
             match tokio::time::timeout(config.connect_timeout, subscribe(&endpoint, &self.voice)).await {
                 Ok(Ok((_sink, messages))) => {
                     refused = false;
-                    // P26: subscribed before it is believed; what was read until now nobody has told of.
+                    // P26 scripts-publish: subscribed before it is believed; what was read until now nobody has told of.
                     self.up.store(true, Ordering::Release);
                     self.advance(&lanes);
                     self.tried.send_replace(true);
@@ -125,7 +125,7 @@ impl Bus {
                         () = self.listen(&lanes, messages) => "it has ended",
                         () = self.beat(&lanes, &config) => "it is deaf",
                     };
-                    // P26, in the order of P10: first nobody believes it any more.
+                    // P26 scripts-publish, in the order of P10 loss-told-before-successor: first nobody believes it any more.
                     self.up.store(false, Ordering::Release);
                     self.advance(&lanes);
                     self.listeners.tally.lanes_lost.add();
@@ -156,7 +156,7 @@ impl Bus {
     }
 
     /// Sends a message to itself from time to time, and returns when one does not come back.
-    // P13 and P27: a subscription that is connected but deaf does not say so.
+    // P13 silence-is-not-health and P27 channel-proves-alive: a subscription that is connected but deaf does not say so.
     async fn beat(&self, lanes: &[Arc<Lane>], config: &RedisConfig) {
         let mut heard = self.heard.subscribe();
         let mut beat = *heard.borrow();

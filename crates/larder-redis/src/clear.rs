@@ -19,7 +19,7 @@ const STEP: usize = 512;
 
 impl Lane {
     /// Invalidates every key that begins with `prefix`, on every master.
-    // P25: a key on its way from one master to another may be seen by neither, so each slot must have stayed where it was.
+    // P25 clear-leaves-nothing: a key on its way from one master to another may be seen by neither, so each slot must have stayed where it was.
     pub(crate) async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
         let mut cleared = 0;
         for _ in 0..TRIES {
@@ -58,7 +58,7 @@ impl Lane {
         Ok(true)
     }
 
-    // P26: after the last one, because what was read in between may be old. Nobody is told of each.
+    // P26 scripts-publish: after the last one, because what was read in between may be old. Nobody is told of each.
     async fn tell_cleared(&self, live: &Arc<Live>, prefix: &str) -> Result<(), StoreError> {
         let voice = live.wire(prefix).voice;
         if voice.channel.is_empty() {
@@ -86,7 +86,7 @@ pub(crate) async fn clear_everywhere(live: &Live, prefix: &str) -> RedisResult<(
     if on.voice.channel.is_empty() {
         return Ok(());
     }
-    // P26: after the last one, as for any clear.
+    // P26 scripts-publish: after the last one, as for any clear.
     let message = Bus::prefix_message(&on.voice, prefix);
     cmd("PUBLISH").arg(&*on.voice.channel).arg(message).exec_async(&mut on.connection).await
 }
@@ -102,7 +102,7 @@ async fn expect_slots(live: &Live) -> RedisResult<()> {
     Ok(())
 }
 
-/// Invalidates every key of one server that begins with `prefix`. P25: first the leases, so that no load which began
+/// Invalidates every key of one server that begins with `prefix`. P25 clear-leaves-nothing: first the leases, so that no load which began
 /// before can commit, then the values. Each step is a command of its own, so that other callers are not held up.
 async fn clear(mut on: Wire, prefix: &str) -> RedisResult<u64> {
     let leases = pattern(LEASES);
@@ -143,7 +143,7 @@ async fn clear(mut on: Wire, prefix: &str) -> RedisResult<u64> {
     Ok(cleared)
 }
 
-/// Invalidates every tag that is held, of every program. P21, P23: E grows first, so that no load which began before can
+/// Invalidates every tag that is held, of every program. P21 tags-pinned-in-time, P23 tags-pinned-before-commit: E grows first, so that no load which began before can
 /// hold a tag that was not held yet.
 pub(crate) async fn clear_tags(mut on: Wire) -> RedisResult<()> {
     scripts::invalidate_tag(on.clone(), "").await?;

@@ -14,7 +14,7 @@ pub struct RedisConfig {
     pub(crate) command_timeout: Duration,
     pub(crate) ping_interval: Duration,
     pub(crate) probe_interval: Duration,
-    pub(crate) max_pending: usize,
+    pub(crate) max_unsent: usize,
     pub(crate) breaker_pause: Duration,
     pub(crate) breaker_max_pause: Duration,
 }
@@ -34,7 +34,7 @@ impl RedisConfig {
             command_timeout: Duration::from_secs(1),
             ping_interval: Duration::from_secs(1),
             probe_interval: Duration::from_secs(5),
-            max_pending: 100_000,
+            max_unsent: 100_000,
             breaker_pause: Duration::from_millis(50),
             breaker_max_pause: Duration::from_secs(1),
         }
@@ -89,8 +89,8 @@ impl RedisConfig {
     /// Past it, whole prefixes (rows) are remembered instead of their keys, and cleared on return; with 0, from the first
     /// key on. Past it in tags, every tag is invalidated on return.
     #[must_use]
-    pub fn max_pending(mut self, names: usize) -> Self {
-        self.max_pending = names;
+    pub fn max_unsent(mut self, names: usize) -> Self {
+        self.max_unsent = names;
         self
     }
 
@@ -120,7 +120,7 @@ impl fmt::Debug for RedisConfig {
             .field("command_timeout", &self.command_timeout)
             .field("ping_interval", &self.ping_interval)
             .field("probe_interval", &self.probe_interval)
-            .field("max_pending", &self.max_pending)
+            .field("max_unsent", &self.max_unsent)
             .field("breaker_pause", &self.breaker_pause)
             .field("breaker_max_pause", &self.breaker_max_pause)
             .finish_non_exhaustive()

@@ -68,7 +68,7 @@ impl Connector {
             Pool::builder(manager)
                 .max_size(1)
                 .runtime(Runtime::Tokio1)
-                // P12: switched on before the connection is handed to anybody.
+                // P12 tracking-never-assumed: switched on before the connection is handed to anybody.
                 .post_create(Hook::async_fn(move |connection, _| {
                     let tracks = tracks.clone();
                     Box::pin(async move {
@@ -76,7 +76,7 @@ impl Connector {
                         // Not NOLOOP: the server would not tell it what it evicts to make room for its commands.
                         tracking.arg("TRACKING").arg("ON");
                         match tracking.exec_async(connection).await {
-                            // P12: what is refused for now would be taken for a server without pushes, whose other
+                            // P12 tracking-never-assumed: what is refused for now would be taken for a server without pushes, whose other
                             // clients tell of their writes.
                             Err(error) if is_loss(&error) || is_outage(&error) || is_busy(&error) => {
                                 return Err(HookError::Backend(error));

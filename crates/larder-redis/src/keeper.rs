@@ -67,7 +67,7 @@ pub(crate) async fn connect(
     Ok(opened)
 }
 
-/// Waits until the lane has lost its connection, or the server is given up. P13: a half-open connection does not say so,
+/// Waits until the lane has lost its connection, or the server is given up. P13 silence-is-not-health: a half-open connection does not say so,
 /// so an idle one is asked.
 async fn watch(lane: &Lane, ping_interval: Duration) {
     let kept = async {

@@ -36,7 +36,7 @@ pub(crate) struct Lane {
     shown: String,
     connect_timeout: Duration,
     command_timeout: Duration,
-    max_pending: usize,
+    max_unsent: usize,
     listeners: Arc<Listeners>,
     bus: Arc<Bus>,
     /// Shared by all lanes of the store.
@@ -78,7 +78,7 @@ impl Lane {
             shown,
             connect_timeout: config.connect_timeout,
             command_timeout: config.command_timeout,
-            max_pending: config.max_pending,
+            max_unsent: config.max_unsent,
             listeners,
             bus,
             breaker,
@@ -98,17 +98,17 @@ impl Lane {
     }
 
     /// How long a command may take.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn call_timeout(&self) -> Duration {
         self.command_timeout
     }
 
-    // P12, P26, P27: what tells of changes is never assumed.
+    // P12 tracking-never-assumed, P26 scripts-publish, P27 channel-proves-alive: what tells of changes is never assumed.
     pub(crate) fn state(&self) -> LaneState {
         match &*self.live.load() {
             None => LaneState::Down,
             Some(live) if live.tracks && !self.is_deaf() => match live.nodes() {
                 [_] => LaneState::Tracking,
-                _ => LaneState::Scattered, // P24
+                _ => LaneState::Scattered, // P24 tags-known-by-lane
             },
             Some(live) if !live.tracks && self.bus.is_up() => LaneState::Subscribed,
             Some(_) => LaneState::Untracked,
@@ -169,7 +169,7 @@ impl Lane {
     }
 
     /// Runs a commit of this key, on the connection to the server that has it, which from then on tracks it.
-    // P4
+    // P4 l1-read-from-l2
     pub(crate) async fn commit(
         &self,
         key: &str,
@@ -228,7 +228,7 @@ impl Lane {
 
     /// Gives up the connections, unless newer ones have taken their place.
     ///
-    /// P10: first nobody can get them any more, then what was read through them is out of date. In the other
+    /// P10 loss-told-before-successor: first nobody can get them any more, then what was read through them is out of date. In the other
     /// order a reader could take its stamp, and then read through a connection whose pushes nobody hears.
     fn lose(&self, live: &Arc<Live>, address: &str, reason: &dyn fmt::Display) {
         let current = self.live.compare_and_swap(live, None);
@@ -248,7 +248,7 @@ impl Lane {
     }
 
     /// Handles what the connection says by itself.
-    // P17: called by the connection's driver, so a push is handled before any later reply is delivered.
+    // P17 pushes-before-replies: called by the connection's driver, so a push is handled before any later reply is delivered.
     pub(crate) fn pushed(&self, push: &PushInfo) {
         match Said::by(push) {
             Said::Changed(names) => names.iter().filter_map(text).for_each(|name| {
@@ -272,7 +272,7 @@ impl Lane {
     /// What one of them said, or that the permit no longer holds; they are not in service then, and nothing is forgotten.
     pub(crate) async fn publish(&self, opened: &Opened, permit: &Permit<'_>) -> Result<(), StoreError> {
         let live = Live::new(opened, self.bus.voice());
-        // P11: a clear may take long, so what is remembered meanwhile is put elsewhere, and sent in the next round.
+        // P11 unsent-goes-first: a clear may take long, so what is remembered meanwhile is put elsewhere, and sent in the next round.
         let mut sending = self.sending.lock().await;
         for round in 0..ROUNDS {
             self.send(&mut sending, &live).await?;
@@ -287,28 +287,28 @@ impl Lane {
             // After what could not be sent: a server without memory takes that, and others need not wait for it.
             self.try_to_write(&live).await?;
         }
-        // Held to the end, so that what is invalidated meanwhile waits, and is then sent like any other: a key that is
+        // Pinned to the end, so that what is invalidated meanwhile waits, and is then sent like any other: a key that is
         // remembered a second time is not forgotten with the first, and there is an end to what is to be sent.
         let mut pending = self.pending.lock().await;
         self.send(&mut pending, &live).await?;
         if !permit.holds() {
             return Err(self.unreachable());
         }
-        self.listeners.tell(Push::Lane(self.index)); // P10: before anybody reads through it
+        self.listeners.tell(Push::Lane(self.index)); // P10 loss-told-before-successor: before anybody reads through it
         self.live.store(Some(Arc::new(live)));
         self.back.notify_waiters();
         self.bus.want();
         Ok(())
     }
 
-    // P11
+    // P11 unsent-goes-first
     async fn send(&self, unsent: &mut Pending, live: &Live) -> Result<(), StoreError> {
         let (before, mut done) = (unsent.len(), 0);
         let sent = unsent.drain(live, &mut done).await;
         self.note_unsent(before, unsent.len());
         if done > 0 {
             self.listeners.tally.replayed.add_many(done);
-            self.listeners.tell_event(RemoteEvent::Replayed { count: done });
+            self.listeners.tell_event(RemoteEvent::Resent { count: done });
         }
         sent.map_err(|error| self.describe(error, &self.shown, ""))
     }
@@ -368,7 +368,7 @@ impl Lane {
         match self.try_on(live, node, ask).await {
             Ok(()) => Ok(true),
             Err(error) if is_final(&error) => Err(self.describe(error, &node.endpoint.shown, key)),
-            // P11: also what was refused must be done before anything is read through the lane again.
+            // P11 unsent-goes-first: also what was refused must be done before anything is read through the lane again.
             Err(error) => {
                 self.lose(live, &node.endpoint.shown, &error);
                 Ok(false)
@@ -385,13 +385,13 @@ impl Lane {
 
     /// Remembers an invalidation while the lane is down; `false` if it is not down.
     async fn remember(&self, key: &Key, own: Option<&Token>) -> Result<bool, StoreError> {
-        self.remember_in(|pending| pending.add_key(key, own, self.max_pending)).await
+        self.remember_in(|pending| pending.add_key(key, own, self.max_unsent)).await
     }
 
     /// Remembers the invalidation of a tag while the lane is down; `false` if it is not down.
     pub(crate) async fn remember_tag(&self, tag: &str) -> Result<bool, StoreError> {
         self.remember_in(|pending| {
-            pending.add_tag(tag, self.max_pending);
+            pending.add_tag(tag, self.max_unsent);
             true
         })
         .await
@@ -404,11 +404,11 @@ impl Lane {
         }
         let before = pending.len();
         if !add(&mut pending) {
-            return Err(StoreError::TooManyPending { address: self.shown.clone(), pending: before });
+            return Err(StoreError::TooManyUnsent { address: self.shown.clone(), unsent: before });
         }
         self.note_unsent(before, pending.len());
         drop(pending);
-        self.listeners.tell_event(RemoteEvent::Remembered { pending: self.pending() });
+        self.listeners.tell_event(RemoteEvent::Unsent { count: self.pending() });
         Ok(true)
     }
 
@@ -456,7 +456,7 @@ impl Lane {
 
     /// Reads a key of the lane's own, has it written by another connection, and pings. `None` if there is no proof either
     /// way: a loss is told as such.
-    // P27: the push was sent before the answer to the ping was, so there is nothing to wait for.
+    // P27 channel-proves-alive: the push was sent before the answer to the ping was, so there is nothing to wait for.
     async fn hears(&self, live: &Arc<Live>, node: &Node, writers: &mut Writers) -> Option<bool> {
         let name = node.probe.name.as_str();
         let read = async |mut on: Wire| cmd("GET").arg(name).exec_async(&mut on.connection).await;
@@ -472,7 +472,7 @@ impl Lane {
 
     fn note_deaf(&self, live: &Arc<Live>, address: &str) {
         self.listeners.tally.probe_failures.add();
-        let was_deaf = self.deaf.swap(true, Ordering::AcqRel); // in the order of P10: before the advance
+        let was_deaf = self.deaf.swap(true, Ordering::AcqRel); // in the order of P10 loss-told-before-successor: before the advance
         self.listeners.tell(Push::Lane(self.index));
         if !was_deaf {
             warn!(%address, lane = self.index,
@@ -482,7 +482,7 @@ impl Lane {
         }
     }
 
-    /// P13: pings each connection on which nothing was asked since the last look, or all if `now` is set; returns whether
+    /// P13 silence-is-not-health: pings each connection on which nothing was asked since the last look, or all if `now` is set; returns whether
     /// the lane is still live.
     pub(crate) async fn check(&self, now: bool) -> bool {
         let Some(live) = self.live.load_full() else { return false };

@@ -30,7 +30,7 @@ impl Lane {
     }
 
     /// Reads a value beside the lane.
-    // P29: the lane has read the key before, so it is told of whatever happens to the value from then on.
+    // P29 large-out-of-band: the lane has read the key before, so it is told of whatever happens to the value from then on.
     pub(crate) async fn get_large(&self, node: &Node, key: &str) -> Result<Option<Stored>, StoreError> {
         self.meet_large();
         self.ask_beside(node, key, async |on| whole(on, key).await).await

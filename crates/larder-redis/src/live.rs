@@ -53,7 +53,7 @@ impl Live {
     /// `voice` is how scripts tell of what they change, should a server not push.
     pub(crate) fn new(opened: &Opened, voice: Voice) -> Self {
         let tracks = opened.channels.iter().all(|channel| channel.tracks);
-        // P26: who is not told by the server is told by others, and tells them.
+        // P26 scripts-publish: who is not told by the server is told by others, and tells them.
         let voice = Arc::new(if tracks { Voice::silent() } else { voice });
         let node = |(number, channel): (usize, &crate::nodes::Channel)| Node {
             wire: Wire { connection: channel.connection.clone(), voice: voice.clone() },

@@ -72,7 +72,7 @@ impl Lane {
             }
             return found;
         }
-        // P29: the lane reads what it is to be told of, and the values travel beside it.
+        // P29 large-out-of-band: the lane reads what it is to be told of, and the values travel beside it.
         let track = async |mut on: Wire| {
             let replies =
                 on.connection.send_packed_commands(&tracking(keys, &groups), 0, groups.len()).await?;

@@ -91,7 +91,7 @@ impl Pending {
         self.prefixes.insert(prefix.into())
     }
 
-    /// An invalidated tag makes misses, never hits (P21), so all of them may stand for many.
+    /// An invalidated tag makes misses, never hits (P21 tags-pinned-in-time), so all of them may stand for many.
     fn add_all_tags(&mut self) {
         self.tags = HashSet::new();
         self.all_tags = true;
@@ -120,7 +120,7 @@ impl Pending {
     /// Sends everything, and adds to `done` what is done. An error leaves the rest.
     ///
     /// In no order: to invalidate a name twice, or with others before or after it, comes to the same.
-    // P11: before anything is read through the lane.
+    // P11 unsent-goes-first: before anything is read through the lane.
     pub(crate) async fn drain(&mut self, on: &Live, done: &mut u64) -> Result<(), RedisError> {
         while self.len > 0 {
             let batch: Vec<_> = self.keys.values().flatten().take(BATCH).collect();
@@ -135,7 +135,7 @@ impl Pending {
             })?;
         }
         while let Some(prefix) = self.prefixes.iter().next().cloned() {
-            // P25: what this clears may include keys that were never remembered, as every clear does.
+            // P25 clear-leaves-nothing: what this clears may include keys that were never remembered, as every clear does.
             let cleared = clear_everywhere(on, &format!("{prefix}:")).await;
             if let Err(error) = cleared {
                 if is_denied(&error) {
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn key_of_unknown_prefix_is_never_replaced_by_a_clear() {
         let mut pending = Pending::default();
-        let jobs = [1, 2, 3].map(|n| Key::from(format!("jobs:{n}").as_str()));
+        let jobs = [1, 2, 3].map(|n| Key::from_stored_name(format!("jobs:{n}").as_str()));
         assert!(pending.add_key(&jobs[0], None, 2) && pending.add_key(&jobs[1], None, 2));
         assert!(!pending.add_key(&jobs[2], None, 2), "there is no room, and nothing to be cleared instead");
         assert!(pending.add_key(&jobs[1], None, 2) && pending.add_key(&key("item", 1), None, 2));

@@ -6,7 +6,7 @@ use crate::{RedisConfig, endpoint::Endpoint, lane::Lane};
 
 /// Tries from time to time whether each lane is told of changes, for as long as the store lives.
 ///
-/// P27: the lane reads a key of its own, another connection writes it, and the push must have come before the answer to
+/// P27 channel-proves-alive: the lane reads a key of its own, another connection writes it, and the push must have come before the answer to
 /// the lane's next ping.
 pub(crate) async fn run(lanes: Vec<Arc<Lane>>, config: RedisConfig) {
     let mut writers = Writers::new(&config);

@@ -36,7 +36,7 @@ impl Listeners {
             Name::Value(key) => self.tell(Push::Value(key)),
             Name::Lease(key) => self.tell(Push::Lease(&key)),
             Name::Tag(tag) => lanes.into_iter().for_each(|lane| self.tell(Push::Tag(lane, tag))),
-            Name::Order => lanes.into_iter().for_each(|lane| self.tell(Push::Order(lane))),
+            Name::Order => lanes.into_iter().for_each(|lane| self.tell(Push::TagEpoch(lane))),
         }
     }
 }

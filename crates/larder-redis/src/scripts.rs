@@ -24,8 +24,8 @@ script!(COMMIT, "scripts/commit.lua");
 script!(HOLDS, "scripts/holds.lua");
 script!(RELEASE, "scripts/release.lua");
 script!(INVALIDATE, "scripts/invalidate.lua");
-script!(READ_ORDER, "scripts/order.lua");
-script!(HOLD_TAGS, "scripts/hold_tags.lua");
+script!(TAG_EPOCH, "scripts/tag_epoch.lua");
+script!(PIN_TAGS, "scripts/pin_tags.lua");
 script!(INVALIDATE_TAG, "scripts/invalidate_tag.lua");
 
 fn digest(replacing: Replacing<'_>) -> &str {
@@ -83,7 +83,7 @@ async fn run_commit(
     script.arg("EVALSHA").arg(COMMIT.get_hash()).arg(2).arg(key).arg(lease_of(key));
     script.arg(token.as_str()).arg(value).arg(ttl_ms).arg(digest).arg(how).arg(&*on.voice);
     let mut both = Pipeline::with_capacity(2);
-    // P4, P17: the push for the script comes after its own reply, and before that to whatever follows.
+    // P4 l1-read-from-l2, P17 pushes-before-replies: the push for the script comes after its own reply, and before that to whatever follows.
     both.add_command(script).cmd("PING");
     let mut done = first_reply(on, &both).await;
     if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
@@ -123,17 +123,17 @@ pub(crate) async fn invalidate(mut on: Wire, key: &str, own: Option<&Token>) -> 
     call.invoke_async(&mut on.connection).await
 }
 
-pub(crate) async fn order(mut on: Wire) -> RedisResult<u64> {
-    READ_ORDER.key(ORDER).invoke_async(&mut on.connection).await
+pub(crate) async fn tag_epoch(mut on: Wire) -> RedisResult<u64> {
+    TAG_EPOCH.key(ORDER).invoke_async(&mut on.connection).await
 }
 
-pub(crate) async fn hold_tags(
+pub(crate) async fn pin_tags(
     mut on: Wire,
     tags: &[&str],
     order: u64,
     ttl_ms: u64,
 ) -> RedisResult<Vec<Option<u64>>> {
-    let mut call = HOLD_TAGS.key(ORDER);
+    let mut call = PIN_TAGS.key(ORDER);
     tags.iter().for_each(|tag| {
         call.key(tag_of(tag));
     });

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore,
-    Replacing, StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteStats, RemoteStore, Replacing,
+    StoreError, Stored, Token, WriteClaim,
 };
 use tokio::task::AbortHandle;
 
@@ -180,12 +180,12 @@ impl RemoteStore for RedisStore {
         self.lanes.get(usize::from(lane)).map_or(LaneState::Down, |lane| lane.state())
     }
 
-    fn listen(&self, listener: Weak<dyn PushListener>) {
+    fn subscribe(&self, listener: Weak<dyn PushListener>) {
         self.listeners.add(listener);
     }
 
-    fn patience(&self) -> Option<Duration> {
-        self.lanes.first().map(|lane| lane.patience())
+    fn call_timeout(&self) -> Option<Duration> {
+        self.lanes.first().map(|lane| lane.call_timeout())
     }
 
     async fn advice(&self) -> Vec<String> {
@@ -297,8 +297,8 @@ impl RemoteStore for RedisStore {
         self.of(prefix).clear(prefix).await
     }
 
-    async fn order(&self, lane: u16) -> Result<u64, StoreError> {
-        self.at(lane)?.ask(ORDER, scripts::order).await
+    async fn tag_epoch(&self, lane: u16) -> Result<u64, StoreError> {
+        self.at(lane)?.ask(ORDER, scripts::tag_epoch).await
     }
 
     async fn tags(&self, lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError> {
@@ -307,14 +307,14 @@ impl RemoteStore for RedisStore {
         self.at(lane)?.ask(ORDER, ask).await
     }
 
-    async fn hold_tags(
+    async fn pin_tags(
         &self,
         lane: u16,
         tags: &[&str],
         order: u64,
         ttl: Duration,
     ) -> Result<Vec<Option<u64>>, StoreError> {
-        self.at(lane)?.ask(ORDER, async |on| scripts::hold_tags(on, tags, order, millis(ttl)).await).await
+        self.at(lane)?.ask(ORDER, async |on| scripts::pin_tags(on, tags, order, millis(ttl)).await).await
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
@@ -324,7 +324,7 @@ impl RemoteStore for RedisStore {
                     return Ok(Invalidated::Done);
                 }
             }
-            // P11: entries with the tag are read through every lane, so each must send it before it is read through.
+            // P11 unsent-goes-first: entries with the tag are read through every lane, so each must send it before it is read through.
             let mut all_are_down = true;
             for lane in &self.lanes {
                 all_are_down &= lane.remember_tag(tag).await?;
@@ -342,7 +342,7 @@ impl RemoteStore for RedisStore {
         Ok(Invalidated::Deferred)
     }
 
-    fn report(&self) -> RemoteReport {
+    fn stats(&self) -> RemoteStats {
         let pending = self.lanes.iter().map(|lane| lane.pending()).sum();
         self.listeners.tally.report(self.breaker.state(), pending)
     }

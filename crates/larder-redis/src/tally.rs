@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{BreakerState, RemoteReport};
+use larder_core::{BreakerState, RemoteStats};
 
 /// What happened to a store's connections, in numbers.
 #[derive(Debug, Default)]
@@ -40,16 +40,16 @@ impl Tally {
         self.lag.store(nanos.saturating_add(1), Ordering::Relaxed);
     }
 
-    pub(crate) fn report(&self, breaker: BreakerState, pending: u64) -> RemoteReport {
-        RemoteReport {
+    pub(crate) fn report(&self, breaker: BreakerState, pending: u64) -> RemoteStats {
+        RemoteStats {
             pushes: self.pushes.read(),
             lanes_lost: self.lanes_lost.read(),
             probe_failures: self.probe_failures.read(),
             push_lag: self.lag.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos),
-            pending,
+            unsent: pending,
             breaker,
             breaker_opened: self.opened.read(),
-            replayed: self.replayed.read(),
+            resent: self.replayed.read(),
         }
     }
 }

@@ -1,15 +1,15 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    Row,
+    Policy,
     display::{percentage, shown},
 };
 
-/// A combination of a row's keys that is possible but will hurt, and what to do about it.
+/// A combination of a policy's keys that is possible but will hurt, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// The row's name.
-    pub row: String,
+    /// The policy's name.
+    pub policy: String,
     /// The key that is to change.
     pub key: &'static str,
     /// What will happen.
@@ -20,16 +20,16 @@ pub struct Advice {
 
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "row {:?}, key {:?}: {}; {}", self.row, self.key, self.problem, self.remedy)
+        write!(f, "policy {:?}, key {:?}: {}; {}", self.policy, self.key, self.problem, self.remedy)
     }
 }
 
-impl Row {
-    /// What in this row will hurt, as far as the row alone can tell. A row of defaults has none.
+impl Policy {
+    /// What in this policy will hurt, as far as the policy alone can tell. A policy of defaults has none.
     pub fn advice(&self) -> Vec<Advice> {
         let rules = [l1_ttl, stale_for, refresh_ahead, max_wait, max_loads];
         let advice = |(key, problem, remedy): (_, _, &str)| Advice {
-            row: self.name.clone(),
+            policy: self.name.clone(),
             key,
             problem,
             remedy: remedy.to_owned(),
@@ -38,21 +38,21 @@ impl Row {
     }
 }
 
-/// The key, the problem and the remedy, if the row has this problem.
+/// The key, the problem and the remedy, if the policy has this problem.
 type Found = Option<(&'static str, String, &'static str)>;
 
-fn l1_ttl(row: &Row) -> Found {
-    let l1_ttl = row.l1_ttl.filter(|l1_ttl| *l1_ttl > row.ttl)?;
-    let problem = format!("{} is never reached, for ttl ends after {}", shown(l1_ttl), shown(row.ttl));
+fn l1_ttl(policy: &Policy) -> Found {
+    let l1_ttl = policy.l1_ttl.filter(|l1_ttl| *l1_ttl > policy.ttl)?;
+    let problem = format!("{} is never reached, for ttl ends after {}", shown(l1_ttl), shown(policy.ttl));
     Some(("l1_ttl", problem, "set it to less than ttl, or remove it"))
 }
 
-fn stale_for(row: &Row) -> Found {
+fn stale_for(policy: &Policy) -> Found {
     // Rows without a load_timeout of their own are not spared: only a very short stale_for is under its default.
-    if row.stale_for.is_zero() || row.load_timeout < row.stale_for {
+    if policy.stale_for.is_zero() || policy.load_timeout < policy.stale_for {
         return None;
     }
-    let (stale_for, load_timeout) = (shown(row.stale_for), shown(row.load_timeout));
+    let (stale_for, load_timeout) = (shown(policy.stale_for), shown(policy.load_timeout));
     let problem = format!(
         "the stale value is gone after {stale_for}, before a load that hangs is given up after {load_timeout}, \
          so there is nothing to serve when it fails"
@@ -60,33 +60,33 @@ fn stale_for(row: &Row) -> Found {
     Some(("stale_for", problem, "set it to several times load_timeout, or lower load_timeout"))
 }
 
-fn refresh_ahead(row: &Row) -> Found {
+fn refresh_ahead(policy: &Policy) -> Found {
     // The last part of a life is counted from its end.
-    row.refresh_ahead.filter(|share| row.jitter >= *share)?;
+    policy.refresh_ahead.filter(|share| policy.jitter >= *share)?;
     let problem = format!(
         "jitter takes up to {} of a lifetime, so some values are due for a reload as soon as they are loaded",
-        percentage(row.jitter),
+        percentage(policy.jitter),
     );
     Some(("refresh_ahead", problem, "set it to well over jitter"))
 }
 
-fn max_wait(row: &Row) -> Found {
+fn max_wait(policy: &Policy) -> Found {
     // By default a caller does give up first, on purpose; whoever sets one of the two should know of the other.
-    if (row.max_wait.is_none() && row.lease.is_none()) || row.max_wait() >= row.lease() {
+    if (policy.max_wait.is_none() && policy.lease.is_none()) || policy.max_wait() >= policy.lease() {
         return None;
     }
     let problem = format!(
         "a caller gives up after {}, before the lease of a process that died ends after {}: readers load uncached, \
          and writers get an error",
-        shown(row.max_wait()),
-        shown(row.lease())
+        shown(policy.max_wait()),
+        shown(policy.lease())
     );
     Some(("max_wait", problem, "set it to more than lease, or lower lease"))
 }
 
-fn max_loads(row: &Row) -> Found {
-    let limit = row.max_loads?;
-    if row.max_wait() > Duration::ZERO {
+fn max_loads(policy: &Policy) -> Found {
+    let limit = policy.max_loads?;
+    if policy.max_wait() > Duration::ZERO {
         return None;
     }
     let problem = format!(
@@ -99,19 +99,19 @@ fn max_loads(row: &Row) -> Found {
 mod tests {
     use crate::TtlTable;
 
-    /// The keys that a row with these lines, and a ttl of an hour, is advised to change.
+    /// The keys that a policy with these lines, and a ttl of an hour, is advised to change.
     fn advised(lines: &str) -> Vec<&'static str> {
         let table = TtlTable::from_toml(&format!("[a]\nttl = '1h'\n{lines}")).unwrap();
-        table.row("a").unwrap().advice().iter().map(|advice| advice.key).collect()
+        table.policy("a").unwrap().advice().iter().map(|advice| advice.key).collect()
     }
 
     #[test]
     fn rows_of_defaults_need_no_advice() {
-        for row in TtlTable::default().rows() {
-            assert_eq!(row.advice(), [], "{}", row.name());
+        for policy in TtlTable::default().policies() {
+            assert_eq!(policy.advice(), [], "{}", policy.name());
         }
         let brief = TtlTable::from_toml("[a]\nttl = '1s'").unwrap();
-        assert_eq!(brief.row("a").unwrap().advice(), []);
+        assert_eq!(brief.policy("a").unwrap().advice(), []);
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
             "lease = '5s'",
             "max_loads = 4",
             "negative_ttl = '1h'",
-            "levels = 'l2'\nframed = true\non_outage = 'fail'",
+            "levels = 'l2'\ninstant_clear = true\non_outage = 'fail'",
         ] {
             assert!(advised(lines).is_empty(), "{lines}: {:?}", advised(lines));
         }
@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn advice_names_the_row_the_key_and_the_remedy() {
         let table = TtlTable::from_toml("[a]\nttl = '1h'\nl1_ttl = '2h'").unwrap();
-        let advice = table.row("a").unwrap().advice();
+        let advice = table.policy("a").unwrap().advice();
         assert_eq!(
             advice[0].to_string(),
-            "row \"a\", key \"l1_ttl\": 2h is never reached, for ttl ends after 1h; set it to less than ttl, or remove it"
+            "policy \"a\", key \"l1_ttl\": 2h is never reached, for ttl ends after 1h; set it to less than ttl, or remove it"
         );
     }
 }

@@ -1,10 +1,10 @@
 use std::{fmt, time::Duration};
 
-use crate::{Row, TtlTable};
+use crate::{Policy, TtlTable};
 
 const HEADS: [&str; 11] =
-    ["row", "keys", "ttl", "l1 ttl", "levels", "jitter", "absent", "stale", "refresh", "lease", "reason"];
-/// Columns that are there only if a row has something in them.
+    ["policy", "keys", "ttl", "l1 ttl", "levels", "jitter", "absent", "stale", "refresh", "lease", "reason"];
+/// Columns that are there only if a policy has something in them.
 const RARE: [&str; 2] = ["stale", "refresh"];
 const NONE: &str = "–";
 
@@ -12,8 +12,8 @@ const NONE: &str = "–";
 impl fmt::Display for TtlTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = vec![HEADS.map(str::to_owned).to_vec()];
-        lines.extend(self.rows().map(|row| cells(row).to_vec()));
-        // A column that says something of no row would only make the others harder to find.
+        lines.extend(self.policies().map(|policy| generations(policy).to_vec()));
+        // A column that says something of no policy would only make the others harder to find.
         let shown: Vec<bool> = (0..HEADS.len())
             .map(|i| !RARE.contains(&HEADS[i]) || lines[1..].iter().any(|line| line[i] != NONE))
             .collect();
@@ -37,20 +37,20 @@ impl fmt::Display for TtlTable {
     }
 }
 
-fn cells(row: &Row) -> [String; HEADS.len()] {
+fn generations(policy: &Policy) -> [String; HEADS.len()] {
     let some = |duration: Option<Duration>| duration.map_or(NONE.to_owned(), shown);
     [
-        row.name().to_owned(),
-        format!("{}:…", row.key_prefix()),
-        shown(row.ttl()),
-        some(row.levels().has_l1().then(|| row.l1_ttl())),
-        row.levels().name().to_owned(),
-        percentage(row.jitter()),
-        some(row.negative_ttl()),
-        some(Some(row.stale_for()).filter(|time| !time.is_zero())),
-        row.refresh_ahead().map_or(NONE.to_owned(), percentage),
-        shown(row.lease()),
-        row.reason().to_owned(),
+        policy.name().to_owned(),
+        format!("{}:…", policy.key_prefix()),
+        shown(policy.ttl()),
+        some(policy.levels().has_l1().then(|| policy.l1_ttl())),
+        policy.levels().name().to_owned(),
+        percentage(policy.jitter()),
+        some(policy.negative_ttl()),
+        some(Some(policy.stale_for()).filter(|time| !time.is_zero())),
+        policy.refresh_ahead().map_or(NONE.to_owned(), percentage),
+        shown(policy.lease()),
+        policy.reason().to_owned(),
     ]
 }
 

@@ -1,13 +1,13 @@
 use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
 use crate::{
-    Levels, OnOutage, Row, TableError,
+    Levels, OnOutage, Policy, TableError,
     scalar::{LONGEST, Scalar},
 };
 
-/// A row while its keys come in, from whatever source: the one place where they are checked.
+/// A policy while its keys come in, from whatever source: the one place where they are checked.
 pub(crate) struct Draft {
-    row: Row,
+    policy: Policy,
     line: Option<usize>,
     /// The lines of the keys that have been set.
     set: HashMap<&'static str, Option<usize>>,
@@ -31,7 +31,7 @@ const KEYS: [&str; 19] = [
     "max_loads",
     "on_outage",
     "codec",
-    "framed",
+    "instant_clear",
     "schema",
 ];
 
@@ -44,7 +44,7 @@ const RESERVED: &str = "larder";
 
 impl Draft {
     pub(crate) fn new(name: &str, line: Option<usize>) -> Self {
-        Self { row: Row::with_defaults(name.to_owned()), line, set: HashMap::new() }
+        Self { policy: Policy::with_defaults(name.to_owned()), line, set: HashMap::new() }
     }
 
     /// Takes one key.
@@ -57,122 +57,122 @@ impl Draft {
     }
 
     fn assign(&mut self, key: &str, value: &Scalar) -> Result<(), String> {
-        let row = &mut self.row;
+        let policy = &mut self.policy;
         match key {
-            "prefix" => row.prefix = value.text()?.to_owned(),
-            "ttl" => row.ttl = value.duration()?,
-            "reason" => row.reason = value.text()?.to_owned(),
-            "l1_ttl" => row.l1_ttl = Some(value.duration()?),
+            "prefix" => policy.prefix = value.text()?.to_owned(),
+            "ttl" => policy.ttl = value.duration()?,
+            "reason" => policy.reason = value.text()?.to_owned(),
+            "l1_ttl" => policy.l1_ttl = Some(value.duration()?),
             "levels" => {
-                row.levels = match value.text()? {
+                policy.levels = match value.text()? {
                     "both" => Levels::Both,
                     "l1" => Levels::L1,
                     "l2" => Levels::L2,
                     other => return Err(format!("{other:?} is not \"both\", \"l1\" or \"l2\"")),
                 }
             }
-            "jitter" => row.jitter = value.share()?,
-            "negative_ttl" => row.negative_ttl = value.optional_duration()?,
-            "stale_for" => row.stale_for = value.duration()?,
+            "jitter" => policy.jitter = value.share()?,
+            "negative_ttl" => policy.negative_ttl = value.optional_duration()?,
+            "stale_for" => policy.stale_for = value.duration()?,
             "refresh_ahead" => {
-                row.refresh_ahead = match value {
+                policy.refresh_ahead = match value {
                     Scalar::Text(text) if text == "off" => None,
                     value => Some(value.share()?),
                 }
             }
-            "soft_timeout" => row.soft_timeout = value.optional_duration()?,
-            "load_timeout" => row.load_timeout = value.duration()?,
-            "lease" => row.lease = Some(value.duration()?),
-            "max_wait" => row.max_wait = Some(value.duration()?),
-            "degraded_l1_ttl" => row.degraded_l1_ttl = value.duration()?,
-            "max_loads" => row.max_loads = NonZeroU32::new(value.count()?),
+            "soft_timeout" => policy.soft_timeout = value.optional_duration()?,
+            "load_timeout" => policy.load_timeout = value.duration()?,
+            "lease" => policy.lease = Some(value.duration()?),
+            "max_wait" => policy.max_wait = Some(value.duration()?),
+            "degraded_l1_ttl" => policy.degraded_l1_ttl = value.duration()?,
+            "max_loads" => policy.max_loads = NonZeroU32::new(value.count()?),
             "on_outage" => {
-                row.on_outage = match value.text()? {
+                policy.on_outage = match value.text()? {
                     "serve" => OnOutage::Serve,
                     "fail" => OnOutage::Fail,
                     other => return Err(format!("{other:?} is not \"serve\" or \"fail\"")),
                 }
             }
-            "codec" => row.codec = value.text()?.to_owned(),
-            "framed" => row.framed = value.boolean()?,
-            "schema" => row.schema = value.count()?,
+            "codec" => policy.codec = value.text()?.to_owned(),
+            "instant_clear" => policy.instant_clear = value.boolean()?,
+            "schema" => policy.schema = value.count()?,
             _ => {}
         }
         Ok(())
     }
 
-    /// Checks the row as a whole.
-    pub(crate) fn finish(self) -> Result<Row, TableError> {
-        let row = &self.row;
+    /// Checks the policy as a whole.
+    pub(crate) fn finish(self) -> Result<Policy, TableError> {
+        let policy = &self.policy;
         if !self.set.contains_key("ttl") {
             let problem = "it has no ttl; say how long a value lives, such as ttl = \"1h\"";
             return Err(self.error(problem.to_owned()).key("ttl").line(self.line));
         }
         self.check_ranges()?;
         self.check_stale()?;
-        check_prefix(&row.prefix).map_err(|problem| self.at("prefix", problem))?;
-        Ok(self.row)
+        check_prefix(&policy.prefix).map_err(|problem| self.at("prefix", problem))?;
+        Ok(self.policy)
     }
 
     fn check_ranges(&self) -> Result<(), TableError> {
-        let row = &self.row;
+        let policy = &self.policy;
         self.check(&[
-            ("ttl", row.ttl >= SHORTEST_TTL, "it must be at least 1ms"),
+            ("ttl", policy.ttl >= SHORTEST_TTL, "it must be at least 1ms"),
             (
                 "l1_ttl",
-                row.l1_ttl.is_none_or(|ttl| ttl >= SHORTEST_TTL),
+                policy.l1_ttl.is_none_or(|ttl| ttl >= SHORTEST_TTL),
                 "it must be at least 1ms; to keep entries out of L1, set levels = \"l2\"",
             ),
             (
                 "l1_ttl",
-                row.l1_ttl.is_none() || row.levels == Levels::Both,
-                "it is for rows with levels = \"both\"; with \"l1\" an entry lives for its ttl",
+                policy.l1_ttl.is_none() || policy.levels == Levels::Both,
+                "it is for policies with levels = \"both\"; with \"l1\" an entry lives for its ttl",
             ),
             (
                 "negative_ttl",
-                row.negative_ttl.is_none_or(|ttl| ttl <= row.ttl),
+                policy.negative_ttl.is_none_or(|ttl| ttl <= policy.ttl),
                 "it must not be longer than ttl",
             ),
-            ("load_timeout", row.load_timeout >= SHORTEST_TTL, "it must be at least 1ms"),
+            ("load_timeout", policy.load_timeout >= SHORTEST_TTL, "it must be at least 1ms"),
             (
                 "lease",
-                row.lease() >= SHORTEST_LEASE,
+                policy.lease() >= SHORTEST_LEASE,
                 "it must be at least 100ms, because it is renewed three times in its life",
             ),
-            ("schema", row.schema >= 1, "it counts from 1"),
-            ("degraded_l1_ttl", row.degraded_l1_ttl >= SHORTEST_TTL, "it must be at least 1ms"),
+            ("schema", policy.schema >= 1, "it counts from 1"),
+            ("degraded_l1_ttl", policy.degraded_l1_ttl >= SHORTEST_TTL, "it must be at least 1ms"),
             (
                 "on_outage",
-                row.on_outage == OnOutage::Serve || row.levels.has_l2(),
+                policy.on_outage == OnOutage::Serve || policy.levels.has_l2(),
                 "with levels = \"l1\" there is no shared store that could be out of reach; remove it",
             ),
-            ("codec", row.codec == "json", "not supported yet; remove it"),
+            ("codec", policy.codec == "json", "not supported yet; remove it"),
         ])
     }
 
     /// What belongs to values that are served past their time, or reloaded before it.
     fn check_stale(&self) -> Result<(), TableError> {
-        let row = &self.row;
+        let policy = &self.policy;
         self.check(&[
             // Each of them is at most `LONGEST`, so the sum is no overflow.
             (
                 "stale_for",
-                row.ttl + row.stale_for <= LONGEST,
+                policy.ttl + policy.stale_for <= LONGEST,
                 "ttl and stale_for together are at most 100 years",
             ),
             (
                 "soft_timeout",
-                row.soft_timeout.is_none() || !row.stale_for.is_zero(),
+                policy.soft_timeout.is_none() || !policy.stale_for.is_zero(),
                 "without stale_for there is no stale value to serve after it; set stale_for, or remove it",
             ),
             (
                 "soft_timeout",
-                row.soft_timeout.is_none_or(|timeout| timeout < row.load_timeout),
+                policy.soft_timeout.is_none_or(|timeout| timeout < policy.load_timeout),
                 "it must be less than load_timeout, after which the load is given up",
             ),
             (
                 "refresh_ahead",
-                row.refresh_ahead.is_none_or(|share| share > 0.0),
+                policy.refresh_ahead.is_none_or(|share| share > 0.0),
                 "it must be more than 0%, or every read would reload; write \"off\" for no reload",
             ),
         ])
@@ -190,7 +190,7 @@ impl Draft {
     }
 
     fn error(&self, problem: String) -> TableError {
-        TableError::new(problem).row(&self.row.name)
+        TableError::new(problem).policy(&self.policy.name)
     }
 }
 
@@ -219,22 +219,22 @@ fn suggestion(key: &str) -> String {
     let nearest = KEYS.into_iter().map(|known| (distance(key, known), known)).min();
     match nearest {
         Some((distance, known)) if distance <= 2 => format!("is {known:?} meant?"),
-        _ => format!("a row has {}", KEYS.join(", ")),
+        _ => format!("a policy has {}", KEYS.join(", ")),
     }
 }
 
 /// How many characters must be added, removed or changed to make one text the other.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut policy: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+        let mut diagonal = policy[0];
+        policy[0] = i + 1;
         for (j, to) in b.iter().enumerate() {
             let change = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+            diagonal = policy[j + 1];
+            policy[j + 1] = change.min(diagonal + 1).min(policy[j] + 1);
         }
     }
-    row[b.len()]
+    policy[b.len()]
 }

@@ -3,7 +3,7 @@ use std::fmt;
 /// What is wrong with a table: where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableError {
-    pub(crate) row: Option<String>,
+    pub(crate) policy: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) line: Option<usize>,
     pub(crate) problem: String,
@@ -11,11 +11,11 @@ pub struct TableError {
 
 impl TableError {
     pub(crate) fn new(problem: impl Into<String>) -> Self {
-        Self { row: None, key: None, line: None, problem: problem.into() }
+        Self { policy: None, key: None, line: None, problem: problem.into() }
     }
 
-    pub(crate) fn row(mut self, row: &str) -> Self {
-        self.row = Some(row.to_owned());
+    pub(crate) fn policy(mut self, policy: &str) -> Self {
+        self.policy = Some(policy.to_owned());
         self
     }
 
@@ -33,7 +33,7 @@ impl TableError {
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut place = Vec::new();
-        place.extend(self.row.as_ref().map(|row| format!("row {row:?}")));
+        place.extend(self.policy.as_ref().map(|policy| format!("policy {policy:?}")));
         place.extend(self.key.as_ref().map(|key| format!("key {key:?}")));
         place.extend(self.line.map(|line| format!("line {line}")));
         if place.is_empty() {

@@ -1,13 +1,13 @@
 //! A table that says for each type of data how long it may be cached, and why: from TOML, from any format that serde
-//! reads, or from code. Every value is checked, and an error names the row, the key and the line.
+//! reads, or from code. Every value is checked, and an error names the policy, the key and the line.
 //!
-//! What is possible but will hurt is no error: [`Row::advice`] names it, and what to do.
+//! What is possible but will hurt is no error: [`Policy::advice`] names it, and what to do.
 //!
 //! It caches nothing itself: `larder` does, and other caches can.
 //!
 //! ```text
 //! TOML ──┐
-//! serde ─┼─▶ one draft for each row ─▶ checks ─▶ Row ─▶ checks between rows ─▶ TtlTable
+//! serde ─┼─▶ one draft for each policy ─▶ checks ─▶ Policy ─▶ checks between policies ─▶ TtlTable
 //! code ──┘
 //! ```
 //!
@@ -24,9 +24,9 @@
 //!     reason = "new posts appear within minutes"
 //!     "#,
 //! )?;
-//! let posts = table.row("user_posts").unwrap();
+//! let posts = table.policy("user_posts").unwrap();
 //! assert_eq!((posts.prefix(), posts.ttl()), ("posts", Duration::from_secs(300)));
-//! assert_eq!(table.row("session_token").unwrap().reason(), "security"); // built in
+//! assert_eq!(table.policy("session_token").unwrap().reason(), "security"); // built in
 //! println!("{table}");
 //! # Ok::<(), larder_ttl::TableError>(())
 //! ```
@@ -36,7 +36,7 @@ mod builder;
 mod display;
 mod draft;
 mod error;
-mod row;
+mod policy;
 mod scalar;
 mod source;
 mod table;
@@ -44,5 +44,5 @@ mod table;
 pub use advice::Advice;
 pub use builder::RowBuilder;
 pub use error::TableError;
-pub use row::{Levels, OnOutage, Row};
+pub use policy::{Levels, OnOutage, Policy};
 pub use table::TtlTable;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// A value of a row's key, whatever format it comes from.
+/// A value of a policy's key, whatever format it comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Scalar {
     Text(String),

@@ -5,31 +5,31 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use toml::de::{DeTable, DeValue};
 
-use crate::{Row, TableError, TtlTable, draft::Draft, scalar::Scalar};
+use crate::{Policy, TableError, TtlTable, draft::Draft, scalar::Scalar};
 
-/// Reads the rows of a TOML text.
-pub(crate) fn rows_of_toml(text: &str) -> Result<Vec<(Row, Option<usize>)>, TableError> {
+/// Reads the policies of a TOML text.
+pub(crate) fn rows_of_toml(text: &str) -> Result<Vec<(Policy, Option<usize>)>, TableError> {
     let line_of = |at: usize| text.get(..at).map(|before| before.matches('\n').count() + 1);
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().and_then(|span| line_of(span.start));
         TableError::new(error.message().trim().to_owned()).line(line)
     })?;
-    let mut rows = Vec::new();
+    let mut policies = Vec::new();
     for (name, value) in table.get_ref() {
         let line = line_of(name.span().start);
         let DeValue::Table(keys) = value.get_ref() else {
-            let problem = format!("a row is a table: write [{}] and its keys below", name.get_ref());
+            let problem = format!("a policy is a table: write [{}] and its keys below", name.get_ref());
             return Err(TableError::new(problem).key(name.get_ref()).line(line));
         };
         let mut draft = Draft::new(name.get_ref(), line);
         for (key, value) in keys {
             draft.set(key.get_ref(), &scalar(value.get_ref()), line_of(key.span().start))?;
         }
-        rows.push((draft.finish()?, line));
+        policies.push((draft.finish()?, line));
     }
-    // In the order of the text, so that an error between two rows names the later one.
-    rows.sort_by_key(|(_, line)| *line);
-    Ok(rows)
+    // In the order of the text, so that an error between two policies names the later one.
+    policies.sort_by_key(|(_, line)| *line);
+    Ok(policies)
 }
 
 fn scalar(value: &DeValue<'_>) -> Scalar {
@@ -47,7 +47,7 @@ fn scalar(value: &DeValue<'_>) -> Scalar {
     }
 }
 
-/// Reads a map of rows. The built-in ones are there too, unless the map replaces them.
+/// Reads a map of policies. The built-in ones are there too, unless the map replaces them.
 impl<'de> Deserialize<'de> for TtlTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Rows)
@@ -60,19 +60,19 @@ impl<'de> Visitor<'de> for Rows {
     type Value = TtlTable;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of rows, each a map of its keys")
+        f.write_str("a map of policies, each a map of its keys")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TtlTable, A::Error> {
-        let mut rows = Vec::new();
+        let mut policies = Vec::new();
         while let Some((name, keys)) = map.next_entry::<String, Keys>()? {
             let mut draft = Draft::new(&name, None);
             for (key, value) in keys.0 {
                 draft.set(&key, &value, None).map_err(A::Error::custom)?;
             }
-            rows.push((draft.finish().map_err(A::Error::custom)?, None));
+            policies.push((draft.finish().map_err(A::Error::custom)?, None));
         }
-        TtlTable::builtin().extended(rows).map_err(A::Error::custom)
+        TtlTable::builtin().extended(policies).map_err(A::Error::custom)
     }
 }
 
@@ -90,7 +90,7 @@ impl<'de> Visitor<'de> for KeysVisitor {
     type Value = Keys;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a row: a map of its keys")
+        f.write_str("a policy: a map of its keys")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use larder::{Cache, Intent, Key, Larder, OutboxError, PendingInvalidations};
+use larder::{Cache, Key, Larder, Outbox, OutboxEntry, OutboxError};
 use larder_testkit::RedisServer;
 use serde::{Deserialize, Serialize};
 use sqlx::Pool;
@@ -51,7 +51,7 @@ impl Database {
     }
 
     /// Changes the data, and records which keys that makes out of date: both or neither.
-    async fn rename(&self, id: i64, name: &str, keys: &[Key]) -> Result<Vec<Intent>> {
+    async fn rename(&self, id: i64, name: &str, keys: &[Key]) -> Result<Vec<OutboxEntry>> {
         let mut transaction = self.0.begin().await?;
         let change = sqlx::query("UPDATE users SET name = $1 WHERE id = $2").bind(name).bind(id);
         change.execute(&mut *transaction).await?;
@@ -59,7 +59,7 @@ impl Database {
         for key in keys {
             let key = key.to_string();
             let id = sqlx::query_scalar(RECORD).bind(key.clone()).fetch_one(&mut *transaction).await?;
-            intents.push(Intent { id, key });
+            intents.push(OutboxEntry { id, key });
         }
         transaction.commit().await?;
         Ok(intents)
@@ -67,11 +67,11 @@ impl Database {
 }
 
 #[async_trait]
-impl PendingInvalidations for Database {
-    async fn pending(&self, after: i64, limit: usize) -> Result<Vec<Intent>, OutboxError> {
+impl Outbox for Database {
+    async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
         let rows = sqlx::query_as(PENDING).bind(after).bind(i64::try_from(limit)?);
         let rows: Vec<(i64, String)> = rows.fetch_all(&self.0).await?;
-        Ok(rows.into_iter().map(|(id, key)| Intent { id, key }).collect())
+        Ok(rows.into_iter().map(|(id, key)| OutboxEntry { id, key }).collect())
     }
 
     async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError> {
@@ -82,11 +82,7 @@ impl PendingInvalidations for Database {
 
 /// A process of the service. All of them replay the outbox, so that any can do what another one owes.
 async fn start(redis: &RedisServer, database: &Database) -> Result<(Larder, Cache<User>)> {
-    let larder = Larder::builder()
-        .redis(redis.url())
-        .pending_invalidations(Arc::new(database.clone()))
-        .build()
-        .await?;
+    let larder = Larder::builder().redis(redis.url()).outbox(Arc::new(database.clone())).build().await?;
     let users = larder.cache("user_profile")?;
     Ok((larder, users))
 }
@@ -119,18 +115,18 @@ async fn main() -> Result {
 
     // A write: the transaction, then the invalidation, which confirms what the transaction recorded.
     let intents = database.rename(1, "Grace", &[users.key(1)]).await?;
-    larder.settle(&database, &intents).await?;
+    larder.confirm_written(&database, &intents).await?;
     sees(&other_users, &database, "Grace").await?;
-    println!("a write settles what it recorded: {:?} is left", database.pending(i64::MIN, 10).await?);
+    println!("a write settles what it recorded: {:?} is left", database.unconfirmed(i64::MIN, 10).await?);
 
     // A write of a process that dies here, between its commit and its invalidation.
     database.rename(1, "Barbara", &[users.key(1)]).await?;
-    println!("a process died, and owes {:?}", database.pending(i64::MIN, 10).await?);
+    println!("a process died, and owes {:?}", database.unconfirmed(i64::MIN, 10).await?);
 
     // Another one does it, at its start or when its next replay is due.
     let _started = start(&redis, &database).await?;
     sees(&other_users, &database, "Barbara").await?;
-    while !database.pending(i64::MIN, 10).await?.is_empty() {
+    while !database.unconfirmed(i64::MIN, 10).await?.is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     println!("another process did it: nothing is left");

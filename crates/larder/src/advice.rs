@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use larder_core::{LaneState, RemoteStore};
-use larder_ttl::{Advice, Levels, Row, TtlTable};
+use larder_ttl::{Advice, Levels, Policy, TtlTable};
 use tracing::warn;
 
 /// An entry that nobody tells of changes should not live longer in L1.
@@ -10,16 +10,16 @@ const LONGEST_UNTOLD: Duration = Duration::from_secs(5 * 60);
 /// How long the server may take to tell of its settings, where the store sets no limit.
 const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 
-/// Logs what is possible but will hurt: in each row, in the rows together with this connection, and in the server.
+/// Logs what is possible but will hurt: in each policy, in the policies together with this connection, and in the server.
 pub(crate) async fn advise(table: &TtlTable, remote: Option<&dyn RemoteStore>) {
-    let of_rows = table.rows().flat_map(Row::advice);
+    let of_rows = table.policies().flat_map(Policy::advice);
     let of_connection = remote.into_iter().flat_map(|remote| with_connection(table, remote));
-    for Advice { row, key, problem, remedy } in of_rows.chain(of_connection) {
-        warn!(row, key, remedy, "{problem}");
+    for Advice { policy, key, problem, remedy } in of_rows.chain(of_connection) {
+        warn!(policy, key, remedy, "{problem}");
     }
     let Some(remote) = remote else { return };
     // Advice is not worth waiting for a server that does not answer.
-    let told = tokio::time::timeout(remote.patience().unwrap_or(LONGEST_ANSWER), remote.advice()).await;
+    let told = tokio::time::timeout(remote.call_timeout().unwrap_or(LONGEST_ANSWER), remote.advice()).await;
     for problem in told.unwrap_or_default() {
         warn!("the settings of the server will hurt: {problem}");
     }
@@ -29,11 +29,11 @@ pub(crate) async fn advise(table: &TtlTable, remote: Option<&dyn RemoteStore>) {
 fn with_connection(table: &TtlTable, remote: &dyn RemoteStore) -> Vec<Advice> {
     let untold = (0..remote.lanes())
         .any(|lane| matches!(remote.lane_state(lane), LaneState::Subscribed | LaneState::Untracked));
-    let patience = remote.patience().unwrap_or_default();
+    let patience = remote.call_timeout().unwrap_or_default();
     let mut found = Vec::new();
-    for row in table.rows() {
+    for row in table.policies() {
         let mut add = |key, problem, remedy: &str| {
-            found.push(Advice { row: row.name().to_owned(), key, problem, remedy: remedy.to_owned() });
+            found.push(Advice { policy: row.name().to_owned(), key, problem, remedy: remedy.to_owned() });
         };
         if row.levels().has_l2() && row.lease() < patience {
             let problem = format!(

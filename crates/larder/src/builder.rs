@@ -5,19 +5,19 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Capacity, Cells, Clock, LocalStore, PendingInvalidations, RemoteStore, Tags};
+use larder_core::{Capacity, Clock, Generations, LocalStore, Outbox, RemoteStore, Tags};
 use larder_lock::Leases;
 use larder_redis::{RedisConfig, RedisStore};
-use larder_ttl::{Row, TtlTable};
+use larder_ttl::{Policy, TtlTable};
 
 use crate::{
     Error, Event, L1Store, Larder,
     advice::advise,
     coherence::Coherence,
     events::Hook,
-    intents::{Outbox, Replays},
     l1::L1,
     larder::{Inner, RowHead},
+    outbox::{OutboxSchedule, Replays},
     row::Shared,
     stats::Counters,
 };
@@ -32,8 +32,8 @@ pub struct LarderBuilder {
     max_value_size: usize,
     clock: Clock,
     hook: Option<Hook>,
-    outbox: Option<Arc<dyn PendingInvalidations>>,
-    replay_interval: Duration,
+    outbox: Option<Arc<dyn Outbox>>,
+    outbox_interval: Duration,
 }
 
 enum Remote {
@@ -60,13 +60,13 @@ impl Default for LarderBuilder {
             clock: Clock::system(),
             hook: None,
             outbox: None,
-            replay_interval: REPLAY_INTERVAL,
+            outbox_interval: REPLAY_INTERVAL,
         }
     }
 }
 
 impl LarderBuilder {
-    /// Takes this table; by default the built-in rows.
+    /// Takes this table; by default the built-in policies.
     #[must_use]
     pub fn ttl_table(mut self, table: TtlTable) -> Self {
         self.table = table;
@@ -132,19 +132,19 @@ impl LarderBuilder {
         self
     }
 
-    /// Replays this outbox in the background, see [`Larder::replay`]: at the start, and then every few seconds, for as
+    /// Replays this outbox in the background, see [`Larder::drain_outbox`]: at the start, and then every few seconds, for as
     /// long as the larder or one of its caches lives. What goes wrong is logged once, and counted in
-    /// [`Stats::replay_errors`](crate::Stats::replay_errors).
+    /// [`Stats::outbox_errors`](crate::Stats::outbox_errors).
     #[must_use]
-    pub fn pending_invalidations(mut self, outbox: Arc<dyn PendingInvalidations>) -> Self {
+    pub fn outbox(mut self, outbox: Arc<dyn Outbox>) -> Self {
         self.outbox = Some(outbox);
         self
     }
 
     /// Replays the outbox this often; default 5 s. All processes that replay it read its table this often.
     #[must_use]
-    pub fn replay_interval(mut self, interval: Duration) -> Self {
-        self.replay_interval = interval;
+    pub fn outbox_interval(mut self, interval: Duration) -> Self {
+        self.outbox_interval = interval;
         self
     }
 
@@ -179,22 +179,22 @@ impl LarderBuilder {
             Remote::Redis(config) => Some(Arc::new(RedisStore::connect(*config).await?)),
         };
         advise(&self.table, remote.as_deref()).await;
-        let head = |row: &Row| RowHead {
+        let head = |row: &Policy| RowHead {
             prefix: row.key_prefix(),
             in_l2: row.levels().has_l2(),
-            framed: row.framed(),
+            framed: row.instant_clear(),
             counters: Arc::new(Counters::default()),
         };
-        let heads: Vec<_> = self.table.rows().map(head).collect();
+        let heads: Vec<_> = self.table.policies().map(head).collect();
         let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
         let namespaces = u16::try_from(heads.len()).unwrap_or(u16::MAX);
-        let cells = Arc::new(Cells::new(KEY_CELLS, lanes, namespaces));
-        let l1 = Arc::new(L1::new(self.l1_store, self.capacity, &cells, &self.clock));
+        let generations = Arc::new(Generations::new(KEY_CELLS, lanes, namespaces));
+        let l1 = Arc::new(L1::new(self.l1_store, self.capacity, &generations, &self.clock));
         let tags = Arc::new(Tags::new(lanes));
         let leases = remote.map(Leases::new);
         let coherence = leases.as_ref().map(|leases| {
             let listener = Arc::new(Coherence {
-                cells: cells.clone(),
+                generations: generations.clone(),
                 tags: tags.clone(),
                 prefixes: heads.iter().map(|head| format!("{}:", head.prefix)).collect(),
                 l1: l1.clone(),
@@ -202,7 +202,7 @@ impl LarderBuilder {
                 hook: self.hook.clone(),
             });
             let weak = Arc::downgrade(&listener);
-            leases.remote().listen(weak);
+            leases.remote().subscribe(weak);
             listener
         });
         let replays = Replays::default();
@@ -210,7 +210,7 @@ impl LarderBuilder {
         let published = crate::metrics::Published {
             rows: self
                 .table
-                .rows()
+                .policies()
                 .zip(&heads)
                 .map(|(row, head)| (row.name().to_owned(), head.counters.clone()))
                 .collect(),
@@ -225,7 +225,7 @@ impl LarderBuilder {
         };
         let housekeeping = runtime.spawn(keep_house(chores)).abort_handle();
         let shared = Arc::new(Shared {
-            cells,
+            generations,
             tags,
             clock: self.clock,
             l1,
@@ -238,7 +238,7 @@ impl LarderBuilder {
             replays,
         });
         if let Some(intents) = self.outbox {
-            Replays::start(&shared, heads.clone(), Outbox { intents, every: self.replay_interval });
+            Replays::start(&shared, heads.clone(), OutboxSchedule { intents, every: self.outbox_interval });
         }
         Ok(Larder::new(Inner { shared, table: self.table, heads, rows: Mutex::new(HashMap::new()) }))
     }

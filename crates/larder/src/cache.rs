@@ -2,7 +2,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use futures_util::FutureExt;
 use larder_core::{Key, KeyBuf, KeyError, Phase};
-use larder_ttl::Row;
+use larder_ttl::Policy;
 
 use crate::{
     CacheKey, Error, Loaded, SharedError, Stats,
@@ -14,7 +14,7 @@ use crate::{
     stats::Count,
 };
 
-/// The cache of one row of the TTL table, for one type of value. Cheap to clone; all clones are the same cache.
+/// The cache of one policy of the TTL table, for one type of value. Cheap to clone; all clones are the same cache.
 ///
 /// # Consistency
 /// Once a write or an invalidation has returned, no later read anywhere gets an older value from L2, no later read in
@@ -52,13 +52,13 @@ impl<T: Value> Cache<T> {
 
     /// Returns the value from L1, else from L2, else from the loader, whose result goes into both levels.
     ///
-    /// However many callers want the key, in however many processes, one loader runs at a time. In a row with
+    /// However many callers want the key, in however many processes, one loader runs at a time. In a policy with
     /// `stale_for`, a stale value is served meanwhile, and if the load fails.
     ///
     /// # Errors
     /// Where there is no stale value to serve: [`Error::Load`] with what the loader returned; [`Error::Panicked`];
-    /// [`Error::LoadTimedOut`] after the row's `load_timeout`; [`Error::TooManyLoads`] after its `max_wait`, and
-    /// [`Error::Store`] while L2 is out of reach and the row says `on_outage = "fail"`, both before the loader is
+    /// [`Error::LoadTimedOut`] after the policy's `load_timeout`; [`Error::TooManyLoads`] after its `max_wait`, and
+    /// [`Error::Store`] while L2 is out of reach and the policy says `on_outage = "fail"`, both before the loader is
     /// called; [`Error::Absent`] while it is remembered that there is no value, or if the load that this call
     /// joined, one of `get_or_load_optional`, found none; [`Error::Key`]; [`Error::Aborted`] and
     /// [`Error::NoRuntime`]. All who waited for the load get the same error, and nothing is cached.
@@ -79,7 +79,7 @@ impl<T: Value> Cache<T> {
         self.expect(&key, found.await?)
     }
 
-    /// Like [`get_or_load`](Self::get_or_load) for a value that may not exist. The row's `negative_ttl` says how long
+    /// Like [`get_or_load`](Self::get_or_load) for a value that may not exist. The policy's `negative_ttl` says how long
     /// its absence is remembered, by default not at all.
     ///
     /// # Errors
@@ -215,50 +215,50 @@ impl<T: Value> Cache<T> {
         self.row.clone().write(key, writer).await
     }
 
-    /// Removes the key's value from every level of every process. For keys of several rows at once, see
+    /// Removes the key's value from every level of every process. For keys of several policies at once, see
     /// [`Larder::invalidate`](crate::Larder::invalidate).
     ///
     /// Call it after the database was written; better, let [`write_around`](Self::write_around) do both.
     ///
     /// # Errors
     /// [`Error::Key`]; [`Error::Store`] if Redis refused it. With Redis out of reach it succeeds: the value is gone
-    /// here, and in L2 before this process reads it again. In a row with `levels = "l1"` it is this process's only.
+    /// here, and in L2 before this process reads it again. In a policy with `levels = "l1"` it is this process's only.
     pub async fn invalidate<K: CacheKey>(&self, key: K) -> Result<(), Error> {
         let key = self.owned_key(&key)?;
         self.invalidate_owned(vec![key]).await
     }
 
-    /// Removes every entry of this row from every level of every process. In L2 the keys are scanned, unless the row is
-    /// [`framed`](Row::framed): then it is one step, whatever their number.
+    /// Removes every entry of this policy from every level of every process. In L2 the keys are scanned, unless the policy is
+    /// [`framed`](Policy::instant_clear): then it is one step, whatever their number.
     ///
     /// # Consistency
     /// A load that began before is refused, in every process, and a process that starts later is not served what was
     /// cleared.
     ///
     /// # Errors
-    /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same. The clear of a framed row is
+    /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same. The clear of a framed policy is
     /// remembered instead, and done before Redis is read again.
     pub async fn clear(&self) -> Result<(), Error> {
         let clear = RowClear {
             namespace: self.row.namespace,
             prefix: self.row.prefix.clone(),
             in_l2: self.row.leases.is_some(),
-            framed: self.row.policy.framed(),
+            framed: self.row.policy.instant_clear(),
         };
         clear_rows(&self.row.shared, vec![clear]).await
     }
 
-    /// Names an entry of this row, for [`Larder::invalidate`](crate::Larder::invalidate).
+    /// Names an entry of this policy, for [`Larder::invalidate`](crate::Larder::invalidate).
     pub fn key<K: CacheKey>(&self, key: K) -> Key {
         self.row.key(&key).to_key()
     }
 
-    /// The row of the TTL table.
-    pub fn row(&self) -> &Row {
+    /// The policy of the TTL table.
+    pub fn policy(&self) -> &Policy {
         &self.row.policy
     }
 
-    /// What happened in this row so far.
+    /// What happened in this policy so far.
     pub fn stats(&self) -> Stats {
         self.row.counters.read()
     }

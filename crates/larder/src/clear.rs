@@ -4,7 +4,7 @@ use larder_core::StoreError;
 
 use crate::{Error, larder::in_runtime, row::Shared, tags::row_tag};
 
-/// What is to be known of a row that is cleared.
+/// What is to be known of a policy that is cleared.
 #[derive(Clone, Debug)]
 pub(crate) struct RowClear {
     pub(crate) namespace: u16,
@@ -13,21 +13,21 @@ pub(crate) struct RowClear {
     pub(crate) framed: bool,
 }
 
-/// Clears rows in a task of its own, so that it is done also when the caller is gone.
-// P25
+/// Clears policies in a task of its own, so that it is done also when the caller is gone.
+// P25 clear-leaves-nothing
 pub(crate) async fn clear_rows(shared: &Arc<Shared>, rows: Vec<RowClear>) -> Result<(), Error> {
     in_runtime()?;
     let shared = shared.clone();
     let name = rows.first().map(|row| format!("{}:*", row.prefix)).unwrap_or_default();
     let cleared = tokio::spawn(async move {
-        let advance = || rows.iter().for_each(|row| shared.cells.advance_namespace(row.namespace));
+        let advance = || rows.iter().for_each(|row| shared.generations.bump_policy(row.namespace));
         // At once here; and again when L2 has none, because a read in between could bring an old value back.
         advance();
         let mut done = Ok(());
         for row in rows.iter().filter(|row| row.in_l2) {
             done = done.and(clear_remotely(&shared, row).await);
         }
-        advance(); // P9
+        advance(); // P9 reply-invalidates-again
         done
     });
     cleared.await.map_err(|_| Error::Aborted { key: name })?.map_err(Error::from)
@@ -48,6 +48,6 @@ pub(crate) async fn invalidate_tag(shared: &Shared, name: &str) -> Result<(), St
         Some(leases) => leases.remote().invalidate_tag(name).await.map(|_| ()),
         None => Ok(()),
     };
-    shared.tags.invalidate(name); // P9
+    shared.tags.invalidate(name); // P9 reply-invalidates-again
     done
 }

@@ -21,22 +21,22 @@ pub enum Error {
         /// The key, with its prefix.
         key: String,
     },
-    /// The loader took longer than the row's `load_timeout` and was given up. Nothing was cached.
+    /// The loader took longer than the policy's `load_timeout` and was given up. Nothing was cached.
     #[error("the load of {key} took longer than {after:?}: make it faster, or raise the row's load_timeout")]
     LoadTimedOut {
         /// The key, with its prefix.
         key: String,
-        /// The row's `load_timeout`.
+        /// The policy's `load_timeout`.
         after: Duration,
     },
-    /// As many loads as the row's `max_loads` allows were under way all the time, and this one was not begun.
+    /// As many loads as the policy's `max_loads` allows were under way all the time, and this one was not begun.
     #[error(
         "the load of {key} waited {waited:?} for others to end: raise the row's max_loads or max_wait, or load less"
     )]
     TooManyLoads {
         /// The key, with its prefix.
         key: String,
-        /// The row's `max_wait`.
+        /// The policy's `max_wait`.
         waited: Duration,
     },
     /// The loader or writer says "not modified", but there is no entry that could be kept. Nothing was cached.
@@ -66,7 +66,7 @@ pub enum Error {
     WriteBusy {
         /// The key, with its prefix.
         key: String,
-        /// The row's `max_wait`.
+        /// The policy's `max_wait`.
         waited: Duration,
     },
     /// The database was written, but the old value could not be removed from L2, where it stays until its TTL ends.
@@ -106,18 +106,18 @@ pub enum Error {
         /// What is wrong with it.
         source: CodecError,
     },
-    /// The TTL table has no such row.
+    /// The TTL table has no such policy.
     #[error("the TTL table has no row {name:?}; it has {known}")]
-    NoSuchRow {
+    NoSuchPolicy {
         /// The name that was asked for.
         name: String,
-        /// The rows that there are.
+        /// The policies that there are.
         known: String,
     },
-    /// The row is in use with another type; two types never share entries.
+    /// The policy is in use with another type; two types never share entries.
     #[error("the row {name:?} holds {held}, not {asked}: give the other type a row of its own")]
-    RowType {
-        /// The row.
+    PolicyType {
+        /// The policy.
         name: String,
         /// The type that it was first asked for with.
         held: &'static str,

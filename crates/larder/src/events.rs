@@ -19,8 +19,8 @@ use crate::{encoding::Value, row::RowState};
 pub enum Event<'a> {
     /// A level had a fresh value. In L2 it was decoded once, however many callers shared it.
     Hit {
-        /// The row's name.
-        row: &'a str,
+        /// The policy's name.
+        policy: &'a str,
         /// The key.
         key: &'a str,
         /// Which level had it.
@@ -28,29 +28,29 @@ pub enum Event<'a> {
     },
     /// A stale value was served in place of a load.
     Stale {
-        /// The row's name.
-        row: &'a str,
+        /// The policy's name.
+        policy: &'a str,
         /// The key.
         key: &'a str,
     },
     /// No level had a value: a plain `get` returned none, or a load begins.
     Miss {
-        /// The row's name.
-        row: &'a str,
+        /// The policy's name.
+        policy: &'a str,
         /// The key.
         key: &'a str,
     },
     /// A load begins that is to replace a value which is still served: a stale one, or ahead of its time.
     Refresh {
-        /// The row's name.
-        row: &'a str,
+        /// The policy's name.
+        policy: &'a str,
         /// The key.
         key: &'a str,
     },
     /// A load has ended, or was not begun. One that nobody waits for any more is not told of.
     Load {
-        /// The row's name.
-        row: &'a str,
+        /// The policy's name.
+        policy: &'a str,
         /// The key.
         key: &'a str,
         /// How long the loader ran; zero if it was not begun.
@@ -64,19 +64,19 @@ pub enum Event<'a> {
         state: BreakerState,
     },
     /// An invalidation could not be sent, and is remembered.
-    Pending {
+    Unsent {
         /// How many are, of this lane.
         count: u64,
     },
     /// Invalidations that could not be sent at first have been sent.
-    Replayed {
+    Resent {
         /// How many.
         count: u64,
     },
     /// A loaded or written value was not kept: somebody wrote or invalidated its key, or one of its tags, meanwhile.
     Refused {
-        /// The row's name.
-        row: &'a str,
+        /// The policy's name.
+        policy: &'a str,
         /// The key.
         key: &'a str,
     },
@@ -105,11 +105,11 @@ pub enum LoadOutcome {
     Failed,
     /// The loader panicked.
     Panicked,
-    /// It took longer than the row's `load_timeout`.
+    /// It took longer than the policy's `load_timeout`.
     TimedOut,
-    /// It was not begun: as many as the row's `max_loads` were under way for all of its `max_wait`.
+    /// It was not begun: as many as the policy's `max_loads` were under way for all of its `max_wait`.
     Crowded,
-    /// It was not begun: L2 is out of reach, and the row says `on_outage = "fail"`.
+    /// It was not begun: L2 is out of reach, and the policy says `on_outage = "fail"`.
     CutOff,
 }
 
@@ -141,8 +141,8 @@ pub(crate) fn tell_of_remote(hook: Option<&Hook>, event: RemoteEvent) {
         RemoteEvent::Opened => Event::Breaker { state: BreakerState::Open },
         RemoteEvent::HalfOpen => Event::Breaker { state: BreakerState::HalfOpen },
         RemoteEvent::Closed => Event::Breaker { state: BreakerState::Closed },
-        RemoteEvent::Remembered { pending } => Event::Pending { count: pending },
-        RemoteEvent::Replayed { count } => Event::Replayed { count },
+        RemoteEvent::Unsent { count: pending } => Event::Unsent { count: pending },
+        RemoteEvent::Resent { count } => Event::Resent { count },
         _ => return,
     };
     tracing::debug!(?event);
@@ -156,31 +156,31 @@ impl<T: Value> RowState<T> {
     #[inline]
     pub(crate) fn tell_hit(&self, key: &str, level: Level) {
         if let Some(hook) = &self.hook {
-            hook.tell(&Event::Hit { row: self.policy.name(), key, level });
+            hook.tell(&Event::Hit { policy: self.policy.name(), key, level });
         }
     }
 
     pub(crate) fn tell_miss(&self, key: &Key) {
-        self.tell(Event::Miss { row: self.policy.name(), key: key.as_str() });
+        self.tell(Event::Miss { policy: self.policy.name(), key: key.as_str() });
     }
 
     pub(crate) fn tell_stale(&self, key: &Key) {
-        self.tell(Event::Stale { row: self.policy.name(), key: key.as_str() });
+        self.tell(Event::Stale { policy: self.policy.name(), key: key.as_str() });
     }
 
     pub(crate) fn tell_refresh(&self, key: &Key) {
-        self.tell(Event::Refresh { row: self.policy.name(), key: key.as_str() });
+        self.tell(Event::Refresh { policy: self.policy.name(), key: key.as_str() });
     }
 
     pub(crate) fn tell_refused(&self, key: &Key) {
-        self.tell(Event::Refused { row: self.policy.name(), key: key.as_str() });
+        self.tell(Event::Refused { policy: self.policy.name(), key: key.as_str() });
     }
 
     pub(crate) fn tell_load(&self, key: &Key, took: Duration, outcome: LoadOutcome) {
         #[cfg(feature = "metrics")]
-        metrics::histogram!("larder_load_seconds", "row" => self.policy.name().to_owned())
+        metrics::histogram!("larder_load_seconds", "policy" => self.policy.name().to_owned())
             .record(took.as_secs_f64());
-        self.tell(Event::Load { row: self.policy.name(), key: key.as_str(), took, outcome });
+        self.tell(Event::Load { policy: self.policy.name(), key: key.as_str(), took, outcome });
     }
 
     /// Tells of what is not as frequent as a hit.

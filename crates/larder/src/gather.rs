@@ -77,7 +77,7 @@ impl<T: Value> Gather<T> {
         if state.undecided > 0 {
             return;
         }
-        state.wanted.retain(|wanted| !wanted.served.is_closed()); // P19
+        state.wanted.retain(|wanted| !wanted.served.is_closed()); // P19 loads-end-with-callers
         if state.wanted.is_empty() {
             return;
         }
@@ -111,7 +111,7 @@ impl<T: Value> Gather<T> {
             () = all_are_gone(&mut wanted) => return,
         };
         let Some(_slot) = slot else { return wanted.into_iter().for_each(|wanted| self.crowded(wanted)) };
-        wanted.retain(|wanted| !wanted.served.is_closed()); // P19
+        wanted.retain(|wanted| !wanted.served.is_closed()); // P19 loads-end-with-callers
         let parts = wanted.iter().map(|wanted| wanted.part).collect();
         // A panic leaves nothing behind that anybody would see.
         let loading = AssertUnwindSafe(async { (self.load)(parts).await }).catch_unwind();

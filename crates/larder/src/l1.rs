@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use larder_core::{Capacity, Cells, Clock, Entry, Key, KeyRef, LocalStore, Phase};
+use larder_core::{Capacity, Clock, Entry, Generations, Key, KeyRef, LocalStore, Phase};
 use larder_moka::MokaStore;
 #[cfg(feature = "quick")]
 use larder_quick::QuickStore;
@@ -37,11 +37,16 @@ macro_rules! each_store {
 }
 
 impl L1 {
-    pub(crate) fn new(store: L1Store, capacity: Capacity, cells: &Arc<Cells>, clock: &Clock) -> Self {
+    pub(crate) fn new(
+        store: L1Store,
+        capacity: Capacity,
+        generations: &Arc<Generations>,
+        clock: &Clock,
+    ) -> Self {
         match store {
-            L1Store::Moka => Self::Moka(MokaStore::new(capacity, cells.clone(), clock.clone())),
+            L1Store::Moka => Self::Moka(MokaStore::new(capacity, generations.clone(), clock.clone())),
             #[cfg(feature = "quick")]
-            L1Store::Quick => Self::Quick(QuickStore::new(capacity, cells.clone(), clock.clone())),
+            L1Store::Quick => Self::Quick(QuickStore::new(capacity, generations.clone(), clock.clone())),
         }
     }
 
@@ -57,8 +62,8 @@ impl LocalStore for L1 {
         each_store!(self, store => store.get(key))
     }
 
-    fn get_again(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
-        each_store!(self, store => store.get_again(key))
+    fn get_uncounted(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
+        each_store!(self, store => store.get_uncounted(key))
     }
 
     fn insert(&self, key: &Key, entry: Entry) {

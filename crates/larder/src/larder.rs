@@ -6,21 +6,21 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use larder_core::{Intent, Key, PendingInvalidations, StoreError};
-use larder_ttl::{Row, TtlTable};
+use larder_core::{Key, Outbox, OutboxEntry, StoreError};
+use larder_ttl::{Policy, TtlTable};
 
 use crate::{
     Cache, Error, LarderBuilder, Stats,
     clear::{RowClear, clear_rows, invalidate_tag},
     coherence::invalidate_locally,
     encoding::Value,
-    intents::{replay, settle_recorded},
+    outbox::{replay, settle_recorded},
     row::{RowState, Shared},
     stats::{Count, Counters},
     tags::tag_name,
 };
 
-/// The two levels of one process, and the rows that live in them. Cheap to clone; all clones are the same larder.
+/// The two levels of one process, and the policies that live in them. Cheap to clone; all clones are the same larder.
 ///
 /// Its calls must be made inside the tokio runtime in which it was built.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub(crate) struct Inner {
     pub(crate) rows: Mutex<HashMap<String, TypedRow>>,
 }
 
-/// What is known of a row before its type is.
+/// What is known of a policy before its type is.
 #[derive(Clone)]
 pub(crate) struct RowHead {
     /// What its keys begin with in L2, without the colon.
@@ -46,7 +46,7 @@ pub(crate) struct RowHead {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// A row that has been asked for, with the type that it holds.
+/// A policy that has been asked for, with the type that it holds.
 pub(crate) struct TypedRow {
     type_name: &'static str,
     state: Arc<dyn Any + Send + Sync>,
@@ -65,17 +65,17 @@ impl Larder {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Returns the cache of a row, for values of this type. The first call decides on the type.
+    /// Returns the cache of a policy, for values of this type. The first call decides on the type.
     ///
     /// # Errors
-    /// [`Error::NoSuchRow`]; [`Error::RowType`] if the row is in use with another type.
+    /// [`Error::NoSuchPolicy`]; [`Error::PolicyType`] if the policy is in use with another type.
     pub fn cache<T: Value>(&self, row: &str) -> Result<Cache<T>, Error> {
         let inner = &*self.inner;
-        let rows = inner.table.rows().zip(&inner.heads).enumerate();
+        let rows = inner.table.policies().zip(&inner.heads).enumerate();
         let Some((index, (policy, head))) = rows.into_iter().find(|(_, (policy, _))| policy.name() == row)
         else {
-            let known = inner.table.rows().map(Row::name).collect::<Vec<_>>().join(", ");
-            return Err(Error::NoSuchRow { name: row.to_owned(), known });
+            let known = inner.table.policies().map(Policy::name).collect::<Vec<_>>().join(", ");
+            return Err(Error::NoSuchPolicy { name: row.to_owned(), known });
         };
         let mut rows = inner.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let typed = rows.entry(row.to_owned()).or_insert_with(|| {
@@ -87,11 +87,11 @@ impl Larder {
         let held = typed.type_name;
         match typed.state.clone().downcast() {
             Ok(state) => Ok(Cache::new(state)),
-            Err(_) => Err(Error::RowType { name: row.to_owned(), held, asked: type_name::<T>() }),
+            Err(_) => Err(Error::PolicyType { name: row.to_owned(), held, asked: type_name::<T>() }),
         }
     }
 
-    /// Removes entries of any rows from every level of every process: a value and whatever is derived from it.
+    /// Removes entries of any policies from every level of every process: a value and whatever is derived from it.
     ///
     /// # Consistency
     /// Each key is invalidated atomically; a reader may see one gone and the next one not yet.
@@ -110,14 +110,14 @@ impl Larder {
             }
             let remote = head.is_none_or(|head| head.in_l2);
             if !remote {
-                invalidate_locally(&shared.cells, &shared.l1, key.as_ref());
+                invalidate_locally(&shared.generations, &shared.l1, key.as_ref());
             }
             remote
         });
         invalidate_keys(shared, keys).await
     }
 
-    /// Removes every entry that was loaded or written with this tag, of any row, from every level of every process. It
+    /// Removes every entry that was loaded or written with this tag, of any policy, from every level of every process. It
     /// takes one step, however many there are, and none of them is looked for.
     ///
     /// # Consistency
@@ -136,7 +136,7 @@ impl Larder {
         invalidated.await.map_err(|_| Error::Aborted { key: tag.to_owned() })?.map_err(Error::from)
     }
 
-    /// Removes every entry of every row of the table from every level of every process, see
+    /// Removes every entry of every policy of the table from every level of every process, see
     /// [`Cache::clear`](crate::Cache::clear).
     ///
     /// # Errors
@@ -155,8 +155,8 @@ impl Larder {
     /// invalidated in every level of every process, and its intent is confirmed once Redis has done it.
     ///
     /// An intent whose invalidation was merely put off, because Redis is out of reach, stays. So does one that is
-    /// recorded while its key is being invalidated: intents are confirmed by their ids. The row of a key, which says
-    /// in what levels it is, is found by the key's beginning; a key of no row is invalidated in L2 all the same.
+    /// recorded while its key is being invalidated: intents are confirmed by their ids. The policy of a key, which says
+    /// in what levels it is, is found by the key's beginning; a key of no policy is invalidated in L2 all the same.
     ///
     /// # Consistency
     /// Each key is invalidated as by [`invalidate`](Self::invalidate). Until then readers may be served what the write
@@ -167,14 +167,14 @@ impl Larder {
     ///
     /// # Errors
     /// [`Error::Outbox`] if it fails; [`Error::Store`] if Redis refused a key, after all others are done.
-    pub async fn replay(&self, outbox: &dyn PendingInvalidations) -> Result<u64, Error> {
+    pub async fn drain_outbox(&self, outbox: &dyn Outbox) -> Result<u64, Error> {
         let inner = &*self.inner;
         // Boxed, because it is large, and rare.
         Box::pin(replay(&Arc::downgrade(&inner.shared), &inner.heads, outbox)).await
     }
 
     /// Does at once what a write has just recorded, and returns how many of its intents were confirmed: what the
-    /// process that wrote the database calls after its commit. The others are left to [`replay`](Self::replay).
+    /// process that wrote the database calls after its commit. The others are left to [`drain_outbox`](Self::drain_outbox).
     ///
     /// # Consistency
     /// As for [`invalidate`](Self::invalidate).
@@ -183,8 +183,8 @@ impl Larder {
     /// The keys are invalidated all the same; intents that were not confirmed are left to a replay.
     ///
     /// # Errors
-    /// As for [`replay`](Self::replay). With Redis out of reach it succeeds and confirms nothing.
-    pub async fn settle(&self, outbox: &dyn PendingInvalidations, intents: &[Intent]) -> Result<u64, Error> {
+    /// As for [`drain_outbox`](Self::drain_outbox). With Redis out of reach it succeeds and confirms nothing.
+    pub async fn confirm_written(&self, outbox: &dyn Outbox, intents: &[OutboxEntry]) -> Result<u64, Error> {
         let inner = &*self.inner;
         Box::pin(settle_recorded(&inner.shared, &inner.heads, outbox, intents)).await
     }
@@ -194,12 +194,12 @@ impl Larder {
         &self.inner.table
     }
 
-    /// What happened in all rows so far, and to the connections to L2.
+    /// What happened in all policies so far, and to the connections to L2.
     pub fn stats(&self) -> Stats {
         let rows = self.inner.heads.iter().map(|head| head.counters.read());
         let sum = rows.fold(self.inner.shared.replays.numbers.read(), |sum, row| sum + row);
         match &self.inner.shared.leases {
-            Some(leases) => sum + Stats::from(leases.remote().report()),
+            Some(leases) => sum + Stats::from(leases.remote().stats()),
             None => sum,
         }
     }
@@ -229,12 +229,12 @@ pub(crate) async fn invalidate_keys(shared: &Arc<Shared>, keys: Vec<Key>) -> Res
 
 async fn invalidate_key(shared: &Shared, key: &Key) -> Result<(), StoreError> {
     // At once here, however long L2 takes to answer; and again then, because a read in between could bring the value back.
-    invalidate_locally(&shared.cells, &shared.l1, key.as_ref());
+    invalidate_locally(&shared.generations, &shared.l1, key.as_ref());
     let done = match &shared.leases {
         Some(leases) => leases.invalidate(key).await.map(|_| ()),
         None => Ok(()),
     };
-    invalidate_locally(&shared.cells, &shared.l1, key.as_ref()); // P9: after the reply, whatever it was
+    invalidate_locally(&shared.generations, &shared.l1, key.as_ref()); // P9 reply-invalidates-again: after the reply, whatever it was
     done
 }
 

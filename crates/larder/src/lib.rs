@@ -24,7 +24,7 @@
 //! # async fn rename(_id: u64, name: &str) -> io::Result<User> { Ok(User { name: name.to_owned() }) }
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
 //! let larder = Larder::builder().build().await?; // `.redis("redis://…")` adds the L2
-//! let users = larder.cache::<User>("user_profile")?; // a row of the TTL table
+//! let users = larder.cache::<User>("user_profile")?; // a policy of the TTL table
 //!
 //! let user: Arc<User> = users.get_or_load(42, || find(42)).await?; // L1, else L2, else the database
 //! assert_eq!(user.name, "user 42");
@@ -50,7 +50,6 @@ mod encoding;
 mod error;
 mod events;
 mod gather;
-mod intents;
 mod l1;
 mod larder;
 mod life;
@@ -58,6 +57,7 @@ mod loaded;
 mod many;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod outbox;
 mod read;
 mod row;
 mod stats;
@@ -73,10 +73,10 @@ pub use events::{Event, Level, LoadOutcome};
 pub use l1::L1Store;
 pub use larder::Larder;
 pub use larder_core::{
-    BreakerState, CacheKey, Clock, CodecError, Intent, Key, KeyBuf, KeyError, ManualClock, OutboxError,
-    PendingInvalidations, RemoteStore, StoreError,
+    BreakerState, CacheKey, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, Outbox, OutboxEntry,
+    OutboxError, RemoteStore, StoreError,
 };
 pub use larder_redis::RedisConfig;
-pub use larder_ttl::{Advice, Levels, OnOutage, Row, TableError, TtlTable};
+pub use larder_ttl::{Advice, Levels, OnOutage, Policy, TableError, TtlTable};
 pub use loaded::Loaded;
 pub use stats::Stats;

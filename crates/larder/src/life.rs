@@ -53,7 +53,7 @@ impl Span {
 }
 
 impl<T: Value> RowState<T> {
-    /// How long a loaded or written value lives, shortened by the row's jitter; `None` if it is not to be kept.
+    /// How long a loaded or written value lives, shortened by the policy's jitter; `None` if it is not to be kept.
     pub(crate) fn span(&self, found: &Found<T>) -> Option<Span> {
         let (ttl, stale) = match &found.value {
             Some(_) => (found.ttl.unwrap_or(self.policy.ttl()), self.policy.stale_for()),
@@ -70,7 +70,7 @@ impl<T: Value> RowState<T> {
         Span::of_rest(rest, stale_for, ahead)
     }
 
-    /// How long a value is not due that seems so to who reads it from L2, because it was given less than its row's time.
+    /// How long a value is not due that seems so to who reads it from L2, because it was given less than its policy's time.
     pub(crate) fn not_due(&self, span: &Span) -> Duration {
         let (Some(fresh), Some(share)) = (span.fresh, self.policy.refresh_ahead()) else {
             return Duration::ZERO;
@@ -94,7 +94,7 @@ impl<T: Value> RowState<T> {
     }
 
     /// The life in L1 of a value that was kept so. `from` lies before L2 was asked, so that L1 never outlives L2.
-    // P20
+    // P20 l1-ends-with-l2
     pub(crate) fn life(&self, key: &Key, from: Moment, span: Span, kept: Kept) -> Life {
         let fresh = span.fresh.unwrap_or(LONGEST);
         let stale = from + fresh;
@@ -104,7 +104,7 @@ impl<T: Value> RowState<T> {
             (Kept::Local, _) | (Kept::Remote, None) => return Life::new(due, stale, stale + span.stale),
             // No push tells of what makes it out of date, so it is not kept for the time after that either.
             (Kept::Degraded, _) => return Life::until(from + fresh.min(degraded)),
-            // P12: tracking is never assumed.
+            // P12 tracking-never-assumed: tracking is never assumed.
             (Kept::Remote, Some(leases)) => match leases.remote().lane_state(self.lane(key)) {
                 LaneState::Tracking | LaneState::Scattered | LaneState::Subscribed => self.policy.l1_ttl(),
                 LaneState::Untracked | LaneState::Down => degraded,

@@ -16,12 +16,12 @@ pub(crate) enum Content<T> {
 }
 
 impl<T> Loaded<T> {
-    /// Takes the row's own lifetime.
+    /// Takes the policy's own lifetime.
     pub fn new(value: T) -> Self {
         Self::of(Content::Value(value))
     }
 
-    /// Says that the database has no such value. The row's `negative_ttl` says how long that is remembered, by default
+    /// Says that the database has no such value. The policy's `negative_ttl` says how long that is remembered, by default
     /// not at all.
     pub fn absent() -> Self {
         Self::of(Content::Absent)
@@ -37,9 +37,9 @@ impl<T> Loaded<T> {
         Self { content, ttl: None, tags: Vec::new() }
     }
 
-    /// Lives this long instead of the row's `ttl`. Zero: it is returned, but not kept. Cut to 100 years.
+    /// Lives this long instead of the policy's `ttl`. Zero: it is returned, but not kept. Cut to 100 years.
     ///
-    /// The row's `jitter` and `l1_ttl` apply as ever.
+    /// The policy's `jitter` and `l1_ttl` apply as ever.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -47,7 +47,7 @@ impl<T> Loaded<T> {
     }
 
     /// Gives the entry a tag, of 1 to 1,024 bytes: [`invalidate_tag`](crate::Larder::invalidate_tag) then removes it,
-    /// together with all others that have the tag, in any row and any process. Call it again for more, up to 256.
+    /// together with all others that have the tag, in any policy and any process. Call it again for more, up to 256.
     ///
     /// A value with a tag outside these limits is returned, but not kept. Tags are shared by all larders on a server.
     /// In L2 such an entry is not plain JSON: a short header with its tags stands in front.

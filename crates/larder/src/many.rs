@@ -60,13 +60,13 @@ impl<T: Value> Cache<T> {
 
     /// Returns the values from L1, else from L2, else from the loader, which is called once with all keys that neither level
     /// has and nobody else loads. What it returns goes into both levels; a key that it leaves out has no value, and
-    /// [`negative_ttl`](crate::Row::negative_ttl) says how long that is remembered. Such keys are not in the result.
+    /// [`negative_ttl`](crate::Policy::negative_ttl) says how long that is remembered. Such keys are not in the result.
     ///
     /// Each key has its own lease: of callers that want overlapping keys, in however many processes, each loads what the
     /// others don't, and waits for the rest. Should another one's load come to nothing, or be outdated by an
     /// invalidation, this one loads the key after all: then a clone of the loader is called once more, for all such keys
-    /// that come at a time. It is also called once for every thousand keys that are missing. One such call is one of the row's
-    /// [`max_loads`](crate::Row::max_loads).
+    /// that come at a time. It is also called once for every thousand keys that are missing. One such call is one of the policy's
+    /// [`max_loads`](crate::Policy::max_loads).
     ///
     /// ```
     /// # use std::{collections::HashMap, io, sync::Arc};
@@ -159,7 +159,7 @@ impl<T: Value> Cache<T> {
     }
 
     /// Removes the keys' values from every level of every process, each as [`invalidate`](Self::invalidate) does. For keys
-    /// of several rows see [`Larder::invalidate`](crate::Larder::invalidate).
+    /// of several policies see [`Larder::invalidate`](crate::Larder::invalidate).
     ///
     /// # Consistency
     /// Each key is invalidated atomically; a reader may see one gone and the next one not yet.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use larder_core::{BreakerState, RemoteStore};
 
-use crate::{Stats, intents::Numbers, stats::Counters};
+use crate::{Stats, outbox::Numbers, stats::Counters};
 
 /// Whose numbers are published.
 pub(crate) struct Published {
-    /// The rows, by their names in the table.
+    /// The policies, by their names in the table.
     pub(crate) rows: Vec<(String, Arc<Counters>)>,
     pub(crate) remote: Option<Arc<dyn RemoteStore>>,
     pub(crate) replays: Arc<Numbers>,
@@ -19,20 +19,20 @@ impl Published {
     pub(crate) fn publish(&self) {
         for (row, counters) in &self.rows {
             for (name, count) in counters.read().counts() {
-                metrics::counter!(format!("larder_{name}_total"), "row" => row.clone()).absolute(count);
+                metrics::counter!(format!("larder_{name}_total"), "policy" => row.clone()).absolute(count);
             }
         }
-        let Stats { intents_replayed, replay_errors, .. } = self.replays.read();
-        metrics::counter!("larder_intents_replayed_total").absolute(intents_replayed);
-        metrics::counter!("larder_replay_errors_total").absolute(replay_errors);
+        let Stats { outbox_drained, outbox_errors, .. } = self.replays.read();
+        metrics::counter!("larder_outbox_drained_total").absolute(outbox_drained);
+        metrics::counter!("larder_outbox_errors_total").absolute(outbox_errors);
         let Some(remote) = &self.remote else { return };
-        let stats = Stats::from(remote.report());
+        let stats = Stats::from(remote.stats());
         metrics::counter!("larder_pushes_total").absolute(stats.pushes);
         metrics::counter!("larder_lanes_lost_total").absolute(stats.lanes_lost);
         metrics::counter!("larder_probe_failures_total").absolute(stats.probe_failures);
         metrics::counter!("larder_breaker_opened_total").absolute(stats.breaker_opened);
-        metrics::counter!("larder_replayed_invalidations_total").absolute(stats.replayed);
-        metrics::gauge!("larder_pending_invalidations").set(stats.pending as f64);
+        metrics::counter!("larder_resent_invalidations_total").absolute(stats.resent);
+        metrics::gauge!("larder_unsent_invalidations").set(stats.unsent as f64);
         metrics::gauge!("larder_breaker_state").set(match stats.breaker {
             BreakerState::Closed => 0.0,
             BreakerState::HalfOpen => 1.0,

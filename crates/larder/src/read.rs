@@ -1,7 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Committed, Digest, Frame, Key, LocalStore, Moment, Phase, Stamp, StoreError, Stored};
+use larder_core::{
+    Committed, Digest, Key, LocalStore, Moment, Phase, Stamp, StoreError, Stored, ValueHeader,
+};
 use larder_lock::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
 use tokio::time::Instant;
 
@@ -13,7 +15,7 @@ use crate::{
     life::Span,
     row::{Cached, Found, Outcome, RowState},
     stats::Count,
-    tags::{Held, Orders, Sealed},
+    tags::{Pinned, Sealed, TagEpochs},
 };
 
 /// A loader, not started yet.
@@ -39,8 +41,8 @@ pub(crate) struct Read<T: Value> {
     began: Option<Instant>,
     /// Whether the load is to replace a value that is still served.
     replaces: bool,
-    /// P22: from before the loader ran.
-    orders: Orders,
+    /// P22 epoch-before-load: from before the loader ran.
+    orders: TagEpochs,
     /// What L2 was given, and for how long, with a stamp from before.
     sealed: Option<(Arc<Sealed>, Span, Stamp)>,
 }
@@ -55,7 +57,7 @@ impl<T: Value> Read<T> {
             loader,
             began: None,
             replaces: false,
-            orders: Orders::default(),
+            orders: TagEpochs::default(),
             sealed: None,
         }
     }
@@ -72,7 +74,7 @@ impl<T: Value> Read<T> {
         }
     }
 
-    /// Tells whether "absent" in L2 may be believed: the row remembers absence, and no longer than this.
+    /// Tells whether "absent" in L2 may be believed: the policy remembers absence, and no longer than this.
     fn believes_absence(&self, stored: &Stored) -> bool {
         match (self.row.policy.negative_ttl(), stored.ttl) {
             (Some(longest), Some(rest)) => rest <= longest,
@@ -92,7 +94,7 @@ impl<T: Value> Look for Read<T> {
         if !self.row.has_l1 {
             return None;
         }
-        // P28: not the entry's own stamp, which another key that shares its cell may have outdated long ago. L1 holds only
+        // P28 stale-only-while-current: not the entry's own stamp, which another key that shares its cell may have outdated long ago. L1 holds only
         // what is current, so what comes from now on counts.
         let stamp = self.row.stamp(&self.key);
         let cached = self.row.cached(self.key.as_ref())?;
@@ -106,18 +108,18 @@ impl<T: Value> Look for Read<T> {
 
     async fn accept(&mut self, stored: Stored, stamp: &Stamp) -> Result<Present<Outcome<T>>, Digest> {
         let unusable = || Digest::of(&stored.value);
-        let (frame, body) = Frame::read(&stored.value).map_err(|reason| {
+        let (frame, body) = ValueHeader::read(&stored.value).map_err(|reason| {
             self.row.note_undecodable(&self.key, &reason);
             unusable()
         })?;
-        if self.row.policy.framed() && !frame.as_ref().is_some_and(|frame| frame.row) {
-            return Err(unusable()); // P25: what no clear would remove
+        if self.row.policy.instant_clear() && !frame.as_ref().is_some_and(|frame| frame.row) {
+            return Err(unusable()); // P25 clear-leaves-nothing: what no clear would remove
         }
         let tags = match (&frame, &self.row.leases) {
             // Boxed, so that the read of a value without a frame stays small.
             (Some(frame), Some(leases)) => match Box::pin(self.row.verify(leases, &self.key, frame)).await {
                 Ok(Some(tags)) => Some(tags),
-                Ok(None) => return Err(unusable()), // P21
+                Ok(None) => return Err(unusable()), // P21 tags-pinned-in-time
                 Err(error) => {
                     self.row.note_remote(&error);
                     return Err(unusable());
@@ -137,7 +139,7 @@ impl<T: Value> Look for Read<T> {
         let span = self.row.span_in_remote(stored.ttl, value.is_none());
         let phase = span.phase();
         let digest = (phase != Phase::Fresh).then(unusable);
-        // P3: from after the answer, so that L2 has let go of it by then.
+        // P3 clean-lease-commits: from after the answer, so that L2 has let go of it by then.
         let ends = stored.ttl.map_or(Moment::NEVER, |ttl| self.row.shared.clock.now() + ttl + TICK);
         let seal = |digest| Arc::new(Sealed::new(digest, stored.value.len(), frame.as_ref(), ends));
         let sealed = digest.clone().map(seal);
@@ -154,7 +156,7 @@ impl<T: Value> Look for Read<T> {
     }
 
     fn asks_more(&self, stored: &Stored) -> bool {
-        Frame::is_there(&stored.value)
+        ValueHeader::is_there(&stored.value)
     }
 
     fn keeps(&self) -> bool {
@@ -181,7 +183,7 @@ impl<T: Value> Look for Read<T> {
 
 impl<T: Value> Load for Read<T> {
     async fn prepare(&mut self) {
-        self.orders = self.row.orders(&self.key).await;
+        self.orders = self.row.tag_epochs(&self.key).await;
     }
 
     fn waits(&mut self) {
@@ -195,7 +197,7 @@ impl<T: Value> Load for Read<T> {
     }
 
     fn load(&mut self, previous: Option<Outcome<T>>) -> BoxFuture<'static, Outcome<T>> {
-        self.orders.own = self.row.shared.tags.own_order(); // P22
+        self.orders.own = self.row.shared.tags.own_epoch(); // P22 epoch-before-load
         self.row.counters.add(Count::Load);
         self.replaces = previous.is_some();
         match previous {
@@ -273,7 +275,7 @@ impl<T: Value> Load for Read<T> {
         let Some(span) = self.row.span(found) else { return self.encode_nothing() };
         let in_remote = span.in_remote();
         if let Some(stored) = found.stored.as_ref().filter(|_| found.is_renewed) {
-            if !self.row.hold_again(leases, &self.key, stored, in_remote).await {
+            if !self.row.pin_again(leases, &self.key, stored, in_remote).await {
                 return Encoded::Refused;
             }
             self.asked = self.row.shared.clock.now();
@@ -298,7 +300,7 @@ impl<T: Value> Load for Read<T> {
         let (Ok(found), Some(leases)) = (outcome, &self.row.leases) else { return };
         let Some((sealed, span, before)) = self.sealed.take() else {
             if self.replaces {
-                self.row.invalidate_locally(&self.key); // P9: this process is told of it by nobody else
+                self.row.invalidate_locally(&self.key); // P9 reply-invalidates-again: this process is told of it by nobody else
             }
             return;
         };
@@ -324,9 +326,9 @@ impl<T: Value> Load for Read<T> {
                 Some(Cached { tags, .. }) => tags,
                 None => return false,
             },
-            false => match self.row.hold_locally(found, self.orders) {
-                Ok(Held::Kept(tags)) => tags,
-                Ok(Held::Refused) => return false,
+            false => match self.row.pin_locally(found, self.orders) {
+                Ok(Pinned::Kept(tags)) => tags,
+                Ok(Pinned::Refused) => return false,
                 Err(reason) => {
                     self.row.note_unstorable(&reason);
                     self.keep_nothing();

@@ -8,11 +8,11 @@ use std::{
 };
 
 use larder_core::{
-    AnyValue, Cells, Clock, Entry, Key, KeyBuf, KeyRef, Life, LocalStore, Phase, Stamp, StoreError, TagStamp,
-    Tags,
+    AnyValue, Clock, Entry, Generations, Key, KeyBuf, KeyRef, Life, LocalStore, Phase, Stamp, StoreError,
+    TagStamp, Tags,
 };
-use larder_lock::{Leases, Policy, Present, StampedeLock};
-use larder_ttl::{OnOutage, Row};
+use larder_lock::{Leases, LoadLimits, Present, StampedeLock};
+use larder_ttl::{OnOutage, Policy};
 use tokio::task::AbortHandle;
 use tracing::warn;
 
@@ -21,18 +21,18 @@ use crate::{
     coherence::{Coherence, invalidate_locally},
     encoding::{Value, encode},
     events::{Hook, Level},
-    intents::Replays,
     l1::L1,
     life::LastLoad,
     loaded::Content,
+    outbox::Replays,
     stats::{Count, Counters},
     tags::Sealed,
 };
 
-/// What all rows of a larder share.
+/// What all policies of a larder share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) cells: Arc<Cells>,
+    pub(crate) generations: Arc<Generations>,
     pub(crate) tags: Arc<Tags>,
     pub(crate) clock: Clock,
     pub(crate) l1: Arc<L1>,
@@ -54,15 +54,15 @@ impl Drop for Shared {
     }
 }
 
-/// A row of the TTL table at work: its policy, its flights and its counts, for one type of value.
+/// A policy of the TTL table at work: its policy, its flights and its counts, for one type of value.
 pub(crate) struct RowState<T> {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) policy: Row,
+    pub(crate) policy: Policy,
     pub(crate) prefix: String,
     /// What all its keys begin with.
     pub(crate) stem: KeyBuf,
     pub(crate) namespace: u16,
-    /// Set where this row has an L2.
+    /// Set where this policy has an L2.
     pub(crate) leases: Option<Leases>,
     pub(crate) has_l1: bool,
     pub(crate) lock: StampedeLock<Outcome<T>>,
@@ -138,7 +138,7 @@ impl<T> Cached<T> {
     }
 }
 
-/// What has been logged already: each kind of trouble is said once for each row, and counted always.
+/// What has been logged already: each kind of trouble is said once for each policy, and counted always.
 #[derive(Debug, Default)]
 pub(crate) struct Warned {
     undecodable: AtomicBool,
@@ -151,9 +151,9 @@ fn first(flag: &AtomicBool) -> bool {
 }
 
 impl<T: Value> RowState<T> {
-    pub(crate) fn new(shared: Arc<Shared>, row: &Row, namespace: u16, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, row: &Policy, namespace: u16, counters: Arc<Counters>) -> Self {
         let leases = shared.leases.clone().filter(|_| row.levels().has_l2());
-        let limits = Policy {
+        let limits = LoadLimits {
             lease: row.lease(),
             load_timeout: row.load_timeout(),
             max_wait: row.max_wait(),
@@ -162,8 +162,8 @@ impl<T: Value> RowState<T> {
             needs_remote: row.on_outage() == OnOutage::Fail,
         };
         Self {
-            lock: StampedeLock::new(leases.clone(), shared.cells.clone(), namespace, limits),
-            // A larder without L2 keeps every row in the one level that it has.
+            lock: StampedeLock::new(leases.clone(), shared.generations.clone(), namespace, limits),
+            // A larder without L2 keeps every policy in the one level that it has.
             has_l1: row.levels().has_l1() || shared.leases.is_none(),
             stem: KeyBuf::begin(&row.key_prefix()),
             prefix: row.key_prefix(),
@@ -191,7 +191,7 @@ impl<T: Value> RowState<T> {
         let looked = self.shared.l1.look(key, |entry, phase| {
             let value = match entry.value.take() {
                 None => None,
-                // A row holds one type only, so the cast always succeeds; were it not so, it would be a miss.
+                // A policy holds one type only, so the cast always succeeds; were it not so, it would be a miss.
                 Some(value) => Some(value.downcast().map_err(|_| None)?),
             };
             match phase {
@@ -207,7 +207,7 @@ impl<T: Value> RowState<T> {
         if !self.has_l1 {
             return None;
         }
-        let (Entry { value, stamp, tags, .. }, phase) = self.shared.l1.get_again(key)?;
+        let (Entry { value, stamp, tags, .. }, phase) = self.shared.l1.get_uncounted(key)?;
         let value = match value {
             None => None,
             Some(value) => Some(value.downcast().ok()?),
@@ -225,18 +225,18 @@ impl<T: Value> RowState<T> {
     }
 
     pub(crate) fn stamp(&self, key: &Key) -> Stamp {
-        self.shared.cells.stamp(key.hash(), self.lane(key), self.namespace)
+        self.shared.generations.stamp(key.hash(), self.lane(key), self.namespace)
     }
 
     pub(crate) fn invalidate_locally(&self, key: &Key) {
-        invalidate_locally(&self.shared.cells, &self.shared.l1, key.as_ref());
+        invalidate_locally(&self.shared.generations, &self.shared.l1, key.as_ref());
     }
 
     pub(crate) fn lane(&self, key: &Key) -> u16 {
-        self.leases.as_ref().map_or(Cells::NO_LANE, |leases| leases.remote().lane(key.as_str()))
+        self.leases.as_ref().map_or(Generations::NO_LANE, |leases| leases.remote().lane(key.as_str()))
     }
 
-    /// Keeps a value in L1, if this row has one. `size` is that of its encoded form, where it is known.
+    /// Keeps a value in L1, if this policy has one. `size` is that of its encoded form, where it is known.
     pub(crate) fn keep(
         &self,
         key: &Key,
@@ -273,7 +273,7 @@ impl<T: Value> RowState<T> {
     pub(crate) fn note_undecodable(&self, key: &Key, reason: &dyn fmt::Display) {
         self.counters.add(Count::Undecodable);
         if first(&self.warned.undecodable) {
-            warn!(row = self.policy.name(), %key, %reason,
+            warn!(policy = self.policy.name(), %key, %reason,
                 "a value in L2 cannot be read and is loaded anew; further ones of this row are only counted");
         }
     }
@@ -287,18 +287,18 @@ impl<T: Value> RowState<T> {
     pub(crate) fn note_unstorable(&self, reason: &Error) {
         self.counters.add(Count::Unstorable);
         if first(&self.warned.unstorable) {
-            warn!(row = self.policy.name(), %reason,
+            warn!(policy = self.policy.name(), %reason,
                 "a value is served but not kept; further ones of this row are only counted");
         }
     }
 
     pub(crate) fn note_remote(&self, error: &StoreError) {
         self.counters.add(Count::L2Error);
-        // A lost connection is logged where it is lost; what the server refuses is the row's own trouble.
+        // A lost connection is logged where it is lost; what the server refuses is the policy's own trouble.
         if matches!(error, StoreError::WrongType { .. } | StoreError::Refused { .. })
             && first(&self.warned.refused)
         {
-            warn!(row = self.policy.name(), %error,
+            warn!(policy = self.policy.name(), %error,
                 "L2 refuses, reads go to the loader; further refusals of this row are only counted");
         }
     }

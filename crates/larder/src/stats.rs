@@ -8,18 +8,18 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{BreakerState, RemoteReport};
+use larder_core::{BreakerState, RemoteStats};
 
 macro_rules! stats {
     ($($(#[doc = $doc:literal])+ $field:ident = $counter:ident),* $(,)?) => {
-        /// What happened so far, in numbers: of one row, or of all. Counts of this process since it was built.
+        /// What happened so far, in numbers: of one policy, or of all. Counts of this process since it was built.
         ///
         /// The numbers are not read in one instant: under traffic they can be a few calls apart.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $( $(#[doc = $doc])+ pub $field: u64, )*
-            /// Changes by others that L2 told of. This and what follows is of the larder as a whole, and zero for a row.
+            /// Changes by others that L2 told of. This and what follows is of the larder as a whole, and zero for a policy.
             pub pushes: u64,
             /// How often a connection to L2, or a subscription, was lost.
             pub lanes_lost: u64,
@@ -29,17 +29,17 @@ macro_rules! stats {
             pub push_lag: Option<Duration>,
             /// Invalidations that could not be sent yet, because L2 is out of reach: other processes may still be served
             /// what they make out of date.
-            pub pending: u64,
+            pub unsent: u64,
             /// Intents of an outbox that were confirmed, because their keys are gone from every level.
-            pub intents_replayed: u64,
+            pub outbox_drained: u64,
             /// Replays of an outbox in the background that failed.
-            pub replay_errors: u64,
+            pub outbox_errors: u64,
             /// Whether L2 is asked at all.
             pub breaker: BreakerState,
             /// How often L2 was given up for a while, because it did not answer or took no writes.
             pub breaker_opened: u64,
             /// Invalidations that could not be sent at first, and were sent later.
-            pub replayed: u64,
+            pub resent: u64,
         }
 
         #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ macro_rules! stats {
         const COUNTS: usize = [$(stringify!($counter)),*].len();
 
         impl Stats {
-            /// The counts of a row, each with its name.
+            /// The counts of a policy, each with its name.
             #[cfg(feature = "metrics")]
             pub(crate) fn counts(&self) -> [(&'static str, u64); COUNTS] {
                 [$( (stringify!($field), self.$field) ),*]
@@ -70,12 +70,12 @@ macro_rules! stats {
                     lanes_lost: self.lanes_lost + other.lanes_lost,
                     probe_failures: self.probe_failures + other.probe_failures,
                     push_lag: self.push_lag.max(other.push_lag),
-                    pending: self.pending + other.pending,
-                    intents_replayed: self.intents_replayed + other.intents_replayed,
-                    replay_errors: self.replay_errors + other.replay_errors,
+                    unsent: self.unsent + other.unsent,
+                    outbox_drained: self.outbox_drained + other.outbox_drained,
+                    outbox_errors: self.outbox_errors + other.outbox_errors,
                     breaker: self.breaker.max(other.breaker), // the worse one
                     breaker_opened: self.breaker_opened + other.breaker_opened,
-                    replayed: self.replayed + other.replayed,
+                    resent: self.resent + other.resent,
                 }
             }
         }
@@ -113,27 +113,27 @@ stats! {
     l2_errors = L2Error,
 }
 
-impl From<RemoteReport> for Stats {
-    fn from(report: RemoteReport) -> Self {
-        let RemoteReport {
+impl From<RemoteStats> for Stats {
+    fn from(report: RemoteStats) -> Self {
+        let RemoteStats {
             pushes,
             lanes_lost,
             probe_failures,
             push_lag,
-            pending,
+            unsent,
             breaker,
             breaker_opened,
-            replayed,
+            resent,
         } = report;
         Self {
             pushes,
             lanes_lost,
             probe_failures,
             push_lag,
-            pending,
+            unsent,
             breaker,
             breaker_opened,
-            replayed,
+            resent,
             ..Self::default()
         }
     }

@@ -1,8 +1,8 @@
-//! The tags of a row's entries: which they are, whether they are held, and the frame that names them in L2.
+//! The tags of a policy's entries: which they are, whether they are held, and the frame that names them in L2.
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::{Digest, Frame, Key, LaneState, Life, Moment, Stamp, StoreError, TagCell, TagStamp};
+use larder_core::{Digest, Key, LaneState, Life, Moment, Stamp, StoreError, TagCell, TagStamp, ValueHeader};
 use larder_lock::Leases;
 
 use crate::{
@@ -11,16 +11,16 @@ use crate::{
     row::{Found, RowState},
 };
 
-/// What stands before a tag of the application, and before the tag of a row, so that no two are the same.
+/// What stands before a tag of the application, and before the tag of a policy, so that no two are the same.
 const TAG: &str = "tag:";
 const ROW: &str = "row:";
 
 const LONGEST_TAG: usize = 1024;
 const MOST_TAGS: usize = 256;
 
-/// The order numbers from before a load or write began. P22
+/// The order numbers from before a load or write began. P22 epoch-before-load
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Orders {
+pub(crate) struct TagEpochs {
     /// The process's own, for what is kept in L1 alone.
     pub(crate) own: u64,
     /// E; unknown if L2 did not say.
@@ -46,13 +46,13 @@ struct Framed {
 }
 
 impl Sealed {
-    pub(crate) fn new(digest: Digest, size: usize, frame: Option<&Frame<'_>>, ends: Moment) -> Self {
+    pub(crate) fn new(digest: Digest, size: usize, frame: Option<&ValueHeader<'_>>, ends: Moment) -> Self {
         Self { digest, size, frame: frame.map(Framed::from), ends }
     }
 }
 
-impl From<&Frame<'_>> for Framed {
-    fn from(frame: &Frame<'_>) -> Self {
+impl From<&ValueHeader<'_>> for Framed {
+    fn from(frame: &ValueHeader<'_>) -> Self {
         Self {
             order: frame.order,
             row: frame.row,
@@ -62,13 +62,13 @@ impl From<&Frame<'_>> for Framed {
 }
 
 impl Framed {
-    fn frame(&self) -> Frame<'_> {
-        Frame { order: self.order, row: self.row, tags: self.tags.iter().map(|tag| &**tag).collect() }
+    fn frame(&self) -> ValueHeader<'_> {
+        ValueHeader { order: self.order, row: self.row, tags: self.tags.iter().map(|tag| &**tag).collect() }
     }
 }
 
 /// Whether the tags of a value are held for L1.
-pub(crate) enum Held {
+pub(crate) enum Pinned {
     /// They are, if there are any.
     Kept(Option<Arc<TagStamp>>),
     /// One of them was invalidated since the load began, or may have been.
@@ -84,27 +84,27 @@ pub(crate) fn tag_name(tag: &str) -> Result<String, Error> {
     Ok(format!("{TAG}{tag}"))
 }
 
-/// The full name of the tag that all entries of a framed row have.
+/// The full name of the tag that all entries of a framed policy have.
 pub(crate) fn row_tag(prefix: &str) -> String {
     format!("{ROW}{prefix}")
 }
 
 impl<T: Value> RowState<T> {
     /// The order numbers of now. E is only asked for if this process does not know it, or is not told of its changes.
-    pub(crate) async fn orders(&self, key: &Key) -> Orders {
-        let own = self.shared.tags.own_order();
-        let Some(leases) = &self.leases else { return Orders { own, remote: None } };
+    pub(crate) async fn tag_epochs(&self, key: &Key) -> TagEpochs {
+        let own = self.shared.tags.own_epoch();
+        let Some(leases) = &self.leases else { return TagEpochs { own, remote: None } };
         let lane = self.lane(key);
-        let cell = self.shared.tags.order_cell(lane); // P24: before it is asked for
+        let cell = self.shared.tags.epoch_cell(lane); // P24 tags-known-by-lane: before it is asked for
         // Also where it is told in no order with the replies: a number that is too old only makes the check stricter.
         let is_told = match leases.remote().lane_state(lane) {
             LaneState::Tracking | LaneState::Scattered | LaneState::Subscribed => true,
             LaneState::Untracked | LaneState::Down => false,
         };
         if let Some(order) = cell.known().filter(|_| is_told) {
-            return Orders { own, remote: Some(order) };
+            return TagEpochs { own, remote: Some(order) };
         }
-        let remote = match leases.remote().order(lane).await {
+        let remote = match leases.remote().tag_epoch(lane).await {
             Ok(order) => {
                 cell.learn(order);
                 Some(order)
@@ -112,7 +112,7 @@ impl<T: Value> RowState<T> {
             // The error that the caller is about to meet anyway is told there.
             Err(_) => None,
         };
-        Orders { own, remote }
+        TagEpochs { own, remote }
     }
 
     /// The full names of an entry's tags; none for one that is to be stored without a frame.
@@ -142,20 +142,20 @@ impl<T: Value> RowState<T> {
         leases: &Leases,
         key: &Key,
         found: &Found<T>,
-        orders: Orders,
+        orders: TagEpochs,
         ttl: Duration,
     ) -> Result<Option<(Vec<u8>, Sealed)>, Error> {
-        let sealed = |bytes: Vec<u8>, frame: Option<&Frame<'_>>| {
+        let sealed = |bytes: Vec<u8>, frame: Option<&ValueHeader<'_>>| {
             let sealed = Sealed::new(Digest::of(&bytes), bytes.len(), frame, Moment::NEVER);
             Some((bytes, sealed))
         };
-        let names = self.names(found.tags(), self.policy.framed())?;
+        let names = self.names(found.tags(), self.policy.instant_clear())?;
         if names.is_empty() {
             return Ok(sealed(self.encode(key, found.value.as_deref(), None)?, None));
         }
         let Some(order) = orders.remote else { return Ok(None) };
         let tags = found.tags().iter().map(|tag| &**tag).collect();
-        let frame = Frame { order, row: self.policy.framed(), tags };
+        let frame = ValueHeader { order, row: self.policy.instant_clear(), tags };
         let bytes = self.encode(key, found.value.as_deref(), Some(&frame))?;
         let holds = self.hold(leases, key, &names, order, ttl).await;
         Ok(holds.then(|| sealed(bytes, Some(&frame))).flatten())
@@ -163,7 +163,7 @@ impl<T: Value> RowState<T> {
 
     /// Holds the tags of a value that is to live on. `false` if one of them was invalidated since it was loaded, or may
     /// have been.
-    pub(crate) async fn hold_again(&self, leases: &Leases, key: &Key, kept: &Sealed, ttl: Duration) -> bool {
+    pub(crate) async fn pin_again(&self, leases: &Leases, key: &Key, kept: &Sealed, ttl: Duration) -> bool {
         let Some(frame) = &kept.frame else { return true };
         match self.names(&frame.tags, frame.row) {
             Ok(names) => self.hold(leases, key, &names, frame.order, ttl).await,
@@ -171,12 +171,12 @@ impl<T: Value> RowState<T> {
         }
     }
 
-    // P23: before the value is committed.
+    // P23 tags-pinned-before-commit: before the value is committed.
     async fn hold(&self, leases: &Leases, key: &Key, names: &[String], order: u64, ttl: Duration) -> bool {
         let lane = self.lane(key);
-        let cells: Vec<_> = names.iter().map(|name| self.shared.tags.cell(lane, name)).collect(); // P24
+        let cells: Vec<_> = names.iter().map(|name| self.shared.tags.cell(lane, name)).collect(); // P24 tags-known-by-lane
         let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-        match leases.remote().hold_tags(lane, &asked, order, ttl).await {
+        match leases.remote().pin_tags(lane, &asked, order, ttl).await {
             Ok(held) => learn(order, cells, held).is_some(),
             Err(error) => {
                 self.note_remote(&error);
@@ -186,7 +186,7 @@ impl<T: Value> RowState<T> {
     }
 
     /// Keeps in L1 what L2 has taken, if it is still there. `tracked` is its stamp if its commit has read it too.
-    // P4: what L1 has was read from L2, also what this process has stored there itself.
+    // P4 l1-read-from-l2: what L1 has was read from L2, also what this process has stored there itself.
     pub(crate) async fn keep_committed(
         &self,
         leases: &Leases,
@@ -199,19 +199,19 @@ impl<T: Value> RowState<T> {
         if !self.has_l1 {
             return;
         }
-        if let Some(stamp) = tracked.filter(|stamp| self.shared.cells.is_current(key.hash(), stamp)) {
+        if let Some(stamp) = tracked.filter(|stamp| self.shared.generations.is_current(key.hash(), stamp)) {
             match self.still_held(leases, key, sealed).await {
                 Ok(Some(tags)) => self.keep(key, value, life, stamp, tags, Some(sealed.size)),
                 Ok(None) => return,
                 Err(error) => return self.note_remote(&error),
             }
-            if self.shared.cells.is_current(key.hash(), &stamp) {
+            if self.shared.generations.is_current(key.hash(), &stamp) {
                 return;
             }
         }
         // The push for the commit itself is handled before the first answer is here: it is in the way once at most.
         for _ in 0..2 {
-            let stamp = self.stamp(key); // P1
+            let stamp = self.stamp(key); // P1 stamp-before-read
             match self.confirm(leases, key, sealed).await {
                 Ok(Some(tags)) => {
                     self.keep(key, value, life, stamp, tags, Some(sealed.size));
@@ -219,7 +219,7 @@ impl<T: Value> RowState<T> {
                 Ok(None) => return,
                 Err(error) => return self.note_remote(&error),
             }
-            if self.shared.cells.is_current(key.hash(), &stamp) {
+            if self.shared.generations.is_current(key.hash(), &stamp) {
                 return;
             }
         }
@@ -252,24 +252,24 @@ impl<T: Value> RowState<T> {
     }
 
     /// Holds the tags of a value that is kept in L1 alone.
-    pub(crate) fn hold_locally(&self, found: &Found<T>, orders: Orders) -> Result<Held, Error> {
+    pub(crate) fn pin_locally(&self, found: &Found<T>, orders: TagEpochs) -> Result<Pinned, Error> {
         let names = self.names(found.tags(), false)?;
         if names.is_empty() {
-            return Ok(Held::Kept(None));
+            return Ok(Pinned::Kept(None));
         }
         Ok(match self.shared.tags.hold(orders.own, names.iter().map(String::as_str)) {
-            Some(stamp) => Held::Kept(Some(Arc::new(stamp))),
-            None => Held::Refused,
+            Some(stamp) => Pinned::Kept(Some(Arc::new(stamp))),
+            None => Pinned::Refused,
         })
     }
 
     /// Tells whether an entry of L2 is valid by its tags, and stamps it with them. `None` says that it is not.
-    // P21
+    // P21 tags-pinned-in-time
     pub(crate) async fn verify(
         &self,
         leases: &Leases,
         key: &Key,
-        frame: &Frame<'_>,
+        frame: &ValueHeader<'_>,
     ) -> Result<Option<Arc<TagStamp>>, StoreError> {
         let lane = self.lane(key);
         let mut names: Vec<String> = frame.tags.iter().map(|tag| format!("{TAG}{tag}")).collect();
@@ -277,7 +277,7 @@ impl<T: Value> RowState<T> {
             names.push(row_tag(&self.prefix));
         }
         let cells: Vec<_> = names.iter().map(|name| self.shared.tags.cell(lane, name)).collect();
-        // P24, P26: only a push that comes before the answer lets what is known stand for what is true.
+        // P24 tags-known-by-lane, P26 scripts-publish: only a push that comes before the answer lets what is known stand for what is true.
         let is_in_order = leases.remote().lane_state(lane) == LaneState::Tracking;
         let known: Option<Vec<u64>> =
             cells.iter().map(|cell| cell.known()).collect::<Option<_>>().filter(|_| is_in_order);
@@ -296,7 +296,7 @@ impl<T: Value> RowState<T> {
         &self,
         key: &Key,
         value: Option<&T>,
-        frame: Option<&Frame<'_>>,
+        frame: Option<&ValueHeader<'_>>,
     ) -> Result<Vec<u8>, Error> {
         let wrong = |source| Error::Encode { key: key.to_string(), source };
         let mut bytes = Vec::new();

@@ -12,7 +12,7 @@ use crate::{
     larder::in_runtime,
     row::{Found, RowState},
     stats::Count,
-    tags::{Held, Orders},
+    tags::{Pinned, TagEpochs},
 };
 
 /// A writer, not started yet: what it returns to the caller, and the value to cache, if there is one.
@@ -28,22 +28,22 @@ impl<T: Value> RowState<T> {
         in_runtime()?;
         self.counters.add(Count::Write);
         let name = key.to_string();
-        // P19
+        // P19 loads-end-with-callers
         let write = tokio::spawn(self.run_write(key, writer));
         write.await.unwrap_or(Err(Error::Aborted { key: name }))
     }
 
     async fn run_write<R>(self: Arc<Self>, key: Key, writer: Writer<R, T>) -> Result<R, Error> {
         let begun = self.begin_write(&key).await;
-        // P9: the script may have run, whatever the reply was.
+        // P9 reply-invalidates-again: the script may have run, whatever the reply was.
         self.invalidate_locally(&key);
         let lease = begun?;
-        // P1 and P22: before the database is written.
-        let orders = self.orders(&key).await;
+        // P1 stamp-before-read and P22 epoch-before-load: before the database is written.
+        let orders = self.tag_epochs(&key).await;
         let stamp = self.stamp(&key);
         let written = AssertUnwindSafe(writer).catch_unwind().await;
         match written.unwrap_or_else(|_panic| Err(Error::Panicked { key: key.to_string() })) {
-            // P18: a failed write can still have reached the database.
+            // P18 failed-write-invalidates: a failed write can still have reached the database.
             Err(error) => {
                 if let Err(also) = self.withdraw(&key, lease).await {
                     tracing::error!(%key, error = %also, "a write failed, and its entry could not be invalidated");
@@ -66,7 +66,7 @@ impl<T: Value> RowState<T> {
             match leases.begin_write(key, self.policy.lease()).await {
                 Ok(WriteBegun::Leased(lease)) => return Ok(Some(lease)),
                 Ok(WriteBegun::Busy(waiter)) => {
-                    // The caller waits no longer than its row says.
+                    // The caller waits no longer than its policy says.
                     let rest = longest.saturating_sub(start.elapsed());
                     if tokio::time::timeout(rest, waiter.wait()).await.is_err() {
                         return Err(Error::WriteBusy { key: key.to_string(), waited: longest });
@@ -91,7 +91,7 @@ impl<T: Value> RowState<T> {
     /// Leaves the key without a value, everywhere, and gives up the lease.
     async fn withdraw(&self, key: &Key, lease: Option<Lease>) -> Result<(), Error> {
         let done = self.withdraw_remotely(key, lease).await;
-        self.invalidate_locally(key); // P9
+        self.invalidate_locally(key); // P9 reply-invalidates-again
         done
     }
 
@@ -112,7 +112,7 @@ impl<T: Value> RowState<T> {
         &self,
         key: &Key,
         lease: Option<Lease>,
-        (stamp, orders): (Stamp, Orders),
+        (stamp, orders): (Stamp, TagEpochs),
         found: &Found<T>,
     ) -> Result<(), Error> {
         let Some(span) = self.span(found) else { return self.withdraw(key, lease).await };
@@ -129,7 +129,7 @@ impl<T: Value> RowState<T> {
                         return self.withdraw(key, Some(lease)).await;
                     }
                     Ok(Some((bytes, sealed))) => {
-                        let before = self.stamp(key); // P4
+                        let before = self.stamp(key); // P4 l1-read-from-l2
                         match lease.commit(&bytes, span.in_remote(), Replacing::Nothing).await {
                             Ok(how @ (Committed::Stored | Committed::Tracked { .. })) => {
                                 let tracked = self.end_write(key, how.tracked(before));
@@ -137,7 +137,7 @@ impl<T: Value> RowState<T> {
                                 self.keep_committed(leases, key, value.as_ref(), &sealed, life, tracked)
                                     .await;
                             }
-                            // P18: somebody interfered, so the order of the writes in the database is not known.
+                            // P18 failed-write-invalidates: somebody interfered, so the order of the writes in the database is not known.
                             Ok(Committed::Refused) => {
                                 self.note_refused(key);
                                 self.counters.add(Count::LeaseLost);
@@ -152,14 +152,14 @@ impl<T: Value> RowState<T> {
                 }
             }
             (leases, _) => {
-                // P11: L2 gave no lease, so its value, if there is one, must go, now or before it is read again.
+                // P11 unsent-goes-first: L2 gave no lease, so its value, if there is one, must go, now or before it is read again.
                 if let Err(error) = self.withdraw_remotely(key, None).await {
                     self.invalidate_locally(key);
                     return Err(error);
                 }
-                let tags = match self.hold_locally(found, orders) {
-                    Ok(Held::Kept(tags)) => tags,
-                    Ok(Held::Refused) => {
+                let tags = match self.pin_locally(found, orders) {
+                    Ok(Pinned::Kept(tags)) => tags,
+                    Ok(Pinned::Refused) => {
                         self.note_refused(key);
                         self.invalidate_locally(key);
                         return Ok(());
@@ -178,11 +178,11 @@ impl<T: Value> RowState<T> {
         Ok(())
     }
 
-    /// P15: makes a load without a lease, from before this process was connected again, out of date, and returns the stamp
+    /// P15 writer-ends-by-compare: makes a load without a lease, from before this process was connected again, out of date, and returns the stamp
     /// of the written value, if nothing else has made it out of date.
     fn end_write(&self, key: &Key, tracked: Option<Stamp>) -> Option<Stamp> {
-        let cells = &self.shared.cells;
-        let stamp = tracked.and_then(|stamp| cells.advance_key_if_current(key.hash(), &stamp));
+        let generations = &self.shared.generations;
+        let stamp = tracked.and_then(|stamp| generations.bump_key_if_current(key.hash(), &stamp));
         match stamp {
             Some(_) => self.shared.l1.remove(key.as_ref()),
             None => self.invalidate_locally(key),
@@ -190,7 +190,7 @@ impl<T: Value> RowState<T> {
         stamp
     }
 
-    /// P15: without a lease, a writer's value enters L1 only if no other write or invalidation came since it began, and reads that
+    /// P15 writer-ends-by-compare: without a lease, a writer's value enters L1 only if no other write or invalidation came since it began, and reads that
     /// began before it ended can no longer replace it.
     fn keep_written(
         &self,
@@ -200,7 +200,7 @@ impl<T: Value> RowState<T> {
         life: Life,
         tags: Option<Arc<TagStamp>>,
     ) {
-        match self.shared.cells.advance_key_if_current(key.hash(), &stamp) {
+        match self.shared.generations.bump_key_if_current(key.hash(), &stamp) {
             Some(stamp) => {
                 // What a read has stored since the write began is out of date now, also if nothing takes its place.
                 self.shared.l1.remove(key.as_ref());

@@ -25,7 +25,7 @@ pub(crate) const TABLE: &str = r#"
     ttl = "1h"
     lease = "1s"
     max_wait = "5s"
-    framed = true
+    instant_clear = true
 
     [foreign]
     ttl = "1h"

@@ -237,7 +237,7 @@ impl Node {
     /// Says what has returned, if nothing is left that could not be sent: by now it binds everybody.
     fn tell(&self) -> bool {
         let mut untold = self.untold();
-        if self.larder.stats().pending > 0 {
+        if self.larder.stats().unsent > 0 {
             return untold.is_empty();
         }
         let told = now();

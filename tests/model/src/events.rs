@@ -32,7 +32,7 @@ impl Protocol {
     pub(crate) fn reconnect(&self, state: &mut State, at: usize) {
         state.processes[at].link = Link::Up;
         if !self.is(Mutant::PendingSentLater) {
-            self.drain(state, at); // P11
+            self.drain(state, at); // P11 unsent-goes-first
         }
         if !self.is(Mutant::LossAdvancesNothing) {
             self.advance_lane(state, at);

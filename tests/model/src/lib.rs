@@ -12,9 +12,9 @@
 //!
 //! | rule | where |
 //! | --- | --- |
-//! | P1 to P12, P14 to P18, P21 to P27 | each has mutants of its name, and each of these breaks a property |
-//! | P13, P20 | are about time, which the model has not: a loss is noticed some time, and no entry expires |
-//! | P19 | is about tasks and callers, which the model does not tell apart |
+//! | P1 stamp-before-read to P12 tracking-never-assumed, P14 no-wait-for-expiry-push to P18 failed-write-invalidates, P21 tags-pinned-in-time to P27 channel-proves-alive | each has mutants of its name, and each of these breaks a property |
+//! | P13 silence-is-not-health, P20 l1-ends-with-l2 | are about time, which the model has not: a loss is noticed some time, and no entry expires |
+//! | P19 loads-end-with-callers | is about tasks and callers, which the model does not tell apart |
 
 mod events;
 mod mutant;

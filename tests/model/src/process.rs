@@ -55,7 +55,7 @@ impl Protocol {
         (process.alive && seen.lane == now.lane && seen.row == now.row && tag_is_held).then_some(entry)
     }
 
-    /// P2: only what is current enters L1.
+    /// P2 only-current-is-served: only what is current enters L1.
     pub(crate) fn keep(&self, process: &mut Process, mut entry: Entry) {
         if self.is(Mutant::StampAfterRead) {
             entry.stamp = process.stamp();
@@ -100,7 +100,7 @@ impl Protocol {
         }
     }
 
-    /// P7.
+    /// P7 wake-own-waiters.
     pub(crate) fn wake_own(&self, state: &mut State, at: usize) {
         if !self.is(Mutant::OwnScriptsDoNotWake) {
             self.wake(state, at);

@@ -203,7 +203,7 @@ impl Protocol {
         }
     }
 
-    /// A sleeper wakes when its lease's time is over, P14; told or not.
+    /// A sleeper wakes when its lease's time is over, P14 no-wait-for-expiry-push; told or not.
     pub(crate) fn can_time(&self, state: &State, op: &Op) -> bool {
         op.step == Step::Sleep
             && !op.woken
@@ -287,7 +287,7 @@ impl Model for Protocol {
                 if !self.is_orphan(state) {
                     state.faults.expiry -= 1;
                 }
-                // P14: nobody is told in time.
+                // P14 no-wait-for-expiry-push: nobody is told in time.
                 state.redis.lease = None;
                 state.expired = true;
             }

@@ -17,7 +17,7 @@ impl Protocol {
         match state.ops[op].step {
             Step::Start => self.start_read(state, op),
             Step::Sleep => {
-                // P1: after a wait, anew.
+                // P1 stamp-before-read: after a wait, anew.
                 state.ops[op].stamp = state.processes[at].stamp();
                 state.ops[op].woken = false;
                 state.ops[op].step = Step::Claim;
@@ -47,7 +47,7 @@ impl Protocol {
                 state.ops[op].step = if is_late { Step::Order } else { self.hold_or_commit(state, op) };
             }
             Step::LoadAlone => {
-                // P1: the loss has made the first stamp out of date.
+                // P1 stamp-before-read: the loss has made the first stamp out of date.
                 state.ops[op].stamp = state.processes[at].stamp();
                 state.ops[op].tag_seen = state.processes[at].own_tag;
                 self.ask_for(state, op, LOAD);
@@ -128,7 +128,7 @@ impl Protocol {
             }
             Step::Claim => {
                 self.ask_for(state, op, GET);
-                state.ops[op].waiting = !self.is(Mutant::RegisterAfterClaim); // P8
+                state.ops[op].waiting = !self.is(Mutant::RegisterAfterClaim); // P8 register-then-claim
                 self.claim(state, op, at)
             }
             Step::Confirm => self.get(state, at),
@@ -206,13 +206,13 @@ impl Protocol {
                 if self.is(Mutant::CommittedForAll) {
                     self.ask_for(state, op, STORE);
                 }
-                state.ops[op].stamp = state.processes[at].stamp(); // P1
+                state.ops[op].stamp = state.processes[at].stamp(); // P1 stamp-before-read
                 state.ops[op].step = Step::Confirm;
                 if self.is(Mutant::KeepUnread) {
                     self.keep_committed(state, op);
                 }
             }
-            // P4
+            // P4 l1-read-from-l2
             (Step::Confirm, Reply::Value(found)) if found == state.ops[op].value => {
                 let tag = state.processes[at].tag;
                 let is_in_order = !self.bus || self.is(Mutant::BusIsTrustedWithTags);
@@ -252,7 +252,7 @@ impl Protocol {
         self.finish(state, op, value.version, STORE);
     }
 
-    /// P16: the value is only for those who came before the load.
+    /// P16 only-for-earlier-callers: the value is only for those who came before the load.
     fn refuse(&self, state: &mut State, op: usize, version: u8) {
         if self.is(Mutant::RefusedForAll) {
             self.ask_for(state, op, LOAD);
@@ -260,7 +260,7 @@ impl Protocol {
         self.finish(state, op, version, LOAD);
     }
 
-    /// P21, P24: what L2 has may be served if its tag is held.
+    /// P21 tags-pinned-in-time, P24 tags-known-by-lane: what L2 has may be served if its tag is held.
     fn judge(&self, state: &mut State, op: usize, found: Stored) {
         let tag = state.processes[state.ops[op].process].tag;
         let is_in_order = !self.bus || self.is(Mutant::BusIsTrustedWithTags);
@@ -276,7 +276,7 @@ impl Protocol {
         }
     }
 
-    /// P3: a load may replace exactly this.
+    /// P3 clean-lease-commits: a load may replace exactly this.
     fn replace(&self, state: &mut State, op: usize, found: Stored) {
         state.ops[op].replaces = Some(found);
         state.ops[op].step = Step::Claim;
@@ -298,7 +298,7 @@ impl Protocol {
         self.keep(&mut state.processes[at], entry);
     }
 
-    /// P28: serves the stale value in place of a load, if there is one and nothing is known to have changed it.
+    /// P28 stale-only-while-current: serves the stale value in place of a load, if there is one and nothing is known to have changed it.
     fn serve_stale(&self, state: &mut State, op: usize) {
         let Some((version, stamp)) = state.ops[op].stale else { return };
         let at = state.ops[op].process;

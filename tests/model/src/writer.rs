@@ -94,7 +94,7 @@ impl Protocol {
         let at = state.ops[op].process;
         match (state.ops[op].step, state.ops[op].kind) {
             (Step::Begin, _) => {
-                state.ops[op].waiting = !self.is(Mutant::RegisterAfterClaim); // P8
+                state.ops[op].waiting = !self.is(Mutant::RegisterAfterClaim); // P8 register-then-claim
                 self.begin_write(state, op, at)
             }
             (Step::Commit, _) => self.commit(state, op, at),
@@ -116,7 +116,7 @@ impl Protocol {
         match (state.ops[op].step, reply) {
             (Step::Begin, reply) => {
                 state.ops[op].waiting = false;
-                // P9: the script may have run, whatever the reply.
+                // P9 reply-invalidates-again: the script may have run, whatever the reply.
                 if !self.is(Mutant::AdvanceBeforeScript) {
                     self.invalidate_locally(&mut state.processes[at]);
                 }
@@ -136,9 +136,9 @@ impl Protocol {
             (Step::Commit, Reply::Committed(true)) => {
                 self.wake_own(state, at);
                 if !self.is(Mutant::NoCompareAndAdvance) {
-                    self.invalidate_locally(&mut state.processes[at]); // P15
+                    self.invalidate_locally(&mut state.processes[at]); // P15 writer-ends-by-compare
                 }
-                state.ops[op].stamp = state.processes[at].stamp(); // P1
+                state.ops[op].stamp = state.processes[at].stamp(); // P1 stamp-before-read
                 state.ops[op].step = Step::Confirm;
                 if self.is(Mutant::KeepUnread) {
                     self.keep_confirmed(state, op);
@@ -155,7 +155,7 @@ impl Protocol {
             }
             (Step::Commit, _) => {
                 self.wake_own(state, at);
-                state.ops[op].step = Step::Withdraw; // P18
+                state.ops[op].step = Step::Withdraw; // P18 failed-write-invalidates
             }
             // Asked again, or remembered if the lane is down.
             (Step::Withdraw, Reply::Lost) => {
@@ -168,7 +168,7 @@ impl Protocol {
             (Step::Withdraw, _) => {
                 self.wake_own(state, at);
                 if !self.is(Mutant::AdvanceBeforeScript) {
-                    self.forget_locally(state, op); // P9
+                    self.forget_locally(state, op); // P9 reply-invalidates-again
                 }
                 self.returns(state, op, true);
             }
@@ -176,7 +176,7 @@ impl Protocol {
             (Step::ClearValues, Reply::Done) => {
                 self.wake(state, at);
                 if !self.is(Mutant::ClearAdvancesOnce) {
-                    state.processes[at].row_cell += 1; // P9
+                    state.processes[at].row_cell += 1; // P9 reply-invalidates-again
                 }
                 self.returns(state, op, true);
             }
@@ -197,7 +197,7 @@ impl Protocol {
         }
     }
 
-    /// P11: sends the invalidation of the key or the tag, or remembers it while the lane is down.
+    /// P11 unsent-goes-first: sends the invalidation of the key or the tag, or remembers it while the lane is down.
     fn invalidate_or_remember(&self, state: &mut State, op: usize) {
         let at = state.ops[op].process;
         let version = state.ops[op].value.map_or(0, |value| value.version);
@@ -214,7 +214,7 @@ impl Protocol {
         }
     }
 
-    /// P15: the value enters L1 only if nothing came between, and what was read meanwhile no longer can.
+    /// P15 writer-ends-by-compare: the value enters L1 only if nothing came between, and what was read meanwhile no longer can.
     fn keep_written(&self, state: &mut State, op: usize, degraded: bool) {
         let (Some(value), at) = (state.ops[op].value, state.ops[op].process) else { return };
         let (mut stamp, process) = (state.ops[op].stamp, &mut state.processes[at]);
@@ -228,7 +228,7 @@ impl Protocol {
         }
     }
 
-    /// P4: the value is what L2 has been asked for.
+    /// P4 l1-read-from-l2: the value is what L2 has been asked for.
     fn keep_confirmed(&self, state: &mut State, op: usize) {
         let (at, seen) = (state.ops[op].process, &state.ops[op]);
         let Some(Stored { version, .. }) = seen.value else { return };

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use larder::{RedisConfig, Row, TableError, TtlTable};
+use larder::{Policy, RedisConfig, TableError, TtlTable};
 
 /// So long after its limit a call has certainly taken too long; the rest is the machine's own doing.
 pub(crate) const GRACE: Duration = Duration::from_millis(100);
@@ -59,19 +59,19 @@ pub(crate) fn redis(url: String) -> RedisConfig {
 ///   claim;
 /// - the loader runs once, for `load_timeout` at most: who gives up waiting for another's load has not loaded before.
 ///
-/// A caller that joined a load after it began starts over if the key is invalidated meanwhile (P16). That gives it no more
+/// A caller that joined a load after it began starts over if the key is invalidated meanwhile (P16 only-for-earlier-callers). That gives it no more
 /// time: it then waits for others only as long as is left of one `max_wait`, and shares a load that keeps nothing after it.
 /// Whoever came after an invalidation waits for the load that it has outdated to end, within the same time: no more than one
 /// loader of a key runs at a time. Only the load that keeps nothing waits for one of them after that time, and is next. This is
 /// within the limit as long as two loaders, one after the other, need less than `load_timeout` and what late commands leave of
 /// their time-out; a loader that takes longer has met its own limit, or nearly.
-pub fn longest_read(row: &Row) -> Duration {
+pub fn longest_read(row: &Policy) -> Duration {
     COMMAND_TIMEOUT + row.max_wait() + row.load_timeout()
 }
 
 /// The longest time that a write or an invalidation may take: one `max_wait` for other writers' leases, the writer itself,
 /// and one command that is not answered, after which everything else is remembered instead of sent.
-pub fn longest_write(row: &Row) -> Duration {
+pub fn longest_write(row: &Policy) -> Duration {
     row.max_wait() + WRITER_LIMIT + COMMAND_TIMEOUT
 }
 

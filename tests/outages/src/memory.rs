@@ -100,10 +100,10 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     looks.push(world.look(&format!("after {minutes:.1} minutes")));
     world.proxy.refuse(false);
     let healed = Instant::now();
-    while world.cut_off.stats().pending > 0 && healed.elapsed() < BOUND {
+    while world.cut_off.stats().unsent > 0 && healed.elapsed() < BOUND {
         sleep(Duration::from_millis(5)).await;
     }
-    let sent_after = (world.cut_off.stats().pending == 0).then(|| healed.elapsed());
+    let sent_after = (world.cut_off.stats().unsent == 0).then(|| healed.elapsed());
     looks.push(world.look("all sent"));
     let old = world.old_values().await?;
     let refused = std::mem::take(&mut *world.refused.lock().unwrap_or_else(PoisonError::into_inner));
@@ -142,7 +142,7 @@ impl World {
     }
 
     fn look(&self, when: &str) -> (String, usize, u64, u64) {
-        (when.to_owned(), self.tried(), resident().unwrap_or(0), self.cut_off.stats().pending)
+        (when.to_owned(), self.tried(), resident().unwrap_or(0), self.cut_off.stats().unsent)
     }
 
     /// Writes key after key, each at its time.

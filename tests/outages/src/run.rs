@@ -158,7 +158,7 @@ async fn run_cell(cell: Cell) -> Result<CellOutcome, Problem> {
         Ok(after) => (Some(after), Vec::new()),
         Err(unequal) => (None, unequal),
     };
-    let row = table.row(Key::row_name(0)).ok_or("the table has no such row")?;
+    let row = table.policy(Key::row_name(0)).ok_or("the table has no such row")?;
     let counts = std::mem::take(&mut *tally.lock());
     let outcome = CellOutcome {
         cell,

@@ -168,7 +168,7 @@ pub(crate) fn kind(error: &Error) -> &'static str {
         Error::Write(_) => "Write",
         Error::WriteBusy { .. } => "WriteBusy",
         Error::NotInvalidated { .. } => "NotInvalidated",
-        Error::Store(StoreError::TooManyPending { .. }) => "TooManyPending",
+        Error::Store(StoreError::TooManyUnsent { .. }) => "TooManyUnsent",
         Error::Store(StoreError::Refused { .. }) => "Refused",
         Error::Store(StoreError::Unauthorized { .. }) => "Unauthorized",
         Error::Store(StoreError::Unreachable { .. }) => "Unreachable",

@@ -54,7 +54,7 @@ async fn hit_does_not_wait_for_the_window_and_a_full_batch_neither() {
     assert_eq!(database.asked(), [(1..=1000).collect()]);
 }
 
-/// P19: a caller that is gone keeps nobody waiting, and is not loaded for.
+/// P19 loads-end-with-callers: a caller that is gone keeps nobody waiting, and is not loaded for.
 #[tokio::test]
 async fn caller_that_leaves_before_the_window_ends_is_not_loaded_for() {
     let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();

@@ -36,7 +36,7 @@ impl Events {
     fn of(store: &RedisStore, proxy: Option<Arc<Proxy>>) -> Arc<Self> {
         let events = Arc::new(Self { proxy, seen: Mutex::default() });
         let listener: Weak<dyn PushListener> = Arc::downgrade(&events) as _;
-        store.listen(listener);
+        store.subscribe(listener);
         events
     }
 
@@ -74,7 +74,7 @@ async fn commands(server: &RedisServer) -> u64 {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// P13: on one thread, so that nothing happens between an event and the count of connections beside it.
+/// P13 silence-is-not-health: on one thread, so that nothing happens between an event and the count of connections beside it.
 #[tokio::test]
 async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() {
     const PAUSE: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
     let config = config.breaker_pause(PAUSE).breaker_max_pause(PAUSE);
     let store = RedisStore::connect(config).await.unwrap();
     let events = Events::of(&store, Some(proxy.clone()));
-    assert_eq!((proxy.connections(), store.report().breaker), (3, BreakerState::Closed));
+    assert_eq!((proxy.connections(), store.stats().breaker), (3, BreakerState::Closed));
 
     proxy.stall(Direction::ToClient, true);
     let hung = store.get("k").await;
@@ -97,7 +97,7 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
         assert_eq!(store.invalidate(&key("item", n), None).await.unwrap(), Invalidated::Deferred);
     }
     assert_eq!(commands(&server).await, before + 1, "nothing was sent");
-    assert_eq!(store.report().breaker, BreakerState::Open);
+    assert_eq!(store.stats().breaker, BreakerState::Open);
     assert_eq!(proxy.connections(), 3, "nobody tried");
 
     holds("a trial has failed", || events.count(RemoteEvent::Opened) == 2).await;
@@ -111,21 +111,21 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
         assert!(tried.0 - opened.0 >= PAUSE / 2, "{:?}", tried.0 - opened.0);
     }
     assert_eq!(connections(&events.all(RemoteEvent::Closed)), [5], "the others follow");
-    let report = store.report();
-    assert_eq!((report.breaker, report.breaker_opened), (BreakerState::Closed, 1));
-    assert_eq!((report.pending, report.replayed), (0, 100), "P11: and what could not be sent has been");
+    let stats = store.stats();
+    assert_eq!((stats.breaker, stats.breaker_opened), (BreakerState::Closed, 1));
+    assert_eq!((stats.unsent, stats.resent), (0, 100), "P11: and what could not be sent has been");
     let (mut remembered, mut replayed) = (0, 0);
     for (event, ..) in &*events.seen.lock().unwrap() {
         match event {
-            RemoteEvent::Remembered { .. } => remembered += 1,
-            RemoteEvent::Replayed { count } => replayed += count,
+            RemoteEvent::Unsent { .. } => remembered += 1,
+            RemoteEvent::Resent { count } => replayed += count,
             _ => {}
         }
     }
     assert_eq!((remembered, replayed), (100, 100), "and the listener was told");
 }
 
-/// P13: a server that answers when it is connected to, and then hangs, costs one time-out and not one for each attempt.
+/// P13 silence-is-not-health: a server that answers when it is connected to, and then hangs, costs one time-out and not one for each attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_server_costs_its_callers_one_timeout_in_all() {
     let world = World::new().await;
@@ -148,14 +148,14 @@ async fn hanging_server_costs_its_callers_one_timeout_in_all() {
         tokio::task::yield_now().await;
     }
     assert_eq!(slow.len(), 1, "of {n} loads: {slow:?}");
-    assert!(events.count(RemoteEvent::Closed) == 0 && store.report().breaker_opened == 1);
+    assert!(events.count(RemoteEvent::Closed) == 0 && store.stats().breaker_opened == 1);
     world.server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
     holds("it is used again", || are(&store, LaneState::Tracking)).await;
     load(&cache, "after", "value").await;
     assert_eq!(world.l2("item:after").await.as_deref(), Some("\"value\""));
 }
 
-/// P13: once the server is given up, no lane asks it, also one whose keeper has not heard of it.
+/// P13 silence-is-not-health: once the server is given up, no lane asks it, also one whose keeper has not heard of it.
 #[tokio::test]
 async fn server_that_is_given_up_is_not_asked_on_another_lane() {
     let world = World::new().await;
@@ -171,22 +171,22 @@ async fn server_that_is_given_up_is_not_asked_on_another_lane() {
     world.server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
 }
 
-/// P10: a lost connection says nothing about the server.
+/// P10 loss-told-before-successor: a lost connection says nothing about the server.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_connections_and_refusals_of_one_key_do_not_open_the_breaker() {
     let world = World::new().await;
     let store = RedisStore::connect(config(world.server.url())).await.unwrap();
     world.server.command(&["LPUSH", "list", "x"]).await.unwrap();
     for _ in 0..3 {
-        let lost = store.report().lanes_lost;
+        let lost = store.stats().lanes_lost;
         world.server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
-        holds("they are lost", || store.report().lanes_lost >= lost + 2).await;
+        holds("they are lost", || store.stats().lanes_lost >= lost + 2).await;
         holds("they are replaced", || are(&store, LaneState::Tracking)).await;
-        let refused = store.invalidate(&"list".into(), None).await;
+        let refused = store.invalidate(&Key::from_stored_name("list"), None).await;
         assert!(matches!(refused, Err(StoreError::WrongType { .. })), "{refused:?}");
     }
-    let report = store.report();
-    assert_eq!((report.breaker_opened, report.pending), (0, 0));
+    let stats = store.stats();
+    assert_eq!((stats.breaker_opened, stats.unsent), (0, 0));
     assert!(are(&store, LaneState::Tracking));
 }
 
@@ -211,7 +211,7 @@ async fn tell(server: &RedisServer, commands: &[&str]) {
     }
 }
 
-/// P11, P13: leases and invalidations are writes.
+/// P11 unsent-goes-first, P13 silence-is-not-health: leases and invalidations are writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
     for (name, break_it, heal_it) in REFUSING {
@@ -226,7 +226,7 @@ async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
         tell(&world.server, break_it).await;
         assert_eq!(load(&cache, "new", "value").await, "value", "{name}");
         holds("it is left alone", || are(&store, LaneState::Down)).await;
-        assert_eq!(store.report().breaker_opened, 1, "{name}");
+        assert_eq!(store.stats().breaker_opened, 1, "{name}");
         gets(&cache, "read", None).await; // first the lanes are down, then what was read through them is out of date
         assert_eq!(load(&cache, "read", "newer").await, "newer", "{name}: from the loader");
         cache.write_through("written", || value("new")).await.unwrap();
@@ -241,7 +241,7 @@ async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
         }
         tell(&world.server, heal_it).await;
         holds("it is used again", || are(&store, LaneState::Tracking)).await;
-        assert_eq!((store.report().pending, larder.stats().breaker), (0, BreakerState::Closed), "{name}");
+        assert_eq!((store.stats().unsent, larder.stats().breaker), (0, BreakerState::Closed), "{name}");
         for key in ["written", "gone"] {
             assert_eq!(world.l2(&format!("item:{key}")).await, None, "{name}: {key}");
         }
@@ -250,7 +250,7 @@ async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
     }
 }
 
-/// P11: what is refused is not lost, and nothing is read through the lane before it was done.
+/// P11 unsent-goes-first: what is refused is not lost, and nothing is read through the lane before it was done.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
     // An invalidation needs no memory.
@@ -259,8 +259,8 @@ async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
         let store = RedisStore::connect(config(server.url())).await.unwrap();
         let events = Events::of(&store, None);
         let tag = async || {
-            let order = store.order(0).await.unwrap();
-            store.hold_tags(0, &["t"], order, BOUND).await.unwrap()
+            let order = store.tag_epoch(0).await.unwrap();
+            store.pin_tags(0, &["t"], order, BOUND).await.unwrap()
         };
         assert!(tag().await[0].is_some());
         server.command(&["SET", "item:1", "old"]).await.unwrap();
@@ -277,16 +277,16 @@ async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
         assert_eq!((by_key, by_tag), (Invalidated::Deferred, Invalidated::Deferred), "{name}");
         holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 3).await;
         assert!(are(&store, LaneState::Down), "{name}: what is refused again keeps the lane down");
-        assert_eq!(store.report().pending, 3, "{name}: the key in its lane, the tag in both");
+        assert_eq!(store.stats().unsent, 3, "{name}: the key in its lane, the tag in both");
         tell(&server, heal_it).await;
         holds("it is back", || are(&store, LaneState::Tracking)).await;
         assert_eq!(store.get("item:1").await.unwrap(), None, "{name}");
         assert_eq!(store.tags(1, &["t"]).await.unwrap(), [None], "{name}");
-        assert_eq!((store.report().pending, store.report().replayed), (0, 3), "{name}");
+        assert_eq!((store.stats().unsent, store.stats().resent), (0, 3), "{name}");
     }
 }
 
-/// P11: also where the server takes all other writes.
+/// P11 unsent-goes-first: also where the server takes all other writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_drain_leaves_the_lane_down_and_everything_remembered() {
     let server = RedisServer::start().await.unwrap();
@@ -300,13 +300,13 @@ async fn refused_drain_leaves_the_lane_down_and_everything_remembered() {
         events.count(RemoteEvent::HalfOpen) >= tried
     })
     .await;
-    assert_eq!((store.report().pending, store.report().replayed), (2, 0), "once for each lane");
+    assert_eq!((store.stats().unsent, store.stats().resent), (2, 0), "once for each lane");
     tell(&server, &["DEL larder:{tags}"]).await;
     holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert_eq!((store.report().pending, store.report().replayed), (0, 2));
+    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
 }
 
-/// P11, P12: a refusal that a reader would not mind takes the lane down for an invalidation, and a connection whose tracking is
+/// P11 unsent-goes-first, P12 tracking-never-assumed: a refusal that a reader would not mind takes the lane down for an invalidation, and a connection whose tracking is
 /// refused for now is not taken for one to a server without pushes.
 #[tokio::test(flavor = "multi_thread")]
 async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
@@ -334,12 +334,12 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
         assert_eq!(store.invalidate(&key("item", n), None).await.unwrap(), Invalidated::Deferred);
     }
     holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 2).await;
-    assert_eq!((store.lane_state(0), store.report().pending), (LaneState::Down, 10));
+    assert_eq!((store.lane_state(0), store.stats().unsent), (LaneState::Down, 10));
     assert_eq!(server.command(&["SCRIPT", "KILL"]).await.unwrap(), Reply::Status("OK".to_owned()));
     script.await.unwrap().unwrap();
     holds("it is back", || store.lane_state(0) != LaneState::Down).await;
     assert_eq!(store.lane_state(0), LaneState::Tracking);
-    assert_eq!((store.report().pending, store.report().replayed), (0, 10));
+    assert_eq!((store.stats().unsent, store.stats().resent), (0, 10));
     assert_eq!(server.command(&["KEYS", "item:*"]).await.unwrap(), Reply::Array(vec![]));
 
     // Once more, with nothing to be sent that could be refused.
@@ -348,9 +348,9 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
     while !matches!(store.get("k").await, Err(StoreError::Refused { .. })) {
         assert!(Instant::now() < give_up, "it is not busy");
     }
-    let lost = store.report().lanes_lost;
+    let lost = store.stats().lanes_lost;
     proxy.cut();
-    holds("it is lost", || store.report().lanes_lost > lost).await;
+    holds("it is lost", || store.stats().lanes_lost > lost).await;
     let tried = events.count(RemoteEvent::HalfOpen) + 2;
     holds("it is tried", || {
         assert_eq!(store.lane_state(0), LaneState::Down, "P12: nobody would tell it of changes");
@@ -362,12 +362,12 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
     holds("it tracks", || store.lane_state(0) == LaneState::Tracking).await;
 }
 
-/// P11: a clear on return takes as long as Redis has keys, and no writer waits for it.
+/// P11 unsent-goes-first: a clear on return takes as long as Redis has keys, and no writer waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidation_during_a_long_clear_does_not_wait_for_it() {
     let server = RedisServer::start().await.unwrap();
     let proxy = Proxy::start(&server.addr()).await.unwrap();
-    let config = config(proxy.url()).lanes(1).max_pending(0).command_timeout(BOUND);
+    let config = config(proxy.url()).lanes(1).max_unsent(0).command_timeout(BOUND);
     let store = RedisStore::connect(config).await.unwrap();
     cut_off(&store, &proxy).await;
     for name in ["item:1", "other:1"] {
@@ -383,10 +383,10 @@ async fn invalidation_during_a_long_clear_does_not_wait_for_it() {
     }
     let remembered = tokio::time::timeout(BOUND / 2, store.invalidate(&key("other", 1), None)).await;
     assert_eq!(remembered.expect("it waits for the clear").unwrap(), Invalidated::Deferred);
-    assert_eq!((store.lane_state(0), store.report().pending), (LaneState::Down, 2));
+    assert_eq!((store.lane_state(0), store.stats().unsent), (LaneState::Down, 2));
     server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
     holds("it is back", || store.lane_state(0) == LaneState::Tracking).await;
-    assert_eq!((store.report().pending, store.report().replayed), (0, 2));
+    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
     for name in ["item:1", "other:1"] {
         assert_eq!(store.get(name).await.unwrap(), None, "{name}");
     }
@@ -405,7 +405,7 @@ async fn wrong_password_after_a_restart_opens_the_breaker_until_it_is_right() {
     admin.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
     holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 3).await;
     assert!(are(&store, LaneState::Down) && events.count(RemoteEvent::Closed) == 0);
-    cache.invalidate("k").await.unwrap(); // P11
+    cache.invalidate("k").await.unwrap(); // P11 unsent-goes-first
     assert_eq!(load(&cache, "k", "new").await, "new");
     admin.command(&["CONFIG", "SET", "requirepass", "right"]).await.unwrap();
     holds("it is back", || are(&store, LaneState::Tracking)).await;
@@ -413,13 +413,13 @@ async fn wrong_password_after_a_restart_opens_the_breaker_until_it_is_right() {
     gets(&cache, "k", None).await;
 }
 
-/// P11, P25: what is invalidated during a long outage takes bounded memory, and is gone from Redis after it.
+/// P11 unsent-goes-first, P25 clear-leaves-nothing: what is invalidated during a long outage takes bounded memory, and is gone from Redis after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() {
     const MAX: usize = 10_000;
     let server = RedisServer::start().await.unwrap();
     let proxy = Proxy::start(&server.addr()).await.unwrap();
-    let store = Arc::new(RedisStore::connect(config(proxy.url()).max_pending(MAX)).await.unwrap());
+    let store = Arc::new(RedisStore::connect(config(proxy.url()).max_unsent(MAX)).await.unwrap());
     let cache: Cache<String> =
         builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
     let mut foreign = server.client().await.unwrap();
@@ -434,11 +434,11 @@ async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() 
     for n in 0..1_000_000 {
         let key = KeyBuf::format("item", &n).to_key();
         assert_eq!(store.invalidate(&key, None).await.unwrap(), Invalidated::Deferred);
-        most = most.max(store.report().pending);
+        most = most.max(store.stats().unsent);
     }
     let most_of_lanes = 2 * MAX as u64;
     assert!(most > 10_000 && most <= most_of_lanes, "{most} were remembered at once");
-    assert_eq!(store.report().pending, 2, "one prefix for each lane");
+    assert_eq!(store.stats().unsent, 2, "one prefix for each lane");
     proxy.refuse(false);
     holds("it is back", || are(&store, LaneState::Tracking)).await;
     for n in 0..2000 {
@@ -451,15 +451,15 @@ async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() 
             "{other}"
         );
     }
-    assert_eq!((store.report().pending, store.report().replayed), (0, 2));
+    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
 }
 
-/// P11: who must remember nothing clears the row on return.
+/// P11 unsent-goes-first: who must remember nothing clears the row on return.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_in_an_outage_with_nothing_remembered_clears_its_row_and_no_other() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1).max_pending(0)).await.unwrap());
+    let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1).max_unsent(0)).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
     let (item, other): (Cache<String>, Cache<String>) =
         (larder.cache("item").unwrap(), larder.cache("other").unwrap());
@@ -470,7 +470,7 @@ async fn write_in_an_outage_with_nothing_remembered_clears_its_row_and_no_other(
     cut_off(&store, &proxy).await;
     let gate = Gate::opened();
     assert_eq!(*slow_write(&item, "new", &gate).await.unwrap().unwrap(), "new");
-    assert_eq!((gate.arrivals(), store.report().pending), (1, 1));
+    assert_eq!((gate.arrivals(), store.stats().unsent), (1, 1));
     proxy.refuse(false);
     holds("it is back", || are(&store, LaneState::Tracking)).await;
     for (name, stored) in [("item:k", None), ("item:unrelated", None), ("other:k", Some("\"old\""))] {
@@ -478,37 +478,37 @@ async fn write_in_an_outage_with_nothing_remembered_clears_its_row_and_no_other(
     }
 }
 
-/// P21, P23: too many tags to remember come to all tags.
+/// P21 tags-pinned-in-time, P23 tags-pinned-before-commit: too many tags to remember come to all tags.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_tags_invalidated_in_an_outage_end_as_all_tags() {
     let server = RedisServer::start().await.unwrap();
     let proxy = Proxy::start(&server.addr()).await.unwrap();
-    let store = RedisStore::connect(config(proxy.url()).max_pending(2)).await.unwrap();
+    let store = RedisStore::connect(config(proxy.url()).max_unsent(2)).await.unwrap();
     let other = RedisStore::connect(config(server.url()).command_timeout(BOUND)).await.unwrap();
     let tags: Vec<String> = (0..600).map(|n| format!("t{n}")).collect();
     let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-    let before = other.order(0).await.unwrap();
-    let held = other.hold_tags(0, &tags, before, BOUND).await.unwrap();
+    let before = other.tag_epoch(0).await.unwrap();
+    let held = other.pin_tags(0, &tags, before, BOUND).await.unwrap();
     assert!(held.iter().all(|held| *held == Some(before)));
     cut_off(&store, &proxy).await;
     for tag in &tags {
         assert_eq!(store.invalidate_tag(tag).await.unwrap(), Invalidated::Deferred);
-        assert!(store.report().pending <= 4, "{:?}", store.report());
+        assert!(store.stats().unsent <= 4, "{:?}", store.stats());
     }
-    assert_eq!(store.report().pending, 2, "once for each lane");
+    assert_eq!(store.stats().unsent, 2, "once for each lane");
     proxy.refuse(false);
     holds("it is back", || are(&store, LaneState::Tracking)).await;
     assert!(other.tags(0, &tags).await.unwrap().iter().all(Option::is_none), "none is held");
-    let late = other.hold_tags(0, &["t1", "never held"], before, BOUND).await.unwrap();
+    let late = other.pin_tags(0, &["t1", "never held"], before, BOUND).await.unwrap();
     assert_eq!(late, [None, None], "nor by a load that began before");
 
     // Also if none is held at all, so that there is nothing to be found.
-    let before = other.order(0).await.unwrap();
+    let before = other.tag_epoch(0).await.unwrap();
     cut_off(&store, &proxy).await;
     for tag in &tags[..3] {
         store.invalidate_tag(tag).await.unwrap();
     }
     proxy.refuse(false);
     holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert_eq!(other.hold_tags(0, &["t1"], before, BOUND).await.unwrap(), [None]);
+    assert_eq!(other.pin_tags(0, &["t1"], before, BOUND).await.unwrap(), [None]);
 }

@@ -22,7 +22,7 @@ async fn process(world: &World) -> (Arc<RedisStore>, Larder, Cache<String>) {
     (store, larder, cache)
 }
 
-/// P26: everything that removes an entry is told.
+/// P26 scripts-publish: everything that removes an entry is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_removal_reaches_the_other_process() {
     let world = World::without_tracking().await;
@@ -50,7 +50,7 @@ async fn every_kind_of_removal_reaches_the_other_process() {
     }
 }
 
-/// P26: a lease that is given up wakes who waits for it, long before its time ends.
+/// P26 scripts-publish: a lease that is given up wakes who waits for it, long before its time ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiter_in_another_process_is_woken_by_a_message() {
     let world = World::without_tracking().await;
@@ -71,7 +71,7 @@ async fn waiter_in_another_process_is_woken_by_a_message() {
     assert_eq!(woken.unwrap(), "loaded");
 }
 
-/// P24, P26: what a channel brings is in no order with a lane's replies, so L2 is asked for the tags of what it returns.
+/// P24 tags-known-by-lane, P26 scripts-publish: what a channel brings is in no order with a lane's replies, so L2 is asked for the tags of what it returns.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
     let world = World::without_tracking().await;
@@ -87,7 +87,7 @@ async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P26: what is told while nobody hears is not missed.
+/// P26 scripts-publish: what is told while nobody hears is not missed.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_subscription_is_a_lost_lane() {
     let world = World::without_tracking().await;
@@ -108,7 +108,7 @@ async fn lost_subscription_is_a_lost_lane() {
     }
 }
 
-/// P12, P26: while it does not hear, entries are short-lived.
+/// P12 tracking-never-assumed, P26 scripts-publish: while it does not hear, entries are short-lived.
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_read_without_a_subscription_are_short_lived() {
     let world = World::without_tracking().await;
@@ -122,11 +122,11 @@ async fn entries_read_without_a_subscription_are_short_lived() {
     load(&cache, "k", "old").await;
     world.server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
-    hand.advance(cache.row().degraded_l1_ttl());
+    hand.advance(cache.policy().degraded_l1_ttl());
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
-/// P27: a subscription that is open but brings nothing is found out.
+/// P27 channel-proves-alive: a subscription that is open but brings nothing is found out.
 #[tokio::test(flavor = "multi_thread")]
 async fn deaf_subscription_is_noticed() {
     let world = World::without_tracking().await;

@@ -61,7 +61,7 @@ impl Drop for Dropped {
     }
 }
 
-/// P19: a load that nobody wants any more ends, and its lease of a minute is free.
+/// P19 loads-end-with-callers: a load that nobody wants any more ends, and its lease of a minute is free.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_whose_last_caller_leaves_is_given_up_and_its_lease_released() {
     let (_world, caches) = both_kinds().await;
@@ -122,7 +122,7 @@ async fn loader_that_panics_is_an_error_for_all_and_poisons_nothing() {
     }
 }
 
-/// P19: the caller is gone, the database is written, and both levels follow.
+/// P19 loads-end-with-callers: the caller is gone, the database is written, and both levels follow.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_whose_caller_is_gone_runs_to_its_end() {
     let (_world, caches) = both_kinds().await;

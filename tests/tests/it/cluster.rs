@@ -74,7 +74,7 @@ async fn names(server: &RedisServer, pattern: &str) -> Vec<String> {
     names.iter().filter_map(Reply::text).collect()
 }
 
-/// P3 to P6, P21, P23 to P26: a cluster is a remote store like any other.
+/// P3 clean-lease-commits to P6 one-writer-first, P21 tags-pinned-in-time, P23 tags-pinned-before-commit to P26 scripts-publish: a cluster is a remote store like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_on_a_cluster_conforms() {
     let cluster = cluster().await;
@@ -86,7 +86,7 @@ async fn redis_store_on_a_cluster_conforms() {
     conformance::remote_store(store).await;
 }
 
-/// P26: the same, where the servers refuse tracking: each is told what is published at another.
+/// P26 scripts-publish: the same, where the servers refuse tracking: each is told what is published at another.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_on_a_cluster_without_tracking_conforms() {
     let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking"];
@@ -133,7 +133,7 @@ async fn keys_of_all_shards_are_used_like_any_other() {
     assert_eq!((stats.lanes_lost, cache.stats().l2_errors), (0, 0));
 }
 
-/// P25: on every master, and what was being loaded before.
+/// P25 clear-leaves-nothing: on every master, and what was being loaded before.
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_row_under_load_is_cleared_on_every_master() {
     let cluster = cluster().await;
@@ -164,7 +164,7 @@ async fn plain_row_under_load_is_cleared_on_every_master() {
     }
 }
 
-/// P25: with a tag, which is on one master only.
+/// P25 clear-leaves-nothing: with a tag, which is on one master only.
 #[tokio::test(flavor = "multi_thread")]
 async fn framed_row_under_load_is_cleared_on_every_master() {
     let cluster = cluster().await;
@@ -195,7 +195,7 @@ async fn framed_row_under_load_is_cleared_on_every_master() {
     }
 }
 
-/// P12, P17: each connection is told what its server has.
+/// P12 tracking-never-assumed, P17 pushes-before-replies: each connection is told what its server has.
 #[tokio::test(flavor = "multi_thread")]
 async fn change_on_any_shard_reaches_the_other_process() {
     let cluster = cluster().await;
@@ -205,7 +205,7 @@ async fn change_on_any_shard_reaches_the_other_process() {
         assert_eq!(get(&other.items, &key).await.as_deref(), Some("v1"));
         one.items.insert(key.as_str(), "v2".to_owned()).await.unwrap();
         gets(&other.items, &key, Some("v2")).await;
-        other.hand.advance(other.items.row().degraded_l1_ttl());
+        other.hand.advance(other.items.policy().degraded_l1_ttl());
         let hits = other.items.stats().l1_hits;
         assert_eq!(get(&other.items, &key).await.as_deref(), Some("v2"));
         assert_eq!(other.items.stats().l1_hits, hits + 1, "L1 believes that it would be told");
@@ -216,7 +216,7 @@ async fn change_on_any_shard_reaches_the_other_process() {
     }
 }
 
-/// P21, P23: entries on every master, their tag on one.
+/// P21 tags-pinned-in-time, P23 tags-pinned-before-commit: entries on every master, their tag on one.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidated_tag_takes_its_entries_on_all_masters() {
     let cluster = cluster().await;
@@ -249,7 +249,7 @@ async fn invalidated_tag_takes_its_entries_on_all_masters() {
     }
 }
 
-/// P24: the push for a tag comes from another server than the value, so in no order with it.
+/// P24 tags-known-by-lane: the push for a tag comes from another server than the value, so in no order with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_whose_push_is_late_is_not_believed_for_a_value_of_another_master() {
     let cluster = cluster().await;
@@ -268,7 +268,7 @@ async fn tag_whose_push_is_late_is_not_believed_for_a_value_of_another_master() 
     assert_eq!(get(&cache, &key).await, None);
 }
 
-/// P27: each connection is proved, and one that is deaf makes the lane so.
+/// P27 channel-proves-alive: each connection is proved, and one that is deaf makes the lane so.
 #[tokio::test(flavor = "multi_thread")]
 async fn deaf_connection_to_one_master_is_found() {
     let cluster = cluster().await;
@@ -288,7 +288,7 @@ async fn deaf_connection_to_one_master_is_found() {
     process.is_back().await;
 }
 
-/// P10, P13: a connection that is silent is lost, and the lane with it, however busy the others are.
+/// P10 loss-told-before-successor, P13 silence-is-not-health: a connection that is silent is lost, and the lane with it, however busy the others are.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_master_is_noticed_while_others_are_busy() {
     // Nothing else must notice: neither the other masters, which then would refuse, nor a probe.
@@ -308,7 +308,7 @@ async fn silent_master_is_noticed_while_others_are_busy() {
     assert_eq!(load(&process.items, &keys[1], "other").await, "v");
 }
 
-/// P10, P11: calls that meet a slot which has moved heal, and nothing stale is left.
+/// P10 loss-told-before-successor, P11 unsent-goes-first: calls that meet a slot which has moved heal, and nothing stale is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn moved_slot_is_found_again_and_serves_nothing_old() {
     let cluster = cluster().await;
@@ -343,7 +343,7 @@ async fn moved_slot_is_found_again_and_serves_nothing_old() {
     assert!(one.larder.stats().lanes_lost > 0);
 }
 
-/// P21: the tags' own slot moves too.
+/// P21 tags-pinned-in-time: the tags' own slot moves too.
 #[tokio::test(flavor = "multi_thread")]
 async fn moved_tags_are_found_again() {
     let cluster = cluster().await;
@@ -358,7 +358,7 @@ async fn moved_tags_are_found_again() {
     for key in &keys {
         gets(&one.items, key, None).await;
     }
-    holds("it was sent", || one.store.report().pending == 0).await;
+    holds("it was sent", || one.store.stats().unsent == 0).await;
     one.is_back().await;
     for key in &keys {
         gets(&other.items, key, None).await;
@@ -368,7 +368,7 @@ async fn moved_tags_are_found_again() {
     }
 }
 
-/// P25: a master that had no slots when the process connected is cleared too.
+/// P25 clear-leaves-nothing: a master that had no slots when the process connected is cleared too.
 #[tokio::test(flavor = "multi_thread")]
 async fn slot_that_moved_to_a_new_master_is_cleared() {
     let cluster = RedisCluster::start_as(&RedisServer::builder(), 3, 1).await.unwrap();
@@ -381,7 +381,7 @@ async fn slot_that_moved_to_a_new_master_is_cleared() {
     assert_eq!(get(&process.items, &key).await, None);
 }
 
-/// P25: what is on its way from one master to another may be seen by neither, so nobody is told that it is gone. P10: a call
+/// P25 clear-leaves-nothing: what is on its way from one master to another may be seen by neither, so nobody is told that it is gone. P10 loss-told-before-successor: a call
 /// that meets it costs its lane the connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn slot_on_its_way_refuses_a_clear_and_what_is_asked_of_it() {
@@ -402,7 +402,7 @@ async fn slot_on_its_way_refuses_a_clear_and_what_is_asked_of_it() {
     assert_eq!(names(&cluster.servers[3], "item:*").await, Vec::<String>::new());
 }
 
-/// P10: a master that was away makes all that its lanes have read out of date.
+/// P10 loss-told-before-successor: a master that was away makes all that its lanes have read out of date.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_master_that_is_back_is_used_again() {
     let mut cluster = cluster().await;
@@ -417,8 +417,11 @@ async fn killed_master_that_is_back_is_used_again() {
         let served = load(&process.items, key, "from the loader").await;
         assert_eq!(served, "from the loader", "what was read through a lost lane is out of date");
     }
-    let deferred =
-        process.store.invalidate(&Key::from(format!("item:{}", keys[0]).as_str()), None).await.unwrap();
+    let deferred = process
+        .store
+        .invalidate(&Key::from_stored_name(format!("item:{}", keys[0]).as_str()), None)
+        .await
+        .unwrap();
     assert_eq!(deferred, Invalidated::Deferred);
     cluster.servers[1].restart().await.unwrap();
     process.is_back().await;

@@ -11,7 +11,7 @@ use crate::{
     world::{World, builder, get, gets, load, slow_load, value},
 };
 
-/// P4, P12: each way in which a value enters L1 leaves its key tracked.
+/// P4 l1-read-from-l2, P12 tracking-never-assumed: each way in which a value enters L1 leaves its key tracked.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_write_or_deletion_disappears_from_every_l1() {
     let world = World::new().await;
@@ -43,7 +43,7 @@ async fn foreign_write_or_deletion_disappears_from_every_l1() {
     assert!(median < Duration::from_millis(5), "{median:?}");
 }
 
-/// P12: also what the server evicts to make room for this very connection's commands.
+/// P12 tracking-never-assumed: also what the server evicts to make room for this very connection's commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_that_the_server_evicts_for_its_own_process_disappears_from_l1() {
     let world = World::new().await;
@@ -68,7 +68,7 @@ async fn entry_that_the_server_evicts_for_its_own_process_disappears_from_l1() {
     }
 }
 
-/// P4: a value that was written through is tracked too.
+/// P4 l1-read-from-l2: a value that was written through is tracked too.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_written_through_is_invalidated_by_other_processes() {
     let world = World::new().await;
@@ -84,7 +84,7 @@ async fn value_written_through_is_invalidated_by_other_processes() {
     }
 }
 
-/// P4: what was committed enters L1 without being asked for once more, and is told of.
+/// P4 l1-read-from-l2: what was committed enters L1 without being asked for once more, and is told of.
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_value_is_in_l1_without_another_call() {
     let world = World::new().await;
@@ -111,7 +111,7 @@ async fn committed_value_is_in_l1_without_another_call() {
     }
 }
 
-/// P4: a value that others have replaced before its commit's reply was handled does not enter L1.
+/// P4 l1-read-from-l2: a value that others have replaced before its commit's reply was handled does not enter L1.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_replaced_while_its_commit_is_answered_does_not_enter_l1() {
     let world = World::new().await;
@@ -258,7 +258,7 @@ async fn store_shared_with_a_lock_still_tells_the_cache() {
     load(&cache, "k", "old").await;
     world.server.command(&["DEL", "item:k"]).await.unwrap();
     gets(&cache, "k", None).await;
-    let key = larder_core::Key::from("jobs:1");
+    let key = larder_core::Key::from_stored_name("jobs:1");
     let held = lock.acquire(&key, crate::world::BOUND).await.unwrap();
     assert!(other.try_acquire(&key).await.unwrap().is_none());
     let next = tokio::spawn(async move { other.acquire(&key, crate::world::BOUND).await.map(drop) });

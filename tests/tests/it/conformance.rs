@@ -9,14 +9,14 @@ use larder_testkit::{RedisServer, conformance};
 
 use crate::{gated::Gated, world::World};
 
-/// P3, P4, P5, P6: the scripts, on a real server.
+/// P3 clean-lease-commits, P4 l1-read-from-l2, P5 invalidation-marks-writers, P6 one-writer-first: the scripts, on a real server.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_conforms() {
     let world = World::new().await;
     conformance::remote_store(|| world.store()).await;
 }
 
-/// P26: the same, on a server that refuses tracking.
+/// P26 scripts-publish: the same, on a server that refuses tracking.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_without_tracking_conforms() {
     let world = World::without_tracking().await;
@@ -35,22 +35,22 @@ async fn memory_store_conforms() {
     conformance::remote_store(|| async { Arc::new(server.connect()) as Arc<dyn RemoteStore> }).await;
 }
 
-/// P2.
+/// P2 only-current-is-served.
 #[test]
 fn moka_store_conforms() {
     for capacity in [Capacity::Entries, Capacity::Weight] {
-        conformance::local_store(|entries, cells, clock| {
-            Arc::new(MokaStore::new(capacity(entries), cells, clock))
+        conformance::local_store(|entries, generations, clock| {
+            Arc::new(MokaStore::new(capacity(entries), generations, clock))
         });
     }
 }
 
-/// P2.
+/// P2 only-current-is-served.
 #[test]
 fn quick_store_conforms() {
     for capacity in [Capacity::Entries, Capacity::Weight] {
-        conformance::local_store(|entries, cells, clock| {
-            Arc::new(QuickStore::new(capacity(entries), cells, clock))
+        conformance::local_store(|entries, generations, clock| {
+            Arc::new(QuickStore::new(capacity(entries), generations, clock))
         });
     }
 }

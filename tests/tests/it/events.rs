@@ -31,8 +31,8 @@ impl Told {
                 Event::Load { key, outcome, .. } => format!("load {key}: {outcome:?}"),
                 Event::Refused { key, .. } => format!("refused {key}"),
                 Event::Breaker { state } => format!("breaker {state:?}"),
-                Event::Pending { .. } => "pending".to_owned(),
-                Event::Replayed { count } => format!("replayed {count}"),
+                Event::Unsent { .. } => "pending".to_owned(),
+                Event::Resent { count } => format!("replayed {count}"),
                 _ => return,
             };
             told.lock().unwrap().push(line);
@@ -105,7 +105,7 @@ async fn hook_is_told_of_an_outage() {
     holds("it is given up", || larder.stats().breaker == BreakerState::Open).await;
     cache.invalidate("k").await.unwrap();
     server.restart().await.unwrap();
-    holds("it is asked again", || larder.stats().replayed == 1).await;
+    holds("it is asked again", || larder.stats().resent == 1).await;
     holds("the hook was told", || told.has("breaker Closed")).await;
     for line in ["breaker Open", "pending", "breaker HalfOpen", "replayed 1"] {
         assert!(told.has(line), "{line}");

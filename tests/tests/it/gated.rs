@@ -6,8 +6,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteReport, RemoteStore,
-    Replacing, StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteStats, RemoteStore, Replacing,
+    StoreError, Stored, Token, WriteClaim,
 };
 use larder_testkit::Gate;
 
@@ -115,8 +115,8 @@ impl RemoteStore for Gated {
         self.inner.lane_state(lane)
     }
 
-    fn listen(&self, listener: Weak<dyn PushListener>) {
-        self.inner.listen(listener);
+    fn subscribe(&self, listener: Weak<dyn PushListener>) {
+        self.inner.subscribe(listener);
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
@@ -191,29 +191,29 @@ impl RemoteStore for Gated {
         self.through(Call::Clear, self.inner.clear(prefix)).await
     }
 
-    async fn order(&self, lane: u16) -> Result<u64, StoreError> {
-        self.inner.order(lane).await
+    async fn tag_epoch(&self, lane: u16) -> Result<u64, StoreError> {
+        self.inner.tag_epoch(lane).await
     }
 
     async fn tags(&self, lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError> {
         self.through(Call::Tags, self.inner.tags(lane, tags)).await
     }
 
-    async fn hold_tags(
+    async fn pin_tags(
         &self,
         lane: u16,
         tags: &[&str],
         order: u64,
         ttl: Duration,
     ) -> Result<Vec<Option<u64>>, StoreError> {
-        self.through(Call::HoldTags, self.inner.hold_tags(lane, tags, order, ttl)).await
+        self.through(Call::HoldTags, self.inner.pin_tags(lane, tags, order, ttl)).await
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
         self.through(Call::InvalidateTag, self.inner.invalidate_tag(tag)).await
     }
 
-    fn report(&self) -> RemoteReport {
-        self.inner.report()
+    fn stats(&self) -> RemoteStats {
+        self.inner.stats()
     }
 }

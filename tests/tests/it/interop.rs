@@ -39,7 +39,7 @@ async fn value_that_does_not_decode_is_loaded_anew_and_healed() {
     assert_eq!(cache.stats().loads, 4);
 }
 
-/// P3: what a foreign program wrote during the load stays.
+/// P3 clean-lease-commits: what a foreign program wrote during the load stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_value_written_during_a_load_is_kept() {
     let world = World::new().await;
@@ -89,7 +89,7 @@ async fn new_schema_never_meets_the_old_bytes() {
     assert_eq!(world.l2("item:v2:k").await.as_deref(), Some("[1,2]"));
 }
 
-/// P3: bytes that were to be replaced are gone, so somebody has changed the database meanwhile.
+/// P3 clean-lease-commits: bytes that were to be replaced are gone, so somebody has changed the database meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn undecodable_value_that_is_deleted_during_its_load_is_not_replaced() {
     let world = World::new().await;

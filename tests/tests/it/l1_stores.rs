@@ -20,7 +20,7 @@ fn items(larder: &Larder) -> Cache<String> {
     larder.cache("item").unwrap()
 }
 
-/// P2: here at once, elsewhere when the push arrives.
+/// P2 only-current-is-served: here at once, elsewhere when the push arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidated_entry_is_not_served() {
     let world = World::new().await;
@@ -40,7 +40,7 @@ async fn invalidated_entry_is_not_served() {
     }
 }
 
-/// P12.
+/// P12 tracking-never-assumed.
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_that_a_foreign_program_deletes_is_not_served() {
     let world = World::new().await;
@@ -52,7 +52,7 @@ async fn entry_that_a_foreign_program_deletes_is_not_served() {
     }
 }
 
-/// P1, P2.
+/// P1 stamp-before-read, P2 only-current-is-served.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_that_was_under_way_when_its_key_was_invalidated_is_not_kept() {
     let world = World::new().await;
@@ -68,7 +68,7 @@ async fn load_that_was_under_way_when_its_key_was_invalidated_is_not_kept() {
     }
 }
 
-/// P10.
+/// P10 loss-told-before-successor.
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_whose_lane_was_lost_is_asked_for_again() {
     let world = World::new().await;
@@ -86,7 +86,7 @@ async fn entry_whose_lane_was_lost_is_asked_for_again() {
     }
 }
 
-/// P21.
+/// P21 tags-pinned-in-time.
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_whose_tag_was_invalidated_is_not_served() {
     let world = World::new().await;
@@ -122,7 +122,7 @@ async fn cleared_row_serves_nothing() {
     }
 }
 
-/// P20: and the memory of what has expired comes back, also if nobody asks for it.
+/// P20 l1-ends-with-l2: and the memory of what has expired comes back, also if nobody asks for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_entry_is_neither_served_nor_held() {
     for store in STORES {

@@ -36,7 +36,7 @@ async fn in_time<T>(what: &str, call: impl Future<Output = T>) -> T {
     timeout(BOUND, call).await.unwrap_or_else(|_| panic!("{what} is held up"))
 }
 
-/// P29: also what is claimed.
+/// P29 large-out-of-band: also what is claimed.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_on_a_slow_link_holds_up_no_small_one() {
     let world = World::new().await;
@@ -91,7 +91,7 @@ async fn large_value_that_another_process_has_loaded_is_claimed_beside_the_lane(
     }
 }
 
-/// P29: a value that is changed while it travels is told of.
+/// P29 large-out-of-band: a value that is changed while it travels is told of.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_that_is_replaced_on_its_way_does_not_stay_in_l1() {
     let world = World::new().await;
@@ -108,7 +108,7 @@ async fn large_value_that_is_replaced_on_its_way_does_not_stay_in_l1() {
     gets(&here, "large", Some("new")).await; // the push comes over the lane, in no order with the value
 }
 
-/// P4, P29: however a large value enters L1, its key is tracked.
+/// P4 l1-read-from-l2, P29 large-out-of-band: however a large value enters L1, its key is tracked.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_in_l1_is_invalidated_by_others() {
     let world = World::new().await;
@@ -150,7 +150,7 @@ async fn large_value_that_takes_too_long_costs_no_connection() {
     assert_eq!((stats.lanes_lost, stats.breaker_opened), (0, 0));
 }
 
-/// P29: many keys at once, from the first large value on.
+/// P29 large-out-of-band: many keys at once, from the first large value on.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_values_among_many_hold_up_no_small_one() {
     let world = World::new().await;
@@ -175,7 +175,7 @@ async fn large_values_among_many_hold_up_no_small_one() {
     gets(&here, "small", Some("new")).await;
 }
 
-/// P29: a value comes from the server that tells the lane of its changes, or not at all.
+/// P29 large-out-of-band: a value comes from the server that tells the lane of its changes, or not at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_of_another_server_at_the_same_address_is_not_taken() {
     let (world, failed_over) = (World::new().await, World::new().await);

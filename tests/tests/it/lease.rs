@@ -16,7 +16,7 @@ use crate::{
 
 const LEASE: Duration = Duration::from_secs(1);
 
-/// P14: nobody announces that a dead process's lease has ended.
+/// P14 no-wait-for-expiry-push: nobody announces that a dead process's lease has ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn process_killed_in_a_load_is_replaced_within_the_lease() {
     let world = World::new().await;
@@ -32,7 +32,7 @@ async fn process_killed_in_a_load_is_replaced_within_the_lease() {
     assert_eq!(world.l2("brief:k").await.as_deref(), Some("\"value\""), "and the value is cached");
 }
 
-/// P6, P18: the value was gone before the database was touched.
+/// P6 one-writer-first, P18 failed-write-invalidates: the value was gone before the database was touched.
 #[tokio::test(flavor = "multi_thread")]
 async fn process_killed_in_a_write_through_leaves_nothing_stale() {
     let world = World::new().await;
@@ -50,7 +50,7 @@ async fn process_killed_in_a_write_through_leaves_nothing_stale() {
     assert!(start.elapsed() < LEASE + Duration::from_millis(500), "{:?}", start.elapsed());
 }
 
-/// P3: the lease ran out under a holder that was paused.
+/// P3 clean-lease-commits: the lease ran out under a holder that was paused.
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_lease_holder_cannot_commit() {
     let world = World::new().await;
@@ -84,7 +84,7 @@ async fn load_that_takes_too_long_is_given_up_and_its_lease_is_free() {
     assert!(start.elapsed() < Duration::from_secs(10), "the lease of a minute was released");
 }
 
-/// P16: a value that was loaded without a lease is kept nowhere.
+/// P16 only-for-earlier-callers: a value that was loaded without a lease is kept nowhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
     let world = World::new().await;
@@ -125,7 +125,7 @@ async fn callers_that_have_waited_long_enough_share_one_load() {
     assert_eq!(source.loads(), 1);
 }
 
-/// P28: who has waited long enough for another process's load, and then finds the database down, has a stale value.
+/// P28 stale-only-while-current: who has waited long enough for another process's load, and then finds the database down, has a stale value.
 #[tokio::test(start_paused = true)]
 async fn caller_that_has_waited_long_enough_is_served_the_stale_value_if_its_own_load_fails() {
     let world = Aging::new();

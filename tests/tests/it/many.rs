@@ -168,7 +168,7 @@ async fn batches_in_opposite_order_end_and_load_each_key_once() {
     }
 }
 
-/// P3, P16: the others are kept, and all are served.
+/// P3 clean-lease-commits, P16 only-for-earlier-callers: the others are kept, and all are served.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_that_is_invalidated_during_the_load_is_the_only_one_not_kept() {
     let world = World::new().await;
@@ -231,7 +231,7 @@ async fn load_that_fails_fails_for_its_keys_and_leaves_the_others() {
     are(&load_many(&cache, &[0, 2], &Database::default()).await.unwrap(), [0, 2]);
 }
 
-/// P13: and a loader that takes too long is dropped.
+/// P13 silence-is-not-health: and a loader that takes too long is dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_that_takes_too_long_is_given_up() {
     let world = World::new().await;
@@ -285,7 +285,7 @@ async fn batch_without_redis_is_one_load() {
     are(&cache.get_many(&[2_u64, 4, 6]).await.unwrap(), [2, 4]);
 }
 
-/// P1, P2: the answer with the old values was held back while another process wrote.
+/// P1 stamp-before-read, P2 only-current-is-served: the answer with the old values was held back while another process wrote.
 #[tokio::test(flavor = "multi_thread")]
 async fn answer_held_back_while_a_key_is_invalidated_is_kept_without_it() {
     let world = World::new().await;
@@ -311,7 +311,7 @@ async fn answer_held_back_while_a_key_is_invalidated_is_kept_without_it() {
     assert_eq!(cache.stats().l1_hits, hits + 1);
 }
 
-/// P19: a batch that nobody waits for is not loaded on.
+/// P19 loads-end-with-callers: a batch that nobody waits for is not loaded on.
 #[tokio::test]
 async fn batch_that_nobody_waits_for_is_given_up() {
     let (cache, gate): (Cache<String>, _) =
@@ -356,7 +356,7 @@ async fn values_put_in_and_removed_together_are_so_in_all_processes() {
     assert_eq!(get(&one, "a").await, None);
 }
 
-/// P3: a lease that another process holds for one key does not keep the others waiting.
+/// P3 clean-lease-commits: a lease that another process holds for one key does not keep the others waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_that_another_process_loads_is_waited_for_and_the_others_are_not() {
     let world = World::new().await;
@@ -388,7 +388,7 @@ async fn keys_of_all_masters_of_a_cluster_are_found_at_once() {
     let _ = other.get_or_load("later", || value("later")).await.unwrap();
 }
 
-/// P28: also where there is no L2, and if the load fails.
+/// P28 stale-only-while-current: also where there is no L2, and if the load fails.
 #[tokio::test]
 async fn stale_values_of_l1_alone_are_served_when_their_load_fails() {
     let aging = Aging::new();
@@ -437,7 +437,7 @@ async fn keys_that_are_equal_under_two_names_are_both_found() {
     );
 }
 
-/// P21: values whose tags are to be asked for do not wait for each other.
+/// P21 tags-pinned-in-time: values whose tags are to be asked for do not wait for each other.
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_of_many_values_are_asked_for_at_the_same_time() {
     let world = World::new().await;

@@ -150,7 +150,7 @@ fn rounds() -> usize {
     std::env::var("LARDER_RACE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10)
 }
 
-/// P1, P3, P5: in the same process, and in the other one.
+/// P1 stamp-before-read, P3 clean-lease-commits, P5 invalidation-marks-writers: in the same process, and in the other one.
 async fn key_deleted_during_its_load_is_cached_nowhere(stage: &Stage, round: &str) {
     for (n, deleter) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
@@ -163,7 +163,7 @@ async fn key_deleted_during_its_load_is_cached_nowhere(stage: &Stage, round: &st
     }
 }
 
-/// P3: the first of two loads ends last, and must not replace what the second has stored.
+/// P3 clean-lease-commits: the first of two loads ends last, and must not replace what the second has stored.
 async fn late_first_loader_of_two_is_refused(stage: &Stage, round: &str) {
     for (n, second) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
@@ -184,7 +184,7 @@ async fn late_first_loader_of_two_is_refused(stage: &Stage, round: &str) {
     }
 }
 
-/// P6: the reader has read the database before the write, and ends after it.
+/// P6 one-writer-first: the reader has read the database before the write, and ends after it.
 async fn write_through_beats_a_slow_reader(stage: &Stage, round: &str) {
     for (n, writer) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
@@ -201,7 +201,7 @@ async fn write_through_beats_a_slow_reader(stage: &Stage, round: &str) {
     }
 }
 
-/// P6, P15: with leases the second writer waits. Without L2 they overlap, and neither leaves what the database no longer
+/// P6 one-writer-first, P15 writer-ends-by-compare: with leases the second writer waits. Without L2 they overlap, and neither leaves what the database no longer
 /// holds.
 async fn writers_whose_database_writes_and_returns_are_in_opposite_order_leave_the_last_value(
     stage: &Stage,
@@ -243,7 +243,7 @@ async fn writers_whose_database_writes_and_returns_are_in_opposite_order_leave_t
     assert!(kept.is_none_or(|kept| kept == database.read()));
 }
 
-/// P18: a failed write can have reached the database.
+/// P18 failed-write-invalidates: a failed write can have reached the database.
 async fn writer_that_fails_after_the_database_changed_leaves_no_old_value(stage: &Stage, round: &str) {
     for (n, writer) in stage.actors().into_iter().enumerate() {
         let (key, database) = (format!("{round}:{n}"), Database::holding("old"));
@@ -262,7 +262,7 @@ async fn writer_that_fails_after_the_database_changed_leaves_no_old_value(stage:
     }
 }
 
-/// P1, P17: L2 has answered before the write; the answer is handled after the write's push.
+/// P1 stamp-before-read, P17 pushes-before-replies: L2 has answered before the write; the answer is handled after the write's push.
 async fn reply_held_back_while_another_process_writes_is_not_kept(stage: &Stage, round: &str) {
     for (n, (reader, writer)) in
         [(&stage.one, &stage.other), (&stage.other, &stage.one)].into_iter().enumerate()
@@ -283,7 +283,7 @@ async fn reply_held_back_while_another_process_writes_is_not_kept(stage: &Stage,
     }
 }
 
-/// P1, P2: the value is on its way from L2 to L1.
+/// P1 stamp-before-read, P2 only-current-is-served: the value is on its way from L2 to L1.
 async fn invalidation_during_promotion_leaves_no_old_value(stage: &Stage, round: &str) {
     for (n, invalidator) in stage.actors().into_iter().enumerate() {
         let key = format!("{round}:{n}");
@@ -304,7 +304,7 @@ async fn invalidation_during_promotion_leaves_no_old_value(stage: &Stage, round:
     }
 }
 
-/// P22, P23.
+/// P22 epoch-before-load, P23 tags-pinned-before-commit.
 async fn tag_removed_during_a_load_is_cached_nowhere(stage: &Stage, round: &str) {
     for (n, remover) in stage.actors().into_iter().enumerate() {
         let (key, tag, gate) = (format!("{round}:{n}"), format!("{round}:{n}"), Gate::new());
@@ -362,7 +362,7 @@ async fn tag_removed_during_a_load_in_the_background_is_cached_nowhere(stage: &S
     }
 }
 
-/// P25.
+/// P25 clear-leaves-nothing.
 async fn row_cleared_during_a_load_is_cached_nowhere(stage: &Stage, round: &str) {
     for (n, clearer) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
@@ -400,7 +400,7 @@ async fn framed_row_cleared_during_a_load_is_cached_nowhere(stage: &Stage, round
     }
 }
 
-/// P20, P22: no clock of any host takes part.
+/// P20 l1-ends-with-l2, P22 epoch-before-load: no clock of any host takes part.
 async fn clocks_that_differ_by_a_quarter_of_an_hour_change_nothing(stage: &Stage, round: &str) {
     if round == "r0" {
         stage.other.hand.advance(Duration::from_secs(15 * 60));
@@ -427,7 +427,7 @@ async fn clocks_that_differ_by_a_quarter_of_an_hour_change_nothing(stage: &Stage
     }
 }
 
-/// P10: the push is on its way when its connection dies.
+/// P10 loss-told-before-successor: the push is on its way when its connection dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn push_lost_with_its_connection_leaves_no_old_value() {
     let world = World::new().await;

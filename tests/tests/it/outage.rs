@@ -87,7 +87,7 @@ async fn start_without_redis_serves_from_the_loader_and_connects_later() {
     }
 }
 
-/// P10: nothing that was read through a lost lane is served, and P11: what could not be sent is done first.
+/// P10 loss-told-before-successor: nothing that was read through a lost lane is served, and P11 unsent-goes-first: what could not be sent is done first.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_during_an_outage_is_seen_by_all_after_it() {
     let world = World::new().await;
@@ -126,7 +126,7 @@ async fn write_during_an_outage_is_seen_by_all_after_it() {
     }
 }
 
-/// P10: the push for a write was lost with its connection.
+/// P10 loss-told-before-successor: the push for a write was lost with its connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn push_lost_with_its_connection_leaves_nothing_stale() {
     let world = World::new().await;
@@ -148,7 +148,7 @@ async fn push_lost_with_its_connection_leaves_nothing_stale() {
     }
 }
 
-/// P13: a half-open connection does not say that it is one.
+/// P13 silence-is-not-health: a half-open connection does not say that it is one.
 #[tokio::test(flavor = "multi_thread")]
 async fn deaf_connection_is_found_by_its_ping() {
     let world = World::new().await;
@@ -173,7 +173,7 @@ async fn deaf_connection_is_found_by_its_ping() {
     println!("deaf connection noticed after {:?}, ping every 50 ms, limit 300 ms", start.elapsed());
 }
 
-/// P13: also the store says so.
+/// P13 silence-is-not-health: also the store says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_lane_is_down_until_it_is_connected_again() {
     let mut server = RedisServer::start().await.unwrap();
@@ -206,7 +206,7 @@ async fn paused_redis_does_not_keep_a_reader_from_its_loader() {
     world.server.resume().unwrap();
 }
 
-/// P12: neither tracking nor a subscription is assumed; without both, L1 is short-lived.
+/// P12 tracking-never-assumed: neither tracking nor a subscription is assumed; without both, L1 is short-lived.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
     let server = RedisServer::builder()
@@ -222,11 +222,11 @@ async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
     load(&cache, "k", "old").await;
     server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "nothing tells of the change");
-    hand.advance(cache.row().degraded_l1_ttl());
+    hand.advance(cache.policy().degraded_l1_ttl());
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
-/// P9, P11: what can be neither done nor remembered is an error, before the database is touched.
+/// P9 reply-invalidates-again, P11 unsent-goes-first: what can be neither done nor remembered is an error, before the database is touched.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_that_cannot_be_remembered_does_not_touch_the_database() {
     let world = World::new().await;
@@ -267,7 +267,7 @@ impl Watcher {
         let watcher = Arc::new(Self::default());
         watcher.store.set(Arc::downgrade(store)).unwrap();
         let listener: Weak<dyn PushListener> = Arc::downgrade(&watcher) as _;
-        store.listen(listener);
+        store.subscribe(listener);
         watcher
     }
 
@@ -276,7 +276,7 @@ impl Watcher {
     }
 }
 
-/// P10: a connection is handed out only after everything read through its predecessor is out of date, and a lost one
+/// P10 loss-told-before-successor: a connection is handed out only after everything read through its predecessor is out of date, and a lost one
 /// is out of reach before that is said.
 #[tokio::test]
 async fn lane_is_down_whenever_what_was_read_through_it_is_said_to_be_out_of_date() {
@@ -293,7 +293,7 @@ async fn lane_is_down_whenever_what_was_read_through_it_is_said_to_be_out_of_dat
     assert!(watcher.seen().len() >= 2 && watcher.seen().iter().all(|seen| *seen == LaneState::Down));
 }
 
-/// P10: what was loaded during an outage is not served once pushes could have told better.
+/// P10 loss-told-before-successor: what was loaded during an outage is not served once pushes could have told better.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
     let world = World::new().await;
@@ -314,7 +314,7 @@ async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
     gets(&cache, "k", Some("new")).await;
 }
 
-/// P11: the lane is back only when what could not be sent has been done.
+/// P11 unsent-goes-first: the lane is back only when what could not be sent has been done.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
     let server = RedisServer::start().await.unwrap();
@@ -324,7 +324,10 @@ async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
     proxy.refuse(true);
     proxy.cut();
     holds("it is cut off", || store.lane_state(0) == LaneState::Down).await;
-    assert_eq!(store.invalidate(&"k".into(), None).await.unwrap(), larder_core::Invalidated::Deferred);
+    assert_eq!(
+        store.invalidate(&Key::from_stored_name("k"), None).await.unwrap(),
+        larder_core::Invalidated::Deferred
+    );
     server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap(); // reads are answered, scripts are not
     proxy.refuse(false);
     let before = proxy.connections();
@@ -335,7 +338,7 @@ async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
     assert_eq!(store.get("k").await.unwrap(), None);
 }
 
-/// P11: a key that is invalidated again while its first invalidation is being sent is not forgotten with it.
+/// P11 unsent-goes-first: a key that is invalidated again while its first invalidation is being sent is not forgotten with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
     const KEYS: usize = 1500;
@@ -343,14 +346,14 @@ async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
     let proxy = Proxy::start(&server.addr()).await.unwrap();
     let config = config(proxy.url()).lanes(1).command_timeout(BOUND);
     let store = Arc::new(RedisStore::connect(config).await.unwrap());
-    store.invalidate(&"warm".into(), None).await.unwrap();
+    store.invalidate(&Key::from_stored_name("warm"), None).await.unwrap();
     let mut foreign = server.client().await.unwrap();
     proxy.refuse(true);
     proxy.cut();
     holds("it is cut off", || store.lane_state(0) == LaneState::Down).await;
     for n in 0..KEYS {
         foreign.command(&["SET", &format!("k{n}"), "old"]).await.unwrap();
-        store.invalidate(&Key::from(format!("k{n}").as_str()), None).await.unwrap();
+        store.invalidate(&Key::from_stored_name(format!("k{n}").as_str()), None).await.unwrap();
     }
     proxy.refuse(false);
     let mut sent = Vec::new();
@@ -372,7 +375,7 @@ async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
     for key in sent {
         foreign.command(&["SET", &key, "old"]).await.unwrap();
         let store = store.clone();
-        again.spawn(async move { store.invalidate(&Key::from(key.as_str()), None).await });
+        again.spawn(async move { store.invalidate(&Key::from_stored_name(key.as_str()), None).await });
     }
     proxy.stall(Direction::ToClient, false);
     for done in again.join_all().await {
@@ -382,7 +385,7 @@ async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
     assert_eq!(server.command(&["KEYS", "k*"]).await.unwrap(), larder_testkit::Reply::Array(vec![]));
 }
 
-/// P10: what lives in this process alone has nothing to fear from Redis.
+/// P10 loss-told-before-successor: what lives in this process alone has nothing to fear from Redis.
 #[tokio::test(flavor = "multi_thread")]
 async fn row_of_l1_alone_survives_the_loss_of_redis() {
     let world = World::new().await;
@@ -402,7 +405,7 @@ async fn row_of_l1_alone_survives_the_loss_of_redis() {
     world.server.resume().unwrap();
 }
 
-/// P12: a server or proxy that does not know RESP3 cannot push.
+/// P12 tracking-never-assumed: a server or proxy that does not know RESP3 cannot push.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_without_resp3_is_used_without_tracking() {
     let server = RedisServer::builder().args(&["--rename-command", "HELLO", ""]).start().await.unwrap();
@@ -422,24 +425,27 @@ async fn longest_time_limits_do_not_panic() {
     let config = config.breaker_pause(Duration::MAX).breaker_max_pause(Duration::MAX);
     let store = Arc::new(RedisStore::connect(config).await.unwrap());
     let lock = LeaseLock::new(store, Duration::from_secs(1));
-    lock.acquire(&Key::from("jobs:1"), Duration::MAX).await.unwrap().release().await.unwrap();
+    lock.acquire(&Key::from_stored_name("jobs:1"), Duration::MAX).await.unwrap().release().await.unwrap();
 }
 
-/// P11: a key whose prefix is not known is never replaced by a clear, which would be of more than its row.
+/// P11 unsent-goes-first: a key whose prefix is not known is never replaced by a clear, which would be of more than its row.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidations_that_cannot_be_remembered_are_errors() {
     let mut server = RedisServer::start().await.unwrap();
-    let store = RedisStore::connect(config(server.url()).lanes(1).max_pending(2)).await.unwrap();
+    let store = RedisStore::connect(config(server.url()).lanes(1).max_unsent(2)).await.unwrap();
     server.kill();
     holds("the lane is down", || store.lane_state(0) == LaneState::Down).await;
     for key in ["a", "b", "a"] {
-        assert_eq!(store.invalidate(&key.into(), None).await.unwrap(), larder_core::Invalidated::Deferred);
+        assert_eq!(
+            store.invalidate(&Key::from_stored_name(key), None).await.unwrap(),
+            larder_core::Invalidated::Deferred
+        );
     }
-    let full = store.invalidate(&"c".into(), None).await.unwrap_err();
-    assert!(matches!(full, StoreError::TooManyPending { pending: 2, .. }), "{full}");
-    assert_eq!(store.report().pending, 2);
+    let full = store.invalidate(&Key::from_stored_name("c"), None).await.unwrap_err();
+    assert!(matches!(full, StoreError::TooManyUnsent { unsent: 2, .. }), "{full}");
+    assert_eq!(store.stats().unsent, 2);
     server.restart().await.unwrap();
-    holds("they are sent", || store.report().pending == 0).await;
+    holds("they are sent", || store.stats().unsent == 0).await;
 }
 
 /// Takes its time over what it is told of a value.
@@ -457,7 +463,7 @@ impl PushListener for Slow {
     }
 }
 
-/// P17: the push of a write is handled before the reply to a read that the server answered later.
+/// P17 pushes-before-replies: the push of a write is handled before the reply to a read that the server answered later.
 #[tokio::test(flavor = "multi_thread")]
 async fn push_is_handled_before_a_later_reply() {
     let server = RedisServer::start().await.unwrap();
@@ -465,7 +471,7 @@ async fn push_is_handled_before_a_later_reply() {
     for round in 0..5 {
         let slow = Arc::new(Slow::default());
         let listener: Weak<dyn PushListener> = Arc::downgrade(&slow) as _;
-        store.listen(listener);
+        store.subscribe(listener);
         store.get("k").await.unwrap();
         server.command(&["SET", "k", &format!("{round}")]).await.unwrap();
         assert_eq!(store.get("k").await.unwrap().unwrap(), format!("{round}"));
@@ -473,7 +479,7 @@ async fn push_is_handled_before_a_later_reply() {
     }
 }
 
-/// P16: what a process loads while it is cut off may be older than what another one has written since.
+/// P16 only-for-earlier-callers: what a process loads while it is cut off may be older than what another one has written since.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_of_a_process_that_is_cut_off_is_not_for_those_who_came_later() {
     let world = World::new().await;

@@ -25,7 +25,7 @@ async fn l1_serves_for_its_own_ttl_and_never_past_the_end_of_l2() {
     let hits = cache.stats().l1_hits;
     assert_eq!(get(&cache, "short").await.as_deref(), Some("value"));
     hand.advance(Duration::from_millis(100));
-    // P20: the second is over by this process's clock, whatever the server has got round to.
+    // P20 l1-ends-with-l2: the second is over by this process's clock, whatever the server has got round to.
     drop(get(&cache, "short").await);
     assert_eq!(cache.stats().l1_hits, hits + 1, "the copy in L1 ends with the entry in L2");
     hand.advance(Duration::from_secs(58));
@@ -140,7 +140,7 @@ async fn expiries_are_spread_by_jitter() {
     assert!(lives.len() > 20, "{lives:?}");
 }
 
-/// P20: the rest of a life in L2 counts from before L2 was asked.
+/// P20 l1-ends-with-l2: the rest of a life in L2 counts from before L2 was asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn reply_that_is_handled_late_does_not_lengthen_a_life_in_l1() {
     let world = World::new().await;

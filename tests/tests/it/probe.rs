@@ -41,7 +41,7 @@ impl Deaf {
     }
 }
 
-/// P27: found within the probe's period, reported, its entries out of date, and new ones short-lived until it hears.
+/// P27 channel-proves-alive: found within the probe's period, reported, its entries out of date, and new ones short-lived until it hears.
 #[tokio::test(flavor = "multi_thread")]
 async fn deaf_channel_is_found_and_degraded_until_it_hears_again() {
     let deaf = Deaf::new().await;
@@ -61,7 +61,7 @@ async fn deaf_channel_is_found_and_degraded_until_it_hears_again() {
     // What is read now lives for the degraded time.
     gets(&deaf.cache, "k", Some("new")).await;
     deaf.world.server.command(&["SET", "item:k", "\"newer\""]).await.unwrap();
-    deaf.hand.advance(deaf.cache.row().degraded_l1_ttl());
+    deaf.hand.advance(deaf.cache.policy().degraded_l1_ttl());
     gets(&deaf.cache, "k", Some("newer")).await;
     deaf.proxy.deafen(false);
     holds("it hears again", || deaf.state() == LaneState::Tracking).await;
@@ -72,7 +72,7 @@ async fn deaf_channel_is_found_and_degraded_until_it_hears_again() {
     assert_eq!(deaf.larder.stats().probe_failures, failures);
 }
 
-/// P27: whoever proves that it hears, stays as it is.
+/// P27 channel-proves-alive: whoever proves that it hears, stays as it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn channel_that_hears_is_left_alone_and_its_lag_is_known() {
     let deaf = Deaf::new().await;
@@ -87,7 +87,7 @@ async fn channel_that_hears_is_left_alone_and_its_lag_is_known() {
     assert_eq!((stats.probe_failures, stats.lanes_lost), (0, 0));
 }
 
-/// P27: a new connection is not believed either, as long as it was not heard.
+/// P27 channel-proves-alive: a new connection is not believed either, as long as it was not heard.
 #[tokio::test(flavor = "multi_thread")]
 async fn deaf_channel_that_was_connected_anew_is_still_degraded() {
     let deaf = Deaf::new().await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larder::{Cache, Larder};
-use larder_core::{Replacing, Token};
+use larder_core::{Key, Replacing, Token};
 use larder_testkit::Gate;
 
 use crate::{
@@ -27,7 +27,7 @@ pub(crate) async fn nowhere(world: &World, caches: &[&Cache<String>], key: &str)
     }
 }
 
-/// P1, P3, P5: the load read the database before the deletion.
+/// P1 stamp-before-read, P3 clean-lease-commits, P5 invalidation-marks-writers: the load read the database before the deletion.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_deleted_during_its_load_is_cached_nowhere() {
     let world = World::new().await;
@@ -45,7 +45,7 @@ async fn key_deleted_during_its_load_is_cached_nowhere() {
     assert_eq!(one.stats().refused, 2);
 }
 
-/// P1: without a second level, the stamp alone refuses the late fill.
+/// P1 stamp-before-read: without a second level, the stamp alone refuses the late fill.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_deleted_during_its_load_without_l2_is_not_cached() {
     let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
@@ -60,7 +60,7 @@ async fn key_deleted_during_its_load_without_l2_is_not_cached() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
-/// P16: whoever comes after the deletion is not given what was loaded before it, also in a process that has not
+/// P16 only-for-earlier-callers: whoever comes after the deletion is not given what was loaded before it, also in a process that has not
 /// heard of it yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_value_goes_only_to_those_who_came_before_its_load() {
@@ -74,13 +74,13 @@ async fn refused_value_goes_only_to_those_who_came_before_its_load() {
     let commit = store.gate(Call::Commit, When::Before);
     gate.open();
     commit.reached().await;
-    world.store().await.invalidate(&"item:k".into(), None).await.unwrap();
+    world.store().await.invalidate(&Key::from_stored_name("item:k"), None).await.unwrap();
     commit.open();
     assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
 }
 
-/// P1, P2: the reply is handled after the push that makes it out of date.
+/// P1 stamp-before-read, P2 only-current-is-served: the reply is handled after the push that makes it out of date.
 #[tokio::test(flavor = "multi_thread")]
 async fn l2_reply_that_is_handled_after_the_push_does_not_enter_l1() {
     let world = World::new().await;
@@ -98,7 +98,7 @@ async fn l2_reply_that_is_handled_after_the_push_does_not_enter_l1() {
     assert_eq!(get(&reader, "k").await.as_deref(), Some("new"));
 }
 
-/// P1: the same for a value that another process stored between the look and the claim.
+/// P1 stamp-before-read: the same for a value that another process stored between the look and the claim.
 #[tokio::test(flavor = "multi_thread")]
 async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
     let world = World::new().await;
@@ -118,7 +118,7 @@ async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
     assert_eq!(get(&reader, "k").await.as_deref(), Some("new"));
 }
 
-/// P16: in a row without L1, nobody is given what another caller asked for earlier.
+/// P16 only-for-earlier-callers: in a row without L1, nobody is given what another caller asked for earlier.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_of_l2_alone_does_not_share_an_earlier_look() {
     let world = World::new().await;
@@ -142,7 +142,7 @@ async fn read_of_l2_alone_does_not_share_an_earlier_look() {
     }
 }
 
-/// P16: without L2 the stamp says whom a value is too old for.
+/// P16 only-for-earlier-callers: without L2 the stamp says whom a value is too old for.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_without_l2_that_is_outdated_goes_only_to_those_who_came_before_it() {
     let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
@@ -156,7 +156,7 @@ async fn load_without_l2_that_is_outdated_goes_only_to_those_who_came_before_it(
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
 }
 
-/// P16: who did not wait any longer for another process loads for itself and for those who were there before.
+/// P16 only-for-earlier-callers: who did not wait any longer for another process loads for itself and for those who were there before.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
     let world = World::new().await;
@@ -175,7 +175,7 @@ async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
 }
 
-/// P1: a stamp is taken anew after a wait, or an invalidation during the wait would cost the value its place in L1.
+/// P1 stamp-before-read: a stamp is taken anew after a wait, or an invalidation during the wait would cost the value its place in L1.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_loaded_after_a_wait_is_kept_though_its_key_was_invalidated_meanwhile() {
     let world = World::new().await;
@@ -195,7 +195,7 @@ async fn value_loaded_after_a_wait_is_kept_though_its_key_was_invalidated_meanwh
     assert_eq!(cache.stats().l1_hits, before + 1);
 }
 
-/// P9: a read between the call and its script must not survive the call.
+/// P9 reply-invalidates-again: a read between the call and its script must not survive the call.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it() {
     let world = World::new().await;
@@ -217,7 +217,7 @@ async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it
     nowhere(&world, &[&cache], "k").await;
 }
 
-/// P9, P19: the reply is handled also when the caller is gone.
+/// P9 reply-invalidates-again, P19 loads-end-with-callers: the reply is handled also when the caller is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidation_whose_caller_is_gone_is_carried_out() {
     let world = World::new().await;
@@ -236,7 +236,7 @@ async fn invalidation_whose_caller_is_gone_is_carried_out() {
     gets(&cache, "k", None).await;
 }
 
-/// P1: what is under way when its key is invalidated does not enter L1.
+/// P1 stamp-before-read: what is under way when its key is invalidated does not enter L1.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidation_during_promotion_is_not_lost() {
     let world = World::new().await;
@@ -261,7 +261,7 @@ async fn invalidation_during_promotion_is_not_lost() {
     }
 }
 
-/// P9: a read between the call and its scan must not survive the call.
+/// P9 reply-invalidates-again: a read between the call and its scan must not survive the call.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_read_before_a_clear_is_carried_out_is_not_served_after_it() {
     let world = World::new().await;

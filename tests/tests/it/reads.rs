@@ -152,5 +152,5 @@ async fn lost_connection_is_told_at_once_to_all_who_read_over_it() {
         assert!(matches!(lost, Err(StoreError::Unreachable { .. })), "{lost:?}");
     }
     assert!(cut.elapsed() < BOUND / 2, "not by a time-out: {:?}", cut.elapsed());
-    assert_eq!(store.report().lanes_lost, 1);
+    assert_eq!(store.stats().lanes_lost, 1);
 }

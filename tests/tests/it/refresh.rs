@@ -61,7 +61,7 @@ async fn entry_that_expires_while_its_reload_runs_is_waited_for() {
     }
 }
 
-/// P3: what was invalidated is not brought back by the reload that had begun.
+/// P3 clean-lease-commits: what was invalidated is not brought back by the reload that had begun.
 #[tokio::test]
 async fn entry_invalidated_while_its_reload_runs_is_not_kept() {
     for has_l2 in [true, false] {
@@ -165,7 +165,7 @@ async fn not_modified_writes_nothing_but_the_expiry() {
     assert_eq!(cache.stats().l1_hits, hits + 1, "it is in L1 too");
 }
 
-/// P23: also what lives on has its tags held, and is invalidated by them.
+/// P23 tags-pinned-before-commit: also what lives on has its tags held, and is invalidated by them.
 #[tokio::test]
 async fn tagged_entry_that_lives_on_keeps_its_tags() {
     for has_l2 in [true, false] {
@@ -200,7 +200,7 @@ async fn tagged_entry_that_lives_on_keeps_its_tags() {
     }
 }
 
-/// P3: "not modified" is refused like a value is, if somebody wrote meanwhile.
+/// P3 clean-lease-commits: "not modified" is refused like a value is, if somebody wrote meanwhile.
 #[tokio::test]
 async fn entry_written_while_it_is_found_unmodified_is_not_touched() {
     let world = Aging::new();
@@ -338,7 +338,7 @@ async fn reload_of_what_cannot_be_read_any_more_is_shown_nothing() {
     assert!(shown.is_none() && matches!(served, Err(Error::NothingToKeep { .. })), "{shown:?} {served:?}");
 }
 
-/// P16, P23: a value whose tag was removed while it was loaded is for nobody who came after the load began.
+/// P16 only-for-earlier-callers, P23 tags-pinned-before-commit: a value whose tag was removed while it was loaded is for nobody who came after the load began.
 #[tokio::test]
 async fn value_whose_tag_is_removed_while_it_is_loaded_goes_only_to_those_who_came_before() {
     for has_l2 in [true, false] {

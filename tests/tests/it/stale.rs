@@ -122,7 +122,7 @@ async fn failed_reload_serves_the_stale_value_and_is_not_tried_again_before_its_
     }
 }
 
-/// P28: neither while its reload runs nor when it fails, in the process that invalidates and in another.
+/// P28 stale-only-while-current: neither while its reload runs nor when it fails, in the process that invalidates and in another.
 #[tokio::test(start_paused = true)]
 async fn invalidated_value_is_never_served_as_stale() {
     for (row, by_the_same) in [("soft", true), ("soft", false)] {
@@ -146,7 +146,7 @@ async fn invalidated_value_is_never_served_as_stale() {
     }
 }
 
-/// P28: the tag's removal counts as the key's does.
+/// P28 stale-only-while-current: the tag's removal counts as the key's does.
 #[tokio::test(start_paused = true)]
 async fn value_whose_tag_is_removed_is_never_served_as_stale() {
     for has_l2 in [true, false] {
@@ -175,7 +175,7 @@ async fn value_whose_tag_is_removed_is_never_served_as_stale() {
     }
 }
 
-/// P28: a caller that waits for a late load does not get what was invalidated meanwhile: it goes on waiting.
+/// P28 stale-only-while-current: a caller that waits for a late load does not get what was invalidated meanwhile: it goes on waiting.
 #[tokio::test(start_paused = true)]
 async fn value_invalidated_before_the_soft_timeout_makes_the_caller_wait() {
     let world = Aging::new();
@@ -197,7 +197,7 @@ async fn value_invalidated_before_the_soft_timeout_makes_the_caller_wait() {
     assert_eq!(get(&cache, "k").await, None, "the load began before the invalidation, so it is kept nowhere");
 }
 
-/// P3: a reload that overlaps with a write stores nothing, in L2 and without.
+/// P3 clean-lease-commits: a reload that overlaps with a write stores nothing, in L2 and without.
 #[tokio::test]
 async fn reload_that_overlaps_with_a_write_is_refused() {
     let world = Aging::new();
@@ -250,7 +250,7 @@ async fn value_that_is_gone_from_the_database_replaces_the_stale_one() {
     assert!(gone.unwrap().is_none());
 }
 
-/// P12: what no push can tell of is not kept for the time after its own either.
+/// P12 tracking-never-assumed: what no push can tell of is not kept for the time after its own either.
 #[tokio::test]
 async fn value_kept_while_cut_off_has_no_stale_time() {
     let world = Aging::new();
@@ -264,7 +264,7 @@ async fn value_kept_while_cut_off_has_no_stale_time() {
     assert_eq!(remote.lane_state(0), larder_core::LaneState::Down);
 }
 
-/// P28: what is invalidated is a key, though keys share cells.
+/// P28 stale-only-while-current: what is invalidated is a key, though keys share cells.
 #[tokio::test(start_paused = true)]
 async fn stale_value_is_served_after_another_key_of_its_cell_was_invalidated() {
     let world = Aging::new();
@@ -298,7 +298,7 @@ async fn stale_value_that_the_database_has_no_more_is_not_served_again() {
     }
 }
 
-/// P3: the value had not ended by itself, however long the read that found it took.
+/// P3 clean-lease-commits: the value had not ended by itself, however long the read that found it took.
 #[tokio::test]
 async fn value_deleted_by_a_foreign_program_while_its_reload_runs_is_not_brought_back() {
     let world = Aging::new();
@@ -410,7 +410,7 @@ async fn reload_that_did_not_fail_makes_the_next_pause_short_again() {
     }
 }
 
-/// P9: also where the process is not told of what it does itself.
+/// P9 reply-invalidates-again: also where the process is not told of what it does itself.
 #[tokio::test]
 async fn value_that_the_database_has_no_more_is_gone_from_l1_on_a_server_that_refuses_tracking() {
     let world = World::without_tracking().await;

@@ -98,7 +98,7 @@ async fn cold_key_that_four_processes_want_is_loaded_once() {
     assert!(waits[waits.len() / 2] < Duration::from_millis(20), "{waits:?}");
 }
 
-/// P7, P8, P14: the waiting process sleeps until the push, for which its lease of a minute leaves it no other way.
+/// P7 wake-own-waiters, P8 register-then-claim, P14 no-wait-for-expiry-push: the waiting process sleeps until the push, for which its lease of a minute leaves it no other way.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiter_in_another_process_is_woken_by_the_commit() {
     let world = World::new().await;
@@ -135,7 +135,7 @@ pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
     }
 }
 
-/// P7: this process's own scripts wake its own waiters, because no push comes for them.
+/// P7 wake-own-waiters: this process's own scripts wake its own waiters, because no push comes for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
     let world = World::new().await;
@@ -163,7 +163,7 @@ async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
     assert_eq!(gate.arrivals(), 0, "loads");
 }
 
-/// P7: the invalidation of this process ends another's lease, of which no push tells here.
+/// P7 wake-own-waiters: the invalidation of this process ends another's lease, of which no push tells here.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
     let world = World::new().await;
@@ -189,7 +189,7 @@ async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
     }
 }
 
-/// P8: the lease ends, and its push is handled, before the reply that it is held.
+/// P8 register-then-claim: the lease ends, and its push is handled, before the reply that it is held.
 #[tokio::test(flavor = "multi_thread")]
 async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
     let world = World::new().await;
@@ -291,7 +291,7 @@ async fn value_in_l2_that_many_want_is_read_once() {
     assert!(stats.l2_hits <= 2, "one look for the gets, one for the loads at most: {stats:?}");
 }
 
-/// P16: the answer to a look is not for who comes after it was sent. All of them share the next one, whenever they came.
+/// P16 only-for-earlier-callers: the answer to a look is not for who comes after it was sent. All of them share the next one, whenever they came.
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_who_are_late_for_a_look_share_the_next_one() {
     let world = Aging::new();
@@ -316,7 +316,7 @@ async fn callers_who_are_late_for_a_look_share_the_next_one() {
     assert_eq!(remote.calls(Call::Get), 3, "looks");
 }
 
-/// P16: also if the look is into L1, where another caller has put the value meanwhile.
+/// P16 only-for-earlier-callers: also if the look is into L1, where another caller has put the value meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked() {
     let world = Aging::new();
@@ -351,7 +351,7 @@ async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked
     assert_eq!(later.await.unwrap(), None);
 }
 
-/// P2: a load that has found the lease taken leaves its callers to a newer one, if there is one.
+/// P2 only-current-is-served: a load that has found the lease taken leaves its callers to a newer one, if there is one.
 #[tokio::test]
 async fn load_that_is_outdated_waits_for_no_lease_beside_a_newer_one() {
     let world = Aging::new();
@@ -427,7 +427,7 @@ async fn joined_callers_of_an_absent_value_load_it_once() {
     holds("one load", || cache.stats().loads == 1).await;
 }
 
-/// P1: the stamp is taken anew after the wait, so the value that was waited for is kept.
+/// P1 stamp-before-read: the stamp is taken anew after the wait, so the value that was waited for is kept.
 #[tokio::test]
 async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
     let world = Aging::new();
@@ -450,7 +450,7 @@ async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
     assert_eq!((other.stats().l1_hits, source.loads()), (1, 1));
 }
 
-/// P2: a load that an invalidation has outdated ends before the next one begins, which is shared by all who came meanwhile,
+/// P2 only-current-is-served: a load that an invalidation has outdated ends before the next one begins, which is shared by all who came meanwhile,
 /// whatever was invalidated since.
 #[tokio::test]
 async fn load_that_is_outdated_ends_before_the_next_begins() {

@@ -21,7 +21,7 @@ async fn pair(world: &World) -> [(Larder, Cache<String>); 2] {
     [(one, of_one), (other, of_other)]
 }
 
-/// P21: of any row, in every level of every process.
+/// P21 tags-pinned-in-time: of any row, in every level of every process.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidated_tag_takes_all_its_entries_with_it_and_no_others() {
     let world = World::new().await;
@@ -58,7 +58,7 @@ async fn entry_without_tags_is_plain_json_and_one_with_tags_is_not() {
     assert!(framed.starts_with(&[0xFB, 1]) && framed.ends_with(b"\"v\""), "{framed:?}");
 }
 
-/// P24: what a lane has read of tags ends with its connection, also for what L2 is asked for afterwards.
+/// P24 tags-known-by-lane: what a lane has read of tags ends with its connection, also for what L2 is asked for afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known() {
     let world = World::new().await;
@@ -77,7 +77,7 @@ async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P9: what was read between the call and its script is out of date when the call returns.
+/// P9 reply-invalidates-again: what was read between the call and its script is out of date when the call returns.
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
     let world = World::new().await;
@@ -97,7 +97,7 @@ async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P22: a process that is told nothing asks for E each time, or its own entries would be refused for ever.
+/// P22 epoch-before-load: a process that is told nothing asks for E each time, or its own entries would be refused for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn process_that_is_told_nothing_still_caches_what_has_tags() {
     let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking", "-subscribe"];
@@ -110,7 +110,7 @@ async fn process_that_is_told_nothing_still_caches_what_has_tags() {
     }
 }
 
-/// P22: the new entry's number is from after the removal.
+/// P22 epoch-before-load: the new entry's number is from after the removal.
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_loaded_after_its_tag_was_removed_lives_and_one_without_it_is_not_hit_again() {
     let world = World::new().await;
@@ -131,7 +131,7 @@ async fn entry_loaded_after_its_tag_was_removed_lives_and_one_without_it_is_not_
     assert_eq!(items.stats().refused + elsewhere.stats().refused, 0, "no load was refused needlessly");
 }
 
-/// P21: a lost T(t) makes misses, never hits; a lost E costs nothing.
+/// P21 tags-pinned-in-time: a lost T(t) makes misses, never hits; a lost E costs nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn evicted_tag_makes_its_entries_misses_and_a_lost_order_starts_higher() {
     let world = World::new().await;
@@ -151,7 +151,7 @@ async fn evicted_tag_makes_its_entries_misses_and_a_lost_order_starts_higher() {
     assert!(after > before, "{after} is not more than {before}");
 }
 
-/// P24: L1 asks nobody.
+/// P24 tags-known-by-lane: L1 asks nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn tagged_hit_in_l1_makes_no_call() {
     let world = World::new().await;
@@ -167,7 +167,7 @@ async fn tagged_hit_in_l1_makes_no_call() {
     assert_eq!(cache.stats().l1_hits - hits, 100);
 }
 
-/// P24: one round trip once the tag is known through the lane, two before.
+/// P24 tags-known-by-lane: one round trip once the tag is known through the lane, two before.
 #[tokio::test(flavor = "multi_thread")]
 async fn tagged_hit_in_l2_asks_for_its_tags_once() {
     let world = World::new().await;
@@ -209,7 +209,7 @@ async fn invalidated_tag_costs_the_same_for_one_entry_and_for_thousands() {
     assert_eq!(costs[0], costs[1]);
 }
 
-/// P11: what was removed while Redis was away is removed before this process reads it again.
+/// P11 unsent-goes-first: what was removed while Redis was away is removed before this process reads it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_while_cut_off_is_removed_before_anything_is_read() {
     let world = World::new().await;
@@ -249,7 +249,7 @@ async fn tags_work_without_l2_also_during_a_load() {
     let loading = slow_tagged_load(&cache, "k", "old", "t", &gate);
     gate.reached().await;
     larder.invalidate_tag("t").await.unwrap();
-    let late = start_load(&cache, "k", "new"); // P16: joins the flight, and is not given what it loaded
+    let late = start_load(&cache, "k", "new"); // P16 only-for-earlier-callers: joins the flight, and is not given what it loaded
     gate.open();
     assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "old");
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
@@ -262,7 +262,7 @@ async fn tags_work_without_l2_also_during_a_load() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P23: the tag is removed after the tags were held, and before the commit.
+/// P23 tags-pinned-before-commit: the tag is removed after the tags were held, and before the commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_between_holding_and_commit_is_served_to_nobody_who_comes_later() {
     let world = World::new().await;
@@ -285,7 +285,7 @@ async fn tag_removed_between_holding_and_commit_is_served_to_nobody_who_comes_la
     }
 }
 
-/// P24: the answer that a tag is held arrives after the push that it is not.
+/// P24 tags-known-by-lane: the answer that a tag is held arrives after the push that it is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn held_back_answer_about_a_tag_does_not_outlive_its_push() {
     let world = World::new().await;
@@ -306,7 +306,7 @@ async fn held_back_answer_about_a_tag_does_not_outlive_its_push() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P22, P18: a write whose tag is removed meanwhile leaves no value.
+/// P22 epoch-before-load, P18 failed-write-invalidates: a write whose tag is removed meanwhile leaves no value.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_during_a_write_leaves_the_key_without_a_value() {
     let world = World::new().await;
@@ -362,7 +362,7 @@ async fn unusable_tags_are_errors_and_their_values_are_served_but_not_kept() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P25: the clear of a framed row takes one step, and leaves nothing that anybody could be served.
+/// P25 clear-leaves-nothing: the clear of a framed row takes one step, and leaves nothing that anybody could be served.
 #[tokio::test(flavor = "multi_thread")]
 async fn framed_row_is_cleared_in_one_step_in_every_process() {
     let world = World::new().await;
@@ -401,7 +401,7 @@ async fn framed_row_is_cleared_in_one_step_in_every_process() {
     assert_eq!(get(&world.larder().await.cache("framed").unwrap(), "0").await, None);
 }
 
-/// P25: what a clear would not remove is not served.
+/// P25 clear-leaves-nothing: what a clear would not remove is not served.
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_value_in_a_framed_row_is_replaced() {
     let world = World::new().await;
@@ -414,7 +414,7 @@ async fn plain_value_in_a_framed_row_is_replaced() {
     assert_eq!(get(&late, "k").await.as_deref(), Some("loaded"));
 }
 
-/// P11: so is a clear of a framed row.
+/// P11 unsent-goes-first: so is a clear of a framed row.
 #[tokio::test(flavor = "multi_thread")]
 async fn framed_row_cleared_while_cut_off_is_empty_when_redis_is_back() {
     let world = World::new().await;

@@ -67,7 +67,7 @@ fn crates_depend_downwards_only() {
     assert_eq!(seen, allowed.len());
 }
 
-/// The rules that a text names: `P7` and the like.
+/// The rules that a text names: `P7 wake-own-waiters` and the like.
 fn rules(text: &str) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     for (at, _) in text.match_indices('P') {

@@ -13,7 +13,7 @@ use crate::{
     world::{World, builder, get, gets, holds, load, slow_load, slow_write, value},
 };
 
-/// P6: a reader cannot fill in what it read before the write.
+/// P6 one-writer-first: a reader cannot fill in what it read before the write.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_reader_does_not_replace_what_a_writer_stored() {
     let world = World::new().await;
@@ -32,7 +32,7 @@ async fn slow_reader_does_not_replace_what_a_writer_stored() {
     }
 }
 
-/// P15: without leases, two writers that overlap leave no value, because nobody knows whose came last.
+/// P15 writer-ends-by-compare: without leases, two writers that overlap leave no value, because nobody knows whose came last.
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_writers_without_l2_leave_no_value() {
     let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
@@ -54,7 +54,7 @@ async fn overlapping_writers_without_l2_leave_no_value() {
     }
 }
 
-/// P15: a read that began before the writer ended cannot replace what the writer stored.
+/// P15 writer-ends-by-compare: a read that began before the writer ended cannot replace what the writer stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_that_overlaps_a_writer_without_l2_does_not_replace_its_value() {
     let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
@@ -70,7 +70,7 @@ async fn read_that_overlaps_a_writer_without_l2_does_not_replace_its_value() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
-/// P18: a failed write can still have reached the database.
+/// P18 failed-write-invalidates: a failed write can still have reached the database.
 #[tokio::test(flavor = "multi_thread")]
 async fn writer_that_fails_after_the_database_changed_leaves_no_value() {
     let world = World::new().await;
@@ -94,7 +94,7 @@ async fn writer_that_fails_after_the_database_changed_leaves_no_value() {
     }
 }
 
-/// P5, P18: the order of the two database writes is not known.
+/// P5 invalidation-marks-writers, P18 failed-write-invalidates: the order of the two database writes is not known.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_invalidated_during_its_write_is_cached_nowhere() {
     let world = World::new().await;
@@ -110,7 +110,7 @@ async fn key_invalidated_during_its_write_is_cached_nowhere() {
     }
 }
 
-/// P6: writers of one key run one at a time, in whatever process.
+/// P6 one-writer-first: writers of one key run one at a time, in whatever process.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_writers_leave_the_cache_equal_to_the_database() {
     let world = World::new().await;
@@ -175,7 +175,7 @@ fn write_that_ends(cache: &Cache<String>, ending: Ending, gate: &Gate) -> JoinHa
 
 const LIMIT: usize = 1000;
 
-/// P9, P18: whatever was read while the write was under way is out of date.
+/// P9 reply-invalidates-again, P18 failed-write-invalidates: whatever was read while the write was under way is out of date.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_during_a_write_without_l2_does_not_survive_it() {
     for ending in [Ending::Around, Ending::Failure, Ending::NoLifetime] {
@@ -199,7 +199,7 @@ async fn read_during_a_write_without_l2_does_not_survive_it() {
     }
 }
 
-/// P18: what another process filled in while the writer's lease was lost may be older than the write.
+/// P18 failed-write-invalidates: what another process filled in while the writer's lease was lost may be older than the write.
 #[tokio::test(flavor = "multi_thread")]
 async fn writer_that_lost_its_lease_leaves_no_value() {
     let world = World::new().await;
@@ -220,7 +220,7 @@ async fn writer_that_lost_its_lease_leaves_no_value() {
     }
 }
 
-/// P18: nobody knows whether the value was stored, and whose came last.
+/// P18 failed-write-invalidates: nobody knows whether the value was stored, and whose came last.
 #[tokio::test(flavor = "multi_thread")]
 async fn writer_whose_commit_is_not_answered_leaves_no_value() {
     let world = World::new().await;
@@ -233,7 +233,7 @@ async fn writer_whose_commit_is_not_answered_leaves_no_value() {
     assert_eq!(world.l2("item:k").await.as_deref(), Some("\"next\""));
 }
 
-/// P9: what was read before `begin_write` was carried out is not served after it, nor after one that got no answer.
+/// P9 reply-invalidates-again: what was read before `begin_write` was carried out is not served after it, nor after one that got no answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
     let world = World::new().await;
@@ -251,7 +251,7 @@ async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
     assert_eq!(**write.await.unwrap().as_ref().unwrap(), "new");
 }
 
-/// P11: a lease of which nobody knows whether it was given ends with the invalidation that takes its place.
+/// P11 unsent-goes-first: a lease of which nobody knows whether it was given ends with the invalidation that takes its place.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_whose_beginning_is_not_answered_holds_nobody_up() {
     let world = World::new().await;
@@ -266,7 +266,7 @@ async fn write_whose_beginning_is_not_answered_holds_nobody_up() {
     gets(&cache, "k", Some("two")).await;
 }
 
-/// P11: and so does the lease of a writer whose connection is lost under it.
+/// P11 unsent-goes-first: and so does the lease of a writer whose connection is lost under it.
 #[tokio::test(flavor = "multi_thread")]
 async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
     let world = World::new().await;
@@ -290,7 +290,7 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
     }
 }
 
-/// P11: during an outage the invalidation is remembered before the database is written, and again after.
+/// P11 unsent-goes-first: during an outage the invalidation is remembered before the database is written, and again after.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_filled_in_by_others_during_a_write_in_an_outage_does_not_stay() {
     let world = World::new().await;
@@ -312,7 +312,7 @@ async fn value_filled_in_by_others_during_a_write_in_an_outage_does_not_stay() {
     assert_ne!(get(&cut_off, "k").await.as_deref(), Some("old"));
 }
 
-/// P15: writers that get no lease are put in order by their cells.
+/// P15 writer-ends-by-compare: writers that get no lease are put in order by their cells.
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_writers_in_an_outage_leave_no_value() {
     let world = World::new().await;

@@ -93,7 +93,7 @@ not measured. Redis is on the same machine, and shares its cores.
 
 fn table(outcome: &Outcome, question: &Question, parts: &[&Part]) -> String {
     let columns: Vec<(&Part, &Cell)> =
-        parts.iter().flat_map(|part| question.cells.iter().map(move |cell| (*part, cell))).collect();
+        parts.iter().flat_map(|part| question.generations.iter().map(move |cell| (*part, cell))).collect();
     let mut text = "\n| | levels |".to_owned();
     for (part, cell) in &columns {
         let part =
@@ -143,7 +143,7 @@ fn bars(outcome: &Outcome, question: &Question, parts: &[&Part]) -> Vec<(String,
     let mut charts = Vec::new();
     let Some(part) = parts.last() else { return charts };
     let mut units = Vec::new();
-    for cell in question.cells {
+    for cell in question.generations {
         if !cell.unit.is_empty() && units.contains(&cell.unit) {
             continue;
         }
@@ -173,16 +173,18 @@ fn growth(outcome: &Outcome, question: &Question, parts: &[&Part]) -> String {
     let curves = outcome.entrants.iter().filter_map(|entrant| {
         let points: Vec<(f64, f64)> = parts
             .iter()
-            .filter_map(|part| match median(outcome, question, part, &question.cells[0], &entrant.name)? {
-                Summary::Value(value) => Some((part.number as f64, value)),
-                Summary::Said(_) => None,
+            .filter_map(|part| {
+                match median(outcome, question, part, &question.generations[0], &entrant.name)? {
+                    Summary::Value(value) => Some((part.number as f64, value)),
+                    Summary::Said(_) => None,
+                }
             })
             .collect();
         (points.len() > 1).then(|| Curve { name: entrant.name.clone(), points })
     });
     let ticks: Vec<(f64, &str)> = parts.iter().map(|part| (part.number as f64, part.name)).collect();
     chart::curves(
-        &format!("{} ({})", question.title, question.cells[0].unit),
+        &format!("{} ({})", question.title, question.generations[0].unit),
         &ticks,
         &curves.collect::<Vec<_>>(),
     )

@@ -1,18 +1,22 @@
 use super::*;
 
 struct Table {
-    cells: Cells,
+    generations: Generations,
     flights: Flights<u32>,
     key: Key,
 }
 
 impl Table {
     fn new() -> Self {
-        Self { cells: Cells::new(8, 1, 1), flights: Flights::new(), key: Key::from("k:1") }
+        Self {
+            generations: Generations::new(8, 1, 1),
+            flights: Flights::new(),
+            key: Key::from_stored_name("k:1"),
+        }
     }
 
     fn join(&self) -> Joined<u32> {
-        self.flights.join(&self.key, &self.cells, || self.cells.stamp(self.key.hash(), 0, 0))
+        self.flights.join(&self.key, &self.generations, || self.generations.stamp(self.key.hash(), 0, 0))
     }
 
     fn lead(&self) -> (Lead<u32>, Ticket<u32>) {
@@ -47,14 +51,14 @@ async fn caller_that_joins_after_something_was_asked_for_starts_over() {
 #[tokio::test]
 async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
     let table = Table::new();
-    let stamp = || table.cells.stamp(table.key.hash(), 0, 0);
-    let queue = || table.flights.queue(&table.key, &table.cells, stamp);
+    let stamp = || table.generations.stamp(table.key.hash(), 0, 0);
+    let queue = || table.flights.queue(&table.key, &table.generations, stamp);
     let (Joined::Leader(first, in_time), None) = queue() else { panic!("no flight is under way") };
     let (Joined::Waiter(also_in_time), None) = queue() else { panic!("nothing was asked for yet") };
     let asked = first.ask();
     let (Joined::Leader(next, late), Some(before)) = queue() else { panic!("that is not for us") };
     let (Joined::Waiter(later), None) = queue() else { panic!("the next one has not asked yet") };
-    table.cells.advance_key(table.key.hash());
+    table.generations.bump_key(table.key.hash());
     let (Joined::Waiter(latest), None) = queue() else { panic!("it will be restamped") };
     first.finish(1, asked);
     assert_eq!((in_time.wait().await, also_in_time.wait().await), (Some(1), Some(1)));
@@ -70,7 +74,7 @@ async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
 async fn who_is_late_joins_a_flight_that_has_asked_since_it_came() {
     let table = Table::new();
     let join_late =
-        |came| table.flights.join_late(&table.key, came, || table.cells.stamp(table.key.hash(), 0, 0));
+        |came| table.flights.join_late(&table.key, came, || table.generations.stamp(table.key.hash(), 0, 0));
     let tick = async || {
         tokio::time::advance(Duration::from_millis(1)).await;
         Instant::now()
@@ -80,7 +84,7 @@ async fn who_is_late_joins_a_flight_that_has_asked_since_it_came() {
     tick().await;
     let asked = lead.ask();
     let came_later = tick().await;
-    table.cells.advance_key(table.key.hash());
+    table.generations.bump_key(table.key.hash());
     let Joined::Waiter(second) = join_late(came) else { panic!("it was asked for after that one came") };
     let Joined::Leader(..) = join_late(came_later) else { panic!("it was asked for before that one came") };
     lead.finish(7, asked);
@@ -91,7 +95,7 @@ async fn who_is_late_joins_a_flight_that_has_asked_since_it_came() {
 async fn outdated_flight_is_not_joined_and_goes_on() {
     let table = Table::new();
     let (old, old_ticket) = table.lead();
-    table.cells.advance_key(table.key.hash());
+    table.generations.bump_key(table.key.hash());
     let (new, new_ticket) = table.lead();
     old.finish_for_all(1);
     assert_eq!(old_ticket.wait().await, Some(1));
@@ -105,11 +109,11 @@ async fn flight_that_holds_off_is_joined_whatever_its_stamp_until_it_goes_on() {
     let table = Table::new();
     let (lead, first) = table.lead();
     lead.hold_off();
-    table.cells.advance_key(table.key.hash());
+    table.generations.bump_key(table.key.hash());
     let late = table.wait();
-    lead.restamp(table.cells.stamp(table.key.hash(), 0, 0));
+    lead.restamp(table.generations.stamp(table.key.hash(), 0, 0));
     let asked = lead.ask();
-    table.cells.advance_key(table.key.hash());
+    table.generations.bump_key(table.key.hash());
     let (_next, _ticket) = table.lead();
     lead.finish(7, asked);
     assert_eq!((first.wait().await, late.wait().await), (Some(7), Some(7)));

@@ -3,7 +3,7 @@
 -- ARGV[1]  token    ARGV[2]  lease in ms    ARGV[3]  channel, or ''    ARGV[4]  sender
 -- Replies  OK       the caller holds the lease; a reader's lease is broken and the value is gone
 --          integer  another writer holds it, for this many ms
--- Keeps    P6 (a writer's lease stands, also a marked one), P14: the lease is read, so that the lane tracks it. P26.
+-- Keeps    P6 one-writer-first (a writer's lease stands, also a marked one), P14 no-wait-for-expiry-push: the lease is read, so that the lane tracks it. P26 scripts-publish.
 local holder = redis.call('GET', KEYS[2])
 if holder and string.sub(holder, 1, 1) ~= 'r' then
   return redis.call('PTTL', KEYS[2])

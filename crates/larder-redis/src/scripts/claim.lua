@@ -6,7 +6,7 @@
 --          {}                  there is one, and it has so many bytes or more
 --          OK                  the caller holds the lease
 --          integer             somebody else holds it, for this many ms
--- Keeps    P3 (what the claim found), P29, and P12 and P14: both keys are read, so that the lane tracks them.
+-- Keeps    P3 clean-lease-commits (what the claim found), P29 large-out-of-band, and P12 tracking-never-assumed and P14 no-wait-for-expiry-push: both keys are read, so that the lane tracks them.
 local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' and value.err then
   return value

@@ -6,7 +6,7 @@
 --          'touch'  it is to live on, or to be removed if ARGV[3] is 0, and ARGV[2] does not matter
 -- ARGV[6]  channel, or ''    ARGV[7]  sender
 -- Replies  1 stored or living on, 0 refused
--- Keeps    P3 (a held, clean lease, and D as the claim found it), P26, and P4: D is read before it is written, so that
+-- Keeps    P3 clean-lease-commits (a held, clean lease, and D as the claim found it), P26 scripts-publish, and P4 l1-read-from-l2: D is read before it is written, so that
 --          the lane is told of that once, and after it, so that the lane is told of what comes next.
 local holder = redis.call('GET', KEYS[2])
 if not holder or string.sub(holder, 2) ~= ARGV[1] then

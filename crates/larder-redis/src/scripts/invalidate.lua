@@ -3,7 +3,7 @@
 -- ARGV[1]  token of the caller's own lease, which ends with this, or ''
 -- ARGV[2]  channel, or ''    ARGV[3]  sender
 -- Replies  1
--- Keeps    P5 (a reader's lease is deleted, another writer's is marked), P6 (a marked lease keeps its time), P26.
+-- Keeps    P5 invalidation-marks-writers (a reader's lease is deleted, another writer's is marked), P6 one-writer-first (a marked lease keeps its time), P26 scripts-publish.
 local found = redis.pcall('STRLEN', KEYS[1])
 if type(found) == 'table' and found.err then
   return found

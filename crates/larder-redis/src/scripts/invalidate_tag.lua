@@ -2,7 +2,7 @@
 -- KEYS[1]  E        KEYS[2]  T(t)
 -- ARGV[1]  channel, or ''    ARGV[2]  sender
 -- Replies  1
--- Keeps    P21: E grows by more than any number that a load holds, and T(t) is held by nobody. P26.
+-- Keeps    P21 tags-pinned-in-time: E grows by more than any number that a load holds, and T(t) is held by nobody. P26 scripts-publish.
 local now = redis.call('TIME')
 local order = now[1] * 1000000 + now[2]
 local last = tonumber(redis.call('GET', KEYS[1]) or 0)

@@ -2,7 +2,7 @@
 -- KEYS[1]  L(k), the lease
 -- ARGV[1]  token    ARGV[2]  channel, or ''    ARGV[3]  sender
 -- Replies  1 it was held and unmarked, 0 it was lost or marked
--- Keeps    P3 (only the owner gives a lease up), P26.
+-- Keeps    P3 clean-lease-commits (only the owner gives a lease up), P26 scripts-publish.
 local holder = redis.call('GET', KEYS[1])
 if not holder or string.sub(holder, 2) ~= ARGV[1] then
   return 0

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Cells, Clock, Entry, Key, Life, LocalStore, ManualClock, Phase};
+use larder_core::{Clock, Entry, Generations, Key, Life, LocalStore, ManualClock, Phase};
 
 /// Holds a [`LocalStore`] to its contract. `make` makes an empty store for about this many entries, each of weight 1.
 ///
 /// # Panics
 /// If the store breaks a rule; the message says which.
-pub fn local_store(make: impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>) {
+pub fn local_store(make: impl Fn(u64, Arc<Generations>, Clock) -> Arc<dyn LocalStore>) {
     let cases: [fn(&Case); 12] = [
         stored_entry_is_served,
         entry_past_its_end_is_not_served,
@@ -35,7 +35,7 @@ pub fn local_store(make: impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>)
 
 struct Case {
     store: Arc<dyn LocalStore>,
-    cells: Arc<Cells>,
+    generations: Arc<Generations>,
     clock: Clock,
     hand: ManualClock,
 }
@@ -43,14 +43,14 @@ struct Case {
 const LIFE: Duration = Duration::from_secs(60);
 
 impl Case {
-    fn new(entries: u64, make: &impl Fn(u64, Arc<Cells>, Clock) -> Arc<dyn LocalStore>) -> Self {
+    fn new(entries: u64, make: &impl Fn(u64, Arc<Generations>, Clock) -> Arc<dyn LocalStore>) -> Self {
         let (clock, hand) = Clock::manual();
-        let cells = Arc::new(Cells::new(1 << 16, 2, 2));
-        Self { store: make(entries, cells.clone(), clock.clone()), cells, clock, hand }
+        let generations = Arc::new(Generations::new(1 << 16, 2, 2));
+        Self { store: make(entries, generations.clone(), clock.clone()), generations, clock, hand }
     }
 
     fn entry(&self, key: &Key, value: u32, life: Life) -> Entry {
-        let stamp = self.cells.stamp(key.hash(), 1, 1);
+        let stamp = self.generations.stamp(key.hash(), 1, 1);
         Entry { value: Some(Arc::new(value)), life, stamp, tags: None, weight: 1 }
     }
 
@@ -69,7 +69,7 @@ impl Case {
 }
 
 fn key(n: u32) -> Key {
-    Key::from(format!("row:{n}").as_str())
+    Key::from_stored_name(format!("row:{n}").as_str())
 }
 
 fn stored_entry_is_served(case: &Case) {
@@ -101,11 +101,11 @@ fn aging_entry_says_its_phase(case: &Case) {
 fn entry_with_an_outdated_stamp_is_not_served(case: &Case) {
     let invalidations: [fn(&Case); 3] = [
         |case| {
-            case.cells.advance_key(key(1).hash());
+            case.generations.bump_key(key(1).hash());
             case.store.remove(key(1).as_ref());
         },
-        |case| case.cells.advance_lane(1),
-        |case| case.cells.advance_namespace(1),
+        |case| case.generations.bump_lane(1),
+        |case| case.generations.bump_policy(1),
     ];
     for invalidate in invalidations {
         case.insert(&key(1), 7);
@@ -123,7 +123,7 @@ fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
         for _ in 0..2 {
             scope.spawn(|| {
                 while truth.load(Ordering::Acquire) < WRITES {
-                    let stamp = case.cells.stamp(key.hash(), 1, 1);
+                    let stamp = case.generations.stamp(key.hash(), 1, 1);
                     let read = truth.load(Ordering::Acquire);
                     let entry = Entry { stamp, ..case.entry(&key, read, case.life()) };
                     case.store.insert(&key, entry);
@@ -132,7 +132,7 @@ fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
         }
         let stale = (1..=WRITES).find_map(|written| {
             truth.store(written, Ordering::Release);
-            case.cells.advance_key(key.hash());
+            case.generations.bump_key(key.hash());
             case.store.remove(key.as_ref());
             case.get(&key).filter(|served| *served != written).map(|served| (served, written))
         });
@@ -143,7 +143,7 @@ fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
 
 fn late_fill_is_not_served(case: &Case) {
     let late = case.entry(&key(1), 7, case.life());
-    case.cells.advance_key(key(1).hash());
+    case.generations.bump_key(key(1).hash());
     case.store.remove(key(1).as_ref());
     case.store.insert(&key(1), late);
     assert_eq!(
@@ -174,7 +174,7 @@ fn absent_is_an_entry_too(case: &Case) {
 }
 
 fn entry_is_found_again_while_it_is_served(case: &Case) {
-    let again = |n| case.store.get_again(key(n).as_ref()).is_some();
+    let again = |n| case.store.get_uncounted(key(n).as_ref()).is_some();
     assert!(!again(1), "an empty store has nothing for a second look either");
     case.insert(&key(1), 7);
     case.insert(&key(2), 7);
@@ -187,7 +187,7 @@ fn entry_is_found_again_while_it_is_served(case: &Case) {
 
 fn invalid_entry_is_removed_when_it_is_met(case: &Case) {
     case.insert(&key(1), 7);
-    case.cells.advance_lane(1);
+    case.generations.bump_lane(1);
     case.store.maintain();
     assert_eq!(case.store.len(), 1, "nobody has looked yet");
     assert_eq!(case.get(&key(1)), None);

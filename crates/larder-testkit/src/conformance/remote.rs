@@ -5,7 +5,7 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, LaneState, Push, PushListener, RemoteStore, Replacing, Token,
+    Claim, Committed, Digest, Invalidated, Key, LaneState, Push, PushListener, RemoteStore, Replacing, Token,
     WriteClaim,
 };
 
@@ -60,7 +60,7 @@ impl PushListener for Heard {
             Push::Value(key) => format!("value {key}"),
             Push::Lease(key) => format!("lease {key}"),
             Push::Tag(lane, tag) => format!("tag {lane} {tag}"),
-            Push::Order(lane) => format!("order {lane}"),
+            Push::TagEpoch(lane) => format!("order {lane}"),
             Push::Prefix(prefix) => format!("prefix {prefix}"),
             Push::Lane(lane) => format!("lane {lane}"),
         };
@@ -72,7 +72,7 @@ impl Process {
     fn new(store: Arc<dyn RemoteStore>) -> Self {
         let heard = Arc::new(Heard::default());
         let weak = Arc::downgrade(&heard);
-        store.listen(weak);
+        store.subscribe(weak);
         Self { store, heard }
     }
 
@@ -109,7 +109,7 @@ impl Process {
     }
 
     pub(super) async fn invalidate(&self, key: &str) {
-        let done = self.store.invalidate(&key.into(), None).await.expect("invalidate");
+        let done = self.store.invalidate(&Key::from_stored_name(key), None).await.expect("invalidate");
         assert_eq!(done, Invalidated::Done);
     }
 
@@ -271,7 +271,12 @@ impl Pair {
             if dirty {
                 self.other.invalidate(key).await;
             }
-            let done = self.one.store.invalidate(&key.into(), Some(&writer)).await.expect("invalidate");
+            let done = self
+                .one
+                .store
+                .invalidate(&Key::from_stored_name(key), Some(&writer))
+                .await
+                .expect("invalidate");
             assert_eq!(done, Invalidated::Done);
             assert_eq!(self.other.read(key).await, None);
         }
@@ -391,11 +396,11 @@ impl Pair {
         assert!(holds("v").await);
         self.one.forget();
         self.other.invalidate(key).await;
-        self.one.hears("value t14:1").await; // P4
+        self.one.hears("value t14:1").await; // P4 l1-read-from-l2
         assert!(!holds("v").await);
     }
 
-    /// P4: a commit that says so has read what it wrote. What is told of it was told before the reply, and once.
+    /// P4 l1-read-from-l2: a commit that says so has read what it wrote. What is told of it was told before the reply, and once.
     async fn commit_that_tracks_is_told_once_of_itself_and_of_what_comes_after(&self) {
         for (n, begin) in ["claim", "begin_write"].into_iter().enumerate() {
             let (key, token) = (format!("t19:{n}"), Token::new());

@@ -14,12 +14,12 @@ pub(super) async fn conform(one: &Process, other: &Process) {
     tags_live_at_least_as_long_as_they_are_held_for(one).await;
 }
 
-async fn order(process: &Process) -> u64 {
-    process.store.order(0).await.expect("order")
+async fn tag_epoch(process: &Process) -> u64 {
+    process.store.tag_epoch(0).await.expect("order")
 }
 
 async fn hold(process: &Process, order: u64, tags: &[&str]) -> Vec<Option<u64>> {
-    process.store.hold_tags(0, tags, order, TTL).await.expect("hold_tags")
+    process.store.pin_tags(0, tags, order, TTL).await.expect("pin_tags")
 }
 
 async fn invalidate(process: &Process, tag: &str) {
@@ -27,10 +27,10 @@ async fn invalidate(process: &Process, tag: &str) {
 }
 
 async fn tag_is_held_only_if_none_was_invalidated_since(one: &Process, other: &Process) {
-    let before = order(one).await;
-    assert_eq!(order(other).await, before, "E is one for all");
+    let before = tag_epoch(one).await;
+    assert_eq!(tag_epoch(other).await, before, "E is one for all");
     invalidate(other, "g1:other").await;
-    let after = order(one).await;
+    let after = tag_epoch(one).await;
     assert!(after > before, "E grows with each invalidation");
     let held = hold(one, before, &["g1:a"]).await;
     assert_eq!(held, [None], "P23: nobody knows whether the tag was invalidated meanwhile");
@@ -40,38 +40,38 @@ async fn tag_is_held_only_if_none_was_invalidated_since(one: &Process, other: &P
 }
 
 async fn held_tag_keeps_its_number_and_an_invalidated_one_is_gone(one: &Process, other: &Process) {
-    let first = order(one).await;
+    let first = tag_epoch(one).await;
     assert_eq!(hold(one, first, &["g2"]).await, [Some(first)]);
     invalidate(one, "g2:other").await;
-    let second = order(other).await;
+    let second = tag_epoch(other).await;
     assert_eq!(hold(other, second, &["g2"]).await, [Some(first)], "entries of before stay valid");
     invalidate(other, "g2").await;
     assert_eq!(one.store.tags(0, &["g2"]).await.expect("tags"), [None]);
     assert_eq!(hold(one, second, &["g2"]).await, [None], "P23: a load of before is refused");
-    let third = order(one).await;
+    let third = tag_epoch(one).await;
     assert_eq!(hold(one, third, &["g2"]).await, [Some(third)], "a load of after is not");
     assert!(third > second);
 }
 
 async fn both_are_told_of_an_invalidated_tag(one: &Process, other: &Process) {
-    let held_at = order(one).await;
+    let held_at = tag_epoch(one).await;
     hold(one, held_at, &["g3"]).await;
     other.store.tags(0, &["g3"]).await.expect("tags");
-    order(other).await;
+    tag_epoch(other).await;
     for (teller, hearer) in [(other, one), (one, other)] {
-        let held_at = order(hearer).await;
+        let held_at = tag_epoch(hearer).await;
         hold(hearer, held_at, &["g3"]).await;
         hearer.store.tags(0, &["g3"]).await.expect("tags");
         hearer.forget();
         invalidate(teller, "g3").await;
-        hearer.hears("tag 0 g3").await; // P24
+        hearer.hears("tag 0 g3").await; // P24 tags-known-by-lane
         hearer.hears("order 0").await;
     }
 }
 
 async fn tags_live_at_least_as_long_as_they_are_held_for(one: &Process) {
-    let (now, short) = (order(one).await, Duration::from_millis(30));
-    let held = one.store.hold_tags(0, &["g4"], now, short).await.expect("hold_tags");
+    let (now, short) = (tag_epoch(one).await, Duration::from_millis(30));
+    let held = one.store.pin_tags(0, &["g4"], now, short).await.expect("pin_tags");
     assert_eq!(held, [Some(now)]);
     assert_eq!(hold(one, now, &["g4"]).await, [Some(now)], "P21: extended for a longer life");
     tokio::time::sleep(3 * short).await;

@@ -26,7 +26,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     page.blank()?;
     let mut steps = Steps::new(tour);
 
-    let row = a.offers.row();
+    let row = a.offers.policy();
     let (ttl, jitter) = (row.ttl(), row.jitter());
     steps.call(At::A, "offers.insert(1, 20)", a.offers.insert(1, 20)).await?;
     steps.did(Did::nothing(), format!("its row says ttl = {ttl:?}"))?;
@@ -57,7 +57,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
 /// A row that is kept out of the processes' memory: what one instance ends, is over everywhere at once.
 async fn sessions(tour: &Tour, steps: &mut Steps<'_>) -> Result {
     let (page, a) = (&tour.page, &tour.a);
-    page.claim(a.sessions.row().levels() == Levels::L2, || "sessions live in L2 alone".to_owned())?;
+    page.claim(a.sessions.policy().levels() == Levels::L2, || "sessions live in L2 alone".to_owned())?;
     let hit = if tour.redis.is_some() { Did::l2_hits(1) } else { Did::l1_hits(1) };
     steps.call(At::A, "sessions.write_through(token, …)", a.open_session(TOKEN, 42)).await?;
     steps.did(Did::writes(1), "its row says levels = \"l2\"")?;

@@ -15,7 +15,7 @@ use crate::CodecError;
 /// | 2 + n, each | a tag: its length, big-endian, and its text |
 /// | the rest | the value |
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Frame<'a> {
+pub struct ValueHeader<'a> {
     /// A number from before the value was read.
     pub order: u64,
     /// Whether the entry has the tag of its row, by which the row is cleared.
@@ -28,7 +28,7 @@ const MARK: u8 = 0xFB;
 const VERSION: u8 = 1;
 const ROW: u8 = 1;
 
-impl<'a> Frame<'a> {
+impl<'a> ValueHeader<'a> {
     /// Appends the frame to `out`; the value's bytes follow.
     ///
     /// # Errors
@@ -92,30 +92,30 @@ mod tests {
 
     #[test]
     fn frame_round_trips_and_every_cut_is_an_error() {
-        let frame = Frame { order: 1 << 50, row: true, tags: vec!["org:7", "", "ü"] };
+        let frame = ValueHeader { order: 1 << 50, row: true, tags: vec!["org:7", "", "ü"] };
         let mut bytes = Vec::new();
         frame.write(&mut bytes).unwrap();
         for len in 1..bytes.len() {
-            assert!(Frame::read(&bytes[..len]).is_err(), "{len}");
+            assert!(ValueHeader::read(&bytes[..len]).is_err(), "{len}");
         }
         bytes.extend(b"{}");
-        assert_eq!(Frame::read(&bytes), Ok((Some(frame), b"{}".as_slice())));
+        assert_eq!(ValueHeader::read(&bytes), Ok((Some(frame), b"{}".as_slice())));
     }
 
     #[test]
     fn plain_value_has_no_frame_and_a_later_version_is_refused() {
         for plain in [b"".as_slice(), b"null", b"{\"a\":1}"] {
-            assert_eq!(Frame::read(plain), Ok((None, plain)));
+            assert_eq!(ValueHeader::read(plain), Ok((None, plain)));
         }
         let later = [&[MARK, 2, 0], [0; 10].as_slice()].concat();
-        assert!(Frame::read(&later).unwrap_err().to_string().contains("later version"));
+        assert!(ValueHeader::read(&later).unwrap_err().to_string().contains("later version"));
         let unknown_flag = [&[MARK, 1, 2], [0; 10].as_slice()].concat();
-        assert!(Frame::read(&unknown_flag).is_err());
+        assert!(ValueHeader::read(&unknown_flag).is_err());
     }
 
     #[test]
     fn tag_that_is_too_long_is_an_error() {
         let long = "x".repeat(70_000);
-        assert!(Frame { tags: vec![&long], ..Frame::default() }.write(&mut Vec::new()).is_err());
+        assert!(ValueHeader { tags: vec![&long], ..ValueHeader::default() }.write(&mut Vec::new()).is_err());
     }
 }

@@ -2,18 +2,18 @@ use async_trait::async_trait;
 
 /// What keeps, in the application's own database, which keys have yet to be invalidated: an outbox.
 ///
-/// A write records one [`Intent`] for each key that it makes out of date, **in the transaction that changes the data**.
+/// A write records one [`OutboxEntry`] for each key that it makes out of date, **in the transaction that changes the data**.
 /// Once that has committed, the intent says that the key must be invalidated, whatever becomes of the process that was
 /// about to do it. It is confirmed, and may be deleted, when the key is gone from the shared store.
 ///
 /// # Errors
 /// Whatever the database says; it is handed on, and what was not confirmed is tried again.
 #[async_trait]
-pub trait PendingInvalidations: Send + Sync + 'static {
+pub trait Outbox: Send + Sync + 'static {
     /// The first `limit` unconfirmed intents whose ids are larger than `after`, in the order of their ids. Only what is
     /// committed may be among them. That an id may turn up later than a larger one, as those of a sequence do, is fine:
     /// every replay begins anew with the smallest.
-    async fn pending(&self, after: i64, limit: usize) -> Result<Vec<Intent>, OutboxError>;
+    async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError>;
 
     /// Forgets these intents, and no others.
     ///
@@ -28,7 +28,7 @@ pub type OutboxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A record that a key must be invalidated, because a write behind it has committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Intent {
+pub struct OutboxEntry {
     /// Names the intent, and no other one, ever: such as a number that the table counts up, without using one again.
     pub id: i64,
     /// The key's whole text as it stands in the store: [`Key::to_string`](crate::Key).

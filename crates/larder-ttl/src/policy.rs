@@ -2,7 +2,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::RowBuilder;
 
-/// In which levels a row's entries live.
+/// In which levels a policy's entries live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Levels {
     /// In each process and in the shared store.
@@ -55,7 +55,7 @@ impl OnOutage {
 
 /// The policy for one type of data. All its values have been checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct Policy {
     pub(crate) name: String,
     pub(crate) prefix: String,
     pub(crate) ttl: Duration,
@@ -74,22 +74,22 @@ pub struct Row {
     pub(crate) max_loads: Option<NonZeroU32>,
     pub(crate) on_outage: OnOutage,
     pub(crate) codec: String,
-    pub(crate) framed: bool,
+    pub(crate) instant_clear: bool,
     pub(crate) schema: u32,
 }
 
-/// An entry in L1 lives at most this long if its row does not say otherwise.
+/// An entry in L1 lives at most this long if its policy does not say otherwise.
 const LONGEST_L1_TTL: Duration = Duration::from_secs(60);
 const DEFAULT_LEASE: Duration = Duration::from_secs(10);
 const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(5);
 
-impl Row {
-    /// Starts a row with its two required values.
+impl Policy {
+    /// Starts a policy with its two required values.
     pub fn builder(name: impl Into<String>, ttl: Duration) -> RowBuilder {
         RowBuilder::new(name.into(), ttl)
     }
 
-    /// The defaults of a row; `ttl` is required and set by whoever makes the row.
+    /// The defaults of a policy; `ttl` is required and set by whoever makes the policy.
     pub(crate) fn with_defaults(name: String) -> Self {
         Self {
             prefix: name.clone(),
@@ -110,22 +110,22 @@ impl Row {
             max_loads: None,
             on_outage: OnOutage::Serve,
             codec: "json".to_owned(),
-            framed: false,
+            instant_clear: false,
             schema: 1,
         }
     }
 
-    /// The name by which the application asks for the row.
+    /// The name by which the application asks for the policy.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the row's keys begin with; by default the row's name.
+    /// What the policy's keys begin with; by default the policy's name.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// What the row's keys begin with in the store: the prefix, and from schema 2 on the schema (`user:v2`).
+    /// What the policy's keys begin with in the store: the prefix, and from schema 2 on the schema (`user:v2`).
     pub fn key_prefix(&self) -> String {
         match self.schema {
             1 => self.prefix.clone(),
@@ -171,7 +171,7 @@ impl Row {
     /// refused. Zero, the default: not at all.
     ///
     /// The shared store keeps it for both times, and what is left of them says whether it is stale. So all who write the
-    /// row's values must keep them that long: what another program writes for `ttl` alone is older than it seems.
+    /// policy's values must keep them that long: what another program writes for `ttl` alone is older than it seems.
     pub fn stale_for(&self) -> Duration {
         self.stale_for
     }
@@ -209,7 +209,7 @@ impl Row {
         self.degraded_l1_ttl
     }
 
-    /// How many loads of this row may run at once in this process; `None`, the default: there is no limit. The others
+    /// How many loads of this policy may run at once in this process; `None`, the default: there is no limit. The others
     /// wait, at most `max_wait`.
     pub fn max_loads(&self) -> Option<NonZeroU32> {
         self.max_loads
@@ -221,13 +221,13 @@ impl Row {
     }
 
     /// Whether each value in the shared store has a small header in front, which makes `clear` a single step whatever
-    /// their number; other programs can then neither read nor write the row's values as plain JSON.
-    pub fn framed(&self) -> bool {
-        self.framed
+    /// their number; other programs can then neither read nor write the policy's values as plain JSON.
+    pub fn instant_clear(&self) -> bool {
+        self.instant_clear
     }
 
     /// The shape of the type, from 1: entries of one schema are never read as another. From 2 on it is part of the
-    /// key (`user:v2:42`), so a row of schema 1 should have no keys that begin with `v2:`.
+    /// key (`user:v2:42`), so a policy of schema 1 should have no keys that begin with `v2:`.
     pub fn schema(&self) -> u32 {
         self.schema
     }

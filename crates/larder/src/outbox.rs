@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::join_all};
-use larder_core::{Intent, Invalidated, Key, LaneState, OutboxError, PendingInvalidations, StoreError};
+use larder_core::{Invalidated, Key, LaneState, Outbox, OutboxEntry, OutboxError, StoreError};
 use tokio::{task::AbortHandle, time::MissedTickBehavior};
 use tracing::{info, warn};
 
@@ -25,8 +25,8 @@ use crate::{
 };
 
 /// The outbox that a larder replays by itself.
-pub(crate) struct Outbox {
-    pub(crate) intents: Arc<dyn PendingInvalidations>,
+pub(crate) struct OutboxSchedule {
+    pub(crate) intents: Arc<dyn Outbox>,
     pub(crate) every: Duration,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Replays {
 pub(crate) struct Numbers {
     confirmed: AtomicU64,
     errors: AtomicU64,
-    /// Whether the last replay failed, so that only the first of a row of failures is logged.
+    /// Whether the last replay failed, so that only the first of a policy of failures is logged.
     failing: AtomicBool,
 }
 
@@ -54,13 +54,13 @@ const BATCH: usize = 500;
 enum WhenDown {
     /// It is remembered, as with any invalidation, so that this process does not read what it has itself replaced.
     Remember,
-    /// It is left to the outbox. A backlog that was remembered too would take the room that writes need (P11).
+    /// It is left to the outbox. A backlog that was remembered too would take the room that writes need (P11 unsent-goes-first).
     Leave,
 }
 
 impl Replays {
     /// Replays an outbox now and from then on, for as long as the larder or one of its caches lives.
-    pub(crate) fn start(shared: &Arc<Shared>, rows: Vec<RowHead>, outbox: Outbox) {
+    pub(crate) fn start(shared: &Arc<Shared>, rows: Vec<RowHead>, outbox: OutboxSchedule) {
         // A task of its own, because what a dead process owes has no caller. It must not keep the larder alive.
         let task = tokio::spawn(keep_replaying(Arc::downgrade(shared), rows, outbox));
         // Started once only, so there is none to be replaced.
@@ -79,8 +79,8 @@ impl Drop for Replays {
 impl Numbers {
     pub(crate) fn read(&self) -> Stats {
         Stats {
-            intents_replayed: self.confirmed.load(Ordering::Relaxed),
-            replay_errors: self.errors.load(Ordering::Relaxed),
+            outbox_drained: self.confirmed.load(Ordering::Relaxed),
+            outbox_errors: self.errors.load(Ordering::Relaxed),
             ..Stats::default()
         }
     }
@@ -99,7 +99,11 @@ impl Numbers {
     }
 }
 
-async fn keep_replaying(shared: Weak<Shared>, rows: Vec<RowHead>, Outbox { intents, every }: Outbox) {
+async fn keep_replaying(
+    shared: Weak<Shared>,
+    rows: Vec<RowHead>,
+    OutboxSchedule { intents, every }: OutboxSchedule,
+) {
     let Some(numbers) = shared.upgrade().map(|shared| shared.replays.numbers.clone()) else { return };
     let mut due = tokio::time::interval(every.max(Duration::from_millis(1)));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -125,11 +129,11 @@ async fn keep_replaying(shared: Weak<Shared>, rows: Vec<RowHead>, Outbox { inten
 pub(crate) async fn replay(
     shared: &Weak<Shared>,
     rows: &[RowHead],
-    outbox: &dyn PendingInvalidations,
+    outbox: &dyn Outbox,
 ) -> Result<u64, Error> {
     let (mut confirmed, mut done, mut after) = (0, Ok(()), i64::MIN);
     while shared.upgrade().is_some_and(|shared| shared.is_reached()) {
-        let intents = outbox.pending(after, BATCH).await.map_err(failed)?;
+        let intents = outbox.unconfirmed(after, BATCH).await.map_err(failed)?;
         let Some(last) = intents.iter().map(|intent| intent.id).max().filter(|id| *id > after) else { break };
         let is_last = intents.len() < BATCH;
         after = last;
@@ -144,12 +148,12 @@ pub(crate) async fn replay(
     done.map(|()| confirmed).map_err(Error::from)
 }
 
-/// Does what a write has just recorded, see [`Larder::settle`](crate::Larder::settle).
+/// Does what a write has just recorded, see [`Larder::confirm_written`](crate::Larder::confirm_written).
 pub(crate) async fn settle_recorded(
     shared: &Arc<Shared>,
     rows: &[RowHead],
-    outbox: &dyn PendingInvalidations,
-    intents: &[Intent],
+    outbox: &dyn Outbox,
+    intents: &[OutboxEntry],
 ) -> Result<u64, Error> {
     let (mut confirmed, mut done) = (0, Ok(()));
     for batch in intents.chunks(BATCH) {
@@ -165,8 +169,8 @@ pub(crate) async fn settle_recorded(
 async fn settle(
     shared: Arc<Shared>,
     rows: &[RowHead],
-    outbox: &dyn PendingInvalidations,
-    intents: &[Intent],
+    outbox: &dyn Outbox,
+    intents: &[OutboxEntry],
     when_down: WhenDown,
 ) -> Result<(u64, Result<(), StoreError>), Error> {
     in_runtime()?;
@@ -174,7 +178,7 @@ async fn settle(
     let due: Vec<(i64, Key, bool)> = intents
         .iter()
         .map(|intent| {
-            let key = Key::from(&*intent.key);
+            let key = Key::from_stored_name(&*intent.key);
             let row = RowHead::of(rows, &key);
             if let Some(row) = row {
                 row.counters.add(Count::Invalidation);
@@ -183,7 +187,7 @@ async fn settle(
         })
         .collect();
     let numbers = shared.replays.numbers.clone();
-    // A task of its own, so that the replies are handled also when the caller is gone (P9). It takes the larder along.
+    // A task of its own, so that the replies are handled also when the caller is gone (P9 reply-invalidates-again). It takes the larder along.
     let invalidated = tokio::spawn(async move {
         let each = due.iter().map(|(id, key, in_l2)| {
             let gone = invalidate(&shared, key, *in_l2, when_down);
@@ -235,7 +239,7 @@ async fn invalidate(
             }
         }
     };
-    invalidate_locally(&shared.cells, &shared.l1, key.as_ref()); // P9: after the reply, whatever it was
+    invalidate_locally(&shared.generations, &shared.l1, key.as_ref()); // P9 reply-invalidates-again: after the reply, whatever it was
     gone
 }
 
@@ -250,7 +254,7 @@ impl Shared {
 }
 
 impl RowHead {
-    /// The row of a key: by the prefix that it was formatted with, or else by its text.
+    /// The policy of a key: by the prefix that it was formatted with, or else by its text.
     pub(crate) fn of<'a>(rows: &'a [Self], key: &Key) -> Option<&'a Self> {
         if !key.prefix().is_empty() {
             return rows.iter().find(|row| row.prefix == key.prefix());
@@ -266,8 +270,8 @@ fn failed(error: OutboxError) -> Error {
     Error::Outbox(error.into())
 }
 
-impl fmt::Debug for Outbox {
+impl fmt::Debug for OutboxSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("every", &self.every).finish_non_exhaustive()
+        f.debug_struct("OutboxSchedule").field("every", &self.every).finish_non_exhaustive()
     }
 }

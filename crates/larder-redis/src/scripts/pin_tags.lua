@@ -2,7 +2,7 @@
 -- KEYS[1]  E        KEYS[2…]  T(t) of each tag
 -- ARGV[1]  the entry's order number    ARGV[2]  its life in ms
 -- Replies  for each tag the number under which it is held, or nil
--- Keeps    P23: a tag that nobody holds is held only if no tag was invalidated since. P21: T(t) outlives the entry.
+-- Keeps    P23 tags-pinned-before-commit: a tag that nobody holds is held only if no tag was invalidated since. P21 tags-pinned-in-time: T(t) outlives the entry.
 -- To extend T(t) makes all who track it ask again, so it gets twice the life, and is seldom extended.
 local order = redis.call('GET', KEYS[1])
 local held = {}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// There is a *key cell* for each key (keys share cells by hash: at worst a value is needlessly not kept), a *lane
 /// cell* for each connection to the remote store, and a *namespace cell* for each row of the TTL table.
 #[derive(Debug)]
-pub struct Cells {
+pub struct Generations {
     keys: Box<[AtomicU64]>,
     lanes: Box<[AtomicU64]>,
     namespaces: Box<[AtomicU64]>,
@@ -38,7 +38,7 @@ impl Stamp {
     }
 }
 
-impl Cells {
+impl Generations {
     /// The lane of what was read through none: its cell is never advanced.
     pub const NO_LANE: u16 = u16::MAX;
 
@@ -46,16 +46,16 @@ impl Cells {
     ///
     /// A lane past the end is as [`NO_LANE`](Self::NO_LANE), a namespace past the end is the last one.
     pub fn new(keys: usize, lanes: u16, namespaces: u16) -> Self {
-        let cells = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
+        let generations = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
         Self {
-            keys: cells(keys.clamp(1, 1 << 30).next_power_of_two()),
-            lanes: cells(usize::from(lanes)),
-            namespaces: cells(usize::from(namespaces.max(1))),
+            keys: generations(keys.clamp(1, 1 << 30).next_power_of_two()),
+            lanes: generations(usize::from(lanes)),
+            namespaces: generations(usize::from(namespaces.max(1))),
         }
     }
 
     /// Takes the stamp for the key with this hash. Call it **before** the value is read or loaded.
-    // P1: the loads are Acquire, so that no part of the read that follows is moved in front of them.
+    // P1 stamp-before-read: the loads are Acquire, so that no part of the read that follows is moved in front of them.
     pub fn stamp(&self, key_hash: u64, lane: u16, namespace: u16) -> Stamp {
         let namespace = self.namespace(namespace);
         let key = self.key_cell(key_hash).load(Ordering::Acquire);
@@ -63,7 +63,7 @@ impl Cells {
     }
 
     /// Tells whether no cell of the stamp has been advanced since it was taken.
-    // P2: the loads pair with the AcqRel adds of the advances; a caller that saw an advance return sees its effect.
+    // P2 only-current-is-served: the loads pair with the AcqRel adds of the advances; a caller that saw an advance return sees its effect.
     #[inline]
     pub fn is_current(&self, key_hash: u64, stamp: &Stamp) -> bool {
         self.key_cell(key_hash).load(Ordering::Acquire) == stamp.key && self.scope_is_current(stamp)
@@ -89,7 +89,7 @@ impl Cells {
     }
 
     /// Makes every value of this key that is under way out of date. What is stored is to be removed **after** it.
-    pub fn advance_key(&self, key_hash: u64) {
+    pub fn bump_key(&self, key_hash: u64) {
         self.key_cell(key_hash).fetch_add(1, Ordering::AcqRel);
     }
 
@@ -97,7 +97,7 @@ impl Cells {
     ///
     /// A writer ends with it: `Some` says that no other write or invalidation of the key came between, and makes
     /// every read that began before out of date, so that none of them can replace what the writer stores.
-    pub fn advance_key_if_current(&self, key_hash: u64, stamp: &Stamp) -> Option<Stamp> {
+    pub fn bump_key_if_current(&self, key_hash: u64, stamp: &Stamp) -> Option<Stamp> {
         if !self.scope_is_current(stamp) {
             return None;
         }
@@ -109,14 +109,14 @@ impl Cells {
     }
 
     /// Makes everything that was read through this lane out of date.
-    pub fn advance_lane(&self, lane: u16) {
+    pub fn bump_lane(&self, lane: u16) {
         if let Some(cell) = self.lanes.get(usize::from(lane)) {
             cell.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// Makes every value of this namespace out of date.
-    pub fn advance_namespace(&self, namespace: u16) {
+    pub fn bump_policy(&self, namespace: u16) {
         self.namespaces[usize::from(self.namespace(namespace))].fetch_add(1, Ordering::AcqRel);
     }
 
@@ -131,8 +131,8 @@ impl Cells {
 
 /// What is not there has not been advanced.
 #[inline]
-fn generation(cells: &[AtomicU64], index: u16) -> u64 {
-    cells.get(usize::from(index)).map_or(0, |cell| cell.load(Ordering::Acquire))
+fn generation(generations: &[AtomicU64], index: u16) -> u64 {
+    generations.get(usize::from(index)).map_or(0, |cell| cell.load(Ordering::Acquire))
 }
 
 #[cfg(test)]
@@ -141,43 +141,42 @@ mod tests {
 
     #[test]
     fn fresh_stamp_is_current_until_a_cell_of_its_own_advances() {
-        let cells = Cells::new(8, 2, 2);
-        let advances: [fn(&Cells); 3] =
-            [|c| c.advance_key(5), |c| c.advance_lane(1), |c| c.advance_namespace(1)];
+        let generations = Generations::new(8, 2, 2);
+        let advances: [fn(&Generations); 3] = [|c| c.bump_key(5), |c| c.bump_lane(1), |c| c.bump_policy(1)];
         for advance in advances {
-            let stamp = cells.stamp(5, 1, 1);
-            assert!(cells.is_current(5, &stamp));
-            cells.advance_key(6);
-            cells.advance_lane(0);
-            cells.advance_namespace(0);
-            assert!(cells.is_current(5, &stamp), "foreign cells do not matter");
-            advance(&cells);
-            assert!(!cells.is_current(5, &stamp));
+            let stamp = generations.stamp(5, 1, 1);
+            assert!(generations.is_current(5, &stamp));
+            generations.bump_key(6);
+            generations.bump_lane(0);
+            generations.bump_policy(0);
+            assert!(generations.is_current(5, &stamp), "foreign generations do not matter");
+            advance(&generations);
+            assert!(!generations.is_current(5, &stamp));
         }
     }
 
     #[test]
     fn two_writers_that_overlap_never_both_end_current() {
-        let cells = Cells::new(8, 1, 1);
-        cells.advance_key(1);
-        let first = cells.stamp(1, 0, 0);
-        cells.advance_key(1);
-        let second = cells.stamp(1, 0, 0);
-        assert_eq!(cells.advance_key_if_current(1, &first), None);
-        let stored = cells.advance_key_if_current(1, &second).unwrap();
-        assert!(cells.is_current(1, &stored));
-        assert!(!cells.is_current(1, &second), "a read that began before is out of date");
+        let generations = Generations::new(8, 1, 1);
+        generations.bump_key(1);
+        let first = generations.stamp(1, 0, 0);
+        generations.bump_key(1);
+        let second = generations.stamp(1, 0, 0);
+        assert_eq!(generations.bump_key_if_current(1, &first), None);
+        let stored = generations.bump_key_if_current(1, &second).unwrap();
+        assert!(generations.is_current(1, &stored));
+        assert!(!generations.is_current(1, &second), "a read that began before is out of date");
     }
 
     #[test]
     fn lane_past_the_end_is_never_advanced_and_a_namespace_there_is_the_last_one() {
-        let cells = Cells::new(0, 2, 0);
-        let stamp = cells.stamp(u64::MAX, Cells::NO_LANE, 9);
-        for lane in [0, 1, 2, 3, Cells::NO_LANE] {
-            cells.advance_lane(lane);
+        let generations = Generations::new(0, 2, 0);
+        let stamp = generations.stamp(u64::MAX, Generations::NO_LANE, 9);
+        for lane in [0, 1, 2, 3, Generations::NO_LANE] {
+            generations.bump_lane(lane);
         }
-        assert!(cells.is_current(u64::MAX, &stamp));
-        cells.advance_namespace(3);
-        assert!(!cells.is_current(u64::MAX, &stamp));
+        assert!(generations.is_current(u64::MAX, &stamp));
+        generations.bump_policy(3);
+        assert!(!generations.is_current(u64::MAX, &stamp));
     }
 }

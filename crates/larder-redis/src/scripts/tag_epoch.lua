@@ -1,7 +1,7 @@
 -- Reads the order number of the tags.
 -- KEYS[1]  E
 -- Replies  E
--- Keeps    P22: a lost E is set to what is more than it ever was; it is read, so that the lane tracks it.
+-- Keeps    P22 epoch-before-load: a lost E is set to what is more than it ever was; it is read, so that the lane tracks it.
 local order = redis.call('GET', KEYS[1])
 if order then
   return order

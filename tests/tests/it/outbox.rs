@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use larder::{Cache, Intent, Key, OutboxError, PendingInvalidations};
+use larder::{Cache, Key, Outbox, OutboxEntry, OutboxError};
 use larder_core::{LaneState, RemoteStore};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, Reply};
@@ -26,7 +26,7 @@ use crate::{
 /// An outbox in memory, with gates where a test wants to come between.
 #[derive(Default)]
 struct Memory {
-    intents: Mutex<Vec<Intent>>,
+    intents: Mutex<Vec<OutboxEntry>>,
     /// Stands in the way of each confirmation.
     confirming: Option<Gate>,
     fails: AtomicBool,
@@ -42,7 +42,7 @@ impl Memory {
     fn record(&self, key: &str) {
         let mut intents = self.intents.lock().unwrap();
         let id = intents.last().map_or(1, |last| last.id + 1);
-        intents.push(Intent { id, key: key.to_owned() });
+        intents.push(OutboxEntry { id, key: key.to_owned() });
     }
 
     fn ids(&self) -> Vec<i64> {
@@ -55,8 +55,8 @@ impl Memory {
 }
 
 #[async_trait]
-impl PendingInvalidations for Memory {
-    async fn pending(&self, after: i64, limit: usize) -> Result<Vec<Intent>, OutboxError> {
+impl Outbox for Memory {
+    async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
         self.check()?;
         let intents = self.intents.lock().unwrap();
         Ok(intents.iter().filter(|intent| intent.id > after).take(limit).cloned().collect())
@@ -92,12 +92,12 @@ async fn what_a_dead_process_owed_is_done_by_another() {
     for cache in [&here, &other] {
         assert_eq!(get(cache, "k").await.as_deref(), Some("old"), "nobody has invalidated it");
     }
-    assert_eq!(replaying.replay(&outbox).await.unwrap(), 1);
+    assert_eq!(replaying.drain_outbox(&outbox).await.unwrap(), 1);
     assert_eq!(world.l2("item:k").await, None);
     assert_eq!(get(&here, "k").await, None);
     gets(&other, "k", None).await;
     assert_eq!(outbox.intents().unwrap(), []);
-    assert_eq!(replaying.replay(&outbox).await.unwrap(), 0, "it is confirmed");
+    assert_eq!(replaying.drain_outbox(&outbox).await.unwrap(), 0, "it is confirmed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,8 +109,8 @@ async fn process_that_starts_does_what_a_dead_one_owed_and_goes_on() {
     let outbox = Memory::with(&["item:k1"]);
     let larder = builder()
         .redis(world.server.url())
-        .pending_invalidations(outbox.clone())
-        .replay_interval(Duration::from_millis(5))
+        .outbox(outbox.clone())
+        .outbox_interval(Duration::from_millis(5))
         .build()
         .await
         .unwrap();
@@ -120,7 +120,7 @@ async fn process_that_starts_does_what_a_dead_one_owed_and_goes_on() {
     outbox.record("item:k2");
     gets(&other, "k2", None).await;
     holds("it is confirmed", || outbox.ids().is_empty()).await;
-    holds("it is counted", || larder.stats().intents_replayed == 2).await;
+    holds("it is counted", || larder.stats().outbox_drained == 2).await;
     // A cache outlives its larder, and so do its replays.
     let cache: Cache<String> = larder.cache("item").unwrap();
     drop(larder);
@@ -131,7 +131,7 @@ async fn process_that_starts_does_what_a_dead_one_owed_and_goes_on() {
     holds("the task ends with the larder", || Arc::strong_count(&outbox) == 1).await;
 }
 
-/// P11: nothing that is merely remembered counts as done.
+/// P11 unsent-goes-first: nothing that is merely remembered counts as done.
 #[tokio::test(flavor = "multi_thread")]
 async fn replay_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
     let world = World::new().await;
@@ -145,22 +145,22 @@ async fn replay_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
     }
     // It does not know yet, so it sends what is lost; and then it knows.
     proxy.stall(Direction::ToServer, true);
-    assert_eq!(cut_off.replay(&*outbox).await.unwrap(), 0);
+    assert_eq!(cut_off.drain_outbox(&*outbox).await.unwrap(), 0);
     proxy.refuse(true);
     proxy.cut();
     proxy.stall(Direction::ToServer, false);
     is_down(&store).await;
-    assert_eq!(cut_off.replay(&*outbox).await.unwrap(), 0);
+    assert_eq!(cut_off.drain_outbox(&*outbox).await.unwrap(), 0);
     outbox.record("item:c");
     let recorded = outbox.intents.lock().unwrap()[2].clone();
-    assert_eq!(cut_off.settle(&*outbox, &[recorded]).await.unwrap(), 0);
+    assert_eq!(cut_off.confirm_written(&*outbox, &[recorded]).await.unwrap(), 0);
     assert_eq!(outbox.ids(), [1, 2, 3]);
     assert_eq!(world.l2("item:a").await.as_deref(), Some("\"old\""));
     proxy.refuse(false);
     let (give_up, mut confirmed) = (Instant::now() + BOUND, 0);
     while confirmed < 3 {
         assert!(Instant::now() < give_up, "not connected again");
-        confirmed += cut_off.replay(&*outbox).await.unwrap();
+        confirmed += cut_off.drain_outbox(&*outbox).await.unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for key in ["a", "b", "c"] {
@@ -175,7 +175,7 @@ async fn replay_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
 async fn backlog_that_cannot_be_done_takes_no_room_that_writes_need() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let config = config(proxy.url()).max_pending(10).lanes(1);
+    let config = config(proxy.url()).max_unsent(10).lanes(1);
     let store = Arc::new(RedisStore::connect(config).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
     let cache: Cache<String> = larder.cache("item").unwrap();
@@ -183,19 +183,19 @@ async fn backlog_that_cannot_be_done_takes_no_room_that_writes_need() {
     proxy.cut();
     is_down(&store).await;
     cache.invalidate("k").await.unwrap();
-    assert_eq!(larder.stats().pending, 1);
+    assert_eq!(larder.stats().unsent, 1);
     let keys: Vec<String> = (0..1200).map(|n| format!("item:{n}")).collect();
     let outbox = Memory::with(&keys.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(larder.replay(&*outbox).await.unwrap(), 0);
-    assert_eq!(larder.stats().pending, 1);
+    assert_eq!(larder.drain_outbox(&*outbox).await.unwrap(), 0);
+    assert_eq!(larder.stats().unsent, 1);
     proxy.refuse(false);
     let give_up = Instant::now() + BOUND;
     while !outbox.ids().is_empty() {
         assert!(Instant::now() < give_up, "not connected again");
-        larder.replay(&*outbox).await.unwrap();
+        larder.drain_outbox(&*outbox).await.unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(larder.stats().intents_replayed, 1200);
+    assert_eq!(larder.stats().outbox_drained, 1200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,7 +207,7 @@ async fn intent_recorded_during_a_replay_is_not_confirmed_by_it() {
     outbox.record("item:k");
     let replay = tokio::spawn({
         let (larder, outbox) = (larder.clone(), outbox.clone());
-        async move { larder.replay(&*outbox).await }
+        async move { larder.drain_outbox(&*outbox).await }
     });
     gate.reached().await;
     // The key is invalidated; now somebody reads the old value again, and a later write commits.
@@ -216,7 +216,7 @@ async fn intent_recorded_during_a_replay_is_not_confirmed_by_it() {
     gate.open();
     assert_eq!(replay.await.unwrap().unwrap(), 1);
     assert_eq!(outbox.ids(), [2]);
-    assert_eq!(larder.replay(&*outbox).await.unwrap(), 1);
+    assert_eq!(larder.drain_outbox(&*outbox).await.unwrap(), 1);
     assert_eq!(world.l2("item:k").await, None);
 }
 
@@ -233,14 +233,14 @@ async fn key_of_an_intent_finds_the_levels_of_its_row() {
     world.server.command(&["LPUSH", "item:list", "x"]).await.unwrap();
     let too_long = "item:".to_owned() + &"x".repeat(larder_core::MAX_KEY_LEN);
     let outbox = Memory::with(&["local:k", "legacy:1", "shared:k:x", "item:list", "", &too_long]);
-    assert_eq!(larder.replay(&*outbox).await.unwrap(), 6);
+    assert_eq!(larder.drain_outbox(&*outbox).await.unwrap(), 6);
     assert_eq!(get(&local, "k").await, None);
     assert_eq!(world.l2("local:k").await.as_deref(), Some("\"other\""));
     assert_eq!((world.l2("legacy:1").await, world.l2("shared:k:x").await), (None, None));
     assert_eq!(world.server.command(&["LLEN", "item:list"]).await.unwrap(), Reply::Integer(1));
     // By hand it is no different.
     load(&local, "k", "old").await;
-    larder.invalidate([Key::from("local:k")]).await.unwrap();
+    larder.invalidate([Key::from_stored_name("local:k")]).await.unwrap();
     assert_eq!(get(&local, "k").await, None);
     assert!(world.l2("local:k").await.is_some());
 }
@@ -252,7 +252,7 @@ async fn write_settles_what_it_recorded_and_leaves_the_rest() {
     load(&other, "k", "old").await;
     let outbox = Memory::with(&["item:dead", "item:k"]);
     let recorded = outbox.intents.lock().unwrap()[1].clone();
-    assert_eq!(larder.settle(&*outbox, &[recorded]).await.unwrap(), 1);
+    assert_eq!(larder.confirm_written(&*outbox, &[recorded]).await.unwrap(), 1);
     assert_eq!((world.l2("item:k").await, outbox.ids()), (None, vec![1]));
     gets(&other, "k", None).await;
 }
@@ -266,15 +266,15 @@ async fn outbox_that_fails_is_logged_once_and_counted() {
     outbox.fails.store(true, Ordering::Release);
     let larder = builder()
         .redis(world.server.url())
-        .pending_invalidations(outbox.clone())
-        .replay_interval(Duration::from_millis(1))
+        .outbox(outbox.clone())
+        .outbox_interval(Duration::from_millis(1))
         .build()
         .await
         .unwrap();
-    holds("several have failed", || larder.stats().replay_errors > 3).await;
+    holds("several have failed", || larder.stats().outbox_errors > 3).await;
     assert_eq!(log.count("the outbox cannot be replayed"), 1, "{}", log.text());
     assert!(log.text().contains("the outbox failed: the database is away"), "{}", log.text());
-    let error = larder.replay(&*outbox).await.unwrap_err();
+    let error = larder.drain_outbox(&*outbox).await.unwrap_err();
     assert!(matches!(error, larder::Error::Outbox(_)), "{error}");
     outbox.fails.store(false, Ordering::Release);
     holds("it is done", || outbox.ids().is_empty()).await;
