@@ -35,7 +35,7 @@ async fn advice_is_logged_once_for_its_row_with_its_remedy() {
     let table = "[a]\nttl = '1m'\nl1_ttl = '1h'\n[b]\nttl = '1m'\nstale_for = '5s'";
     let log = said(table, RedisConfig::new(world.server.url())).await;
     assert_eq!((log.count("is never reached"), log.count("WARN")), (1, 2), "{}", log.text());
-    assert!(log.text().contains("row=\"b\" key=\"stale_for\" remedy=\"set it to"), "{}", log.text());
+    assert!(log.text().contains("policy=\"b\" key=\"stale_for\" remedy=\"set it to"), "{}", log.text());
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn lease_under_the_command_timeout_is_advised_against() {
     let table = "[a]\nttl = '1m'\nlease = '500ms'\n[b]\nttl = '1m'\nlease = '500ms'\nlevels = 'l1'";
     let log = said(table, RedisConfig::new(world.server.url())).await;
     assert_eq!(log.count("can end while its renewal waits"), 1, "{}", log.text());
-    assert!(log.text().contains("row=\"a\" key=\"lease\""), "{}", log.text());
+    assert!(log.text().contains("policy=\"a\" key=\"lease\""), "{}", log.text());
 }
 
 #[tokio::test]

@@ -52,15 +52,15 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
             *most = count.max(*most);
         }
         let at_least = |name: &str, count| seen.get(name).is_some_and(|seen| *seen >= count);
-        at_least("larder_refused_total{row=other}", 2)
-            && at_least("larder_leases_lost_total{row=other}", 1)
+        at_least("larder_refused_total{policy=other}", 2)
+            && at_least("larder_leases_lost_total{policy=other}", 1)
             && at_least("larder_pushes_total", 1)
             && at_least("larder_lanes_lost_total", 2)
             && at_least("larder_probe_failures_total", 0)
-            && at_least("larder_pending_invalidations", 0)
+            && at_least("larder_unsent_invalidations", 0)
             && at_least("larder_breaker_state", 0)
             && at_least("larder_breaker_opened_total", 0)
-            && at_least("larder_replayed_invalidations_total", 0)
+            && at_least("larder_resent_invalidations_total", 0)
             && at_least("larder_push_lag_seconds", 0)
     });
     let published = published.await;
