@@ -40,7 +40,7 @@ pub struct Question {
     /// What it is asked for: each is a job of its own.
     pub parts: &'static [Part],
     /// What is measured of each part.
-    pub generations: &'static [Cell],
+    pub cells: &'static [Cell],
     /// How often each subject has its turn.
     pub rounds: u32,
     /// Whether each part is a table of its own.
@@ -86,13 +86,15 @@ impl Question {
             kind: Kind::L1,
             id: "l1",
             title: "A hit in L1",
-            about: "Every key is there. One task reads one key after the other, then one task for each core does. Values are \
-                    shared or copied out as the cache does it; the text of the key is given to those who take a text, its \
-                    number to larder, which makes the text itself. An async cache is asked through one more `async fn`, \
-                    and the number is fetched from a table: some 10 ns, which [`ratios`](guides/l1-stores.md#measured) leaves \
-                    out, where larder is beside its stores alone. Zipf's exponent is 0.99.",
+            about: "Every key is there. One task reads one key after the other; then one \
+                    task for each core does. Each cache shares or copies the value as it \
+                    usually does. Caches whose keys are texts are given the text; larder is \
+                    given the number and makes the text itself. An async cache is asked \
+                    through one more `async fn`, and the number is fetched from a table: \
+                    some 10 ns, which [`ratios`](guides/l1-stores.md#measured) leaves out, \
+                    where larder stands beside its stores alone. Zipf's exponent is 0.99.",
             parts: &[part(10_000, "10 k keys", true), part(1_000_000, "1 M keys", false)],
-            generations: &[
+            cells: &[
                 cell("uniform", "uniform, 1 task", "ns", 0),
                 cell("zipf", "Zipf, 1 task", "ns", 0),
                 cell("uniform_all", "uniform, all cores", "M/s", 2),
@@ -105,10 +107,11 @@ impl Question {
             kind: Kind::L2,
             id: "l2",
             title: "A hit in L2",
-            about: "Nothing is kept in the process: each cache is set up with Redis as its only level, and the raw clients \
-                    do a `GET` and decode the JSON. Latency is that of one task, throughput that of many; keys are uniform.",
+            about: "The process keeps nothing: each cache is set up with Redis as its only \
+                    level, and the raw clients do a `GET` and decode the JSON. Latency is \
+                    that of one task, throughput that of many; keys are uniform.",
             parts: &[part(210, "300 B", true), part(30 << 10, "30 KiB", true)],
-            generations: &[
+            cells: &[
                 cell("p50", "1 task, median", "µs", 1),
                 cell("p99", "1 task, 99 %", "µs", 1),
                 cell("tasks_64", "64 tasks", "k/s", 1),
@@ -121,11 +124,12 @@ impl Question {
             kind: Kind::Storm,
             id: "storm",
             title: "A storm of misses",
-            about: "100 tasks in each process ask for one cold key at the same time; the database takes 50 ms. *Loads* are all \
-                    reads of the database, *served* is the time from the end of the first load until the last of all tasks has \
+            about: "100 tasks in each process ask for one cold key at the same time; the \
+                    database takes 50 ms. *Loads* are all reads of the database. *Served* is \
+                    the time from the end of the first load until the last of all tasks has \
                     the value. Each cache has all the levels that it has.",
             parts: &[part(1, "1 process", true), part(4, "4 processes", true)],
-            generations: &[cell("loads", "loads", "", 0), cell("served", "served", "ms", 2)],
+            cells: &[cell("loads", "loads", "", 0), cell("served", "served", "ms", 2)],
             rounds: 3,
             split: false,
         },
@@ -133,11 +137,13 @@ impl Question {
             kind: Kind::Write,
             id: "write",
             title: "A write through all levels",
-            about: "One task writes one key after the other; the database takes no time, so that this is the price of keeping \
-                    the cache in step. larder's `write_through` takes a lease, commits only if nobody interfered, and has the \
-                    server tell all other processes. The others have no such call: they write the database, then the cache.",
+            about: "One task writes one key after the other. The database takes no time, so \
+                    this is the price of keeping the cache in step. larder's `write_through` \
+                    takes a lease, commits only if nobody interfered, and has the server \
+                    tell all other processes. The others have no such call: they write the \
+                    database, then the cache.",
             parts: &[part(0, "", true)],
-            generations: &[cell("p50", "median", "µs", 1), cell("p99", "99 %", "µs", 1)],
+            cells: &[cell("p50", "median", "µs", 1), cell("p99", "99 %", "µs", 1)],
             rounds: 3,
             split: false,
         },
@@ -145,15 +151,17 @@ impl Question {
             kind: Kind::Fanout,
             id: "fanout",
             title: "An invalidation reaches other processes",
-            about: "A key is in the L1 of every other process, each of which reads it every 0.1 ms. Measured from the call of \
-                    `invalidate` in one process until the last of the others no longer serves the old value; on a machine with \
-                    few cores that is mostly the time until each of them has had its turn. Medians of all trials.",
+            about: "A key is in the L1 of every other process, and each of them reads it \
+                    every 0.1 ms. The time runs from the call of `invalidate` in one process \
+                    until the last of the others no longer serves the old value. On a \
+                    machine with few cores that is mostly the time until each of them has \
+                    had its turn. Medians of all trials.",
             parts: &[
                 part(1, "1 process", true),
                 part(4, "4 processes", true),
                 part(16, "16 processes", true),
             ],
-            generations: &[cell("gone", "until gone", "ms", 2)],
+            cells: &[cell("gone", "until gone", "ms", 2)],
             rounds: 3,
             split: false,
         },
@@ -161,10 +169,11 @@ impl Question {
             kind: Kind::Memory,
             id: "memory",
             title: "Memory of an entry",
-            about: "100,000 entries of about 300 bytes in L1. *Heap* is what was allocated and not freed, counted by the \
-                    allocator; *resident* is by how much the process grew (`VmRSS`). Both contain key and value.",
+            about: "100,000 entries of about 300 bytes in L1. *Heap* is what was allocated \
+                    and not freed, counted by the allocator. *Resident* is by how much the \
+                    process grew (`VmRSS`). Both contain key and value.",
             parts: &[part(100_000, "", true)],
-            generations: &[cell("heap", "heap", "bytes", 0), cell("resident", "resident", "bytes", 0)],
+            cells: &[cell("heap", "heap", "bytes", 0), cell("resident", "resident", "bytes", 0)],
             rounds: 1,
             split: false,
         },
@@ -172,14 +181,17 @@ impl Question {
             kind: Kind::Ratio,
             id: "ratio",
             title: "Hit ratio",
-            about: "100,000 keys, room for 10,000 entries; what is missed is inserted, and the first third of the reads does not \
-                    count. *Scans* are Zipf's reads, of which every fourth part is a scan of 10,000 keys that are asked for once. \
-                    *Web* is the shape that Breslau, Cao, Fan, Phillips and Shenker found in the traces of web proxies (*Web \
-                    Caching and Zipf-like Distributions*, INFOCOM 1999): independent reads, Zipf-like, with an exponent of \
-                    their own for each trace. Of those that have been reported, 0.60 to 1.03 (Krashakov, Teslyuk and Shchur, \
+            about: "100,000 keys, room for 10,000 entries. Each miss is followed by an \
+                    insertion, and the first third of the reads does not count. *Scans* are \
+                    Zipf's reads, every fourth part of which is a scan of 10,000 keys that \
+                    are asked for once. *Web* is the shape that Breslau, Cao, Fan, Phillips \
+                    and Shenker found in the traces of web proxies (*Web Caching and \
+                    Zipf-like Distributions*, INFOCOM 1999): independent reads, Zipf-like, \
+                    with an exponent of its own for each trace. Of the exponents that have \
+                    been reported, 0.60 to 1.03 (Krashakov, Teslyuk and Shchur, \
                     arXiv:cs/0404010), 0.77 is taken.",
             parts: &[part(10_000, "", true)],
-            generations: &[
+            cells: &[
                 cell("zipf", "Zipf 0.99", "%", 1),
                 cell("scan", "Zipf and scans", "%", 1),
                 cell("web", "web", "%", 1),
@@ -199,7 +211,7 @@ impl Question {
                 part(1_000_000, "1 M", false),
                 part(10_000_000, "10 M", false),
             ],
-            generations: &[cell("hit", "hit", "ns", 0)],
+            cells: &[cell("hit", "hit", "ns", 0)],
             rounds: 1,
             split: false,
         },
@@ -210,7 +222,7 @@ impl Question {
             about: "Allocations are counted over 10,000 hits. Instructions are what \
                     `valgrind --tool=callgrind` counts in the same hits.",
             parts: &[part(10_000, "", true)],
-            generations: &[
+            cells: &[
                 cell("allocations", "allocations", "", 2),
                 cell("bytes", "allocated", "bytes", 0),
                 cell("instructions", "instructions", "", 0),

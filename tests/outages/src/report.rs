@@ -34,30 +34,37 @@ fn head(outcome: &Outcome) -> String {
     format!(
         "# What callers see when things break
 
-Each line is a run of its own. Two processes, each with {readers} tasks that read and {writers} that write the same {keys}
-keys all the time, are well; then, for {broken}, the database and Redis are both as the line says; then both are well
-again. What every caller was given, and how long it waited, is measured. A *read* is `get_or_load`. A *write* is
-`write_through`, `write_around` or `invalidate`; its writer gives up by itself after {writer}, as every writer should. Of
-the database's writes that fail or hang, half have taken place.
+Each line is a run of its own. Two processes read and write the same {keys} keys all the time, each with {readers} tasks
+that read and {writers} that write. At first all is well. Then, for {broken}, the database and Redis are both as the line
+says. Then all is well again. The run measures what every caller was given and how long it waited.
+
+- A *read* is `get_or_load`.
+- A *write* is `write_through`, `write_around` or `invalidate`. Its writer gives up by itself after {writer}, as every writer
+  should. Of the database's writes that fail or hang, half have taken place.
 
 | column | what it says |
 | --- | --- |
-| longest read, longest write | the slowest call, from its beginning to its value or error. The rows' limits come to {read} for \
+| longest read, longest write | the slowest call, from its beginning to its value or error. The policies' limits come to {read} for \
 a read and {write} for a write; {grace} more break the rule |
-| failed reads, failed writes | how many, with which `Error`, of all. `Load` and `Write` are the database's own errors, handed \
+| failed reads, failed writes | how many calls failed, with which `Error`, of how many. `Load` and `Write` are the database's own errors, handed \
 through; `LoadTimedOut` says that it took longer than `load_timeout` |
 | loads | how often the database was read |
 | at a time | the most loads of one key at a time in one process; two break the rule |
 | stale | reads that were given a value after its `ttl` |
-| equal after | how long after both were well every copy in both processes and in Redis was what the database holds, \
-everything had been sent and all connections were back. The callers go on for {afterwards} of it |
+| equal after | when every copy in both processes and in Redis was what the database holds, everything had been sent and all \
+connections were back: the time from when both were well. The callers go on for {afterwards} of it |
 
-The rules: no call takes longer than the rows' limits; a read fails only if the database does; nobody is given what a write or
-an invalidation that has returned in the same process has replaced; two loads of a key never run
-at a time in a process; nothing is given after its `ttl` without `stale_for`; all is equal within
-{bound}; nothing panics.
+The rules:
 
-The two rows, half of the keys in each, beside the defaults:
+- no call takes longer than the policies' limits;
+- a read fails only if the database does;
+- nobody is given what a write or an invalidation that has returned in the same process has replaced;
+- two loads of a key never run at a time in a process;
+- nothing is given after its `ttl` without `stale_for`;
+- all copies are equal within {bound};
+- nothing panics.
+
+The two policies, each for half of the keys, beside the defaults:
 
 ```toml
 {rows}```
@@ -124,8 +131,8 @@ fn foot(outcome: &Outcome) -> String {
         format!("{} rules were broken, and there were {} panics.\n{lines}", broken.len(), outcome.panics)
     };
     format!(
-        "\n## Verdict\n\nOf {} cells, {verdict}\n\nThe machine itself woke sleepers late by at most {}, which is in all of the \
-         times above; {again} cells were run again\nbecause it was so late that it may have broken a rule of time by itself.\n",
+        "\n## Verdict\n\nOf {} cells, {verdict}\n\nThe machine woke sleepers late by at most {}, which all of the \
+         times above contain. {again} cells were run again\nbecause the machine was so late that this alone may have broken a rule of time.\n",
         outcome.cells.len(),
         ms(lag)
     )

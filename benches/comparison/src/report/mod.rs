@@ -73,27 +73,28 @@ fn head(outcome: &Outcome, machine: &Machine) -> String {
     format!(
         "# Benchmarks
 {quick}
-larder beside the caches that one would take instead, and beside the raw libraries below it. Written by `cargo xtask bench`,
-which needs a clone, the toolchain and a `redis-server` (which it installs if it may).
+larder beside the caches that a service would take instead, and beside the raw libraries below it. Written by
+`cargo xtask bench`, which needs a clone, the toolchain and a `redis-server`.
 
 | | |
 | --- | --- |
 {machine}
 
-Every number is measured in a process of its own, in which nothing but the one cache runs. The caches have their turns one
-after the other, round by round, and what is given is the median of the rounds. All have the same keys (`user:42`) and the
-same values, in memory a struct with five fields, in Redis about 300 bytes if nothing else is said; each is used as its own
-documentation says is fastest ([what that is](../benches/peers/src)). Entries of larder, `hitbox`, `multi-tier-cache` and
-`oxcache` live for an hour, and so do all in Redis; in the memory of the others they have no life that a hit would have to
-look at. *cannot* is what a cache has no way to do, *failed* is the error that it gave, `\"` the same again, and – what was
-not measured. Redis is on the same machine, and shares its cores.
+- *Processes.* Every number is measured in a process of its own, in which only the one cache runs. The caches take turns,
+  round by round; each number is the median of the rounds. Redis is on the same machine, and shares its cores.
+- *Keys and values.* All caches have the same keys (`user:42`) and the same values: in memory a struct with five fields, in
+  Redis about 300 bytes if nothing else is said.
+- *Use.* Each cache is used as its own documentation says is fastest ([the adapters](../benches/peers/src)).
+- *Lives.* Entries of larder, `hitbox`, `multi-tier-cache` and `oxcache` live for an hour, and so do all entries in Redis. In
+  the memory of the others, entries have no life that a hit would have to look at.
+- *Words.* *cannot*: the cache has no way to do it. *failed*: the error that it gave. `\"`: the same again. –: not measured.
 "
     )
 }
 
 fn table(outcome: &Outcome, question: &Question, parts: &[&Part]) -> String {
     let columns: Vec<(&Part, &Cell)> =
-        parts.iter().flat_map(|part| question.generations.iter().map(move |cell| (*part, cell))).collect();
+        parts.iter().flat_map(|part| question.cells.iter().map(move |cell| (*part, cell))).collect();
     let mut text = "\n| | levels |".to_owned();
     for (part, cell) in &columns {
         let part =
@@ -143,7 +144,7 @@ fn bars(outcome: &Outcome, question: &Question, parts: &[&Part]) -> Vec<(String,
     let mut charts = Vec::new();
     let Some(part) = parts.last() else { return charts };
     let mut units = Vec::new();
-    for cell in question.generations {
+    for cell in question.cells {
         if !cell.unit.is_empty() && units.contains(&cell.unit) {
             continue;
         }
@@ -173,18 +174,16 @@ fn growth(outcome: &Outcome, question: &Question, parts: &[&Part]) -> String {
     let curves = outcome.entrants.iter().filter_map(|entrant| {
         let points: Vec<(f64, f64)> = parts
             .iter()
-            .filter_map(|part| {
-                match median(outcome, question, part, &question.generations[0], &entrant.name)? {
-                    Summary::Value(value) => Some((part.number as f64, value)),
-                    Summary::Said(_) => None,
-                }
+            .filter_map(|part| match median(outcome, question, part, &question.cells[0], &entrant.name)? {
+                Summary::Value(value) => Some((part.number as f64, value)),
+                Summary::Said(_) => None,
             })
             .collect();
         (points.len() > 1).then(|| Curve { name: entrant.name.clone(), points })
     });
     let ticks: Vec<(f64, &str)> = parts.iter().map(|part| (part.number as f64, part.name)).collect();
     chart::curves(
-        &format!("{} ({})", question.title, question.generations[0].unit),
+        &format!("{} ({})", question.title, question.cells[0].unit),
         &ticks,
         &curves.collect::<Vec<_>>(),
     )
