@@ -62,9 +62,9 @@ async fn by_hand(store: L1Store) -> f64 {
     ratio(async |keys| {
         let mut found = 0;
         for key in keys {
-            match cache.get(key).await.unwrap() {
+            match cache.get(*key).await.unwrap() {
                 Some(_) => found += 1,
-                None => cache.insert(key, *key).await.unwrap(),
+                None => cache.insert(*key, *key).await.unwrap(),
             }
         }
         found

@@ -17,7 +17,7 @@
 //! use larder_core::{Generations, KeyBuf};
 //!
 //! let cells = Generations::new(1024, 1, 1);
-//! let key = KeyBuf::format("user", &(42, "posts"));
+//! let key = KeyBuf::format::<(u64, String)>("user", &(42, "posts"));
 //! assert_eq!(key.as_str(), "user:42:posts");
 //!
 //! let stamp = cells.stamp(key.as_ref().hash(), 0, 0);   // before the value is read
@@ -38,7 +38,6 @@ mod error;
 mod generations;
 mod header;
 mod key;
-mod key_buf;
 mod life;
 mod local;
 mod local_key;
@@ -56,8 +55,10 @@ pub use entry::{AnyValue, Entry};
 pub use error::StoreError;
 pub use generations::{Generations, Stamp};
 pub use header::ValueHeader;
-pub use key::{CacheKey, Key, KeyError, KeyRef, MAX_KEY_LEN};
-pub use key_buf::KeyBuf;
+pub use key::buf::{CacheKey, KeyBuf};
+pub use key::hash::KeyRef;
+pub use key::owned::{Key, KeyError, MAX_KEY_LEN};
+pub use larder_derive::CoreCacheKey as CacheKey;
 pub use life::{Life, Phase};
 pub use local::{Capacity, LocalStore};
 pub use local_key::{KeptHash, LocalKey, PassThrough};
@@ -70,3 +71,9 @@ pub use remote::{
 pub use stamped::{LocalMap, Stamped};
 pub use tags::{TagCell, TagStamp, Tags};
 pub use token::Token;
+
+/// The trait without the macro of that name, for `larder`, which has a macro of its own.
+#[doc(hidden)]
+pub mod reexport {
+    pub use crate::key::buf::CacheKey;
+}

@@ -3,7 +3,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use equivalent::Equivalent;
 use smol_str::SmolStr;
 
-use crate::{Key, KeyRef, key::is_same};
+use crate::{Key, KeyRef, key::hash::is_same};
 
 /// A key as an in-process map owns it: a short text lies in the map itself, so that a hit follows one pointer less. It is
 /// looked up with a [`KeyRef`].

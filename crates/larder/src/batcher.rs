@@ -100,7 +100,7 @@ where
         match self.inner.cache.look(&key) {
             Ok(value) => Ok(value),
             Err(unserved) => {
-                let (this, name) = (self.clone(), Some(self.inner.cache.key(&key)));
+                let (this, name) = (self.clone(), Some(self.inner.cache.row.key(&key).to_key()));
                 let further = async move {
                     this.inner.cache.load_further(unserved, || Loader::Part(this.place(key))).await
                 };

@@ -72,10 +72,12 @@ pub use error::{Error, SharedError};
 pub use events::{Event, Level, LoadOutcome};
 pub use l1::L1Store;
 pub use larder::Larder;
+pub use larder_core::reexport::CacheKey;
 pub use larder_core::{
-    BreakerState, CacheKey, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, Outbox, OutboxEntry,
+    BreakerState, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, Outbox, OutboxEntry,
     OutboxError, RemoteStore, StoreError,
 };
+pub use larder_derive::CacheKey;
 pub use larder_redis::RedisConfig;
 pub use larder_ttl::{Advice, Levels, OnOutage, Policy, TableError, TtlTable};
 pub use loaded::Loaded;

@@ -54,7 +54,7 @@ impl Events {
 }
 
 fn key(row: &str, n: impl std::fmt::Display) -> Key {
-    KeyBuf::format(row, &n.to_string()).to_key()
+    KeyBuf::format::<str>(row, &n.to_string()).to_key()
 }
 
 fn are(store: &RedisStore, state: LaneState) -> bool {

@@ -421,7 +421,7 @@ async fn keys_that_are_equal_under_two_names_are_both_found() {
     }
     impl larder::CacheKey for Name {
         fn write_to(&self, out: &mut larder::KeyBuf) {
-            self.0.write_to(out);
+            out.push(&self.0);
         }
     }
     let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
