@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    BoxError, Cache, CacheKey, Error, Loaded,
+    Cache, CacheKey, Error, LoadManyResult,
     encoding::Value,
     gather::{Gather, LoadParts, Place, in_task},
     larder::in_runtime,
@@ -68,13 +68,10 @@ where
     ///
     /// A window of one or two milliseconds catches what concurrent requests want at the same time; zero is the shortest that
     /// the runtime's timer has.
-    pub fn new<F, Fut, M, U, E>(cache: Cache<T>, window: Duration, loader: F) -> Self
+    pub fn new<F, Fut>(cache: Cache<T>, window: Duration, loader: F) -> Self
     where
         F: FnOnce(Vec<K>) -> Fut + Clone + Send + Sync + 'static,
-        Fut: Future<Output = Result<M, E>> + Send + 'static,
-        M: IntoIterator<Item = (K, U)>,
-        U: Into<Loaded<T>>,
-        E: Into<BoxError>,
+        Fut: Future<Output: LoadManyResult<K, T>> + Send + 'static,
     {
         let load = move |keys: Keys<K>| {
             let key = move |part: usize| lock(&keys)[part].clone();
@@ -88,15 +85,15 @@ where
     /// # Errors
     /// As for [`Cache::get_or_load`]; [`Error::Absent`] also if the loader leaves the key out.
     pub async fn get_or_load(&self, key: K) -> Result<Arc<T>, Error> {
-        let found = self.get_or_load_optional(key.clone()).await?;
+        let found = self.find_or_load(key.clone()).await?;
         self.inner.cache.expect(&key, found)
     }
 
     /// The same for a value that may not exist.
     ///
     /// # Errors
-    /// As for [`Cache::get_or_load_optional`].
-    pub async fn get_or_load_optional(&self, key: K) -> Result<Option<Arc<T>>, Error> {
+    /// As for [`Cache::find_or_load`].
+    pub async fn find_or_load(&self, key: K) -> Result<Option<Arc<T>>, Error> {
         match self.inner.cache.look(&key) {
             Ok(value) => Ok(value),
             Err(unserved) => {

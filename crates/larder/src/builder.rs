@@ -174,9 +174,11 @@ impl LarderBuilder {
             Remote::None => None,
             Remote::Store(store) => Some(store),
             Remote::Redis(config) if self.start_without_redis => {
-                Some(Arc::new(RedisStore::connect_lazy(*config)?))
+                Some(Arc::new(RedisStore::connect_lazy(*config).map_err(Error::remote)?))
             }
-            Remote::Redis(config) => Some(Arc::new(RedisStore::connect(*config).await?)),
+            Remote::Redis(config) => {
+                Some(Arc::new(RedisStore::connect(*config).await.map_err(Error::remote)?))
+            }
         };
         advise(&self.table, remote.as_deref()).await;
         let head = |row: &Policy| RowHead {

@@ -1,11 +1,11 @@
 use std::{fmt, future::Future, sync::Arc};
 
-use futures_util::FutureExt;
 use larder_core::{Key, KeyBuf, KeyError, Phase};
 use larder_ttl::Policy;
+use tracing::{Instrument, Span};
 
 use crate::{
-    CacheKey, Error, Loaded, SharedError, Stats,
+    BoxError, CacheKey, Error, LoadResult, Loaded, SharedError, Stats,
     clear::{RowClear, clear_rows},
     encoding::Value,
     larder::{in_runtime, invalidate_keys},
@@ -27,9 +27,6 @@ use crate::{
 pub struct Cache<T> {
     pub(crate) row: Arc<RowState<T>>,
 }
-
-/// What the application's closures may fail with: any error, also `anyhow::Error` or a `String`.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl<T: Value> Cache<T> {
     pub(crate) fn new(row: Arc<RowState<T>>) -> Self {
@@ -60,23 +57,16 @@ impl<T: Value> Cache<T> {
     /// [`Error::LoadTimedOut`] after the policy's `load_timeout`; [`Error::TooManyLoads`] after its `max_wait`, and
     /// [`Error::Store`] while L2 is out of reach and the policy says `on_outage = "fail"`, both before the loader is
     /// called; [`Error::Absent`] while it is remembered that there is no value, or if the load that this call
-    /// joined, one of `get_or_load_optional`, found none; [`Error::Key`]; [`Error::Aborted`] and
+    /// joined, one of `find_or_load`, found none; [`Error::Key`]; [`Error::Aborted`] and
     /// [`Error::NoRuntime`]. All who waited for the load get the same error, and nothing is cached.
-    pub async fn get_or_load<K, F, Fut, U, E>(&self, key: K, loader: F) -> Result<Arc<T>, Error>
+    pub async fn get_or_load<K, F, Fut>(&self, key: K, loader: F) -> Result<Arc<T>, Error>
     where
         K: CacheKey,
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<U, E>> + Send + 'static,
-        U: Into<Loaded<T>>,
-        E: Into<BoxError>,
+        Fut: Future<Output: LoadResult<T>> + Send + 'static,
     {
-        let found = self.resolve(&key, || {
-            Loader::Own(Box::new(|_| {
-                let loading = async { loader().await };
-                Box::pin(loading.map(|loaded| loaded.map(found).map_err(load_error)))
-            }))
-        });
-        self.expect(&key, found.await?)
+        let value = self.resolve(&key, || own_loader(|_| loader())).await?;
+        self.expect(&key, value)
     }
 
     /// Like [`get_or_load`](Self::get_or_load) for a value that may not exist. The policy's `negative_ttl` says how long
@@ -84,28 +74,13 @@ impl<T: Value> Cache<T> {
     ///
     /// # Errors
     /// As for [`get_or_load`](Self::get_or_load), but for `Absent`.
-    pub async fn get_or_load_optional<K, F, Fut, U, E>(
-        &self,
-        key: K,
-        loader: F,
-    ) -> Result<Option<Arc<T>>, Error>
+    pub async fn find_or_load<K, F, Fut>(&self, key: K, loader: F) -> Result<Option<Arc<T>>, Error>
     where
         K: CacheKey,
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Option<U>, E>> + Send + 'static,
-        U: Into<Loaded<T>>,
-        E: Into<BoxError>,
+        Fut: Future<Output: LoadResult<T>> + Send + 'static,
     {
-        let found = self.resolve(&key, || {
-            Loader::Own(Box::new(|_| {
-                let loading = async { loader().await };
-                Box::pin(loading.map(|loaded| match loaded {
-                    Ok(value) => Ok(value.map_or(Found::plain(None), found)),
-                    Err(error) => Err(load_error(error)),
-                }))
-            }))
-        });
-        found.await
+        self.resolve(&key, || own_loader(|_| loader())).await
     }
 
     /// Like [`get_or_load`](Self::get_or_load) with a loader that is shown the entry which it is to replace, if there is
@@ -118,7 +93,7 @@ impl<T: Value> Cache<T> {
     /// # #[derive(serde::Serialize, serde::Deserialize)] struct Page { etag: String, body: String }
     /// # async fn fetch(etag: Option<&str>) -> io::Result<Option<Page>> { Ok(None) }
     /// # async fn example(pages: Cache<Page>) -> Result<Arc<Page>, Error> {
-    /// pages.get_or_reload("/", |previous| async move {
+    /// pages.get_or_revalidate("/", |previous| async move {
     ///     let etag = previous.as_ref().map(|page| page.etag.as_str());
     ///     Ok::<_, io::Error>(match fetch(etag).await? {
     ///         Some(page) => Loaded::new(page),
@@ -130,21 +105,14 @@ impl<T: Value> Cache<T> {
     ///
     /// # Errors
     /// As for [`get_or_load`](Self::get_or_load); [`Error::NothingToKeep`] for "not modified" without an entry.
-    pub async fn get_or_reload<K, F, Fut, U, E>(&self, key: K, loader: F) -> Result<Arc<T>, Error>
+    pub async fn get_or_revalidate<K, F, Fut>(&self, key: K, loader: F) -> Result<Arc<T>, Error>
     where
         K: CacheKey,
         F: FnOnce(Option<Arc<T>>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<U, E>> + Send + 'static,
-        U: Into<Loaded<T>>,
-        E: Into<BoxError>,
+        Fut: Future<Output: LoadResult<T>> + Send + 'static,
     {
-        let found = self.resolve(&key, || {
-            Loader::Own(Box::new(|previous| {
-                let loading = async { loader(previous).await };
-                Box::pin(loading.map(|loaded| loaded.map(found).map_err(load_error)))
-            }))
-        });
-        self.expect(&key, found.await?)
+        let value = self.resolve(&key, || own_loader(loader)).await?;
+        self.expect(&key, value)
     }
 
     /// Runs the writer, which writes the database and returns the new value, and puts that value into both levels,
@@ -162,23 +130,23 @@ impl<T: Value> Cache<T> {
     /// [`Error::WriteBusy`] and [`Error::Store`] before the database is touched. [`Error::Write`] or
     /// [`Error::Panicked`] from the writer; the entry is then invalidated. [`Error::NotInvalidated`] if the database
     /// was written and L2 refused the invalidation. [`Error::Key`]; [`Error::Aborted`] and [`Error::NoRuntime`].
-    pub async fn write_through<K, F, Fut, U, E>(&self, key: K, writer: F) -> Result<Arc<T>, Error>
+    pub async fn write_through<K, F, Fut>(&self, key: K, writer: F) -> Result<Arc<T>, Error>
     where
         K: CacheKey,
         F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<U, E>> + Send + 'static,
-        U: Into<Loaded<T>>,
-        E: Into<BoxError>,
+        Fut: Future<Output: LoadResult<T>> + Send + 'static,
     {
         let key = self.owned_key(&key)?;
-        let name = key.to_string();
-        let writer = Box::pin(async move {
-            let found = found(writer().await.map_err(|error| Error::Write(shared(error)))?);
+        let (name, span) = (key.to_string(), Span::current());
+        let writing = async move {
+            let written = writer().await.into_loaded().map_err(|error| Error::write(&name, error))?;
+            let found = Found::from(written);
             match &found.value {
                 Some(value) => Ok((value.clone(), Some(found))),
                 None => Err(nothing(name, &found)),
             }
-        });
+        };
+        let writer = Box::pin(writing.instrument(span));
         self.row.clone().write(key, writer).await
     }
 
@@ -195,10 +163,12 @@ impl<T: Value> Cache<T> {
         E: Into<BoxError>,
     {
         let key = self.owned_key(&key)?;
-        let writer = Box::pin(async {
-            let reply = writer().await.map_err(|error| Error::Write(shared(error)))?;
+        let (name, span) = (key.to_string(), Span::current());
+        let writing = async move {
+            let reply = writer().await.map_err(|error| Error::write(name, error))?;
             Ok((reply, None))
-        });
+        };
+        let writer = Box::pin(writing.instrument(span));
         self.row.clone().write(key, writer).await
     }
 
@@ -367,11 +337,11 @@ impl<T: Value> Cache<T> {
         key: &K,
         value: impl Into<Loaded<T>>,
     ) -> Result<(Key, Found<T>), Error> {
-        let (key, found) = (self.owned_key(key)?, found(value));
+        let (key, found) = (self.owned_key(key)?, Found::from(value.into()));
         if found.is_renewed {
             return Err(nothing(key.to_string(), &found));
         }
-        self.row.check_tags(&found)?;
+        self.row.check_tags(&key, &found)?;
         if self.row.leases.is_some() {
             self.row.encode(&key, found.value.as_deref(), None)?;
         }
@@ -410,12 +380,21 @@ pub(crate) enum Unserved<T> {
     Miss(Key),
 }
 
-pub(crate) fn found<T, U: Into<Loaded<T>>>(loaded: U) -> Found<T> {
-    loaded.into().into()
-}
-
-pub(crate) fn load_error(error: impl Into<BoxError>) -> Error {
-    Error::Load(shared(error))
+/// A loader of one key. It runs in a task of its own, but in the span of the caller that brings it.
+fn own_loader<T, F, Fut>(loader: F) -> Loader<T>
+where
+    T: Value,
+    F: FnOnce(Option<Arc<T>>) -> Fut + Send + 'static,
+    Fut: Future<Output: LoadResult<T>> + Send + 'static,
+{
+    let span = Span::current();
+    Loader::Own(Box::new(|previous| {
+        let loading = async {
+            let loaded = loader(previous).await.into_loaded();
+            loaded.map(Found::from).map_err(SharedError::new)
+        };
+        Box::pin(loading.instrument(span))
+    }))
 }
 
 /// What a writer gets who has no value to cache.
@@ -424,10 +403,6 @@ fn nothing<T>(key: String, found: &Found<T>) -> Error {
         true => Error::NothingToKeep { key },
         false => Error::Absent { key },
     }
-}
-
-fn shared(error: impl Into<BoxError>) -> SharedError {
-    error.into().into()
 }
 
 impl<T> Clone for Cache<T> {

@@ -25,12 +25,13 @@ pub(crate) async fn clear_rows(shared: &Arc<Shared>, rows: Vec<RowClear>) -> Res
         advance();
         let mut done = Ok(());
         for row in rows.iter().filter(|row| row.in_l2) {
-            done = done.and(clear_remotely(&shared, row).await);
+            let cleared = clear_remotely(&shared, row).await;
+            done = done.and(cleared.map_err(|error| Error::store(format_args!("{}:*", row.prefix), error)));
         }
         advance(); // P9 reply-invalidates-again
         done
     });
-    cleared.await.map_err(|_| Error::Aborted { key: name })?.map_err(Error::from)
+    cleared.await.map_err(|_| Error::Aborted { key: name })?
 }
 
 async fn clear_remotely(shared: &Shared, row: &RowClear) -> Result<(), StoreError> {

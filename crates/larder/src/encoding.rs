@@ -23,7 +23,7 @@ pub(crate) fn encode<T: Value>(value: Option<&T>, bytes: &mut Vec<u8>) -> Result
     let start = bytes.len();
     guarded(|| JsonCodec.encode(value, bytes))?;
     if &bytes[start..] == JsonCodec.absent() {
-        let problem = "its JSON is null, which stands for \"absent\": load it with get_or_load_optional";
+        let problem = "its JSON is null, which stands for \"absent\": load it with find_or_load";
         return Err(CodecError::new(problem));
     }
     Ok(())

@@ -13,7 +13,7 @@ use larder_core::Key;
 use tokio::{runtime::Handle, sync::oneshot, task::JoinSet};
 
 use crate::{
-    Error,
+    Error, SharedError,
     encoding::Value,
     row::{Found, Outcome, RowState},
 };
@@ -32,7 +32,7 @@ pub(crate) struct Gather<T> {
 
 /// Loads the parts with these numbers. A part that is not in the result is known to be absent.
 pub(crate) type LoadParts<T> =
-    Box<dyn Fn(Vec<usize>) -> BoxFuture<'static, Result<Vec<(usize, Found<T>)>, Error>> + Send + Sync>;
+    Box<dyn Fn(Vec<usize>) -> BoxFuture<'static, Result<Vec<(usize, Found<T>)>, SharedError>> + Send + Sync>;
 
 struct State<T> {
     undecided: usize,
@@ -127,7 +127,7 @@ impl<T: Value> Gather<T> {
         for Wanted { part, key, served } in wanted {
             let outcome = match &loaded {
                 Ok(found) => Ok(found.get(&part).cloned().unwrap_or_else(|| Found::plain(None))),
-                Err(Some(error)) => Err(error.clone()),
+                Err(Some(error)) => Err(Error::load(&key, error.clone())),
                 Err(None) => Err(Error::Panicked { key: key.to_string() }),
             };
             let _ = served.send(outcome); // it may be gone

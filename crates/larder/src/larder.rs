@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use larder_core::{Key, Outbox, OutboxEntry, StoreError};
+use larder_core::{Key, Outbox, OutboxEntry};
 use larder_ttl::{Policy, TtlTable};
 
 use crate::{
@@ -128,12 +128,12 @@ impl Larder {
     /// [`Error::Tag`] if it is empty or too long; [`Error::Store`] if Redis refused. With Redis out of reach it
     /// succeeds: it is remembered, and done before this process reads Redis again.
     pub async fn invalidate_tag(&self, tag: &str) -> Result<(), Error> {
-        let name = tag_name(tag)?;
+        let name = tag_name(None, tag)?;
         in_runtime()?;
         let shared = self.inner.shared.clone();
         // A task of its own, so that the reply is handled also when the caller is gone.
         let invalidated = tokio::spawn(async move { invalidate_tag(&shared, &name).await });
-        invalidated.await.map_err(|_| Error::Aborted { key: tag.to_owned() })?.map_err(Error::from)
+        invalidated.await.map_err(|_| Error::Aborted { key: tag.to_owned() })?.map_err(Error::remote)
     }
 
     /// Removes every entry of every policy of the table from every level of every process, see
@@ -224,10 +224,10 @@ pub(crate) async fn invalidate_keys(shared: &Arc<Shared>, keys: Vec<Key>) -> Res
         }
         done
     });
-    invalidated.await.map_err(|_| Error::Aborted { key: name })?.map_err(Error::from)
+    invalidated.await.map_err(|_| Error::Aborted { key: name })?
 }
 
-async fn invalidate_key(shared: &Shared, key: &Key) -> Result<(), StoreError> {
+async fn invalidate_key(shared: &Shared, key: &Key) -> Result<(), Error> {
     // At once here, however long L2 takes to answer; and again then, because a read in between could bring the value back.
     invalidate_locally(&shared.generations, &shared.l1, key.as_ref());
     let done = match &shared.leases {
@@ -235,7 +235,7 @@ async fn invalidate_key(shared: &Shared, key: &Key) -> Result<(), StoreError> {
         None => Ok(()),
     };
     invalidate_locally(&shared.generations, &shared.l1, key.as_ref()); // P9 reply-invalidates-again: after the reply, whatever it was
-    done
+    done.map_err(|error| Error::store(key, error))
 }
 
 impl fmt::Debug for Larder {

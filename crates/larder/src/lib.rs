@@ -53,7 +53,6 @@ mod gather;
 mod l1;
 mod larder;
 mod life;
-mod loaded;
 mod many;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -62,11 +61,12 @@ mod read;
 mod row;
 mod stats;
 mod tags;
+mod value;
 mod write;
 
 pub use batcher::Batcher;
 pub use builder::LarderBuilder;
-pub use cache::{BoxError, Cache};
+pub use cache::Cache;
 pub use encoding::Value;
 pub use error::{Error, SharedError};
 pub use events::{Event, Level, LoadOutcome};
@@ -80,5 +80,5 @@ pub use larder_core::{
 pub use larder_derive::CacheKey;
 pub use larder_redis::RedisConfig;
 pub use larder_ttl::{Advice, Levels, OnOutage, Policy, TableError, TtlTable};
-pub use loaded::Loaded;
 pub use stats::Stats;
+pub use value::{BoxError, LoadManyResult, LoadResult, Loaded};

@@ -6,10 +6,11 @@ use std::{
 
 use futures_util::future::join_all;
 use larder_core::Key;
+use tracing::{Instrument, Span};
 
 use crate::{
-    BoxError, Cache, CacheKey, Error, Loaded,
-    cache::{Unserved, found, load_error},
+    Cache, CacheKey, Error, LoadManyResult, Loaded, SharedError,
+    cache::Unserved,
     encoding::Value,
     gather::{Gather, LoadParts, in_task},
     larder::in_runtime,
@@ -86,7 +87,7 @@ impl<T: Value> Cache<T> {
     /// # Errors
     /// As for [`get_or_load`](Self::get_or_load), but for `Absent`, if a key has no value and no stale one to serve: then the
     /// whole call fails, and what it did find or load is cached.
-    pub async fn get_or_load_many<K, F, Fut, M, U, E>(
+    pub async fn get_or_load_many<K, F, Fut>(
         &self,
         keys: &[K],
         loader: F,
@@ -94,10 +95,7 @@ impl<T: Value> Cache<T> {
     where
         K: CacheKey + Clone + Eq + Hash + Send + Sync + 'static,
         F: FnOnce(Vec<K>) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<M, E>> + Send + 'static,
-        M: IntoIterator<Item = (K, U)>,
-        U: Into<Loaded<T>>,
-        E: Into<BoxError>,
+        Fut: Future<Output: LoadManyResult<K, T>> + Send + 'static,
     {
         let InL1 { mut found, due, missing } = self.look_many(keys)?;
         let runtime = in_runtime();
@@ -190,14 +188,11 @@ impl<T: Value> Cache<T> {
     }
 
     /// Reads that share a loader.
-    fn reads<K, F, Fut, M, U, E>(&self, keys: Vec<K>, names: Vec<Key>, loader: F) -> Vec<(Key, Read<T>)>
+    fn reads<K, F, Fut>(&self, keys: Vec<K>, names: Vec<Key>, loader: F) -> Vec<(Key, Read<T>)>
     where
         K: Clone + Eq + Hash + Send + Sync + 'static,
         F: FnOnce(Vec<K>) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<M, E>> + Send + 'static,
-        M: IntoIterator<Item = (K, U)>,
-        U: Into<Loaded<T>>,
-        E: Into<BoxError>,
+        Fut: Future<Output: LoadManyResult<K, T>> + Send + 'static,
     {
         let gather = Gather::new(self.row.clone(), load_parts(move |part| keys[part].clone(), loader));
         let places: Vec<_> = (0..names.len()).map(|part| gather.place(part)).collect();
@@ -225,7 +220,7 @@ fn in_chunks<I>(items: Vec<I>) -> impl Iterator<Item = Vec<I>> {
 }
 
 /// Has a loader that knows keys load parts.
-pub(crate) fn load_parts<T, K, F, Fut, M, U, E>(
+pub(crate) fn load_parts<T, K, F, Fut>(
     key: impl Fn(usize) -> K + Send + Sync + 'static,
     loader: F,
 ) -> LoadParts<T>
@@ -233,24 +228,24 @@ where
     T: Value,
     K: Clone + Eq + Hash + Send + Sync + 'static,
     F: FnOnce(Vec<K>) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<M, E>> + Send + 'static,
-    M: IntoIterator<Item = (K, U)>,
-    U: Into<Loaded<T>>,
-    E: Into<BoxError>,
+    Fut: Future<Output: LoadManyResult<K, T>> + Send + 'static,
 {
+    let span = Span::current();
     let loader = Mutex::new(loader); // only to be cloned, so that it need not be `Sync`
     Box::new(move |parts| {
         let loader = loader.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Several, if keys are equal whose names are not.
         let mut of_key: HashMap<K, Vec<usize>> = HashMap::with_capacity(parts.len());
         parts.into_iter().for_each(|part| of_key.entry(key(part)).or_default().push(part));
-        Box::pin(async move {
-            let loaded = loader(of_key.keys().cloned().collect()).await.map_err(load_error)?;
-            let of_key = |(key, loaded): (K, U)| {
-                let (parts, found) = (of_key.get(&key).map_or(&[][..], Vec::as_slice), found(loaded));
+        let loading = async move {
+            let loaded = loader(of_key.keys().cloned().collect()).await.into_loaded();
+            let loaded = loaded.map_err(SharedError::new)?;
+            let of_key = |(key, loaded): (K, Loaded<T>)| {
+                let (parts, found) = (of_key.get(&key).map_or(&[][..], Vec::as_slice), Found::from(loaded));
                 parts.iter().map(|part| (*part, found.clone())).collect::<Vec<(usize, Found<T>)>>()
             };
-            Ok(loaded.into_iter().flat_map(of_key).collect())
-        })
+            Ok(loaded.flat_map(of_key).collect())
+        };
+        Box::pin(loading.instrument(span.clone()))
     })
 }

@@ -145,7 +145,7 @@ pub(crate) async fn replay(
             break;
         }
     }
-    done.map(|()| confirmed).map_err(Error::from)
+    done.map(|()| confirmed)
 }
 
 /// Does what a write has just recorded, see [`Larder::confirm_written`](crate::Larder::confirm_written).
@@ -161,7 +161,7 @@ pub(crate) async fn settle_recorded(
         confirmed += some;
         done = done.and(all);
     }
-    done.map(|()| confirmed).map_err(Error::from)
+    done.map(|()| confirmed)
 }
 
 /// Invalidates what these intents name and confirms those that are done. Returns how many these are, and the first
@@ -172,7 +172,7 @@ async fn settle(
     outbox: &dyn Outbox,
     intents: &[OutboxEntry],
     when_down: WhenDown,
-) -> Result<(u64, Result<(), StoreError>), Error> {
+) -> Result<(u64, Result<(), Error>), Error> {
     in_runtime()?;
     let name = intents.first().map(|intent| intent.key.clone()).unwrap_or_default();
     let due: Vec<(i64, Key, bool)> = intents
@@ -191,7 +191,7 @@ async fn settle(
     let invalidated = tokio::spawn(async move {
         let each = due.iter().map(|(id, key, in_l2)| {
             let gone = invalidate(&shared, key, *in_l2, when_down);
-            async move { (*id, gone.await) }
+            async move { (*id, gone.await.map_err(|error| Error::store(key, error))) }
         });
         join_all(each).await
     });
@@ -267,7 +267,7 @@ impl RowHead {
 }
 
 fn failed(error: OutboxError) -> Error {
-    Error::Outbox(error.into())
+    Error::outbox(error)
 }
 
 impl fmt::Debug for OutboxSchedule {

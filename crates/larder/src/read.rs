@@ -8,7 +8,7 @@ use larder_lock::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
 use tokio::time::Instant;
 
 use crate::{
-    Error,
+    Error, SharedError,
     encoding::{Value, decode},
     events::{Level, LoadOutcome},
     gather::Place,
@@ -26,7 +26,8 @@ pub(crate) enum Loader<T: Value> {
     Part(Place<T>),
 }
 
-type OwnLoader<T> = Box<dyn FnOnce(Option<Arc<T>>) -> BoxFuture<'static, Outcome<T>> + Send>;
+type OwnLoader<T> =
+    Box<dyn FnOnce(Option<Arc<T>>) -> BoxFuture<'static, Result<Found<T>, SharedError>> + Send>;
 
 /// How far the coarse clock may be behind.
 const TICK: Duration = Duration::from_millis(10);
@@ -216,11 +217,11 @@ impl<T: Value> Load for Read<T> {
         Box::pin(async move {
             let previous = previous.and_then(Result::ok).filter(|found| found.value.is_some());
             let shown = previous.as_ref().and_then(|previous| previous.value.clone());
-            let loading = match loader {
-                Loader::Own(loader) => loader(shown),
-                Loader::Part(place) => place.load(&key),
+            let loaded = match loader {
+                Loader::Own(loader) => loader(shown).await.map_err(|source| Error::load(&key, source)),
+                Loader::Part(place) => place.load(&key).await,
             };
-            let outcome = match (loading.await, previous) {
+            let outcome = match (loaded, previous) {
                 (Ok(Found { is_renewed: true, ttl, .. }), Some(previous)) => {
                     Ok(Found { is_renewed: true, ttl, ..previous })
                 }
@@ -255,7 +256,7 @@ impl<T: Value> Load for Read<T> {
             Failure::Panicked => (LoadOutcome::Panicked, Error::Panicked { key }),
             Failure::TimedOut(after) => (LoadOutcome::TimedOut, Error::LoadTimedOut { key, after }),
             Failure::Crowded(waited) => (LoadOutcome::Crowded, Error::TooManyLoads { key, waited }),
-            Failure::CutOff(error) => (LoadOutcome::CutOff, Error::Store(error)),
+            Failure::CutOff(error) => (LoadOutcome::CutOff, Error::store(key, error)),
         };
         let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
         self.row.tell_load(&self.key, took, outcome);
@@ -326,7 +327,7 @@ impl<T: Value> Load for Read<T> {
                 Some(Cached { tags, .. }) => tags,
                 None => return false,
             },
-            false => match self.row.pin_locally(found, self.orders) {
+            false => match self.row.pin_locally(&self.key, found, self.orders) {
                 Ok(Pinned::Kept(tags)) => tags,
                 Ok(Pinned::Refused) => return false,
                 Err(reason) => {

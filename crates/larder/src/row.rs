@@ -23,10 +23,10 @@ use crate::{
     events::{Hook, Level},
     l1::L1,
     life::LastLoad,
-    loaded::Content,
     outbox::Replays,
     stats::{Count, Counters},
     tags::Sealed,
+    value::Content,
 };
 
 /// What all policies of a larder share.

@@ -76,12 +76,16 @@ pub(crate) enum Pinned {
 }
 
 /// The full name of an application's tag.
-pub(crate) fn tag_name(tag: &str) -> Result<String, Error> {
+pub(crate) fn tag_name(key: Option<&Key>, tag: &str) -> Result<String, Error> {
     if tag.is_empty() || tag.len() > LONGEST_TAG {
         let problem = format!("it has {} bytes, and must have 1 to {LONGEST_TAG}", tag.len());
-        return Err(Error::Tag { tag: tag.chars().take(80).collect(), problem });
+        return Err(tag_error(key, tag, problem));
     }
     Ok(format!("{TAG}{tag}"))
+}
+
+fn tag_error(key: Option<&Key>, tag: &str, problem: String) -> Error {
+    Error::Tag { key: key.map(Key::to_string), tag: tag.chars().take(80).collect(), problem }
 }
 
 /// The full name of the tag that all entries of a framed policy have.
@@ -116,12 +120,12 @@ impl<T: Value> RowState<T> {
     }
 
     /// The full names of an entry's tags; none for one that is to be stored without a frame.
-    fn names(&self, tags: &[Box<str>], row: bool) -> Result<Vec<String>, Error> {
+    fn names(&self, key: &Key, tags: &[Box<str>], row: bool) -> Result<Vec<String>, Error> {
         if tags.len() > MOST_TAGS {
             let problem = format!("an entry has {} tags, and may have {MOST_TAGS}", tags.len());
-            return Err(Error::Tag { tag: tags[0].chars().take(80).collect(), problem });
+            return Err(tag_error(Some(key), &tags[0], problem));
         }
-        let mut names = tags.iter().map(|tag| tag_name(tag)).collect::<Result<Vec<_>, _>>()?;
+        let mut names = tags.iter().map(|tag| tag_name(Some(key), tag)).collect::<Result<Vec<_>, _>>()?;
         names.sort_unstable();
         names.dedup();
         if row {
@@ -131,8 +135,8 @@ impl<T: Value> RowState<T> {
     }
 
     /// Checks that the tags can be used at all.
-    pub(crate) fn check_tags(&self, found: &Found<T>) -> Result<(), Error> {
-        self.names(found.tags(), false).map(drop)
+    pub(crate) fn check_tags(&self, key: &Key, found: &Found<T>) -> Result<(), Error> {
+        self.names(key, found.tags(), false).map(drop)
     }
 
     /// Encodes a value and holds its tags. `None` if one of them was invalidated since these numbers were read, or may
@@ -149,7 +153,7 @@ impl<T: Value> RowState<T> {
             let sealed = Sealed::new(Digest::of(&bytes), bytes.len(), frame, Moment::NEVER);
             Some((bytes, sealed))
         };
-        let names = self.names(found.tags(), self.policy.instant_clear())?;
+        let names = self.names(key, found.tags(), self.policy.instant_clear())?;
         if names.is_empty() {
             return Ok(sealed(self.encode(key, found.value.as_deref(), None)?, None));
         }
@@ -165,7 +169,7 @@ impl<T: Value> RowState<T> {
     /// have been.
     pub(crate) async fn pin_again(&self, leases: &Leases, key: &Key, kept: &Sealed, ttl: Duration) -> bool {
         let Some(frame) = &kept.frame else { return true };
-        match self.names(&frame.tags, frame.row) {
+        match self.names(key, &frame.tags, frame.row) {
             Ok(names) => self.hold(leases, key, &names, frame.order, ttl).await,
             Err(_) => false, // it was written with other limits than ours
         }
@@ -252,8 +256,13 @@ impl<T: Value> RowState<T> {
     }
 
     /// Holds the tags of a value that is kept in L1 alone.
-    pub(crate) fn pin_locally(&self, found: &Found<T>, orders: TagEpochs) -> Result<Pinned, Error> {
-        let names = self.names(found.tags(), false)?;
+    pub(crate) fn pin_locally(
+        &self,
+        key: &Key,
+        found: &Found<T>,
+        orders: TagEpochs,
+    ) -> Result<Pinned, Error> {
+        let names = self.names(key, found.tags(), false)?;
         if names.is_empty() {
             return Ok(Pinned::Kept(None));
         }

@@ -77,12 +77,12 @@ impl<T: Value> RowState<T> {
                     self.note_remote(&error);
                     return match self.policy.on_outage() {
                         OnOutage::Serve => Ok(None),
-                        OnOutage::Fail => Err(error.into()),
+                        OnOutage::Fail => Err(Error::store(key, error)),
                     };
                 }
                 Err(error) => {
                     self.note_remote(&error);
-                    return Err(error.into());
+                    return Err(Error::store(key, error));
                 }
             }
         }
@@ -157,7 +157,7 @@ impl<T: Value> RowState<T> {
                     self.invalidate_locally(key);
                     return Err(error);
                 }
-                let tags = match self.pin_locally(found, orders) {
+                let tags = match self.pin_locally(key, found, orders) {
                     Ok(Pinned::Kept(tags)) => tags,
                     Ok(Pinned::Refused) => {
                         self.note_refused(key);

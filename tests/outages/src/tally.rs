@@ -160,19 +160,19 @@ impl Tally {
 /// The name of an error's kind.
 pub(crate) fn kind(error: &Error) -> &'static str {
     match error {
-        Error::Load(_) => "Load",
+        Error::Load { .. } => "Load",
         Error::Panicked { .. } => "Panicked",
         Error::LoadTimedOut { .. } => TIMED_OUT,
         Error::TooManyLoads { .. } => "TooManyLoads",
         Error::Aborted { .. } => "Aborted",
-        Error::Write(_) => "Write",
+        Error::Write { .. } => "Write",
         Error::WriteBusy { .. } => "WriteBusy",
         Error::NotInvalidated { .. } => "NotInvalidated",
-        Error::Store(StoreError::TooManyUnsent { .. }) => "TooManyUnsent",
-        Error::Store(StoreError::Refused { .. }) => "Refused",
-        Error::Store(StoreError::Unauthorized { .. }) => "Unauthorized",
-        Error::Store(StoreError::Unreachable { .. }) => "Unreachable",
-        Error::Store(StoreError::TimedOut { .. }) => "TimedOut",
+        Error::Store { source: StoreError::TooManyUnsent { .. }, .. } => "TooManyUnsent",
+        Error::Store { source: StoreError::Refused { .. }, .. } => "Refused",
+        Error::Store { source: StoreError::Unauthorized { .. }, .. } => "Unauthorized",
+        Error::Store { source: StoreError::Unreachable { .. }, .. } => "Unreachable",
+        Error::Store { source: StoreError::TimedOut { .. }, .. } => "TimedOut",
         _ => "another",
     }
 }

@@ -126,7 +126,7 @@ impl Source {
             *seen.lock().unwrap() = previous.map(|value| (*value).clone());
             Ok::<_, Infallible>(Loaded::<String>::not_modified())
         };
-        let answer = cache.get_or_reload(key, loader).await.map(|value| (*value).clone());
+        let answer = cache.get_or_revalidate(key, loader).await.map(|value| (*value).clone());
         let shown = shown.lock().unwrap().clone();
         (shown, answer)
     }

@@ -58,7 +58,7 @@ async fn value_of_100_mib_is_refused_before_it_is_sent() {
 async fn unknown_row_and_second_type_are_errors_that_say_what_there_is() {
     let larder = builder().build().await.unwrap();
     let unknown = larder.cache::<String>("itme").unwrap_err().to_string();
-    assert!(unknown.contains("no row \"itme\"") && unknown.contains("item, other"), "{unknown}");
+    assert!(unknown.contains("no policy \"itme\"") && unknown.contains("item, other"), "{unknown}");
     let _items = larder.cache::<String>("item").unwrap();
     let twice = larder.cache::<u64>("item").unwrap_err().to_string();
     assert!(twice.contains("holds alloc::string::String, not u64"), "{twice}");
@@ -96,7 +96,8 @@ async fn tls_and_unix_addresses_work() {
         crate::world::gets(&cache, &key, None).await;
     }
     let untrusted = Larder::builder().redis(server.tls_url().unwrap()).build().await.unwrap_err();
-    assert!(untrusted.to_string().contains("cannot be reached"), "{untrusted}");
+    let source = std::error::Error::source(&untrusted).unwrap().to_string();
+    assert!(source.contains("cannot be reached"), "{source}");
     let wrong = RedisConfig::new(server.tls_url().unwrap()).root_certificate("not a certificate");
     assert!(Larder::builder().redis_config(wrong).build().await.is_err());
 }
@@ -138,7 +139,7 @@ async fn handles_are_shared_and_their_futures_can_be_sent() {
 async fn value_that_looks_like_absence_is_served_and_not_kept_in_l2() {
     let world = World::new().await;
     let cache: Cache<Option<u32>> = world.larder().await.cache("item").unwrap();
-    let refused = cache.insert("k", None).await;
+    let refused = cache.insert("k", None::<u32>).await;
     assert!(matches!(refused, Err(Error::Encode { .. })), "{refused:?}");
     let loader = || async { Ok::<_, std::convert::Infallible>(None::<u32>) };
     assert_eq!(*cache.get_or_load("k", loader).await.unwrap(), None);

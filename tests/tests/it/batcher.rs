@@ -28,7 +28,7 @@ async fn keys_wanted_within_a_window_are_one_load() {
     let mut callers = JoinSet::new();
     for key in (0..100).chain(0..100) {
         let batcher = batcher.clone();
-        callers.spawn(async move { (key, batcher.get_or_load_optional(key).await.unwrap()) });
+        callers.spawn(async move { (key, batcher.find_or_load(key).await.unwrap()) });
     }
     for (key, value) in callers.join_all().await {
         assert_eq!(value.map(|value| (*value).clone()), (key % 2 == 0).then(|| format!("value {key}")));
@@ -48,7 +48,7 @@ async fn hit_does_not_wait_for_the_window_and_a_full_batch_neither() {
     let mut callers = JoinSet::new();
     for key in 1..=1000 {
         let batcher = batcher.clone();
-        callers.spawn(async move { batcher.get_or_load_optional(key).await.unwrap() });
+        callers.spawn(async move { batcher.find_or_load(key).await.unwrap() });
     }
     assert_eq!(callers.join_all().await.len(), 1000);
     assert_eq!(database.asked(), [(1..=1000).collect()]);

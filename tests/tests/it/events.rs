@@ -86,7 +86,7 @@ async fn hook_is_told_of_every_kind_of_event() {
     loading.await.unwrap().unwrap();
     told.hears(&["miss soft:k", "load soft:k: Loaded", "refused soft:k"]).await;
 
-    let absent = cache.get_or_load_optional("none", || async { Ok::<Option<String>, Infallible>(None) });
+    let absent = cache.find_or_load("none", || async { Ok::<Option<String>, Infallible>(None) });
     assert!(absent.await.unwrap().is_none());
     told.hears(&["miss soft:none", "load soft:none: Absent"]).await;
     let hanging = cache.get_or_load("hung", std::future::pending::<Result<String, Infallible>>);

@@ -221,12 +221,12 @@ async fn load_that_fails_fails_for_its_keys_and_leaves_the_others() {
     let failed = cache.get_or_load_many(&[0_u64, 2], |_| async {
         Err::<HashMap<u64, String>, _>(io::Error::other("database is down"))
     });
-    assert!(matches!(failed.await, Err(Error::Load(source)) if source.to_string() == "database is down"));
+    assert!(matches!(failed.await, Err(Error::Load { source, .. }) if source.to_string() == "database is down"));
     let panics = |_| async {
         if true { panic!("on purpose") } else { Ok::<HashMap<u64, String>, io::Error>(HashMap::new()) }
     };
     let panicked = cache.get_or_load_many(&[0_u64, 2], panics).await;
-    assert!(matches!(&panicked, Err(Error::Panicked { key }) if key == "item:2"), "{panicked:?}");
+    assert!(matches!(&panicked, Err(Error::Panicked { key, .. }) if key == "item:2"), "{panicked:?}");
     are(&cache.get_many(&[0_u64, 2]).await.unwrap(), [0]);
     are(&load_many(&cache, &[0, 2], &Database::default()).await.unwrap(), [0, 2]);
 }

@@ -68,22 +68,22 @@ async fn absence_is_remembered_as_the_row_says() {
     let absent = || async { Ok::<Option<String>, Infallible>(None) };
     let remembers: Cache<String> = larder.cache("item").unwrap();
     for _ in 0..3 {
-        assert!(remembers.get_or_load_optional("k", absent).await.unwrap().is_none());
+        assert!(remembers.find_or_load("k", absent).await.unwrap().is_none());
     }
     assert_eq!(remembers.stats().loads, 1);
     assert_eq!(world.l2("item:k").await.as_deref(), Some("null"));
     let elsewhere = world.items().await;
-    assert!(elsewhere.get_or_load_optional("k", absent).await.unwrap().is_none());
+    assert!(elsewhere.find_or_load("k", absent).await.unwrap().is_none());
     assert_eq!((elsewhere.stats().loads, get(&elsewhere, "k").await), (0, None));
     let strict = remembers.get_or_load("k", || value("x")).await;
     assert!(matches!(strict, Err(Error::Absent { .. })), "{strict:?}");
     remembers.insert("k", "now there".to_owned()).await.unwrap();
-    let found = remembers.get_or_load_optional("k", absent).await.unwrap();
+    let found = remembers.find_or_load("k", absent).await.unwrap();
     assert_eq!(found.as_deref().map(String::as_str), Some("now there"));
 
     let forgets: Cache<String> = larder.cache("other").unwrap();
     for loads in 1..3 {
-        assert!(forgets.get_or_load_optional("k", absent).await.unwrap().is_none());
+        assert!(forgets.find_or_load("k", absent).await.unwrap().is_none());
         assert_eq!(forgets.stats().loads, loads);
     }
     assert_eq!(world.l2("other:k").await, None);

@@ -118,7 +118,7 @@ async fn failed_reload_serves_the_stale_value_and_is_not_tried_again_before_its_
         assert!(pauses[0] >= Duration::from_millis(700) && pauses[3] > 2 * pauses[0], "{pauses:?}");
         world.advance(10);
         let late = source.fail(&cache, "k").await;
-        assert!(matches!(late, Err(Error::Load(_))), "past its stale time there is only the error: {late:?}");
+        assert!(matches!(late, Err(Error::Load { .. })), "past its stale time there is only the error: {late:?}");
     }
 }
 
@@ -140,7 +140,7 @@ async fn invalidated_value_is_never_served_as_stale() {
         writer.invalidate("k").await.unwrap();
         source.gate.open();
         let served = reading.await.unwrap();
-        assert!(matches!(served, Err(Error::Load(_))), "the stale value was invalidated: {served:?}");
+        assert!(matches!(served, Err(Error::Load { .. })), "the stale value was invalidated: {served:?}");
         assert!(source.fail(&one, "k").await.is_err());
         assert_eq!(Source::open().read(&one, "k", "new").await.unwrap(), "new");
     }
@@ -246,7 +246,7 @@ async fn value_that_is_gone_from_the_database_replaces_the_stale_one() {
     let cache = world.cache("soft").await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
-    let gone = cache.get_or_load_optional("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
+    let gone = cache.find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
     assert!(gone.unwrap().is_none());
 }
 
@@ -416,7 +416,7 @@ async fn value_that_the_database_has_no_more_is_gone_from_l1_on_a_server_that_re
     let world = World::without_tracking().await;
     let cache: Cache<String> = world.larder().await.cache("soft").unwrap();
     world.server.command(&["SET", "soft:k", "\"old\"", "EX", "600"]).await.unwrap();
-    let gone = cache.get_or_load_optional("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
+    let gone = cache.find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
     assert!(gone.unwrap().is_none());
     let served = Source::open().fail(&cache, "k").await;
     assert!(served.is_err(), "{served:?}");

@@ -237,7 +237,7 @@ async fn failed_load_is_an_error_for_all_and_the_next_caller_loads() {
         let failed = waiting.join_all().await;
         assert!(
             failed.iter().all(
-                |end| matches!(end, Err(Error::Load(source)) if source.to_string() == "database is down")
+                |end| matches!(end, Err(Error::Load { source, .. }) if source.to_string() == "database is down")
             )
         );
         assert_eq!(cache.stats().load_errors, cache.stats().loads);
@@ -418,7 +418,7 @@ async fn joined_callers_of_an_absent_value_load_it_once() {
                 gate.pass().await;
                 Ok::<Option<String>, Infallible>(None)
             };
-            cache.get_or_load_optional("k", loader).await.unwrap()
+            cache.find_or_load("k", loader).await.unwrap()
         });
     }
     gate.reached().await;

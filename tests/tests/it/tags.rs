@@ -373,7 +373,7 @@ async fn framed_row_is_cleared_in_one_step_in_every_process() {
         here.insert(n, "old".to_owned()).await.unwrap();
         assert_eq!(get(&there, &n.to_string()).await.as_deref(), Some("old"));
     }
-    let none = here.get_or_load_optional("none", || async { Ok::<_, Infallible>(None::<String>) }).await;
+    let none = here.find_or_load("none", || async { Ok::<_, Infallible>(None::<String>) }).await;
     assert!(none.unwrap().is_none());
     let gate = Gate::new();
     let loading = [slow_load(&here, "here", "old", &gate), slow_load(&there, "there", "old", &gate)];

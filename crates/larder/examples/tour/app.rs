@@ -76,7 +76,7 @@ impl Instance {
     /// The same for a user who may not exist.
     pub(crate) async fn find_user(&self, id: i64) -> Result<Option<Arc<User>>, larder::Error> {
         let database = self.database.clone();
-        self.users.get_or_load_optional(id, move || async move { database.find_user(id).await }).await
+        self.users.find_or_load(id, move || async move { database.find_user(id).await }).await
     }
 
     /// Write-through: the database and both levels, as one operation.
@@ -126,7 +126,7 @@ impl Instance {
     pub(crate) async fn session(&self, token: &'static str) -> Result<Option<Arc<Session>>, larder::Error> {
         let database = self.database.clone();
         let loader = move || async move { database.session(token).await };
-        self.sessions.get_or_load_optional(token, loader).await
+        self.sessions.find_or_load(token, loader).await
     }
 
     pub(crate) async fn close_session(&self, token: &'static str) -> Result<u64, larder::Error> {

@@ -30,7 +30,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
         steps.did(Did::l1_hits(1), "and now B has it as well")?;
     }
 
-    let call = format!("users.get_or_load_optional({NOBODY})");
+    let call = format!("users.find_or_load({NOBODY})");
     let nobody = steps.call(At::A, &call, a.find_user(NOBODY)).await?;
     steps.did(Did::loads(1), "there is no such user")?;
     page.claim(nobody.is_none(), || format!("there is no user {NOBODY}"))?;

@@ -47,13 +47,13 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     let deleted = steps.call(At::A, "users.write_around(7, …)", a.delete_user(7)).await?;
     steps.did(Did::writes(1), "DELETE …, and no level has it")?;
     page.claim(deleted == 1, || format!("one user is deleted, not {deleted}"))?;
-    let left = steps.call(At::A, "users.get_or_load_optional(7)", a.find_user(7)).await?;
+    let left = steps.call(At::A, "users.find_or_load(7)", a.find_user(7)).await?;
     steps.did(Did::loads(1), "SQLite says: no such user")?;
     page.claim(left.is_none(), || format!("user 7 is deleted, but A has {left:?}"))?;
     if let Some(b) = &tour.b {
         let seen =
             until("B's forgetting of user 7", || async { Ok(b.find_user(7).await?.is_none().then_some(())) });
-        steps.call(At::B, "users.get_or_load_optional(7)", seen).await?;
+        steps.call(At::B, "users.find_or_load(7)", seen).await?;
         steps.did_once_pushed(Did::l2_hits(1), "A's answer serves B: absent")?;
     }
 

@@ -62,7 +62,7 @@ async fn sessions(tour: &Tour, steps: &mut Steps<'_>) -> Result {
     steps.call(At::A, "sessions.write_through(token, …)", a.open_session(TOKEN, 42)).await?;
     steps.did(Did::writes(1), "its row says levels = \"l2\"")?;
     for _ in 0..2 {
-        let session = steps.call(At::A, "sessions.get_or_load_optional(token)", a.session(TOKEN)).await?;
+        let session = steps.call(At::A, "sessions.find_or_load(token)", a.session(TOKEN)).await?;
         let note = if tour.redis.is_some() { "never in L1" } else { "in L1, because there is no L2" };
         steps.did(hit, note)?;
         page.claim(session.is_some_and(|session| session.user == 42), || "user 42 is logged in".to_owned())?;
@@ -70,7 +70,7 @@ async fn sessions(tour: &Tour, steps: &mut Steps<'_>) -> Result {
     let (other, at) = tour.b.as_ref().map_or((a, At::A), |b| (b, At::B));
     steps.call(at, "sessions.write_around(token, …)", other.close_session(TOKEN)).await?;
     steps.did(Did::writes(1), "logged out")?;
-    let session = steps.call(At::A, "sessions.get_or_load_optional(token)", a.session(TOKEN)).await?;
+    let session = steps.call(At::A, "sessions.find_or_load(token)", a.session(TOKEN)).await?;
     steps.did(Did::loads(1), "over, with no push to wait for")?;
     page.claim(session.is_none(), || "user 42 is logged out".to_owned())
 }

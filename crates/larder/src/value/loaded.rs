@@ -1,0 +1,160 @@
+use std::time::Duration;
+
+/// A loaded value, with its own lifetime and tags.
+///
+/// A loader returns one where it knows more about the value than the policy does; otherwise the value itself, or an
+/// `Option` of it, does as well.
+///
+/// ```
+/// # use std::{io, time::Duration};
+/// # use larder::{Larder, Loaded};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+/// # let larder = Larder::builder().build().await?;
+/// # let users = larder.cache::<String>("user_profile")?;
+/// users
+///     .get_or_load(42, || async {
+///         Ok::<_, io::Error>(Loaded::new("Ada".to_owned()).ttl(Duration::from_secs(30)).tag("org:7"))
+///     })
+///     .await?;
+/// larder.invalidate_tag("org:7").await?;
+/// assert_eq!(users.get(42).await?, None);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded<V> {
+    pub(crate) content: Content<V>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) tags: Vec<Box<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content<V> {
+    Value(V),
+    Absent,
+    NotModified,
+}
+
+impl<V> Loaded<V> {
+    /// A value with the policy's own lifetime and no tags.
+    ///
+    /// ```
+    /// # use larder::Loaded;
+    /// assert_eq!(Loaded::new(42), Loaded::from(42));
+    /// ```
+    pub fn new(value: V) -> Self {
+        Self::of(Content::Value(value))
+    }
+
+    /// Says that the database has no such value. The policy's `negative_ttl` says how long the cache remembers that;
+    /// by default it does not.
+    ///
+    /// ```
+    /// # use larder::Loaded;
+    /// assert_eq!(Loaded::<u8>::absent(), Loaded::from(None));
+    /// ```
+    pub fn absent() -> Self {
+        Self::of(Content::Absent)
+    }
+
+    /// Says that the database still has the value that the load was to replace, see
+    /// [`get_or_revalidate`](crate::Cache::get_or_revalidate), where the example is: the entry stays as it is, with
+    /// its tags, and its lifetime starts anew.
+    pub fn not_modified() -> Self {
+        Self::of(Content::NotModified)
+    }
+
+    fn of(content: Content<V>) -> Self {
+        Self { content, ttl: None, tags: Vec::new() }
+    }
+
+    /// Overrides the policy's `ttl` for this value. `Duration::ZERO`: return it, cache nothing. At most 100 years.
+    ///
+    /// The policy's `jitter` and `l1_ttl` apply as ever. See [the example above](Self).
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Gives the entry a tag of 1 to 1,024 bytes: [`invalidate_tag`](crate::Larder::invalidate_tag) then removes it,
+    /// together with all other entries that have the tag, of any policy and in any process. Call it again for more
+    /// tags, up to 256. See [the example above](Self).
+    ///
+    /// A value with a tag outside these limits is returned, but not cached. All larders of one namespace share their
+    /// tags. In L2 such an entry is not plain JSON: a short header with its tags stands in front.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<Box<str>>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+}
+
+impl<V> From<V> for Loaded<V> {
+    fn from(value: V) -> Self {
+        Self::new(value)
+    }
+}
+
+/// `None` says that the database has no such value.
+impl<V> From<Option<V>> for Loaded<V> {
+    fn from(value: Option<V>) -> Self {
+        value.map_or_else(Self::absent, Self::new)
+    }
+}
+
+/// An error that the application's loaders and writers may return: any error, also an `anyhow::Error` or a `String`.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a loader or writer of one value may return: `Result<U, E>`, where `U` is `V`, `Option<V>` or [`Loaded<V>`] and
+/// `E` any error.
+///
+/// ```
+/// # use std::io;
+/// # use larder::Larder;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+/// # let users = Larder::builder().build().await?.cache::<String>("user_profile")?;
+/// let value = users.get_or_load(1, || async { Ok::<String, io::Error>("Ada".into()) }).await?;
+/// let option = users.find_or_load(2, || async { Ok::<Option<String>, io::Error>(None) }).await?;
+/// assert_eq!((value.as_str(), option), ("Ada", None));
+/// # Ok(()) }
+/// ```
+pub trait LoadResult<V>: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_loaded(self) -> Result<Loaded<V>, BoxError>;
+}
+
+impl<V, U: Into<Loaded<V>>, E: Into<BoxError>> LoadResult<V> for Result<U, E> {
+    fn into_loaded(self) -> Result<Loaded<V>, BoxError> {
+        match self {
+            Ok(loaded) => Ok(loaded.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What a loader of many values may return: `Result<M, E>`, where `M` yields pairs of a key and a `V`, `Option<V>` or
+/// [`Loaded<V>`], such as a map or a list, and `E` is any error. A key that it leaves out has no value.
+pub trait LoadManyResult<K, V>: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_loaded(self) -> Result<impl Iterator<Item = (K, Loaded<V>)>, BoxError>;
+}
+
+impl<K, V, M, U, E> LoadManyResult<K, V> for Result<M, E>
+where
+    M: IntoIterator<Item = (K, U)>,
+    U: Into<Loaded<V>>,
+    E: Into<BoxError>,
+{
+    fn into_loaded(self) -> Result<impl Iterator<Item = (K, Loaded<V>)>, BoxError> {
+        match self {
+            Ok(loaded) => Ok(loaded.into_iter().map(|(key, loaded)| (key, loaded.into()))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+mod sealed {
+    /// Only the results of loaders: so bounds of the loading methods may be widened later.
+    pub trait Sealed {}
+    impl<T, E> Sealed for Result<T, E> {}
+}
