@@ -1,0 +1,423 @@
+//! Stale values: served while one reload runs and when it fails, and never after they were invalidated.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use larder::{Cache, Error, Loaded};
+use larder_core::RemoteStore;
+
+use crate::support::{
+    aging::{Aging, MINUTE, Source},
+    gated::{Call, Gated, When},
+    world::{World, get, holds, load_tagged, start},
+};
+
+async fn is(cache: &Cache<String>, key: &str, expected: &str) {
+    crate::support::world::gets(cache, key, Some(expected)).await;
+}
+
+#[tokio::test]
+async fn stale_value_is_served_at_once_while_one_reload_runs_over_all_processes() {
+    for row in ["stale", "stale_shared"] {
+        let world = Aging::new();
+        let (one, other) = (world.cache(row).await, world.cache(row).await);
+        Source::open().read(&one, "k", "old").await.unwrap();
+        assert_eq!(get(&other, "k").await.as_deref(), Some("old"));
+        world.advance(11);
+        let (reload, never) = (Source::gated(), Source::gated());
+        assert_eq!(reload.read(&one, "k", "new").await.unwrap(), "old");
+        reload.gate.reached().await;
+        for _ in 0..10 {
+            assert_eq!(reload.read(&one, "k", "new").await.unwrap(), "old");
+            assert_eq!(never.read(&other, "k", "never").await.unwrap(), "old");
+        }
+        assert_eq!(get(&one, "k").await, None, "who does not load is served nothing stale");
+        reload.gate.open();
+        is(&one, "k", "new").await;
+        is(&other, "k", "new").await;
+        assert_eq!((reload.loads(), never.loads()), (1, 0), "{row}");
+        assert_eq!((one.stats().stale_hits, other.stats().stale_hits), (11, 10));
+    }
+}
+
+#[tokio::test]
+async fn stale_value_without_l2_is_served_while_one_reload_runs() {
+    let world = Aging::new();
+    let cache = world.local("stale").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    world.advance(11);
+    let reload = Source::gated();
+    for _ in 0..10 {
+        assert_eq!(reload.read(&cache, "k", "new").await.unwrap(), "old");
+    }
+    reload.gate.open();
+    is(&cache, "k", "new").await;
+    assert_eq!(reload.loads(), 1);
+    world.advance(21);
+    assert!(Source::open().fail(&cache, "k").await.is_err(), "past its stale time it is gone");
+}
+
+#[tokio::test]
+async fn real_server_keeps_a_value_past_its_ttl_and_says_so_by_its_pttl() {
+    let world = World::new().await;
+    let cache: Cache<String> = world.larder().await.cache("stale").unwrap();
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    let rest = world.server.command(&["TTL", "stale:k"]).await.unwrap();
+    assert!(matches!(rest, larder_testkit::Reply::Integer(1195..=1200)), "{rest:?}");
+    world.server.command(&["EXPIRE", "stale:k", "600"]).await.unwrap();
+    let reload = Source::gated();
+    // The push that follows the change of its life empties L1.
+    crate::support::world::gets(&cache, "k", None).await;
+    assert_eq!(reload.read(&cache, "k", "new").await.unwrap(), "old");
+    reload.gate.open();
+    is(&cache, "k", "new").await;
+    assert_eq!(reload.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn soft_timeout_gives_a_quick_load_its_chance_and_a_slow_one_goes_on() {
+    let world = Aging::new();
+    let cache = world.cache("soft").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    world.advance(11);
+    assert_eq!(Source::open().read(&cache, "k", "quick").await.unwrap(), "quick", "it was in time");
+    world.advance(11);
+    let slow = Source::gated();
+    let began = tokio::time::Instant::now();
+    assert_eq!(slow.read(&cache, "k", "slow").await.unwrap(), "quick");
+    assert_eq!(began.elapsed(), Duration::from_millis(200));
+    for _ in 0..10 {
+        assert_eq!(slow.read(&cache, "k", "slow").await.unwrap(), "quick");
+    }
+    assert_eq!(began.elapsed(), Duration::from_millis(200), "the time counts from the load's beginning");
+    slow.gate.open();
+    is(&cache, "k", "slow").await;
+    assert_eq!(slow.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_reload_serves_the_stale_value_and_is_not_tried_again_before_its_pause_is_over() {
+    for row in ["stale", "soft", "stale_shared"] {
+        let world = Aging::new();
+        let cache = world.cache(row).await;
+        Source::open().read(&cache, "k", "old").await.unwrap();
+        world.advance(11);
+        let source = Source::open();
+        assert_eq!(source.fail(&cache, "k").await.unwrap(), "old");
+        holds("it has failed", || cache.stats().load_errors == 1).await;
+        let mut pauses = Vec::new();
+        for failures in 2..6 {
+            let began = tokio::time::Instant::now();
+            while source.loads() < failures {
+                assert_eq!(source.fail(&cache, "k").await.unwrap(), "old");
+                tokio::time::advance(Duration::from_millis(50)).await;
+            }
+            pauses.push(began.elapsed());
+            let many = u64::try_from(failures).unwrap();
+            holds("it has failed again", || cache.stats().load_errors == many).await;
+        }
+        assert!(pauses[0] >= Duration::from_millis(700) && pauses[3] > 2 * pauses[0], "{pauses:?}");
+        world.advance(10);
+        let late = source.fail(&cache, "k").await;
+        assert!(matches!(late, Err(Error::Load { .. })), "past its stale time there is only the error: {late:?}");
+    }
+}
+
+/// P28 stale-only-while-current: neither while its reload runs nor when it fails, in the process that invalidates and in another.
+#[tokio::test(start_paused = true)]
+async fn invalidated_value_is_never_served_as_stale() {
+    for (row, by_the_same) in [("soft", true), ("soft", false)] {
+        let world = Aging::new();
+        let (one, other) = (world.cache(row).await, world.cache(row).await);
+        let writer = if by_the_same { &one } else { &other };
+        Source::open().read(&one, "k", "old").await.unwrap();
+        world.advance(11);
+        let source = Source::gated();
+        let reading = {
+            let (cache, source) = (one.clone(), source.clone());
+            start(async move { source.fail(&cache, "k").await })
+        };
+        source.gate.reached().await;
+        writer.invalidate("k").await.unwrap();
+        source.gate.open();
+        let served = reading.await.unwrap();
+        assert!(matches!(served, Err(Error::Load { .. })), "the stale value was invalidated: {served:?}");
+        assert!(source.fail(&one, "k").await.is_err());
+        assert_eq!(Source::open().read(&one, "k", "new").await.unwrap(), "new");
+    }
+}
+
+/// P28 stale-only-while-current: the tag's removal counts as the key's does.
+#[tokio::test(start_paused = true)]
+async fn value_whose_tag_is_removed_is_never_served_as_stale() {
+    for has_l2 in [true, false] {
+        let world = Aging::new();
+        let larder = world.larder().await;
+        let (larder, cache) = if has_l2 {
+            let cache: Cache<String> = larder.cache("soft").unwrap();
+            (Some(larder), cache)
+        } else {
+            (None, world.local("soft").await)
+        };
+        load_tagged(&cache, "k", "old", "t").await;
+        world.advance(11);
+        let source = Source::gated();
+        let reading = {
+            let (cache, source) = (cache.clone(), source.clone());
+            start(async move { source.fail(&cache, "k").await })
+        };
+        source.gate.reached().await;
+        match &larder {
+            Some(larder) => larder.invalidate_tag("t").await.unwrap(),
+            None => cache.clear().await.unwrap(),
+        }
+        source.gate.open();
+        assert!(reading.await.unwrap().is_err());
+    }
+}
+
+/// P28 stale-only-while-current: a caller that waits for a late load does not get what was invalidated meanwhile: it goes on waiting.
+#[tokio::test(start_paused = true)]
+async fn value_invalidated_before_the_soft_timeout_makes_the_caller_wait() {
+    let world = Aging::new();
+    let cache = world.cache("soft").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    world.advance(11);
+    let source = Source::gated();
+    let reading = {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, "k", "late").await })
+    };
+    source.gate.reached().await;
+    cache.invalidate("k").await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    tokio::task::yield_now().await;
+    assert!(!reading.is_finished());
+    source.gate.open();
+    assert_eq!(reading.await.unwrap().unwrap(), "late");
+    assert_eq!(get(&cache, "k").await, None, "the load began before the invalidation, so it is kept nowhere");
+}
+
+/// P3 clean-lease-commits: a reload that overlaps with a write stores nothing, in L2 and without.
+#[tokio::test]
+async fn reload_that_overlaps_with_a_write_is_refused() {
+    let world = Aging::new();
+    let (one, other) = (world.cache("stale").await, world.cache("stale").await);
+    for (reader, writer) in [(&one, &one), (&one, &other)] {
+        writer.insert("k", "old".to_owned()).await.unwrap();
+        world.advance(11);
+        let source = Source::gated();
+        assert_eq!(source.read(reader, "k", "late").await.unwrap(), "old");
+        source.gate.reached().await;
+        writer.write_through("k", || async { Ok::<_, Infallible>("written".to_owned()) }).await.unwrap();
+        let refused = reader.stats().refused;
+        source.gate.open();
+        holds("it is refused", || reader.stats().refused == refused + 1).await;
+        assert_eq!(get(reader, "k").await.as_deref(), Some("written"));
+    }
+    let local = world.local("stale").await;
+    local.insert("k", "old".to_owned()).await.unwrap();
+    world.advance(11);
+    let source = Source::gated();
+    assert_eq!(source.read(&local, "k", "late").await.unwrap(), "old");
+    source.gate.reached().await;
+    local.write_through("k", || async { Ok::<_, Infallible>("written".to_owned()) }).await.unwrap();
+    source.gate.open();
+    holds("it is refused", || local.stats().refused == 1).await;
+    assert_eq!(get(&local, "k").await.as_deref(), Some("written"));
+}
+
+#[tokio::test]
+async fn absence_has_no_stale_time() {
+    let world = Aging::new();
+    for cache in [world.cache("stale").await, world.local("stale").await] {
+        let absent = || async { Ok::<_, Infallible>(Loaded::<String>::absent()) };
+        assert!(matches!(cache.get_or_load("k", absent).await, Err(Error::Absent { .. })));
+        assert!(matches!(cache.get_or_load("k", absent).await, Err(Error::Absent { .. })));
+        assert_eq!(cache.stats().loads, 1, "its absence is remembered");
+        world.advance(6);
+        assert_eq!(Source::open().read(&cache, "k", "there").await.unwrap(), "there");
+        cache.invalidate("k").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn value_that_is_gone_from_the_database_replaces_the_stale_one() {
+    let world = Aging::new();
+    let cache = world.cache("soft").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    world.advance(11);
+    let gone = cache.find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
+    assert!(gone.unwrap().is_none());
+}
+
+/// P12 tracking-never-assumed: what no push can tell of is not kept for the time after its own either.
+#[tokio::test]
+async fn value_kept_while_cut_off_has_no_stale_time() {
+    let world = Aging::new();
+    let remote = Arc::new(world.server.connect());
+    let cache = world.cache_on(remote.clone(), "stale").await;
+    remote.disconnect();
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
+    world.advance(1);
+    assert!(Source::open().fail(&cache, "k").await.is_err());
+    assert_eq!(remote.lane_state(0), larder_core::LaneState::Down);
+}
+
+/// P28 stale-only-while-current: what is invalidated is a key, though keys share cells.
+#[tokio::test(start_paused = true)]
+async fn stale_value_is_served_after_another_key_of_its_cell_was_invalidated() {
+    let world = Aging::new();
+    let cache = world.local("soft").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    let cell = |key: &larder_core::Key| key.hash() % (1 << 16);
+    let other = (0..).find(|n| cell(&cache.key(*n)) == cell(&cache.key("k"))).unwrap();
+    cache.invalidate(other).await.unwrap();
+    world.advance(11);
+    assert_eq!(Source::open().fail(&cache, "k").await.unwrap(), "old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_value_that_the_database_has_no_more_is_not_served_again() {
+    let absent = Loaded::<String>::absent;
+    let unkept = || Loaded::new("new".to_owned()).ttl(Duration::ZERO);
+    for (has_l2, answer) in [(true, absent()), (true, unkept()), (false, absent()), (false, unkept())] {
+        let world = Aging::new();
+        let cache = if has_l2 { world.cache("soft").await } else { world.local("soft").await };
+        let other = if has_l2 { world.cache("soft").await } else { cache.clone() };
+        Source::open().read(&cache, "k", "old").await.unwrap();
+        world.advance(11);
+        let answered = answer.clone();
+        let found = cache.get_or_load("k", || async { Ok::<_, Infallible>(answered) }).await;
+        assert!(found.is_err() || **found.as_ref().unwrap() == "new", "{found:?}");
+        for cache in [&cache, &other] {
+            let served = Source::open().fail(cache, "k").await;
+            assert!(served.is_err(), "with L2: {has_l2}, {answer:?}: {served:?}");
+        }
+        assert_eq!(cache.stats().refused, 0);
+    }
+}
+
+/// P3 clean-lease-commits: the value had not ended by itself, however long the read that found it took.
+#[tokio::test]
+async fn value_deleted_by_a_foreign_program_while_its_reload_runs_is_not_brought_back() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let cache = world.cache_on(remote.clone(), "stale_shared").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    world.advance(11);
+    let (slow, source) = (remote.gate(Call::Get, When::Before), Source::gated());
+    let reading = {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, "k", "late").await })
+    };
+    slow.reached().await;
+    world.advance(5);
+    slow.open();
+    assert_eq!(reading.await.unwrap().unwrap(), "old");
+    source.gate.reached().await;
+    world.server.delete("stale_shared:k");
+    source.gate.open();
+    holds("it is refused", || cache.stats().refused == 1).await;
+    assert_eq!(get(&cache, "k").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pause_for_the_reload_of_another_process_ends_with_it() {
+    let world = Aging::new();
+    let (one, other) = (world.cache("stale").await, world.cache("stale").await);
+    Source::open().read(&one, "k", "old").await.unwrap();
+    world.advance(11);
+    let source = Source::gated();
+    assert_eq!(source.read(&one, "k", "new").await.unwrap(), "old");
+    source.gate.reached().await;
+    let claims = Source::gated();
+    assert_eq!(claims.read(&other, "k", "never").await.unwrap(), "old");
+    for _ in 0..20 {
+        tokio::task::yield_now().await; // it finds the lease taken
+    }
+    source.gate.open();
+    is(&one, "k", "new").await;
+    is(&other, "k", "new").await;
+    assert_eq!(claims.read(&other, "k", "never").await.unwrap(), "new");
+    world.advance(11);
+    let next = Source::open();
+    assert_eq!(next.read(&other, "k", "next").await.unwrap(), "new");
+    next.gate.reached().await;
+    is(&other, "k", "next").await;
+    assert_eq!((next.loads(), claims.loads()), (1, 0));
+}
+
+/// A reload for which nobody waits is worth nothing if it cannot be stored.
+#[tokio::test]
+async fn reload_that_is_always_overtaken_is_given_up() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let cache = world.cache_on(remote.clone(), "stale_shared").await;
+    let write = |value: &str| world.server.write("stale_shared:k", format!("\"{value}\""), Some(5 * MINUTE));
+    write("stale");
+    let claims = [(); 3].map(|()| remote.gate(Call::Claim, When::Before));
+    let source = Source::gated();
+    assert_eq!(source.read(&cache, "k", "never").await.unwrap(), "stale");
+    for (n, claim) in claims.iter().enumerate() {
+        claim.reached().await;
+        write(&format!("stale {n}"));
+        claim.open();
+    }
+    let next = Source::open();
+    holds("the next one is begun", || {
+        futures_util::FutureExt::now_or_never(next.read(&cache, "k", "new"));
+        next.loads() > 0
+    })
+    .await;
+    assert_eq!(source.loads(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn process_that_finds_a_reload_under_way_does_not_ask_again() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let (one, other) = (world.cache("stale").await, world.cache_on(remote.clone(), "stale").await);
+    Source::open().read(&one, "k", "old").await.unwrap();
+    world.advance(11);
+    let source = Source::gated();
+    source.read(&one, "k", "new").await.unwrap();
+    source.gate.reached().await;
+    for _ in 0..10 {
+        assert_eq!(source.read(&other, "k", "never").await.unwrap(), "old");
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    // One look to find the value, one for its reload: then L1 has it as stale as it is.
+    assert_eq!((remote.calls(Call::Claim), remote.calls(Call::Get)), (1, 1));
+    source.gate.open();
+    is(&other, "k", "new").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reload_that_did_not_fail_makes_the_next_pause_short_again() {
+    let world = Aging::new();
+    let cache = world.cache("soft").await;
+    Source::open().read(&cache, "k", "old").await.unwrap();
+    for _ in 0..5 {
+        world.advance(11);
+        let source = Source::open();
+        assert_eq!(source.fail(&cache, "k").await.unwrap(), "old");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(source.read(&cache, "k", "old").await.unwrap(), "old");
+        assert_eq!(source.loads(), 2, "a second is enough");
+    }
+}
+
+/// P9 reply-invalidates-again: also where the process is not told of what it does itself.
+#[tokio::test]
+async fn value_that_the_database_has_no_more_is_gone_from_l1_on_a_server_that_refuses_tracking() {
+    let world = World::without_tracking().await;
+    let cache: Cache<String> = world.larder().await.cache("soft").unwrap();
+    world.server.command(&["SET", "soft:k", "\"old\"", "EX", "600"]).await.unwrap();
+    let gone = cache.find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
+    assert!(gone.unwrap().is_none());
+    let served = Source::open().fail(&cache, "k").await;
+    assert!(served.is_err(), "{served:?}");
+}

@@ -1,0 +1,130 @@
+//! What the application's hook is told.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use larder::{BreakerState, Cache, Event};
+use larder_testkit::RedisServer;
+
+use crate::{
+    outages::connection::config,
+    support::{
+        aging::{Aging, Source},
+        world::{builder, get, holds},
+    },
+};
+
+/// Keeps what it was told of, one line each.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Told {
+    fn hook(&self) -> impl Fn(&Event<'_>) + Send + Sync + use<> {
+        let told = self.0.clone();
+        move |event| {
+            let line = match *event {
+                Event::Hit { key, level, .. } => format!("hit {key} in {level:?}"),
+                Event::Stale { key, .. } => format!("stale {key}"),
+                Event::Miss { key, .. } => format!("miss {key}"),
+                Event::Refresh { key, .. } => format!("refresh {key}"),
+                Event::Load { key, outcome, .. } => format!("load {key}: {outcome:?}"),
+                Event::Refused { key, .. } => format!("refused {key}"),
+                Event::Breaker { state } => format!("breaker {state:?}"),
+                Event::Unsent { .. } => "pending".to_owned(),
+                Event::Resent { count } => format!("replayed {count}"),
+                _ => return,
+            };
+            told.lock().unwrap().push(line);
+        }
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|told| told == line)
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    async fn hears(&self, expected: &[&str]) {
+        holds("it was told", || self.0.lock().unwrap().len() >= expected.len()).await;
+        assert_eq!(self.take(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hook_is_told_of_every_kind_of_event() {
+    let world = Aging::new();
+    let told = Told::default();
+    let cache: Cache<String> =
+        world.builder().on_event(told.hook()).build().await.unwrap().cache("soft").unwrap();
+    let other = world.cache("soft").await;
+    get(&cache, "k").await;
+    told.hears(&["miss soft:k"]).await;
+    Source::open().read(&other, "k", "old").await.unwrap();
+    get(&cache, "k").await;
+    get(&cache, "k").await;
+    told.hears(&["hit soft:k in L2", "hit soft:k in L1"]).await;
+
+    world.advance(11);
+    assert_eq!(Source::open().fail(&cache, "k").await.unwrap(), "old");
+    told.hears(&["refresh soft:k", "load soft:k: Failed", "stale soft:k"]).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    Source::open().keep(&cache, "k").await.1.unwrap();
+    told.hears(&["refresh soft:k", "load soft:k: NotModified"]).await;
+
+    cache.invalidate("k").await.unwrap();
+    let source = Source::gated();
+    let loading = {
+        let (cache, source) = (cache.clone(), source.clone());
+        tokio::spawn(async move { source.read(&cache, "k", "late").await })
+    };
+    source.gate.reached().await;
+    other.insert("k", "written".to_owned()).await.unwrap();
+    source.gate.open();
+    loading.await.unwrap().unwrap();
+    told.hears(&["miss soft:k", "load soft:k: Loaded", "refused soft:k"]).await;
+
+    let absent = cache.find_or_load("none", || async { Ok::<Option<String>, Infallible>(None) });
+    assert!(absent.await.unwrap().is_none());
+    told.hears(&["miss soft:none", "load soft:none: Absent"]).await;
+    let hanging = cache.get_or_load("hung", std::future::pending::<Result<String, Infallible>>);
+    assert!(hanging.await.is_err());
+    told.hears(&["miss soft:hung", "load soft:hung: TimedOut"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hook_is_told_of_an_outage() {
+    let mut server = RedisServer::start().await.unwrap();
+    let told = Told::default();
+    let config = config(server.url()).lanes(1);
+    let larder = builder().redis_config(config).on_event(told.hook()).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    server.kill();
+    holds("it is given up", || larder.stats().breaker == BreakerState::Open).await;
+    cache.invalidate("k").await.unwrap();
+    server.restart().await.unwrap();
+    holds("it is asked again", || larder.stats().resent == 1).await;
+    holds("the hook was told", || told.has("breaker Closed")).await;
+    for line in ["breaker Open", "pending", "breaker HalfOpen", "replayed 1"] {
+        assert!(told.has(line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn hook_that_panics_harms_nobody() {
+    let world = Aging::new();
+    let cache: Cache<String> = world
+        .builder()
+        .on_event(|_| panic!("a hook's own affair"))
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
+    assert_eq!(Source::open().read(&cache, "k", "value").await.unwrap(), "value");
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
+}

@@ -1,0 +1,68 @@
+//! The numbers of coherence, in `stats()` and through the `metrics` facade.
+
+use std::collections::BTreeMap;
+
+use larder::Cache;
+use larder_testkit::{Gate, eventually};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+use crate::support::world::{BOUND, World, builder, get, holds, load, slow_load, slow_tagged_load};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_published() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::set_global_recorder(recorder).unwrap();
+    let world = World::new().await;
+    let options = world.config().probe_interval(std::time::Duration::from_millis(20));
+    let larder = builder().redis_config(options).build().await.unwrap();
+    let (cache, elsewhere): (Cache<String>, _) = (larder.cache("other").unwrap(), world.larder().await);
+    let other: Cache<String> = elsewhere.cache("other").unwrap();
+
+    // A fill that is refused because its lease is gone, and one that is refused because of its tag.
+    let gate = Gate::new();
+    let loading = [slow_load(&cache, "a", "old", &gate), slow_tagged_load(&cache, "b", "old", "t", &gate)];
+    gate.reached_by(2).await;
+    other.invalidate("a").await.unwrap();
+    elsewhere.invalidate_tag("t").await.unwrap();
+    gate.open();
+    for loading in loading {
+        loading.await.unwrap().unwrap();
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.refused, stats.leases_lost, stats.pushes), (2, 1, 0), "{stats:?}");
+
+    load(&cache, "c", "v").await;
+    let pushes = larder.stats().pushes;
+    other.invalidate("c").await.unwrap();
+    holds("the push is counted", || larder.stats().pushes > pushes).await;
+    world.server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
+    holds("the lost lanes are counted", || larder.stats().lanes_lost >= 2).await;
+    holds("the lag is known", || larder.stats().push_lag.is_some()).await;
+    get(&cache, "c").await;
+
+    // Other tests' larders publish too, under the same names.
+    let mut seen = BTreeMap::new();
+    let published = eventually(BOUND, || {
+        for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+            let row = key.key().labels().map(|label| format!("{{{}={}}}", label.key(), label.value()));
+            let name = format!("{}{}", key.key().name(), row.collect::<String>());
+            let count = if let DebugValue::Counter(count) = value { count } else { 0 };
+            let most = seen.entry(name).or_insert(0);
+            *most = count.max(*most);
+        }
+        let at_least = |name: &str, count| seen.get(name).is_some_and(|seen| *seen >= count);
+        at_least("larder_refused_total{policy=other}", 2)
+            && at_least("larder_leases_lost_total{policy=other}", 1)
+            && at_least("larder_pushes_total", 1)
+            && at_least("larder_lanes_lost_total", 2)
+            && at_least("larder_probe_failures_total", 0)
+            && at_least("larder_unsent_invalidations", 0)
+            && at_least("larder_breaker_state", 0)
+            && at_least("larder_breaker_opened_total", 0)
+            && at_least("larder_resent_invalidations_total", 0)
+            && at_least("larder_push_lag_seconds", 0)
+    });
+    let published = published.await;
+    assert!(published, "{seen:?}");
+}

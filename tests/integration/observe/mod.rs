@@ -1,0 +1,6 @@
+//! What the application is told: events, statistics, metrics, the log, advice.
+
+pub(crate) mod advice;
+pub(crate) mod events;
+pub(crate) mod log;
+pub(crate) mod metrics;

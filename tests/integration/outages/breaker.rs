@@ -1,0 +1,514 @@
+//! A Redis that hangs, refuses or comes and goes is left alone, and what must be invalidated meanwhile is not lost.
+
+use std::{
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use larder::{BreakerState, Cache, StoreError};
+use larder_core::{Invalidated, Key, KeyBuf, LaneState, Push, PushListener, RemoteEvent, RemoteStore, Token};
+use larder_redis::RedisStore;
+use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
+use tokio::time::Instant;
+
+use crate::{
+    outages::connection::config,
+    support::world::{BOUND, World, builder, get, gets, holds, load, slow_write, value},
+};
+
+/// Notes what happens to a store, and how many connections a proxy had accepted by then.
+struct Events {
+    proxy: Option<Arc<Proxy>>,
+    seen: Mutex<Vec<(RemoteEvent, Instant, usize)>>,
+}
+
+impl PushListener for Events {
+    fn on_push(&self, _: Push<'_>) {}
+
+    fn on_event(&self, event: RemoteEvent) {
+        let connections = self.proxy.as_ref().map_or(0, |proxy| proxy.connections());
+        self.seen.lock().unwrap().push((event, Instant::now(), connections));
+    }
+}
+
+impl Events {
+    fn of(store: &RedisStore, proxy: Option<Arc<Proxy>>) -> Arc<Self> {
+        let events = Arc::new(Self { proxy, seen: Mutex::default() });
+        let listener: Weak<dyn PushListener> = Arc::downgrade(&events) as _;
+        store.subscribe(listener);
+        events
+    }
+
+    fn all(&self, event: RemoteEvent) -> Vec<(Instant, usize)> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter()
+            .filter(|(seen, ..)| *seen == event)
+            .map(|(_, at, connections)| (*at, *connections))
+            .collect()
+    }
+
+    fn count(&self, event: RemoteEvent) -> usize {
+        self.all(event).len()
+    }
+}
+
+fn key(row: &str, n: impl std::fmt::Display) -> Key {
+    KeyBuf::format::<str>(row, &n.to_string()).to_key()
+}
+
+fn are(store: &RedisStore, state: LaneState) -> bool {
+    (0..store.lanes()).all(|lane| store.lane_state(lane) == state)
+}
+
+async fn cut_off(store: &RedisStore, proxy: &Proxy) {
+    proxy.refuse(true);
+    proxy.cut();
+    holds("it is cut off", || are(store, LaneState::Down)).await;
+}
+
+/// What the server counts as commands; this is one of them.
+async fn commands(server: &RedisServer) -> u64 {
+    let info = server.command(&["INFO", "stats"]).await.unwrap().text().unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// P13 silence-is-not-health: on one thread, so that nothing happens between an event and the count of connections beside it.
+#[tokio::test]
+async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() {
+    const PAUSE: Duration = Duration::from_secs(2);
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Arc::new(Proxy::start(&server.addr()).await.unwrap());
+    let config = config(proxy.url()).lanes(3).ping_interval(BOUND).probe_interval(BOUND);
+    let config = config.breaker_pause(PAUSE).breaker_max_pause(PAUSE);
+    let store = RedisStore::connect(config).await.unwrap();
+    let events = Events::of(&store, Some(proxy.clone()));
+    assert_eq!((proxy.connections(), store.stats().breaker), (3, BreakerState::Closed));
+
+    proxy.stall(Direction::ToClient, true);
+    let hung = store.get("k").await;
+    assert!(matches!(hung, Err(StoreError::TimedOut { .. })), "{hung:?}");
+    holds("all lanes are given up", || are(&store, LaneState::Down)).await;
+    let before = commands(&server).await;
+    for n in 0..100 {
+        let refused = store.get(&format!("k{n}")).await;
+        assert!(matches!(refused, Err(StoreError::Unreachable { .. })), "{refused:?}");
+        assert_eq!(store.invalidate(&key("item", n), None).await.unwrap(), Invalidated::Deferred);
+    }
+    assert_eq!(commands(&server).await, before + 1, "nothing was sent");
+    assert_eq!(store.stats().breaker, BreakerState::Open);
+    assert_eq!(proxy.connections(), 3, "nobody tried");
+
+    holds("a trial has failed", || events.count(RemoteEvent::Opened) == 2).await;
+    proxy.stall(Direction::ToClient, false);
+    holds("all heal", || are(&store, LaneState::Tracking)).await;
+    let (opened, tried) = (events.all(RemoteEvent::Opened), events.all(RemoteEvent::HalfOpen));
+    let connections =
+        |of: &[(Instant, usize)]| of.iter().map(|(_, connections)| *connections).collect::<Vec<_>>();
+    assert_eq!((connections(&opened), connections(&tried)), (vec![3, 4], vec![3, 4]), "one for each trial");
+    for (opened, tried) in opened.iter().zip(&tried) {
+        assert!(tried.0 - opened.0 >= PAUSE / 2, "{:?}", tried.0 - opened.0);
+    }
+    assert_eq!(connections(&events.all(RemoteEvent::Closed)), [5], "the others follow");
+    let stats = store.stats();
+    assert_eq!((stats.breaker, stats.breaker_opened), (BreakerState::Closed, 1));
+    assert_eq!((stats.unsent, stats.resent), (0, 100), "P11: and what could not be sent has been");
+    let (mut remembered, mut replayed) = (0, 0);
+    for (event, ..) in &*events.seen.lock().unwrap() {
+        match event {
+            RemoteEvent::Unsent { .. } => remembered += 1,
+            RemoteEvent::Resent { count } => replayed += count,
+            _ => {}
+        }
+    }
+    assert_eq!((remembered, replayed), (100, 100), "and the listener was told");
+}
+
+/// P13 silence-is-not-health: a server that answers when it is connected to, and then hangs, costs one time-out and not one for each attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn hanging_server_costs_its_callers_one_timeout_in_all() {
+    let world = World::new().await;
+    let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
+    let events = Events::of(&store, None);
+    let cache: Cache<String> =
+        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    load(&cache, "k", "value").await;
+    world.server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap(); // HELLO and reads are answered
+    let (mut slow, mut n) = (Vec::new(), 0);
+    let give_up = Instant::now() + BOUND;
+    while events.count(RemoteEvent::HalfOpen) < 4 {
+        assert!(Instant::now() < give_up, "no trials");
+        let start = Instant::now();
+        assert_eq!(load(&cache, &format!("k{n}"), "value").await, "value");
+        if start.elapsed() >= Duration::from_millis(300) {
+            slow.push((n, start.elapsed()));
+        }
+        n += 1;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(slow.len(), 1, "of {n} loads: {slow:?}");
+    assert!(events.count(RemoteEvent::Closed) == 0 && store.stats().breaker_opened == 1);
+    world.server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
+    holds("it is used again", || are(&store, LaneState::Tracking)).await;
+    load(&cache, "after", "value").await;
+    assert_eq!(world.l2("item:after").await.as_deref(), Some("\"value\""));
+}
+
+/// P13 silence-is-not-health: once the server is given up, no lane asks it, also one whose keeper has not heard of it.
+#[tokio::test]
+async fn server_that_is_given_up_is_not_asked_on_another_lane() {
+    let world = World::new().await;
+    let store = RedisStore::connect(config(world.server.url())).await.unwrap();
+    world.server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap();
+    let of_lane = |lane| (0..).map(|n| format!("item:{n}")).find(|key| store.lane(key) == lane).unwrap();
+    let (token, lease) = (Token::new(), Duration::from_secs(1));
+    // There is one thread, and this is one task: nothing else runs between the two calls.
+    let first = store.renew(&of_lane(0), &token, lease).await;
+    let second = store.renew(&of_lane(1), &token, lease).now_or_never();
+    assert!(matches!(first, Err(StoreError::TimedOut { .. })), "{first:?}");
+    assert!(matches!(second, Some(Err(StoreError::Unreachable { .. }))), "{second:?}");
+    world.server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
+}
+
+/// P10 loss-told-before-successor: a lost connection says nothing about the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_connections_and_refusals_of_one_key_do_not_open_the_breaker() {
+    let world = World::new().await;
+    let store = RedisStore::connect(config(world.server.url())).await.unwrap();
+    world.server.command(&["LPUSH", "list", "x"]).await.unwrap();
+    for _ in 0..3 {
+        let lost = store.stats().lanes_lost;
+        world.server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
+        holds("they are lost", || store.stats().lanes_lost >= lost + 2).await;
+        holds("they are replaced", || are(&store, LaneState::Tracking)).await;
+        let refused = store.invalidate(&Key::from_stored_name("list"), None).await;
+        assert!(matches!(refused, Err(StoreError::WrongType { .. })), "{refused:?}");
+    }
+    let stats = store.stats();
+    assert_eq!((stats.breaker_opened, stats.unsent), (0, 0));
+    assert!(are(&store, LaneState::Tracking));
+}
+
+/// How a server can take no writes, and how it takes them again.
+const REFUSING: [(&str, &[&str], &[&str]); 4] = [
+    ("OOM", &["CONFIG SET maxmemory 1"], &["CONFIG SET maxmemory 0"]),
+    ("READONLY", &["REPLICAOF 127.0.0.1 1"], &["REPLICAOF NO ONE"]),
+    ("NOREPLICAS", &["CONFIG SET min-replicas-to-write 1"], &["CONFIG SET min-replicas-to-write 0"]),
+    // It refuses everything, as one does that is loading.
+    (
+        "MASTERDOWN",
+        &["CONFIG SET replica-serve-stale-data no", "REPLICAOF 127.0.0.1 1"],
+        &["REPLICAOF NO ONE", "CONFIG SET replica-serve-stale-data yes"],
+    ),
+];
+
+async fn tell(server: &RedisServer, commands: &[&str]) {
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').collect();
+        let reply = server.command(&words).await.unwrap();
+        assert!(!matches!(reply, Reply::Error(_)), "{command}: {reply:?}");
+    }
+}
+
+/// P11 unsent-goes-first, P13 silence-is-not-health: leases and invalidations are writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
+    for (name, break_it, heal_it) in REFUSING {
+        let world = World::new().await;
+        let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
+        let events = Events::of(&store, None);
+        let larder = builder().remote_store(store.clone()).build().await.unwrap();
+        let cache: Cache<String> = larder.cache("item").unwrap();
+        for key in ["read", "written", "gone"] {
+            load(&cache, key, "old").await;
+        }
+        tell(&world.server, break_it).await;
+        assert_eq!(load(&cache, "new", "value").await, "value", "{name}");
+        holds("it is left alone", || are(&store, LaneState::Down)).await;
+        assert_eq!(store.stats().breaker_opened, 1, "{name}");
+        gets(&cache, "read", None).await; // first the lanes are down, then what was read through them is out of date
+        assert_eq!(load(&cache, "read", "newer").await, "newer", "{name}: from the loader");
+        cache.write_through("written", || value("new")).await.unwrap();
+        cache.invalidate("gone").await.unwrap();
+        let tried = events.count(RemoteEvent::HalfOpen) + 2;
+        holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= tried).await;
+        assert_eq!(events.count(RemoteEvent::Closed), 0, "{name}: it takes no writes yet");
+        // What frees memory is taken, so the trial of its lane sends it.
+        let give_up = Instant::now() + BOUND;
+        while name == "OOM" && world.l2("item:gone").await.is_some() {
+            assert!(Instant::now() < give_up, "it is not sent");
+        }
+        tell(&world.server, heal_it).await;
+        holds("it is used again", || are(&store, LaneState::Tracking)).await;
+        assert_eq!((store.stats().unsent, larder.stats().breaker), (0, BreakerState::Closed), "{name}");
+        for key in ["written", "gone"] {
+            assert_eq!(world.l2(&format!("item:{key}")).await, None, "{name}: {key}");
+        }
+        assert_eq!(load(&cache, "gone", "new").await, "new", "{name}");
+        assert_eq!(world.l2("item:gone").await.as_deref(), Some("\"new\""), "{name}");
+    }
+}
+
+/// P11 unsent-goes-first: what is refused is not lost, and nothing is read through the lane before it was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
+    // An invalidation needs no memory.
+    for (name, break_it, heal_it) in REFUSING.into_iter().filter(|(name, ..)| *name != "OOM") {
+        let server = RedisServer::start().await.unwrap();
+        let store = RedisStore::connect(config(server.url())).await.unwrap();
+        let events = Events::of(&store, None);
+        let tag = async || {
+            let order = store.tag_epoch(0).await.unwrap();
+            store.pin_tags(0, &["t"], order, BOUND).await.unwrap()
+        };
+        assert!(tag().await[0].is_some());
+        server.command(&["SET", "item:1", "old"]).await.unwrap();
+        tell(&server, break_it).await;
+        // Whichever comes first is refused, and the other one finds the lane down.
+        let (by_key, by_tag);
+        if name == "READONLY" {
+            by_tag = store.invalidate_tag("t").await.unwrap();
+            by_key = store.invalidate(&key("item", 1), None).await.unwrap();
+        } else {
+            by_key = store.invalidate(&key("item", 1), None).await.unwrap();
+            by_tag = store.invalidate_tag("t").await.unwrap();
+        }
+        assert_eq!((by_key, by_tag), (Invalidated::Deferred, Invalidated::Deferred), "{name}");
+        holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 3).await;
+        assert!(are(&store, LaneState::Down), "{name}: what is refused again keeps the lane down");
+        assert_eq!(store.stats().unsent, 3, "{name}: the key in its lane, the tag in both");
+        tell(&server, heal_it).await;
+        holds("it is back", || are(&store, LaneState::Tracking)).await;
+        assert_eq!(store.get("item:1").await.unwrap(), None, "{name}");
+        assert_eq!(store.tags(1, &["t"]).await.unwrap(), [None], "{name}");
+        assert_eq!((store.stats().unsent, store.stats().resent), (0, 3), "{name}");
+    }
+}
+
+/// P11 unsent-goes-first: also where the server takes all other writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_drain_leaves_the_lane_down_and_everything_remembered() {
+    let server = RedisServer::start().await.unwrap();
+    let store = RedisStore::connect(config(server.url())).await.unwrap();
+    let events = Events::of(&store, None);
+    tell(&server, &["SET larder:{tags} nonsense"]).await; // the script cannot add to that
+    assert_eq!(store.invalidate_tag("t").await.unwrap(), Invalidated::Deferred);
+    let tried = events.count(RemoteEvent::HalfOpen) + 3;
+    holds("it is tried", || {
+        assert!(are(&store, LaneState::Down));
+        events.count(RemoteEvent::HalfOpen) >= tried
+    })
+    .await;
+    assert_eq!((store.stats().unsent, store.stats().resent), (2, 0), "once for each lane");
+    tell(&server, &["DEL larder:{tags}"]).await;
+    holds("it is back", || are(&store, LaneState::Tracking)).await;
+    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
+}
+
+/// P11 unsent-goes-first, P12 tracking-never-assumed: a refusal that a reader would not mind takes the lane down for an invalidation, and a connection whose tracking is
+/// refused for now is not taken for one to a server without pushes.
+#[tokio::test(flavor = "multi_thread")]
+async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let store = RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap();
+    let events = Events::of(&store, None);
+    for n in 0..10 {
+        server.command(&["SET", &format!("item:{n}"), "old"]).await.unwrap();
+    }
+    tell(&server, &["CONFIG SET busy-reply-threshold 1"]).await;
+    let mut busy = server.client().await.unwrap();
+    let script = tokio::spawn(async move { busy.command(&["EVAL", "while true do end", "0"]).await });
+    let give_up = Instant::now() + BOUND;
+    loop {
+        match store.get("k").await {
+            Err(StoreError::Refused { reason, .. }) if reason.contains("BUSY") => break,
+            Ok(None) | Err(StoreError::TimedOut { .. } | StoreError::Unreachable { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(Instant::now() < give_up, "it is not busy");
+    }
+    assert_eq!(store.lane_state(0), LaneState::Tracking, "a reader's refusal takes nothing down");
+    for n in 0..10 {
+        assert_eq!(store.invalidate(&key("item", n), None).await.unwrap(), Invalidated::Deferred);
+    }
+    holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 2).await;
+    assert_eq!((store.lane_state(0), store.stats().unsent), (LaneState::Down, 10));
+    assert_eq!(server.command(&["SCRIPT", "KILL"]).await.unwrap(), Reply::Status("OK".to_owned()));
+    script.await.unwrap().unwrap();
+    holds("it is back", || store.lane_state(0) != LaneState::Down).await;
+    assert_eq!(store.lane_state(0), LaneState::Tracking);
+    assert_eq!((store.stats().unsent, store.stats().resent), (0, 10));
+    assert_eq!(server.command(&["KEYS", "item:*"]).await.unwrap(), Reply::Array(vec![]));
+
+    // Once more, with nothing to be sent that could be refused.
+    let mut busy = server.client().await.unwrap();
+    let script = tokio::spawn(async move { busy.command(&["EVAL", "while true do end", "0"]).await });
+    while !matches!(store.get("k").await, Err(StoreError::Refused { .. })) {
+        assert!(Instant::now() < give_up, "it is not busy");
+    }
+    let lost = store.stats().lanes_lost;
+    proxy.cut();
+    holds("it is lost", || store.stats().lanes_lost > lost).await;
+    let tried = events.count(RemoteEvent::HalfOpen) + 2;
+    holds("it is tried", || {
+        assert_eq!(store.lane_state(0), LaneState::Down, "P12: nobody would tell it of changes");
+        events.count(RemoteEvent::HalfOpen) >= tried
+    })
+    .await;
+    server.command(&["SCRIPT", "KILL"]).await.unwrap();
+    script.await.unwrap().unwrap();
+    holds("it tracks", || store.lane_state(0) == LaneState::Tracking).await;
+}
+
+/// P11 unsent-goes-first: a clear on return takes as long as Redis has keys, and no writer waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn invalidation_during_a_long_clear_does_not_wait_for_it() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let config = config(proxy.url()).lanes(1).max_unsent(0).command_timeout(BOUND);
+    let store = RedisStore::connect(config).await.unwrap();
+    cut_off(&store, &proxy).await;
+    for name in ["item:1", "other:1"] {
+        server.command(&["SET", name, "old"]).await.unwrap();
+    }
+    assert_eq!(store.invalidate(&key("item", 1), None).await.unwrap(), Invalidated::Deferred);
+    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap(); // a scan is answered, a deletion is not
+    proxy.refuse(false);
+    let give_up = Instant::now() + BOUND;
+    while !server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap().contains("cmdstat_scan:")
+    {
+        assert!(Instant::now() < give_up, "it does not clear");
+    }
+    let remembered = tokio::time::timeout(BOUND / 2, store.invalidate(&key("other", 1), None)).await;
+    assert_eq!(remembered.expect("it waits for the clear").unwrap(), Invalidated::Deferred);
+    assert_eq!((store.lane_state(0), store.stats().unsent), (LaneState::Down, 2));
+    server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
+    holds("it is back", || store.lane_state(0) == LaneState::Tracking).await;
+    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
+    for name in ["item:1", "other:1"] {
+        assert_eq!(store.get(name).await.unwrap(), None, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_password_after_a_restart_opens_the_breaker_until_it_is_right() {
+    let server = RedisServer::builder().password("right").start().await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
+    let events = Events::of(&store, None);
+    let cache: Cache<String> =
+        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    load(&cache, "k", "old").await;
+    let mut admin = server.client().await.unwrap();
+    admin.command(&["CONFIG", "SET", "requirepass", "another"]).await.unwrap();
+    admin.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
+    holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 3).await;
+    assert!(are(&store, LaneState::Down) && events.count(RemoteEvent::Closed) == 0);
+    cache.invalidate("k").await.unwrap(); // P11 unsent-goes-first
+    assert_eq!(load(&cache, "k", "new").await, "new");
+    admin.command(&["CONFIG", "SET", "requirepass", "right"]).await.unwrap();
+    holds("it is back", || are(&store, LaneState::Tracking)).await;
+    assert_eq!(server.command(&["EXISTS", "item:k"]).await.unwrap(), Reply::Integer(0));
+    gets(&cache, "k", None).await;
+}
+
+/// P11 unsent-goes-first, P25 clear-leaves-nothing: what is invalidated during a long outage takes bounded memory, and is gone from Redis after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() {
+    const MAX: usize = 10_000;
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(proxy.url()).max_unsent(MAX)).await.unwrap());
+    let cache: Cache<String> =
+        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let mut foreign = server.client().await.unwrap();
+    for n in 0..2000 {
+        foreign.command(&["SET", &format!("item:{n}"), "\"old\""]).await.unwrap();
+    }
+    for other in ["items:1", "item", "other:1", "ite:1"] {
+        foreign.command(&["SET", other, "theirs"]).await.unwrap();
+    }
+    cut_off(&store, &proxy).await;
+    let mut most = 0;
+    for n in 0..1_000_000 {
+        let key = KeyBuf::format("item", &n).to_key();
+        assert_eq!(store.invalidate(&key, None).await.unwrap(), Invalidated::Deferred);
+        most = most.max(store.stats().unsent);
+    }
+    let most_of_lanes = 2 * MAX as u64;
+    assert!(most > 10_000 && most <= most_of_lanes, "{most} were remembered at once");
+    assert_eq!(store.stats().unsent, 2, "one prefix for each lane");
+    proxy.refuse(false);
+    holds("it is back", || are(&store, LaneState::Tracking)).await;
+    for n in 0..2000 {
+        assert_eq!(get(&cache, &n.to_string()).await, None, "{n}");
+    }
+    for other in ["items:1", "item", "other:1", "ite:1"] {
+        assert_eq!(
+            foreign.command(&["GET", other]).await.unwrap().text().as_deref(),
+            Some("theirs"),
+            "{other}"
+        );
+    }
+    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
+}
+
+/// P11 unsent-goes-first: who must remember nothing clears the row on return.
+#[tokio::test(flavor = "multi_thread")]
+async fn write_in_an_outage_with_nothing_remembered_clears_its_row_and_no_other() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1).max_unsent(0)).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let (item, other): (Cache<String>, Cache<String>) =
+        (larder.cache("item").unwrap(), larder.cache("other").unwrap());
+    for key in ["k", "unrelated"] {
+        load(&item, key, "old").await;
+        load(&other, key, "old").await;
+    }
+    cut_off(&store, &proxy).await;
+    let gate = Gate::opened();
+    assert_eq!(*slow_write(&item, "new", &gate).await.unwrap().unwrap(), "new");
+    assert_eq!((gate.arrivals(), store.stats().unsent), (1, 1));
+    proxy.refuse(false);
+    holds("it is back", || are(&store, LaneState::Tracking)).await;
+    for (name, stored) in [("item:k", None), ("item:unrelated", None), ("other:k", Some("\"old\""))] {
+        assert_eq!(world.l2(name).await.as_deref(), stored, "{name}");
+    }
+}
+
+/// P21 tags-pinned-in-time, P23 tags-pinned-before-commit: too many tags to remember come to all tags.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_tags_invalidated_in_an_outage_end_as_all_tags() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let store = RedisStore::connect(config(proxy.url()).max_unsent(2)).await.unwrap();
+    let other = RedisStore::connect(config(server.url()).command_timeout(BOUND)).await.unwrap();
+    let tags: Vec<String> = (0..600).map(|n| format!("t{n}")).collect();
+    let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+    let before = other.tag_epoch(0).await.unwrap();
+    let held = other.pin_tags(0, &tags, before, BOUND).await.unwrap();
+    assert!(held.iter().all(|held| *held == Some(before)));
+    cut_off(&store, &proxy).await;
+    for tag in &tags {
+        assert_eq!(store.invalidate_tag(tag).await.unwrap(), Invalidated::Deferred);
+        assert!(store.stats().unsent <= 4, "{:?}", store.stats());
+    }
+    assert_eq!(store.stats().unsent, 2, "once for each lane");
+    proxy.refuse(false);
+    holds("it is back", || are(&store, LaneState::Tracking)).await;
+    assert!(other.tags(0, &tags).await.unwrap().iter().all(Option::is_none), "none is held");
+    let late = other.pin_tags(0, &["t1", "never held"], before, BOUND).await.unwrap();
+    assert_eq!(late, [None, None], "nor by a load that began before");
+
+    // Also if none is held at all, so that there is nothing to be found.
+    let before = other.tag_epoch(0).await.unwrap();
+    cut_off(&store, &proxy).await;
+    for tag in &tags[..3] {
+        store.invalidate_tag(tag).await.unwrap();
+    }
+    proxy.refuse(false);
+    holds("it is back", || are(&store, LaneState::Tracking)).await;
+    assert_eq!(other.pin_tags(0, &["t1"], before, BOUND).await.unwrap(), [None]);
+}

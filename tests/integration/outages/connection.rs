@@ -1,0 +1,504 @@
+//! Redis is not there, goes away, comes back, is deaf or slow.
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use larder::{Cache, Error, RedisConfig, StoreError};
+use larder_core::{Key, LaneState, Push, PushListener, RemoteStore};
+use larder_lock::LeaseLock;
+use larder_redis::RedisStore;
+use larder_testkit::{Direction, Gate, Proxy, RedisServer};
+use tokio::time::Instant;
+
+use crate::support::{
+    gated::{Call, Gated},
+    world::{BOUND, World, builder, get, gets, holds, load, slow_load, slow_write, start_load, value},
+};
+
+pub(crate) fn config(url: impl Into<String>) -> RedisConfig {
+    RedisConfig::new(url)
+        .lanes(2)
+        .connect_timeout(Duration::from_millis(300))
+        .command_timeout(Duration::from_millis(300))
+        .ping_interval(Duration::from_millis(50))
+}
+
+async fn items_through(url: &str) -> Cache<String> {
+    builder().redis_config(config(url)).build().await.unwrap().cache("item").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unreachable_redis_at_start_is_an_error_with_its_address() {
+    let mut server = RedisServer::start().await.unwrap();
+    server.kill();
+    let url = format!("redis://me:s3cret@{}", server.addr());
+    let error = builder().redis_config(config(url)).build().await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(matches!(error, Error::Store { source: StoreError::Unreachable { .. }, .. }), "{text}");
+    assert!(text.contains(&server.addr()) && !text.contains("s3cret"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_that_accepts_and_says_nothing_is_an_error_in_time() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    proxy.stall(Direction::ToClient, true);
+    let start = Instant::now();
+    let error = builder().redis_config(config(proxy.url())).build().await.unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains(&proxy.addr()), "{source}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_password_is_an_error_that_does_not_show_it() {
+    let server = RedisServer::builder().password("right").start().await.unwrap();
+    for url in [format!("redis://:s3cret@{}", server.addr()), format!("redis://{}", server.addr())] {
+        let error = builder().redis_config(config(url)).build().await.unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(matches!(error, Error::Store { source: StoreError::Unauthorized { .. }, .. }), "{text}");
+        assert!(text.contains(&server.addr()) && !text.contains("s3cret"), "{text}");
+    }
+    let cache = items_through(&server.url()).await;
+    assert_eq!(load(&cache, "k", "value").await, "value");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn start_without_redis_serves_from_the_loader_and_connects_later() {
+    let mut server = RedisServer::start().await.unwrap();
+    server.kill();
+    let larder =
+        builder().redis_config(config(server.url())).start_without_redis(true).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    let start = Instant::now();
+    assert_eq!(load(&cache, "k", "value").await, "value");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    server.restart().await.unwrap();
+    let mut n = 0;
+    let give_up = Instant::now() + BOUND;
+    while server.command(&["KEYS", "item:*"]).await.unwrap() == larder_testkit::Reply::Array(vec![]) {
+        assert!(Instant::now() < give_up, "it does not connect");
+        n += 1;
+        load(&cache, &format!("k{n}"), "value").await;
+    }
+}
+
+/// P10 loss-told-before-successor: nothing that was read through a lost lane is served, and P11 unsent-goes-first: what could not be sent is done first.
+#[tokio::test(flavor = "multi_thread")]
+async fn write_during_an_outage_is_seen_by_all_after_it() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let (cut_off, connected): (Cache<String>, _) = (larder.cache("item").unwrap(), world.items().await);
+    for (n, verb) in ["write_through", "write_around", "invalidate", "insert"].into_iter().enumerate() {
+        let key = format!("k{n}");
+        load(&connected, &key, "old").await;
+        gets(&cut_off, &key, Some("old")).await;
+        proxy.refuse(true);
+        proxy.cut();
+        holds("it is cut off", || (0..2).all(|lane| store.lane_state(lane) == LaneState::Down)).await;
+        let start = Instant::now();
+        match verb {
+            "write_through" => drop(cut_off.write_through(key.as_str(), || value("new")).await.unwrap()),
+            "write_around" => drop(cut_off.write_around(key.as_str(), || value("new")).await.unwrap()),
+            "insert" => cut_off.insert(key.as_str(), "new".to_owned()).await.unwrap(),
+            _ => cut_off.invalidate(key.as_str()).await.unwrap(),
+        }
+        assert!(start.elapsed() < Duration::from_secs(2), "{verb} took {:?}", start.elapsed());
+        assert_ne!(get(&cut_off, &key).await.as_deref(), Some("old"), "{verb}");
+        assert_eq!(world.l2(&format!("item:{key}")).await.as_deref(), Some("\"old\""), "nothing was sent");
+        proxy.refuse(false);
+        gets(&connected, &key, None).await;
+        assert_ne!(get(&cut_off, &key).await.as_deref(), Some("old"), "{verb}");
+        // Wait until it is connected again.
+        let give_up = Instant::now() + BOUND;
+        while world.l2(&format!("item:{key}")).await.is_none() {
+            assert!(Instant::now() < give_up, "{verb}: not connected again");
+            cut_off.invalidate(key.as_str()).await.unwrap();
+            load(&cut_off, &key, "after").await;
+        }
+        gets(&connected, &key, Some("after")).await;
+    }
+}
+
+/// P10 loss-told-before-successor: the push for a write was lost with its connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn push_lost_with_its_connection_leaves_nothing_stale() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let (deaf, writer) = (items_through(&proxy.url()).await, world.items().await);
+    for round in 0..10 {
+        let (old, new) = (format!("old{round}"), format!("new{round}"));
+        writer.insert("k", old.clone()).await.unwrap();
+        gets(&deaf, "k", Some(&old)).await;
+        proxy.stall(Direction::ToClient, true);
+        let written = value(&new);
+        writer.write_through("k", || written).await.unwrap();
+        proxy.cut();
+        proxy.stall(Direction::ToClient, false);
+        gets(&deaf, "k", Some(&new)).await;
+        for _ in 0..50 {
+            assert_ne!(get(&deaf, "k").await, Some(old.clone()));
+        }
+    }
+}
+
+/// P13 silence-is-not-health: a half-open connection does not say that it is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn deaf_connection_is_found_by_its_ping() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let (deaf, writer) = (items_through(&proxy.url()).await, world.items().await);
+    writer.insert("k", "old".to_owned()).await.unwrap();
+    gets(&deaf, "k", Some("old")).await;
+    proxy.refuse(true);
+    proxy.stall(Direction::ToClient, true);
+    writer.write_through("k", || value("new")).await.unwrap();
+    let start = Instant::now();
+    // Nobody asks anything but L1: only the ping can tell.
+    holds("the old value is served no more", || {
+        let read = std::pin::pin!(deaf.get("k"));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match read.poll(&mut context) {
+            std::task::Poll::Ready(served) => served.unwrap().is_none_or(|served| *served != "old"),
+            std::task::Poll::Pending => true,
+        }
+    })
+    .await;
+    println!("deaf connection noticed after {:?}, ping every 50 ms, limit 300 ms", start.elapsed());
+}
+
+/// P13 silence-is-not-health: also the store says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_lane_is_down_until_it_is_connected_again() {
+    let mut server = RedisServer::start().await.unwrap();
+    let store = RedisStore::connect(config(server.url()).lanes(1)).await.unwrap();
+    assert_eq!(store.lane_state(0), LaneState::Tracking);
+    server.pause().unwrap();
+    holds("a paused server is noticed", || store.lane_state(0) == LaneState::Down).await;
+    let start = Instant::now();
+    assert!(matches!(store.get("k").await, Err(StoreError::Unreachable { .. })));
+    assert!(start.elapsed() < Duration::from_millis(100), "at once: {:?}", start.elapsed());
+    server.resume().unwrap();
+    holds("it is connected again", || store.lane_state(0) == LaneState::Tracking).await;
+    server.restart().await.unwrap();
+    holds("and after a restart", || store.lane_state(0) == LaneState::Tracking).await;
+    let give_up = Instant::now() + BOUND;
+    while store.get("k").await.is_err() {
+        assert!(Instant::now() < give_up);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_redis_does_not_keep_a_reader_from_its_loader() {
+    let world = World::new().await;
+    let cache = items_through(&world.server.url()).await;
+    load(&cache, "k", "value").await;
+    world.server.pause().unwrap();
+    let start = Instant::now();
+    assert_eq!(load(&cache, "other", "value").await, "value");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    world.server.resume().unwrap();
+}
+
+/// P12 tracking-never-assumed: neither tracking nor a subscription is assumed; without both, L1 is short-lived.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
+    let server = RedisServer::builder()
+        .args(&["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking", "-subscribe"])
+        .start()
+        .await
+        .unwrap();
+    let store = RedisStore::connect(config(server.url())).await.unwrap();
+    assert_eq!(store.lane_state(0), LaneState::Untracked);
+    let (clock, hand) = larder::Clock::manual();
+    let larder = builder().redis(server.url()).clock(clock).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    load(&cache, "k", "old").await;
+    server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "nothing tells of the change");
+    hand.advance(cache.policy().degraded_l1_ttl());
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
+}
+
+/// P9 reply-invalidates-again, P11 unsent-goes-first: what can be neither done nor remembered is an error, before the database is touched.
+#[tokio::test(flavor = "multi_thread")]
+async fn write_that_cannot_be_remembered_does_not_touch_the_database() {
+    let world = World::new().await;
+    let gated = Gated::new(world.one_lane().await);
+    let cache: Cache<String> =
+        builder().remote_store(gated.clone()).build().await.unwrap().cache("item").unwrap();
+    load(&cache, "k", "old").await;
+    gated.lose_reply(Call::BeginWrite);
+    gated.lose_reply(Call::Invalidate);
+    let gate = Gate::opened();
+    let refused = slow_write(&cache, "new", &gate).await.unwrap();
+    assert!(matches!(refused, Err(Error::Store { source: StoreError::TimedOut { .. }, .. })), "{refused:?}");
+    assert_eq!(gate.arrivals(), 0, "the database was not touched");
+    load(&cache, "k", "old").await;
+    gated.lose_reply(Call::Invalidate);
+    let refused = cache.invalidate("k").await;
+    assert!(matches!(refused, Err(Error::Store { source: StoreError::TimedOut { .. }, .. })), "{refused:?}");
+    assert_eq!(get(&cache, "k").await, None, "it is gone here all the same");
+}
+
+/// Notes what a lane can do whenever it is told that everything read through it is out of date.
+#[derive(Debug, Default)]
+struct Watcher {
+    store: OnceLock<Weak<RedisStore>>,
+    seen: Mutex<Vec<LaneState>>,
+}
+
+impl PushListener for Watcher {
+    fn on_push(&self, push: Push<'_>) {
+        if let (Push::Lane(lane), Some(store)) = (push, self.store.get().and_then(Weak::upgrade)) {
+            self.seen.lock().unwrap().push(store.lane_state(lane));
+        }
+    }
+}
+
+impl Watcher {
+    fn of(store: &Arc<RedisStore>) -> Arc<Self> {
+        let watcher = Arc::new(Self::default());
+        watcher.store.set(Arc::downgrade(store)).unwrap();
+        let listener: Weak<dyn PushListener> = Arc::downgrade(&watcher) as _;
+        store.subscribe(listener);
+        watcher
+    }
+
+    fn seen(&self) -> Vec<LaneState> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+/// P10 loss-told-before-successor: a connection is handed out only after everything read through its predecessor is out of date, and a lost one
+/// is out of reach before that is said.
+#[tokio::test]
+async fn lane_is_down_whenever_what_was_read_through_it_is_said_to_be_out_of_date() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect_lazy(config(proxy.url()).lanes(1)).unwrap());
+    let watcher = Watcher::of(&store); // on one thread, so nothing has happened yet
+    holds("it is connected", || store.lane_state(0) == LaneState::Tracking).await;
+    assert_eq!(watcher.seen(), [LaneState::Down], "once, before it was handed out");
+    proxy.refuse(true);
+    proxy.stall(Direction::ToClient, true); // so that no end of the connection announces its loss
+    let lost = store.get("k").await;
+    assert!(matches!(lost, Err(StoreError::TimedOut { .. })), "{lost:?}");
+    assert!(watcher.seen().len() >= 2 && watcher.seen().iter().all(|seen| *seen == LaneState::Down));
+}
+
+/// P10 loss-told-before-successor: what was loaded during an outage is not served once pushes could have told better.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let (clock, _hand) = larder::Clock::manual();
+    let larder = builder().redis_config(config(proxy.url())).clock(clock).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    holds("it is cut off", || {
+        format!("{larder:?}").contains("Down") // the store's own words
+    })
+    .await;
+    load(&cache, "k", "old").await;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "L1 has it, and its clock stands still");
+    world.items().await.insert("k", "new".to_owned()).await.unwrap();
+    proxy.refuse(false);
+    gets(&cache, "k", Some("new")).await;
+}
+
+/// P11 unsent-goes-first: the lane is back only when what could not be sent has been done.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let store = RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap();
+    server.command(&["SET", "k", "old"]).await.unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    holds("it is cut off", || store.lane_state(0) == LaneState::Down).await;
+    assert_eq!(
+        store.invalidate(&Key::from_stored_name("k"), None).await.unwrap(),
+        larder_core::Invalidated::Deferred
+    );
+    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap(); // reads are answered, scripts are not
+    proxy.refuse(false);
+    let before = proxy.connections();
+    holds("it connects again", || proxy.connections() >= before + 2).await;
+    assert!(store.get("k").await.is_err(), "the old value could be read");
+    server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
+    holds("it is back", || store.lane_state(0) == LaneState::Tracking).await;
+    assert_eq!(store.get("k").await.unwrap(), None);
+}
+
+/// P11 unsent-goes-first: a key that is invalidated again while its first invalidation is being sent is not forgotten with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
+    const KEYS: usize = 1500;
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let config = config(proxy.url()).lanes(1).command_timeout(BOUND);
+    let store = Arc::new(RedisStore::connect(config).await.unwrap());
+    store.invalidate(&Key::from_stored_name("warm"), None).await.unwrap();
+    let mut foreign = server.client().await.unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    holds("it is cut off", || store.lane_state(0) == LaneState::Down).await;
+    for n in 0..KEYS {
+        foreign.command(&["SET", &format!("k{n}"), "old"]).await.unwrap();
+        store.invalidate(&Key::from_stored_name(format!("k{n}").as_str()), None).await.unwrap();
+    }
+    proxy.refuse(false);
+    let mut sent = Vec::new();
+    while sent.len() < KEYS / 4 {
+        sent.clear();
+        proxy.stall(Direction::ToClient, true);
+        for n in 0..KEYS {
+            let key = format!("k{n}");
+            if foreign.command(&["EXISTS", &key]).await.unwrap() == larder_testkit::Reply::Integer(0) {
+                sent.push(key);
+            }
+        }
+        if sent.len() < KEYS / 4 {
+            proxy.stall(Direction::ToClient, false);
+        }
+    }
+    // Another process fills in the old values; then our database write ends, and we invalidate again.
+    let mut again = tokio::task::JoinSet::new();
+    for key in sent {
+        foreign.command(&["SET", &key, "old"]).await.unwrap();
+        let store = store.clone();
+        again.spawn(async move { store.invalidate(&Key::from_stored_name(key.as_str()), None).await });
+    }
+    proxy.stall(Direction::ToClient, false);
+    for done in again.join_all().await {
+        done.unwrap();
+    }
+    holds("it is back", || store.lane_state(0) == LaneState::Tracking).await;
+    assert_eq!(server.command(&["KEYS", "k*"]).await.unwrap(), larder_testkit::Reply::Array(vec![]));
+}
+
+/// P10 loss-told-before-successor: what lives in this process alone has nothing to fear from Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_of_l1_alone_survives_the_loss_of_redis() {
+    let world = World::new().await;
+    let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let (local, item): (Cache<String>, Cache<String>) =
+        (larder.cache("local").unwrap(), larder.cache("item").unwrap());
+    load(&local, "k", "value").await;
+    load(&item, "k", "value").await;
+    world.server.command(&["FLUSHALL"]).await.unwrap();
+    gets(&item, "k", None).await;
+    world.server.pause().unwrap();
+    holds("both lanes are lost", || (0..2).all(|lane| store.lane_state(lane) == LaneState::Down)).await;
+    assert_eq!(get(&local, "k").await.as_deref(), Some("value"));
+    local.invalidate("k").await.unwrap();
+    assert_eq!(get(&local, "k").await, None);
+    world.server.resume().unwrap();
+}
+
+/// P12 tracking-never-assumed: a server or proxy that does not know RESP3 cannot push.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_without_resp3_is_used_without_tracking() {
+    let server = RedisServer::builder().args(&["--rename-command", "HELLO", ""]).start().await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
+    assert_eq!(store.lane_state(0), LaneState::Subscribed);
+    let cache: Cache<String> = builder().remote_store(store).build().await.unwrap().cache("item").unwrap();
+    assert_eq!(load(&cache, "k", "value").await, "value");
+    assert_eq!(server.command(&["GET", "item:k"]).await.unwrap().text().as_deref(), Some("\"value\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn longest_time_limits_do_not_panic() {
+    let server = RedisServer::start().await.unwrap();
+    let config = RedisConfig::new(server.url());
+    let config =
+        config.connect_timeout(Duration::MAX).command_timeout(Duration::MAX).ping_interval(Duration::MAX);
+    let config = config.breaker_pause(Duration::MAX).breaker_max_pause(Duration::MAX);
+    let store = Arc::new(RedisStore::connect(config).await.unwrap());
+    let lock = LeaseLock::new(store, Duration::from_secs(1));
+    lock.acquire(&Key::from_stored_name("jobs:1"), Duration::MAX).await.unwrap().release().await.unwrap();
+}
+
+/// P11 unsent-goes-first: a key whose prefix is not known is never replaced by a clear, which would be of more than its row.
+#[tokio::test(flavor = "multi_thread")]
+async fn invalidations_that_cannot_be_remembered_are_errors() {
+    let mut server = RedisServer::start().await.unwrap();
+    let store = RedisStore::connect(config(server.url()).lanes(1).max_unsent(2)).await.unwrap();
+    server.kill();
+    holds("the lane is down", || store.lane_state(0) == LaneState::Down).await;
+    for key in ["a", "b", "a"] {
+        assert_eq!(
+            store.invalidate(&Key::from_stored_name(key), None).await.unwrap(),
+            larder_core::Invalidated::Deferred
+        );
+    }
+    let full = store.invalidate(&Key::from_stored_name("c"), None).await.unwrap_err();
+    assert!(matches!(full, StoreError::TooManyUnsent { unsent: 2, .. }), "{full}");
+    assert_eq!(store.stats().unsent, 2);
+    server.restart().await.unwrap();
+    holds("they are sent", || store.stats().unsent == 0).await;
+}
+
+/// Takes its time over what it is told of a value.
+#[derive(Debug, Default)]
+struct Slow {
+    done: AtomicBool,
+}
+
+impl PushListener for Slow {
+    fn on_push(&self, push: Push<'_>) {
+        if let Push::Value(_) = push {
+            std::thread::park_timeout(Duration::from_millis(50));
+            self.done.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// P17 pushes-before-replies: the push of a write is handled before the reply to a read that the server answered later.
+#[tokio::test(flavor = "multi_thread")]
+async fn push_is_handled_before_a_later_reply() {
+    let server = RedisServer::start().await.unwrap();
+    let store = RedisStore::connect(RedisConfig::new(server.url()).lanes(1)).await.unwrap();
+    for round in 0..5 {
+        let slow = Arc::new(Slow::default());
+        let listener: Weak<dyn PushListener> = Arc::downgrade(&slow) as _;
+        store.subscribe(listener);
+        store.get("k").await.unwrap();
+        server.command(&["SET", "k", &format!("{round}")]).await.unwrap();
+        assert_eq!(store.get("k").await.unwrap().unwrap(), format!("{round}"));
+        assert!(slow.done.load(Ordering::SeqCst), "a reply has overtaken the push");
+    }
+}
+
+/// P16 only-for-earlier-callers: what a process loads while it is cut off may be older than what another one has written since.
+#[tokio::test(flavor = "multi_thread")]
+async fn load_of_a_process_that_is_cut_off_is_not_for_those_who_came_later() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let (here, there): (Cache<String>, Cache<String>) =
+        (larder.cache("shared").unwrap(), world.larder().await.cache("shared").unwrap());
+    proxy.refuse(true);
+    proxy.cut();
+    let is_down = |lane| store.lane_state(lane) == LaneState::Down;
+    holds("it is cut off", || (0..store.lanes()).all(is_down)).await;
+    let gate = Gate::new();
+    let first = slow_load(&here, "k", "old", &gate);
+    gate.reached().await;
+    there.write_through("k", || value("new")).await.unwrap();
+    let later = start_load(&here, "k", "new");
+    gate.open();
+    assert_eq!(**first.await.unwrap().as_ref().unwrap(), "old");
+    assert_eq!(**later.await.unwrap().as_ref().unwrap(), "new");
+}

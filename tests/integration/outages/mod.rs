@@ -1,0 +1,4 @@
+//! Redis is not there, hangs, refuses, or comes and goes.
+
+pub(crate) mod breaker;
+pub(crate) mod connection;

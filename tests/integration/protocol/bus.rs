@@ -1,0 +1,176 @@
+//! Servers that refuse tracking: processes tell each other what they change, and a lost subscription is a lost lane.
+
+use std::{sync::Arc, time::Duration};
+
+use larder::{Cache, Larder};
+use larder_core::{LaneState, RemoteStore};
+use larder_redis::RedisStore;
+use larder_testkit::{Gate, Proxy, Reply};
+
+use crate::{
+    outages::connection::config,
+    protocol::races::gated,
+    support::{
+        gated::{Call, When},
+        world::{World, builder, get, gets, holds, load, load_tagged, slow_load},
+    },
+};
+
+/// A larder whose store the test can ask too.
+async fn process(world: &World) -> (Arc<RedisStore>, Larder, Cache<String>) {
+    let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let cache = larder.cache("item").unwrap();
+    (store, larder, cache)
+}
+
+/// P26 scripts-publish: everything that removes an entry is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_removal_reaches_the_other_process() {
+    let world = World::without_tracking().await;
+    let (store, one, here) = process(&world).await;
+    let (_, other, there) = process(&world).await;
+    assert_eq!(store.lane_state(0), LaneState::Subscribed);
+    let framed: [Cache<String>; 2] = [one.cache("framed").unwrap(), other.cache("framed").unwrap()];
+    for round in 0..5 {
+        load_tagged(&here, "k", "old", "t").await;
+        load_tagged(&framed[0], "k", "old", "t").await;
+        assert_eq!(get(&there, "k").await.as_deref(), Some("old"), "round {round}");
+        assert_eq!(get(&framed[1], "k").await.as_deref(), Some("old"));
+        match round {
+            0 => here.invalidate("k").await.unwrap(),
+            1 => here.insert("k", "new".to_owned()).await.unwrap(),
+            2 => one.invalidate_tag("t").await.unwrap(),
+            3 => here.clear().await.unwrap(),
+            _ => here.write_around("k", || async { Ok::<_, std::io::Error>(()) }).await.unwrap(),
+        }
+        gets(&there, "k", (round == 1).then_some("new")).await;
+        framed[0].clear().await.unwrap();
+        gets(&framed[1], "k", None).await;
+        here.invalidate("k").await.unwrap();
+        gets(&there, "k", None).await;
+    }
+}
+
+/// P26 scripts-publish: a lease that is given up wakes who waits for it, long before its time ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiter_in_another_process_is_woken_by_a_message() {
+    let world = World::without_tracking().await;
+    let (_, one, _) = process(&world).await;
+    let (store, other) = gated(&world).await;
+    let (here, there): (Cache<String>, Cache<String>) =
+        (one.cache("patient").unwrap(), other.cache("patient").unwrap());
+    let gate = Gate::new();
+    let loading = slow_load(&here, "k", "loaded", &gate);
+    gate.reached().await;
+    let busy = store.gate(Call::Claim, When::After);
+    let waiting = tokio::spawn(async move { load(&there, "k", "other").await });
+    busy.reached().await;
+    busy.open();
+    gate.open();
+    loading.await.unwrap().unwrap();
+    let woken = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it was not woken");
+    assert_eq!(woken.unwrap(), "loaded");
+}
+
+/// P24 tags-known-by-lane, P26 scripts-publish: what a channel brings is in no order with a lane's replies, so L2 is asked for the tags of what it returns.
+#[tokio::test(flavor = "multi_thread")]
+async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
+    let world = World::without_tracking().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap());
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("shared").unwrap();
+    load_tagged(&cache, "k", "old", "t").await;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
+    holds("it is subscribed", || store.lane_state(0) == LaneState::Subscribed).await;
+    proxy.deafen(true);
+    world.larder().await.invalidate_tag("t").await.unwrap();
+    assert_eq!(get(&cache, "k").await, None);
+}
+
+/// P26 scripts-publish: what is told while nobody hears is not missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_subscription_is_a_lost_lane() {
+    let world = World::without_tracking().await;
+    let (store, larder, here) = process(&world).await;
+    let (_, _, there) = process(&world).await;
+    for round in 0..5 {
+        let (old, new) = (format!("old {round}"), format!("new {round}"));
+        here.insert("k", old.clone()).await.unwrap();
+        assert_eq!(get(&here, "k").await, Some(old));
+        let lost = larder.stats().lanes_lost;
+        world.server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
+        holds("the loss is noticed", || larder.stats().lanes_lost > lost).await;
+        there.insert("k", new.clone()).await.unwrap();
+        gets(&here, "k", Some(&new)).await;
+        holds("it hears again", || store.lane_state(0) == LaneState::Subscribed).await;
+        there.insert("k", "newer".to_owned()).await.unwrap();
+        gets(&here, "k", Some("newer")).await;
+    }
+}
+
+/// P12 tracking-never-assumed, P26 scripts-publish: while it does not hear, entries are short-lived.
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_read_without_a_subscription_are_short_lived() {
+    let world = World::without_tracking().await;
+    let (clock, hand) = larder::Clock::manual();
+    let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
+    let larder = builder().remote_store(store.clone()).clock(clock).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    world.server.command(&["ACL", "SETUSER", "default", "-subscribe"]).await.unwrap();
+    world.server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
+    holds("the loss is noticed", || store.lane_state(0) == LaneState::Untracked).await;
+    load(&cache, "k", "old").await;
+    world.server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
+    hand.advance(cache.policy().degraded_l1_ttl());
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
+}
+
+/// P27 channel-proves-alive: a subscription that is open but brings nothing is found out.
+#[tokio::test(flavor = "multi_thread")]
+async fn deaf_subscription_is_noticed() {
+    let world = World::without_tracking().await;
+    let (store, larder, cache) = process(&world).await;
+    load(&cache, "k", "v").await;
+    // The subscriber's user may not read the channel any more, and stays connected: its own messages do not come back.
+    world.server.command(&["ACL", "SETUSER", "default", "resetchannels", "&none"]).await.unwrap();
+    holds("it is noticed", || store.lane_state(0) == LaneState::Untracked).await;
+    holds("it is counted", || larder.stats().lanes_lost >= 1).await;
+    world.server.command(&["ACL", "SETUSER", "default", "allchannels"]).await.unwrap();
+    holds("it hears again", || store.lane_state(0) == LaneState::Subscribed).await;
+}
+
+/// A process ignores its own messages, and hearing one sends none.
+#[tokio::test(flavor = "multi_thread")]
+async fn message_is_ignored_by_its_sender_and_answered_by_nobody() {
+    let world = World::without_tracking().await;
+    let (_, one, here) = process(&world).await;
+    let (_, other, there) = process(&world).await;
+    here.insert("k", "v".to_owned()).await.unwrap();
+    gets(&there, "k", Some("v")).await;
+    let (own, heard) = (one.stats().pushes, other.stats().pushes);
+    here.invalidate("k").await.unwrap();
+    holds("it is heard", || other.stats().pushes >= heard + 2).await;
+    assert_eq!(one.stats().pushes, own, "its own messages are not news");
+    assert_eq!(there.stats().loads + there.stats().invalidations, 0, "and hearing them does nothing else");
+    assert_eq!(world.server.command(&["EXISTS", "item:k"]).await.unwrap(), Reply::Integer(0));
+}
+
+/// A process that starts while the server is away subscribes when it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn process_that_starts_before_its_server_subscribes_later() {
+    let mut world = World::without_tracking().await;
+    world.server.kill();
+    let store = Arc::new(RedisStore::connect_lazy(config(world.server.url())).unwrap());
+    assert_eq!(store.lane_state(0), LaneState::Down);
+    world.server.restart().await.unwrap();
+    holds("it hears", || store.lane_state(0) == LaneState::Subscribed).await;
+    let cache: Cache<String> =
+        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let (_, _, there) = process(&world).await;
+    load(&cache, "k", "old").await;
+    there.insert("k", "new".to_owned()).await.unwrap();
+    gets(&cache, "k", Some("new")).await;
+}

@@ -1,0 +1,289 @@
+//! Races, each in an order that the test decides.
+
+use std::{sync::Arc, time::Duration};
+
+use larder::{Cache, Larder};
+use larder_core::{Key, Replacing, Token};
+use larder_testkit::Gate;
+
+use crate::support::{
+    gated::{Call, Gated, When},
+    world::{World, builder, get, gets, load, slow_load, start_load, value},
+};
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) async fn gated(world: &World) -> (Arc<Gated>, Larder) {
+    let store = Gated::new(world.store().await);
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    (store, larder)
+}
+
+pub(crate) async fn nowhere(world: &World, caches: &[&Cache<String>], key: &str) {
+    assert_eq!(world.l2(&format!("item:{key}")).await, None);
+    for cache in caches {
+        assert_eq!(get(cache, key).await, None);
+    }
+}
+
+/// P1 stamp-before-read, P3 clean-lease-commits, P5 invalidation-marks-writers: the load read the database before the deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_deleted_during_its_load_is_cached_nowhere() {
+    let world = World::new().await;
+    let (one, other) = (world.items().await, world.items().await);
+    for (n, invalidator) in [&one, &other].into_iter().enumerate() {
+        let key = format!("k{n}");
+        let gate = Gate::new();
+        let loading = slow_load(&one, &key, "old", &gate);
+        gate.reached().await;
+        invalidator.invalidate(key.as_str()).await.unwrap();
+        gate.open();
+        assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "old", "its caller came before the deletion");
+        nowhere(&world, &[&one, &other], &key).await;
+    }
+    assert_eq!(one.stats().refused, 2);
+}
+
+/// P1 stamp-before-read: without a second level, the stamp alone refuses the late fill.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_deleted_during_its_load_without_l2_is_not_cached() {
+    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let gate = Gate::new();
+    let loading = slow_load(&cache, "k", "old", &gate);
+    gate.reached().await;
+    cache.invalidate("k").await.unwrap();
+    let new = start_load(&cache, "k", "new");
+    gate.open();
+    assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "old");
+    assert_eq!(**new.await.unwrap().as_ref().unwrap(), "new", "P2: an outdated flight is not joined");
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
+}
+
+/// P16 only-for-earlier-callers: whoever comes after the deletion is not given what was loaded before it, also in a process that has not
+/// heard of it yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_value_goes_only_to_those_who_came_before_its_load() {
+    let world = World::new().await;
+    let (store, larder) = gated(&world).await;
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    let gate = Gate::new();
+    let early = slow_load(&cache, "k", "old", &gate);
+    gate.reached().await;
+    let late = start_load(&cache, "k", "new");
+    let commit = store.gate(Call::Commit, When::Before);
+    gate.open();
+    commit.reached().await;
+    world.store().await.invalidate(&Key::from_stored_name("item:k"), None).await.unwrap();
+    commit.open();
+    assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
+    assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
+}
+
+/// P1 stamp-before-read, P2 only-current-is-served: the reply is handled after the push that makes it out of date.
+#[tokio::test(flavor = "multi_thread")]
+async fn l2_reply_that_is_handled_after_the_push_does_not_enter_l1() {
+    let world = World::new().await;
+    let writer = world.items().await;
+    load(&writer, "k", "old").await;
+    let (store, larder) = gated(&world).await;
+    let reader: Cache<String> = larder.cache("item").unwrap();
+    let reply = store.gate(Call::Get, When::After);
+    let reading = slow_load(&reader, "k", "must not be loaded", &Gate::new());
+    reply.reached().await;
+    writer.write_through("k", || value("new")).await.unwrap();
+    store.hear("item:k").await;
+    reply.open();
+    assert_eq!(**reading.await.unwrap().as_ref().unwrap(), "old", "it was read before the write");
+    assert_eq!(get(&reader, "k").await.as_deref(), Some("new"));
+}
+
+/// P1 stamp-before-read: the same for a value that another process stored between the look and the claim.
+#[tokio::test(flavor = "multi_thread")]
+async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
+    let world = World::new().await;
+    let other = world.items().await;
+    let (store, larder) = gated(&world).await;
+    let reader: Cache<String> = larder.cache("item").unwrap();
+    let (look, claim) = (store.gate(Call::Get, When::After), store.gate(Call::Claim, When::After));
+    let reading = slow_load(&reader, "k", "must not be loaded", &Gate::new());
+    look.reached().await;
+    load(&other, "k", "old").await;
+    look.open();
+    claim.reached().await;
+    other.write_through("k", || value("new")).await.unwrap();
+    store.hear("item:k").await;
+    claim.open();
+    assert_eq!(**reading.await.unwrap().as_ref().unwrap(), "old", "it was read before the write");
+    assert_eq!(get(&reader, "k").await.as_deref(), Some("new"));
+}
+
+/// P16 only-for-earlier-callers: in a row without L1, nobody is given what another caller asked for earlier.
+#[tokio::test(flavor = "multi_thread")]
+async fn read_of_l2_alone_does_not_share_an_earlier_look() {
+    let world = World::new().await;
+    let other: Cache<String> = world.larder().await.cache("shared").unwrap();
+    load(&other, "k", "old").await;
+    let (store, larder) = gated(&world).await;
+    let cache: Cache<String> = larder.cache("shared").unwrap();
+    for loads in [false, true] {
+        other.insert("k", "old".to_owned()).await.unwrap();
+        let reply = store.gate(Call::Get, When::After);
+        let early = tokio::spawn({
+            let cache = cache.clone();
+            async move { if loads { load(&cache, "k", "no").await } else { get(&cache, "k").await.unwrap() } }
+        });
+        reply.reached().await;
+        other.write_through("k", || value("new")).await.unwrap();
+        assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
+        assert_eq!(load(&cache, "k", "must not be loaded").await, "new");
+        reply.open();
+        assert_eq!(early.await.unwrap(), "old", "it was asked for before the write");
+    }
+}
+
+/// P16 only-for-earlier-callers: without L2 the stamp says whom a value is too old for.
+#[tokio::test(flavor = "multi_thread")]
+async fn load_without_l2_that_is_outdated_goes_only_to_those_who_came_before_it() {
+    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let gate = Gate::new();
+    let early = slow_load(&cache, "k", "old", &gate);
+    gate.reached().await;
+    let late = start_load(&cache, "k", "new");
+    cache.invalidate("k").await.unwrap();
+    gate.open();
+    assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
+    assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
+}
+
+/// P16 only-for-earlier-callers: who did not wait any longer for another process loads for itself and for those who were there before.
+#[tokio::test(flavor = "multi_thread")]
+async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
+    let world = World::new().await;
+    let (other, token) = (world.store().await, Token::new());
+    other.begin_write("impatient:k", &token, LONG).await.unwrap();
+    let cache: Cache<String> = world.larder().await.cache("impatient").unwrap();
+    let gate = Gate::new();
+    let early = slow_load(&cache, "k", "old", &gate);
+    gate.reached().await;
+    let late = start_load(&cache, "k", "must not be loaded");
+    assert!(
+        other.commit("impatient:k", &token, b"\"new\"", LONG, Replacing::Nothing).await.unwrap().is_done()
+    );
+    gate.open();
+    assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
+    assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
+}
+
+/// P1 stamp-before-read: a stamp is taken anew after a wait, or an invalidation during the wait would cost the value its place in L1.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_loaded_after_a_wait_is_kept_though_its_key_was_invalidated_meanwhile() {
+    let world = World::new().await;
+    let (other, token) = (world.store().await, Token::new());
+    other.begin_write("patient:k", &token, LONG).await.unwrap();
+    let (store, larder) = gated(&world).await;
+    let cache: Cache<String> = larder.cache("patient").unwrap();
+    let busy = store.gate(Call::Claim, When::After);
+    let reading = slow_load(&cache, "k", "value", &Gate::opened());
+    busy.reached().await;
+    cache.invalidate("k").await.unwrap();
+    busy.open();
+    other.release("patient:k", &token).await.unwrap();
+    assert_eq!(**reading.await.unwrap().as_ref().unwrap(), "value");
+    let before = cache.stats().l1_hits;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
+    assert_eq!(cache.stats().l1_hits, before + 1);
+}
+
+/// P9 reply-invalidates-again: a read between the call and its script must not survive the call.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it() {
+    let world = World::new().await;
+    load(&world.items().await, "k", "old").await;
+    let (store, larder) = gated(&world).await;
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
+    let sent = store.gate(Call::Invalidate, When::Before);
+    let invalidating = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.invalidate("k").await }
+    });
+    sent.reached().await;
+    let hits = cache.stats().l1_hits;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the script has not run yet");
+    assert_eq!(cache.stats().l1_hits, hits, "L1 is empty at once, however long L2 takes");
+    sent.open();
+    invalidating.await.unwrap().unwrap();
+    nowhere(&world, &[&cache], "k").await;
+}
+
+/// P9 reply-invalidates-again, P19 loads-end-with-callers: the reply is handled also when the caller is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn invalidation_whose_caller_is_gone_is_carried_out() {
+    let world = World::new().await;
+    let (store, larder) = gated(&world).await;
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    load(&cache, "k", "old").await;
+    let done = store.gate(Call::Invalidate, When::After);
+    let invalidating = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.invalidate("k").await }
+    });
+    done.reached().await;
+    invalidating.abort();
+    assert!(invalidating.await.is_err());
+    done.open();
+    gets(&cache, "k", None).await;
+}
+
+/// P1 stamp-before-read: what is under way when its key is invalidated does not enter L1.
+#[tokio::test(flavor = "multi_thread")]
+async fn invalidation_during_promotion_is_not_lost() {
+    let world = World::new().await;
+    let owner = world.items().await;
+    load(&owner, "k", "old").await;
+    let (store, larder) = gated(&world).await;
+    let reader: Cache<String> = larder.cache("item").unwrap();
+    for by_reader in [true, false] {
+        let reply = store.gate(Call::Get, When::After);
+        let reading = tokio::spawn({
+            let reader = reader.clone();
+            async move { get(&reader, "k").await }
+        });
+        reply.reached().await;
+        let invalidator = if by_reader { &reader } else { &owner };
+        invalidator.invalidate("k").await.unwrap();
+        reply.open();
+        assert_eq!(reading.await.unwrap().as_deref(), Some("old"));
+        gets(&reader, "k", None).await;
+        gets(&owner, "k", None).await; // its push has come too
+        load(&owner, "k", "old").await;
+    }
+}
+
+/// P9 reply-invalidates-again: a read between the call and its scan must not survive the call.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_read_before_a_clear_is_carried_out_is_not_served_after_it() {
+    let world = World::new().await;
+    load(&world.items().await, "k", "old").await;
+    let store = Gated::new(world.one_lane().await); // which tells nobody here of its own deletions
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    for all in [false, true] {
+        load(&cache, "k", "old").await;
+        let sent = store.gate(Call::Clear, When::Before);
+        let clearing = tokio::spawn({
+            let (cache, larder) = (cache.clone(), larder.clone());
+            async move { if all { larder.clear().await } else { cache.clear().await } }
+        });
+        sent.reached().await;
+        let hits = cache.stats();
+        assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the scan has not begun");
+        let (before, after) =
+            ((hits.l1_hits, hits.l2_hits + 1), (cache.stats().l1_hits, cache.stats().l2_hits));
+        assert_eq!(after, before, "L1 is empty at once");
+        sent.open();
+        clearing.await.unwrap().unwrap();
+        nowhere(&world, &[&cache], "k").await;
+    }
+}

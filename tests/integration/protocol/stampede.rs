@@ -1,0 +1,477 @@
+//! One load of a key at a time, whoever wants it.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use larder::{Cache, Error, Event, Level};
+use larder_core::{RemoteStore, Replacing, Token};
+use larder_testkit::Gate;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::support::{
+    aging::{Aging, MINUTE, Source},
+    gated::{Call, Gated, When},
+    worker::Worker,
+    world::{BOUND, World, builder, get, holds, load, slow_load, slow_write, start, value},
+};
+
+async fn storm(cache: &Cache<String>, tasks: usize) {
+    let gate = Gate::new();
+    let mut storm = JoinSet::new();
+    for _ in 0..tasks {
+        let (cache, gate) = (cache.clone(), gate.clone());
+        storm.spawn(async move {
+            let loader = move || async move {
+                gate.pass().await;
+                Ok::<_, Infallible>("value".to_owned())
+            };
+            cache.get_or_load("cold", loader).await.unwrap()
+        });
+    }
+    gate.reached().await;
+    gate.open();
+    let served = storm.join_all().await;
+    assert!(served.len() == tasks && served.iter().all(|value| **value == "value"));
+    assert_eq!(gate.arrivals(), 1, "loads");
+    assert_eq!(cache.stats().loads, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_key_that_a_thousand_tasks_want_is_loaded_once() {
+    let world = World::new().await;
+    for tasks in [10, 100, 1000] {
+        storm(&world.items().await, tasks).await;
+        world.items().await.invalidate("cold").await.unwrap();
+        storm(&builder().build().await.unwrap().cache("item").unwrap(), tasks).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_key_that_four_processes_want_is_loaded_once() {
+    let world = World::new().await;
+    let mut workers = Vec::new();
+    for _ in 0..4 {
+        workers.push(Worker::start(&world.server.url()).await);
+    }
+    let mut waits = Vec::new();
+    for round in 0..5 {
+        for (n, worker) in workers.iter_mut().enumerate() {
+            worker.tell(&format!("{n} storm item cold{round} 100 50")).await;
+        }
+        let mut ends = JoinSet::new();
+        let mut back = Vec::new();
+        for (n, mut worker) in workers.drain(..).enumerate() {
+            ends.spawn(async move {
+                let mut loaded = None;
+                loop {
+                    let line = worker.line().await;
+                    let now = Instant::now();
+                    if line == format!("{n} loaded") {
+                        loaded = Some(now);
+                    } else {
+                        assert!(line.starts_with(&format!("{n} served 100, ")), "{line}");
+                        return (worker, loaded, now);
+                    }
+                }
+            });
+        }
+        let (mut loads, mut last) = (Vec::new(), None);
+        for (worker, loaded, served) in ends.join_all().await {
+            loads.extend(loaded);
+            last = last.max(Some(served));
+            back.push(worker);
+        }
+        workers = back;
+        assert_eq!(loads.len(), 1, "loads in all processes");
+        waits.push(last.unwrap() - loads[0]);
+    }
+    waits.sort();
+    println!("4 processes, 100 tasks each: last served after the loader's end: {waits:?}");
+    assert!(waits[waits.len() / 2] < Duration::from_millis(20), "{waits:?}");
+}
+
+/// P7 wake-own-waiters, P8 register-then-claim, P14 no-wait-for-expiry-push: the waiting process sleeps until the push, for which its lease of a minute leaves it no other way.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiter_in_another_process_is_woken_by_the_commit() {
+    let world = World::new().await;
+    let (one, other) = (world.larder().await, world.larder().await);
+    let (one, other) = (one.cache("patient").unwrap(), other.cache("patient").unwrap());
+    let gate = Gate::new();
+    let loading = slow_load(&one, "k", "value", &gate);
+    gate.reached().await;
+    let waiting = slow_load(&other, "k", "must not be loaded", &gate);
+    waits_for_the_lease(&world, "patient:k", 2).await;
+    let start = Instant::now();
+    gate.open();
+    assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "value");
+    assert_eq!(gate.arrivals(), 1, "loads");
+}
+
+/// Waits until the server has run so many claims.
+pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
+    let give_up = Instant::now() + BOUND;
+    loop {
+        let stats = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
+        let evals = ["evalsha", "eval"]
+            .iter()
+            .filter_map(|name| stats.split(&format!("cmdstat_{name}:calls=")).nth(1))
+            .filter_map(|rest| rest.split(',').next()?.parse::<i64>().ok())
+            .sum::<i64>();
+        if evals >= claims {
+            return;
+        }
+        assert!(Instant::now() < give_up, "nobody claims {key}: {evals} scripts");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// P7 wake-own-waiters: this process's own scripts wake its own waiters, because no push comes for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
+    let world = World::new().await;
+    let cache: Cache<String> = world.larder().await.cache("patient").unwrap();
+    let writing = Gate::new();
+    let write = tokio::spawn({
+        let (cache, writing) = (cache.clone(), writing.clone());
+        async move {
+            let writer = || async move {
+                writing.pass().await;
+                Ok::<_, Infallible>("written".to_owned())
+            };
+            cache.write_through("k", writer).await
+        }
+    });
+    writing.reached().await;
+    let gate = Gate::new();
+    let waiting = slow_load(&cache, "k", "must not be loaded", &gate);
+    waits_for_the_lease(&world, "patient:k", 2).await;
+    let start = Instant::now();
+    writing.open();
+    assert_eq!(**write.await.unwrap().as_ref().unwrap(), "written");
+    assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "written");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(gate.arrivals(), 0, "loads");
+}
+
+/// P7 wake-own-waiters: the invalidation of this process ends another's lease, of which no push tells here.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
+    let world = World::new().await;
+    let holder = world.store().await;
+    let store = Gated::new(world.one_lane().await);
+    let cache: Cache<String> =
+        builder().remote_store(store.clone()).build().await.unwrap().cache("patient").unwrap();
+    for clear in [false, true] {
+        holder.claim("patient:k", &Token::new(), Duration::from_secs(60), Replacing::Nothing).await.unwrap();
+        let busy = store.gate(Call::Claim, When::After);
+        let waiting = slow_load(&cache, "k", "value", &Gate::opened());
+        busy.reached().await;
+        busy.open();
+        let start = Instant::now();
+        if clear {
+            cache.clear().await.unwrap();
+        } else {
+            cache.invalidate("k").await.unwrap();
+        }
+        assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        cache.invalidate("k").await.unwrap();
+    }
+}
+
+/// P8 register-then-claim: the lease ends, and its push is handled, before the reply that it is held.
+#[tokio::test(flavor = "multi_thread")]
+async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
+    let world = World::new().await;
+    let holder = world.store().await;
+    for writes in [false, true] {
+        let store = Gated::new(world.store().await);
+        let cache: Cache<String> =
+            builder().remote_store(store.clone()).build().await.unwrap().cache("patient").unwrap();
+        let (token, long) = (Token::new(), Duration::from_secs(60));
+        holder.begin_write("patient:k", &token, long).await.unwrap();
+        let busy = store.gate(if writes { Call::BeginWrite } else { Call::Claim }, When::After);
+        let waiting = match writes {
+            true => slow_write(&cache, "value", &Gate::opened()),
+            false => slow_load(&cache, "k", "value", &Gate::opened()),
+        };
+        busy.reached().await;
+        holder.release("patient:k", &token).await.unwrap();
+        store.hear("patient:k").await;
+        let start = Instant::now();
+        busy.open();
+        assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        cache.invalidate("k").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_load_is_an_error_for_all_and_the_next_caller_loads() {
+    let world = World::new().await;
+    for cache in [world.items().await, builder().build().await.unwrap().cache("item").unwrap()] {
+        let gate = Gate::new();
+        let mut waiting = JoinSet::new();
+        for _ in 0..50 {
+            let (cache, gate) = (cache.clone(), gate.clone());
+            waiting.spawn(async move {
+                let loader = || async move {
+                    gate.pass().await;
+                    Err::<String, _>(io::Error::other("database is down"))
+                };
+                cache.get_or_load("k", loader).await
+            });
+        }
+        gate.reached().await;
+        gate.open();
+        let failed = waiting.join_all().await;
+        assert!(
+            failed.iter().all(
+                |end| matches!(end, Err(Error::Load { source, .. }) if source.to_string() == "database is down")
+            )
+        );
+        assert_eq!(cache.stats().load_errors, cache.stats().loads);
+        assert_eq!(load(&cache, "k", "value").await, "value");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_loads_under_steady_arrivals_run_one_at_a_time() {
+    let world = World::new().await;
+    let cache = world.items().await;
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let (cache, running, most) = (cache.clone(), running.clone(), most.clone());
+        callers.spawn(async move {
+            for _ in 0..20 {
+                let (running, most) = (running.clone(), most.clone());
+                let loader = || async move {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Err::<String, _>("no")
+                };
+                assert!(cache.get_or_load("k", loader).await.is_err());
+            }
+        });
+    }
+    callers.join_all().await;
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn value_in_l2_that_many_want_is_read_once() {
+    let world = World::new().await;
+    load(&world.items().await, "k", "value").await;
+    let cold = world.items().await;
+    let mut readers = JoinSet::new();
+    for n in 0..200 {
+        let cold = cold.clone();
+        readers.spawn(async move {
+            match n % 2 {
+                0 => get(&cold, "k").await.unwrap(),
+                _ => load(&cold, "k", "must not be loaded").await,
+            }
+        });
+    }
+    assert!(readers.join_all().await.iter().all(|read| read == "value"));
+    let stats = cold.stats();
+    assert_eq!(stats.loads, 0);
+    assert!(stats.l2_hits <= 2, "one look for the gets, one for the loads at most: {stats:?}");
+}
+
+/// P16 only-for-earlier-callers: the answer to a look is not for who comes after it was sent. All of them share the next one, whenever they came.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_who_are_late_for_a_look_share_the_next_one() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let cache = world.cache_on(remote.clone(), "item").await;
+    let first = remote.gate(Call::Get, When::After);
+    let read = || {
+        let cache = cache.clone();
+        start(async move { get(&cache, "k").await })
+    };
+    let mut readers = vec![read()];
+    first.reached().await;
+    readers.extend((0..200).map(|_| read()));
+    let second = remote.gate(Call::Get, When::After);
+    first.open();
+    second.reached().await;
+    readers.extend((0..200).map(|_| read()));
+    second.open();
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), None);
+    }
+    assert_eq!(remote.calls(Call::Get), 3, "looks");
+}
+
+/// P16 only-for-earlier-callers: also if the look is into L1, where another caller has put the value meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let ((looked, is_looking), (go_on, going_on)) = (mpsc::channel(), mpsc::channel::<()>());
+    let hook = Mutex::new((looked, going_on));
+    let hook = move |event: &Event<'_>| {
+        if matches!(event, Event::Hit { level: Level::L1, .. }) {
+            let hook = hook.lock().unwrap();
+            let _ = hook.0.send(());
+            let _ = hook.1.recv(); // the look has found the value, and has not said so yet
+        }
+    };
+    let builder = world.builder().remote_store(remote.clone()).on_event(hook);
+    let cache: Cache<String> = builder.build().await.unwrap().cache("item").unwrap();
+    let read = || {
+        let cache = cache.clone();
+        start(async move { get(&cache, "k").await })
+    };
+    let first = remote.gate(Call::Get, When::After);
+    let early = read();
+    first.reached().await;
+    let late = read();
+    cache.insert("k", "old".to_owned()).await.unwrap();
+    first.open();
+    assert_eq!(early.await.unwrap(), None);
+    is_looking.recv().unwrap();
+    cache.invalidate("k").await.unwrap();
+    let later = read();
+    drop(go_on);
+    assert_eq!(late.await.unwrap().as_deref(), Some("old"));
+    assert_eq!(later.await.unwrap(), None);
+}
+
+/// P2 only-current-is-served: a load that has found the lease taken leaves its callers to a newer one, if there is one.
+#[tokio::test]
+async fn load_that_is_outdated_waits_for_no_lease_beside_a_newer_one() {
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let (cache, other) = (world.cache_on(remote.clone(), "patient").await, world.server.connect());
+    let holder = Token::new();
+    other.claim("patient:k", &holder, MINUTE, Replacing::Nothing).await.unwrap();
+    let source = Source::open();
+    let read = |loaded: &'static str| {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, "k", loaded).await })
+    };
+    let busy = remote.gate(Call::Claim, When::After);
+    let outdated = read("old");
+    busy.reached().await;
+    cache.invalidate("k").await.unwrap();
+    let newer = read("new");
+    // All that can run has run: there is one thread, and nothing to wait for but the gate and the lease.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    busy.open(); // by now the lease is marked, and free
+    for read in [outdated, newer] {
+        assert_eq!(read.await.unwrap().unwrap(), "new");
+    }
+    assert_eq!((remote.calls(Call::Claim), source.loads()), (2, 1), "claims and loads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_key_texts_of_two_rows_never_share_a_flight() {
+    let world = World::new().await;
+    let larder = world.larder().await;
+    let (items, others) = (larder.cache("item").unwrap(), larder.cache("other").unwrap());
+    let gate = Gate::new();
+    let slow = slow_load(&items, "k", "item", &gate);
+    gate.reached().await;
+    assert_eq!(load(&others, "k", "other").await, "other");
+    gate.open();
+    assert_eq!(**slow.await.unwrap().as_ref().unwrap(), "item");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loader_that_wants_its_own_key_ends_in_bounded_time() {
+    let world = World::new().await;
+    let cache: Cache<String> = world.larder().await.cache("hasty").unwrap();
+    let inner = cache.clone();
+    let loader =
+        move || async move { inner.get_or_load("k", || value("inner")).await.map(|value| (*value).clone()) };
+    let ended = tokio::time::timeout(BOUND, cache.get_or_load("k", loader)).await.unwrap();
+    assert!(matches!(ended, Err(Error::LoadTimedOut { .. })), "{ended:?}");
+    assert_eq!(load(&cache, "k", "value").await, "value");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joined_callers_of_an_absent_value_load_it_once() {
+    let world = World::new().await;
+    let cache = world.items().await;
+    let gate = Gate::new();
+    let mut callers = JoinSet::new();
+    for _ in 0..100 {
+        let (cache, gate) = (cache.clone(), gate.clone());
+        callers.spawn(async move {
+            let loader = || async move {
+                gate.pass().await;
+                Ok::<Option<String>, Infallible>(None)
+            };
+            cache.find_or_load("k", loader).await.unwrap()
+        });
+    }
+    gate.reached().await;
+    gate.open();
+    assert!(callers.join_all().await.iter().all(Option::is_none));
+    holds("one load", || cache.stats().loads == 1).await;
+}
+
+/// P1 stamp-before-read: the stamp is taken anew after the wait, so the value that was waited for is kept.
+#[tokio::test]
+async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
+    let world = Aging::new();
+    let (one, other) = (world.cache("item").await, world.cache("item").await);
+    let source = Source::gated();
+    let read = |cache: &Cache<String>| {
+        let (cache, source) = (cache.clone(), source.clone());
+        start(async move { source.read(&cache, "k", "value").await })
+    };
+    let loading = read(&one);
+    source.gate.reached().await;
+    let waiting = read(&other);
+    for _ in 0..20 {
+        tokio::task::yield_now().await; // it finds the lease taken
+    }
+    source.gate.open();
+    assert_eq!(loading.await.unwrap().unwrap(), "value");
+    assert_eq!(waiting.await.unwrap().unwrap(), "value");
+    assert_eq!(get(&other, "k").await.as_deref(), Some("value"));
+    assert_eq!((other.stats().l1_hits, source.loads()), (1, 1));
+}
+
+/// P2 only-current-is-served: a load that an invalidation has outdated ends before the next one begins, which is shared by all who came meanwhile,
+/// whatever was invalidated since.
+#[tokio::test]
+async fn load_that_is_outdated_ends_before_the_next_begins() {
+    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let gate = Gate::new();
+    let first = slow_load(&cache, "k", "old", &gate);
+    gate.reached().await;
+    let mut later = Vec::new();
+    for _ in 0..3 {
+        cache.invalidate("k").await.unwrap();
+        later.extend((0..10).map(|_| slow_load(&cache, "k", "new", &gate)));
+        // All that can run has run: there is one thread, and nothing to wait for but the gate.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.arrivals(), 1, "loads at a time");
+    }
+    gate.open();
+    assert_eq!(**first.await.unwrap().as_ref().unwrap(), "old");
+    for load in later {
+        assert_eq!(**load.await.unwrap().as_ref().unwrap(), "new");
+    }
+    assert_eq!(gate.arrivals(), 2, "loads in all");
+}

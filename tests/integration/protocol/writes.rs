@@ -1,0 +1,339 @@
+//! Writers that meet readers, other writers, and trouble.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use larder::{Cache, Error, Loaded};
+use larder_testkit::{Gate, Proxy};
+use tokio::task::JoinHandle;
+
+use crate::{
+    outages::connection::config,
+    protocol::races::{gated, nowhere},
+    support::{
+        gated::{Call, When},
+        world::{World, builder, get, gets, holds, load, slow_load, slow_write, value},
+    },
+};
+
+/// P6 one-writer-first: a reader cannot fill in what it read before the write.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_reader_does_not_replace_what_a_writer_stored() {
+    let world = World::new().await;
+    let (one, other) = (world.items().await, world.items().await);
+    for (n, reader) in [&one, &other].into_iter().enumerate() {
+        let key = format!("k{n}");
+        let gate = Gate::new();
+        let reading = slow_load(reader, &key, "old", &gate);
+        gate.reached().await;
+        one.write_through(key.as_str(), || value("new")).await.unwrap();
+        gate.open();
+        reading.await.unwrap().unwrap();
+        assert_eq!(world.l2(&format!("item:{key}")).await.as_deref(), Some("\"new\""));
+        gets(&one, &key, Some("new")).await;
+        gets(&other, &key, Some("new")).await;
+    }
+}
+
+/// P15 writer-ends-by-compare: without leases, two writers that overlap leave no value, because nobody knows whose came last.
+#[tokio::test(flavor = "multi_thread")]
+async fn overlapping_writers_without_l2_leave_no_value() {
+    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    for first_ends_first in [true, false] {
+        let (first, second) = (Gate::new(), Gate::new());
+        let one = slow_write(&cache, "one", &first);
+        first.reached().await;
+        let two = slow_write(&cache, "two", &second);
+        second.reached().await;
+        let mut ends = [(first, one), (second, two)];
+        if !first_ends_first {
+            ends.reverse();
+        }
+        for (gate, write) in ends {
+            gate.open();
+            write.await.unwrap().unwrap();
+        }
+        assert_eq!(get(&cache, "k").await, None);
+    }
+}
+
+/// P15 writer-ends-by-compare: a read that began before the writer ended cannot replace what the writer stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn read_that_overlaps_a_writer_without_l2_does_not_replace_its_value() {
+    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let (writing, reading) = (Gate::new(), Gate::new());
+    let write = slow_write(&cache, "new", &writing);
+    writing.reached().await;
+    let read = slow_load(&cache, "k", "old", &reading);
+    reading.reached().await;
+    writing.open();
+    write.await.unwrap().unwrap();
+    reading.open();
+    read.await.unwrap().unwrap();
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
+}
+
+/// P18 failed-write-invalidates: a failed write can still have reached the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn writer_that_fails_after_the_database_changed_leaves_no_value() {
+    let world = World::new().await;
+    let (one, other) = (world.items().await, world.items().await);
+    for panics in [false, true] {
+        load(&one, "k", "old").await;
+        gets(&other, "k", Some("old")).await;
+        let writer = move || async move {
+            assert!(!panics, "the writer panics on purpose");
+            Err::<String, _>(io::Error::other("connection lost after COMMIT"))
+        };
+        let failed = one.write_through("k", writer).await;
+        match panics {
+            true => assert!(matches!(failed, Err(Error::Panicked { .. })), "{failed:?}"),
+            false => assert!(matches!(failed, Err(Error::Write { .. })), "{failed:?}"),
+        }
+        gets(&other, "k", None).await;
+        nowhere(&world, &[&one, &other], "k").await;
+        assert_eq!(load(&one, "k", "read again").await, "read again", "its lease is free");
+        one.invalidate("k").await.unwrap();
+    }
+}
+
+/// P5 invalidation-marks-writers, P18 failed-write-invalidates: the order of the two database writes is not known.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_invalidated_during_its_write_is_cached_nowhere() {
+    let world = World::new().await;
+    let (one, other) = (world.items().await, world.items().await);
+    for invalidator in [&one, &other] {
+        let gate = Gate::new();
+        let write = slow_write(&one, "written", &gate);
+        gate.reached().await;
+        invalidator.invalidate("k").await.unwrap();
+        gate.open();
+        assert_eq!(**write.await.unwrap().as_ref().unwrap(), "written");
+        nowhere(&world, &[&one, &other], "k").await;
+    }
+}
+
+/// P6 one-writer-first: writers of one key run one at a time, in whatever process.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_writers_leave_the_cache_equal_to_the_database() {
+    let world = World::new().await;
+    let caches = [world.items().await, world.items().await, world.items().await];
+    let database = Arc::new(std::sync::Mutex::new(String::new()));
+    for round in 0..100 {
+        let mut writers = tokio::task::JoinSet::new();
+        for (n, cache) in caches.iter().cycle().take(6).enumerate() {
+            let (cache, database) = (cache.clone(), database.clone());
+            writers.spawn(async move {
+                let written = format!("{round}-{n}");
+                let writer = move || async move {
+                    tokio::task::yield_now().await;
+                    database.lock().unwrap().clone_from(&written);
+                    tokio::task::yield_now().await;
+                    Ok::<_, Infallible>(written)
+                };
+                cache.write_through("k", writer).await.unwrap();
+            });
+        }
+        writers.join_all().await;
+        let truth = database.lock().unwrap().clone();
+        assert_eq!(world.l2("item:k").await, Some(format!("\"{truth}\"")));
+        for cache in &caches {
+            gets(cache, "k", Some(truth.as_str())).await;
+        }
+    }
+}
+
+/// How a write can end without a value to cache.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Around,
+    Failure,
+    NoLifetime,
+    TooLarge,
+    /// With a value, for a writer whose lease is lost meanwhile.
+    Value,
+}
+
+/// Starts a write of `k` that waits at the gate.
+fn write_that_ends(cache: &Cache<String>, ending: Ending, gate: &Gate) -> JoinHandle<()> {
+    let (cache, gate) = (cache.clone(), gate.clone());
+    tokio::spawn(async move {
+        let written = async move {
+            gate.pass().await;
+            let large = matches!(ending, Ending::TooLarge);
+            let value = Loaded::new("written".repeat(if large { LIMIT } else { 1 }));
+            match ending {
+                Ending::NoLifetime => Ok(value.ttl(Duration::ZERO)),
+                Ending::Failure => Err(io::Error::other("connection lost after COMMIT")),
+                _ => Ok(value),
+            }
+        };
+        match ending {
+            Ending::Around => cache.write_around("k", || async { written.await.map(drop) }).await.unwrap(),
+            Ending::Failure => assert!(cache.write_through("k", || written).await.is_err()),
+            _ => drop(cache.write_through("k", || written).await.unwrap()),
+        }
+    })
+}
+
+const LIMIT: usize = 1000;
+
+/// P9 reply-invalidates-again, P18 failed-write-invalidates: whatever was read while the write was under way is out of date.
+#[tokio::test(flavor = "multi_thread")]
+async fn read_during_a_write_without_l2_does_not_survive_it() {
+    for ending in [Ending::Around, Ending::Failure, Ending::NoLifetime] {
+        for read_ends_first in [true, false] {
+            let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+            let (writing, reading) = (Gate::new(), Gate::new());
+            let write = write_that_ends(&cache, ending, &writing);
+            writing.reached().await;
+            let read = slow_load(&cache, "k", "old", &reading);
+            reading.reached().await;
+            if read_ends_first {
+                reading.open();
+                gets(&cache, "k", Some("old")).await;
+            }
+            writing.open();
+            write.await.unwrap();
+            reading.open();
+            assert_eq!(**read.await.unwrap().as_ref().unwrap(), "old");
+            assert_eq!(get(&cache, "k").await, None, "{ending:?}, {read_ends_first}");
+        }
+    }
+}
+
+/// P18 failed-write-invalidates: what another process filled in while the writer's lease was lost may be older than the write.
+#[tokio::test(flavor = "multi_thread")]
+async fn writer_that_lost_its_lease_leaves_no_value() {
+    let world = World::new().await;
+    let other = world.items().await;
+    for ending in [Ending::Value, Ending::Around, Ending::Failure, Ending::NoLifetime, Ending::TooLarge] {
+        let larder = builder().redis(world.server.url()).max_value_size(LIMIT).build().await.unwrap();
+        let cache: Cache<String> = larder.cache("item").unwrap();
+        let gate = Gate::new();
+        let write = write_that_ends(&cache, ending, &gate);
+        gate.reached().await;
+        world.server.command(&["DEL", "larder:lease:{item:k}"]).await.unwrap(); // its time is over
+        assert_eq!(load(&other, "k", "old").await, "old");
+        gate.open();
+        write.await.unwrap();
+        assert_eq!(world.l2("item:k").await, None, "{ending:?}");
+        assert_eq!(get(&cache, "k").await, None, "{ending:?}");
+        gets(&other, "k", None).await;
+    }
+}
+
+/// P18 failed-write-invalidates: nobody knows whether the value was stored, and whose came last.
+#[tokio::test(flavor = "multi_thread")]
+async fn writer_whose_commit_is_not_answered_leaves_no_value() {
+    let world = World::new().await;
+    let (store, larder) = gated(&world).await;
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    store.lose_reply(Call::Commit);
+    assert_eq!(**cache.write_through("k", || value("new")).await.as_ref().unwrap(), "new");
+    nowhere(&world, &[&cache], "k").await;
+    assert_eq!(load(&world.items().await, "k", "next").await, "next", "its lease is free");
+    assert_eq!(world.l2("item:k").await.as_deref(), Some("\"next\""));
+}
+
+/// P9 reply-invalidates-again: what was read before `begin_write` was carried out is not served after it, nor after one that got no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
+    let world = World::new().await;
+    load(&world.items().await, "k", "old").await;
+    let (store, larder) = gated(&world).await;
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    let (begun, writing) = (store.gate(Call::BeginWrite, When::Before), Gate::new());
+    let write = slow_write(&cache, "new", &writing);
+    begun.reached().await;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the script has not run yet");
+    begun.open();
+    writing.reached().await;
+    assert_eq!(get(&cache, "k").await, None);
+    writing.open();
+    assert_eq!(**write.await.unwrap().as_ref().unwrap(), "new");
+}
+
+/// P11 unsent-goes-first: a lease of which nobody knows whether it was given ends with the invalidation that takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn write_whose_beginning_is_not_answered_holds_nobody_up() {
+    let world = World::new().await;
+    let (store, larder) = gated(&world).await;
+    let cache: Cache<String> = larder.cache("patient").unwrap();
+    store.lose_reply(Call::BeginWrite);
+    cache.write_through("k", || value("one")).await.unwrap();
+    let other: Cache<String> = world.larder().await.cache("patient").unwrap();
+    let lease = world.server.command(&["EXISTS", "larder:lease:{patient:k}"]).await.unwrap();
+    assert_eq!(lease, larder_testkit::Reply::Integer(0));
+    other.write_through("k", || value("two")).await.unwrap();
+    gets(&cache, "k", Some("two")).await;
+}
+
+/// P11 unsent-goes-first: and so does the lease of a writer whose connection is lost under it.
+#[tokio::test(flavor = "multi_thread")]
+async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    for ending in [Ending::Value, Ending::Around] {
+        let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
+        let cache: Cache<String> = larder.cache("patient").unwrap();
+        let gate = Gate::new();
+        let write = write_that_ends(&cache, ending, &gate);
+        gate.reached().await;
+        let before = proxy.connections();
+        proxy.refuse(true);
+        proxy.cut();
+        gate.open();
+        write.await.unwrap();
+        proxy.refuse(false);
+        holds("it is connected again", || proxy.connections() > before).await;
+        let other: Cache<String> = world.larder().await.cache("patient").unwrap();
+        other.write_through("k", || value("next")).await.unwrap();
+        assert_eq!(world.l2("patient:k").await.as_deref(), Some("\"next\""), "{ending:?}");
+    }
+}
+
+/// P11 unsent-goes-first: during an outage the invalidation is remembered before the database is written, and again after.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_filled_in_by_others_during_a_write_in_an_outage_does_not_stay() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
+    let (cut_off, other): (Cache<String>, _) = (larder.cache("item").unwrap(), world.items().await);
+    load(&other, "k", "old").await;
+    proxy.refuse(true);
+    proxy.cut();
+    let gate = Gate::new();
+    let write = slow_write(&cut_off, "new", &gate);
+    gate.reached().await;
+    proxy.refuse(false);
+    gets(&other, "k", None).await; // what was remembered before the write has been sent
+    load(&other, "k", "old").await;
+    gate.open();
+    write.await.unwrap().unwrap();
+    gets(&other, "k", None).await;
+    assert_ne!(get(&cut_off, "k").await.as_deref(), Some("old"));
+}
+
+/// P15 writer-ends-by-compare: writers that get no lease are put in order by their cells.
+#[tokio::test(flavor = "multi_thread")]
+async fn overlapping_writers_in_an_outage_leave_no_value() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
+    let cache: Cache<String> = larder.cache("item").unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    let (first, second) = (Gate::new(), Gate::new());
+    let one = slow_write(&cache, "one", &first);
+    first.reached().await;
+    let two = slow_write(&cache, "two", &second);
+    second.reached().await;
+    for (gate, write) in [(second, two), (first, one)] {
+        gate.open();
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(get(&cache, "k").await, None);
+    let alone = slow_write(&cache, "three", &Gate::opened());
+    alone.await.unwrap().unwrap();
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("three"), "a writer alone leaves its value");
+}
