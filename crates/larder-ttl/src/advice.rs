@@ -5,16 +5,26 @@ use crate::{
     display::{percentage, shown},
 };
 
-/// A combination of a policy's keys that is possible but will hurt, and what to do about it.
+/// A combination of a policy's keys that works but will hurt, with a remedy.
+///
+/// ```
+/// use larder_ttl::TtlTable;
+///
+/// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nl1_ttl = '2h'")?;
+/// let advice = table.policy("posts").unwrap().advice();
+/// assert_eq!((advice[0].policy.as_str(), advice[0].key), ("posts", "l1_ttl"));
+/// assert_eq!(advice[0].remedy, "set it to less than ttl, or remove it");
+/// # Ok::<(), larder_ttl::TableError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
     /// The policy's name.
     pub policy: String,
-    /// The key that is to change.
+    /// The key to change.
     pub key: &'static str,
-    /// What will happen.
+    /// The harm to expect.
     pub problem: String,
-    /// What would be better.
+    /// A better choice.
     pub remedy: String,
 }
 
@@ -25,43 +35,52 @@ impl fmt::Display for Advice {
 }
 
 impl Policy {
-    /// What in this policy will hurt, as far as the policy alone can tell. A policy of defaults has none.
+    /// Lists what will hurt in this policy, as far as the policy alone tells. For a policy of defaults the list is empty.
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// for policy in TtlTable::default().policies() {
+    ///     assert!(policy.advice().is_empty());
+    /// }
+    /// ```
     pub fn advice(&self) -> Vec<Advice> {
-        let rules = [l1_ttl, stale_for, refresh_ahead, max_wait, max_loads];
-        let advice = |(key, problem, remedy): (_, _, &str)| Advice {
-            policy: self.name.clone(),
+        let checks = [l1_ttl, stale_for, refresh_ahead, max_wait, max_loads];
+        let advice = |(key, problem, remedy): Harm| Advice {
+            policy: self.name().to_owned(),
             key,
             problem,
             remedy: remedy.to_owned(),
         };
-        rules.into_iter().filter_map(|rule| rule(self)).map(advice).collect()
+        checks.into_iter().filter_map(|check| check(self)).map(advice).collect()
     }
 }
 
-/// The key, the problem and the remedy, if the policy has this problem.
-type Found = Option<(&'static str, String, &'static str)>;
+/// A key, the harm that its value does, and a remedy.
+type Harm = (&'static str, String, &'static str);
 
-fn l1_ttl(policy: &Policy) -> Found {
+fn l1_ttl(policy: &Policy) -> Option<Harm> {
     let l1_ttl = policy.l1_ttl.filter(|l1_ttl| *l1_ttl > policy.ttl)?;
-    let problem = format!("{} is never reached, for ttl ends after {}", shown(l1_ttl), shown(policy.ttl));
+    let problem = format!("{} is never reached, because ttl ends after {}", shown(l1_ttl), shown(policy.ttl));
     Some(("l1_ttl", problem, "set it to less than ttl, or remove it"))
 }
 
-fn stale_for(policy: &Policy) -> Found {
-    // Rows without a load_timeout of their own are not spared: only a very short stale_for is under its default.
+fn stale_for(policy: &Policy) -> Option<Harm> {
+    // The default load_timeout counts too: only a very short stale_for is below it.
     if policy.stale_for.is_zero() || policy.load_timeout < policy.stale_for {
         return None;
     }
     let (stale_for, load_timeout) = (shown(policy.stale_for), shown(policy.load_timeout));
     let problem = format!(
-        "the stale value is gone after {stale_for}, before a load that hangs is given up after {load_timeout}, \
-         so there is nothing to serve when it fails"
+        "the stale value is gone after {stale_for}, before a load that hangs is cancelled after {load_timeout}, so \
+         there is nothing to serve when the load fails"
     );
     Some(("stale_for", problem, "set it to several times load_timeout, or lower load_timeout"))
 }
 
-fn refresh_ahead(policy: &Policy) -> Found {
-    // The last part of a life is counted from its end.
+fn refresh_ahead(policy: &Policy) -> Option<Harm> {
+    // The part of a life in which a reload is due is counted from its end, so a life that jitter has shortened by as much
+    // as refresh_ahead is due from its start.
     policy.refresh_ahead.filter(|share| policy.jitter >= *share)?;
     let problem = format!(
         "jitter takes up to {} of a lifetime, so some values are due for a reload as soon as they are loaded",
@@ -70,8 +89,8 @@ fn refresh_ahead(policy: &Policy) -> Found {
     Some(("refresh_ahead", problem, "set it to well over jitter"))
 }
 
-fn max_wait(policy: &Policy) -> Found {
-    // By default a caller does give up first, on purpose; whoever sets one of the two should know of the other.
+fn max_wait(policy: &Policy) -> Option<Harm> {
+    // By default a caller does give up first, on purpose. Only a policy that sets one of the two may not know of the other.
     if (policy.max_wait.is_none() && policy.lease.is_none()) || policy.max_wait() >= policy.lease() {
         return None;
     }
@@ -84,13 +103,14 @@ fn max_wait(policy: &Policy) -> Found {
     Some(("max_wait", problem, "set it to more than lease, or lower lease"))
 }
 
-fn max_loads(policy: &Policy) -> Found {
+fn max_loads(policy: &Policy) -> Option<Harm> {
     let limit = policy.max_loads?;
     if policy.max_wait() > Duration::ZERO {
         return None;
     }
     let problem = format!(
-        "with a max_wait of 0 no load waits for its turn, so every one past {limit} is an error, or served stale, at once"
+        "with a max_wait of 0 no load waits until another one has ended, so every load past {limit} fails, or serves \
+         a stale value, at once"
     );
     Some(("max_loads", problem, "set max_wait to what a caller can wait, or remove max_loads"))
 }
@@ -99,14 +119,14 @@ fn max_loads(policy: &Policy) -> Found {
 mod tests {
     use crate::TtlTable;
 
-    /// The keys that a policy with these lines, and a ttl of an hour, is advised to change.
+    /// Lists the keys that `advice` wants changed in a policy with these lines and a ttl of an hour.
     fn advised(lines: &str) -> Vec<&'static str> {
         let table = TtlTable::from_toml(&format!("[a]\nttl = '1h'\n{lines}")).unwrap();
         table.policy("a").unwrap().advice().iter().map(|advice| advice.key).collect()
     }
 
     #[test]
-    fn rows_of_defaults_need_no_advice() {
+    fn policies_of_defaults_need_no_advice() {
         for policy in TtlTable::default().policies() {
             assert_eq!(policy.advice(), [], "{}", policy.name());
         }
@@ -115,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_will_hurt_is_advised_against_and_what_is_common_is_not() {
+    fn harmful_combinations_are_advised_against_and_common_ones_are_not() {
         for (lines, key) in [
             ("l1_ttl = '2h'", "l1_ttl"),
             ("stale_for = '10s'", "stale_for"),
@@ -144,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn advice_names_the_row_the_key_and_the_remedy() {
+    fn advice_names_the_policy_the_key_and_the_remedy() {
         let table = TtlTable::from_toml("[a]\nttl = '1h'\nl1_ttl = '2h'").unwrap();
         let advice = table.policy("a").unwrap().advice();
         assert_eq!(
             advice[0].to_string(),
-            "policy \"a\", key \"l1_ttl\": 2h is never reached, for ttl ends after 1h; set it to less than ttl, or remove it"
+            "policy \"a\", key \"l1_ttl\": 2h is never reached, because ttl ends after 1h; set it to less than ttl, or remove it"
         );
     }
 }

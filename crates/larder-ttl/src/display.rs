@@ -4,16 +4,16 @@ use crate::{Policy, TtlTable};
 
 const HEADS: [&str; 11] =
     ["policy", "keys", "ttl", "l1 ttl", "levels", "jitter", "absent", "stale", "refresh", "lease", "reason"];
-/// Columns that are there only if a policy has something in them.
+/// Columns that are shown only if some policy sets them.
 const RARE: [&str; 2] = ["stale", "refresh"];
 const NONE: &str = "–";
 
-/// An aligned table for people.
+/// Shows an aligned table for people, with the reasons.
 impl fmt::Display for TtlTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = vec![HEADS.map(str::to_owned).to_vec()];
-        lines.extend(self.policies().map(|policy| generations(policy).to_vec()));
-        // A column that says something of no policy would only make the others harder to find.
+        lines.extend(self.policies().map(|policy| cells(policy).to_vec()));
+        // An empty column would only make the others harder to find.
         let shown: Vec<bool> = (0..HEADS.len())
             .map(|i| !RARE.contains(&HEADS[i]) || lines[1..].iter().any(|line| line[i] != NONE))
             .collect();
@@ -37,7 +37,7 @@ impl fmt::Display for TtlTable {
     }
 }
 
-fn generations(policy: &Policy) -> [String; HEADS.len()] {
+fn cells(policy: &Policy) -> [String; HEADS.len()] {
     let some = |duration: Option<Duration>| duration.map_or(NONE.to_owned(), shown);
     [
         policy.name().to_owned(),
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_few_rows_need_are_there_for_these() {
+    fn columns_that_few_policies_need_are_there_for_these() {
         let text = "[posts]\nttl = '5m'\nstale_for = '10m'\nrefresh_ahead = '80%'\nreason = 'x'";
         let shown = TtlTable::from_toml(text).unwrap().to_string();
         assert!(shown.contains("absent  stale  refresh  lease  reason"), "{shown}");

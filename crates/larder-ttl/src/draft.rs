@@ -2,17 +2,18 @@ use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
 use crate::{
     Levels, OnOutage, Policy, TableError,
-    scalar::{LONGEST, Scalar},
+    value::{LONGEST, Value},
 };
 
-/// A policy while its keys come in, from whatever source: the one place where they are checked.
-pub(crate) struct Draft {
+/// A policy while its keys come in, from whatever source. All checks of a single policy are here.
+pub(crate) struct PolicyDraft {
     policy: Policy,
     line: Option<usize>,
-    /// The lines of the keys that have been set.
-    set: HashMap<&'static str, Option<usize>>,
+    /// The keys that were set, each with its line.
+    set: HashMap<String, Option<usize>>,
 }
 
+/// Every key that a policy may have; [`PolicyDraft::assign`] takes each.
 const KEYS: [&str; 19] = [
     "prefix",
     "ttl",
@@ -35,82 +36,68 @@ const KEYS: [&str; 19] = [
     "schema",
 ];
 
+/// The switch at the top of a table, beside the policies.
+pub(crate) const BUILTIN: &str = "builtin";
+
 const SHORTEST_TTL: Duration = Duration::from_millis(1);
-/// Three renewals must fit into a lease, each with a round trip.
+/// 100 ms: a lease is renewed three times in its life, and each renewal is a round trip.
 const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 const LONGEST_PREFIX: usize = 64;
-/// What larder's own keys in the store begin with.
+/// The prefix of larder's own keys in the store.
 const RESERVED: &str = "larder";
 
-impl Draft {
+/// Reports whether a policy may have this key.
+pub(crate) fn is_key(name: &str) -> bool {
+    KEYS.contains(&name)
+}
+
+impl PolicyDraft {
     pub(crate) fn new(name: &str, line: Option<usize>) -> Self {
         Self { policy: Policy::with_defaults(name.to_owned()), line, set: HashMap::new() }
     }
 
     /// Takes one key.
-    pub(crate) fn set(&mut self, key: &str, value: &Scalar, line: Option<usize>) -> Result<(), TableError> {
-        let Some(known) = KEYS.into_iter().find(|known| *known == key) else {
-            return Err(self.error(format!("there is no such key; {}", suggestion(key))).key(key).line(line));
-        };
-        self.set.insert(known, line);
-        self.assign(known, value).map_err(|problem| self.error(problem).key(key).line(line))
+    pub(crate) fn set(&mut self, key: &str, value: &Value, line: Option<usize>) -> Result<(), TableError> {
+        self.set.insert(key.to_owned(), line);
+        self.assign(key, value).map_err(|problem| self.error(problem).key(key).line(line))
     }
 
-    fn assign(&mut self, key: &str, value: &Scalar) -> Result<(), String> {
+    fn assign(&mut self, key: &str, value: &Value) -> Result<(), String> {
         let policy = &mut self.policy;
         match key {
             "prefix" => policy.prefix = value.text()?.to_owned(),
             "ttl" => policy.ttl = value.duration()?,
             "reason" => policy.reason = value.text()?.to_owned(),
             "l1_ttl" => policy.l1_ttl = Some(value.duration()?),
-            "levels" => {
-                policy.levels = match value.text()? {
-                    "both" => Levels::Both,
-                    "l1" => Levels::L1,
-                    "l2" => Levels::L2,
-                    other => return Err(format!("{other:?} is not \"both\", \"l1\" or \"l2\"")),
-                }
-            }
+            "levels" => policy.levels = Levels::from_name(value.text()?)?,
             "jitter" => policy.jitter = value.share()?,
             "negative_ttl" => policy.negative_ttl = value.optional_duration()?,
             "stale_for" => policy.stale_for = value.duration()?,
-            "refresh_ahead" => {
-                policy.refresh_ahead = match value {
-                    Scalar::Text(text) if text == "off" => None,
-                    value => Some(value.share()?),
-                }
-            }
+            "refresh_ahead" => policy.refresh_ahead = value.optional_share()?,
             "soft_timeout" => policy.soft_timeout = value.optional_duration()?,
             "load_timeout" => policy.load_timeout = value.duration()?,
             "lease" => policy.lease = Some(value.duration()?),
             "max_wait" => policy.max_wait = Some(value.duration()?),
             "degraded_l1_ttl" => policy.degraded_l1_ttl = value.duration()?,
             "max_loads" => policy.max_loads = NonZeroU32::new(value.count()?),
-            "on_outage" => {
-                policy.on_outage = match value.text()? {
-                    "serve" => OnOutage::Serve,
-                    "fail" => OnOutage::Fail,
-                    other => return Err(format!("{other:?} is not \"serve\" or \"fail\"")),
-                }
-            }
+            "on_outage" => policy.on_outage = OnOutage::from_name(value.text()?)?,
             "codec" => policy.codec = value.text()?.to_owned(),
             "instant_clear" => policy.instant_clear = value.boolean()?,
             "schema" => policy.schema = value.count()?,
-            _ => {}
+            unknown => return Err(format!("there is no such key; {}", suggestion(unknown))),
         }
         Ok(())
     }
 
     /// Checks the policy as a whole.
     pub(crate) fn finish(self) -> Result<Policy, TableError> {
-        let policy = &self.policy;
         if !self.set.contains_key("ttl") {
             let problem = "it has no ttl; say how long a value lives, such as ttl = \"1h\"";
             return Err(self.error(problem.to_owned()).key("ttl").line(self.line));
         }
         self.check_ranges()?;
         self.check_stale()?;
-        check_prefix(&policy.prefix).map_err(|problem| self.at("prefix", problem))?;
+        self.check_prefix().map_err(|problem| self.at("prefix", problem))?;
         Ok(self.policy)
     }
 
@@ -150,7 +137,7 @@ impl Draft {
         ])
     }
 
-    /// What belongs to values that are served past their time, or reloaded before it.
+    /// Checks the keys about values that are served past their time, or reloaded before it.
     fn check_stale(&self) -> Result<(), TableError> {
         let policy = &self.policy;
         self.check(&[
@@ -168,7 +155,7 @@ impl Draft {
             (
                 "soft_timeout",
                 policy.soft_timeout.is_none_or(|timeout| timeout < policy.load_timeout),
-                "it must be less than load_timeout, after which the load is given up",
+                "it must be less than load_timeout, after which the load is cancelled",
             ),
             (
                 "refresh_ahead",
@@ -176,6 +163,34 @@ impl Draft {
                 "it must be more than 0%, or every read would reload; write \"off\" for no reload",
             ),
         ])
+    }
+
+    /// Checks the charset, which keeps the text of every key unambiguous: `:`, `/` and `@` separate what stands around a
+    /// prefix.
+    fn check_prefix(&self) -> Result<(), String> {
+        let prefix = &self.policy.prefix;
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if let Some(bad) = prefix.chars().find(|c| !good(*c)) {
+            let fixed: String = prefix.chars().map(|c| if good(c) { c } else { '.' }).collect();
+            let from_name = match self.set.contains_key("prefix") {
+                true => "",
+                false => "without a prefix of its own, the policy's name is in front of its keys, and ",
+            };
+            return Err(format!(
+                "{from_name}{prefix:?} holds {bad:?}; a prefix is made of letters, digits and _ . -, such as \
+                 prefix = {fixed:?}"
+            ));
+        }
+        if prefix.is_empty() || prefix.len() > LONGEST_PREFIX {
+            let characters = prefix.len();
+            return Err(format!(
+                "a prefix has 1 to {LONGEST_PREFIX} characters, and {prefix:?} has {characters}"
+            ));
+        }
+        if prefix == RESERVED {
+            return Err(format!("{prefix:?} is kept for larder's own keys; choose another"));
+        }
+        Ok(())
     }
 
     fn check(&self, checks: &[(&str, bool, &str)]) -> Result<(), TableError> {
@@ -186,7 +201,12 @@ impl Draft {
     }
 
     fn at(&self, key: &str, problem: String) -> TableError {
-        self.error(problem).key(key).line(self.set.get(key).copied().flatten().or(self.line))
+        self.error(problem).key(key).line(self.line_of(key))
+    }
+
+    /// The line of a key; of the policy, if the key is not set.
+    pub(crate) fn line_of(&self, key: &str) -> Option<usize> {
+        self.set.get(key).copied().flatten().or(self.line)
     }
 
     fn error(&self, problem: String) -> TableError {
@@ -194,47 +214,38 @@ impl Draft {
     }
 }
 
-fn check_prefix(prefix: &str) -> Result<(), String> {
-    if prefix.is_empty() || prefix.len() > LONGEST_PREFIX {
-        return Err(format!(
-            "a prefix has 1 to {LONGEST_PREFIX} characters, and {prefix:?} has {}",
-            prefix.len()
-        ));
-    }
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':');
-    if let Some(bad) = prefix.chars().find(|c| !good(*c)) {
-        return Err(format!("{prefix:?} holds {bad:?}; a prefix is made of letters, digits and _ . - :"));
-    }
-    if prefix.starts_with(':') || prefix.ends_with(':') {
-        return Err(format!("{prefix:?} begins or ends with a colon, which only separates a prefix's parts"));
-    }
-    if prefix == RESERVED || prefix.starts_with("larder:") {
-        return Err(format!("{prefix:?} is kept for larder's own keys; choose another"));
-    }
-    Ok(())
-}
-
 /// Names the nearest known key, or all of them.
 fn suggestion(key: &str) -> String {
-    let nearest = KEYS.into_iter().map(|known| (distance(key, known), known)).min();
+    if key == BUILTIN {
+        return format!("write {BUILTIN} at the top of the table, above the first policy");
+    }
+    let nearest = KEYS.into_iter().map(|known| (strsim::levenshtein(key, known), known)).min();
     match nearest {
         Some((distance, known)) if distance <= 2 => format!("is {known:?} meant?"),
         _ => format!("a policy has {}", KEYS.join(", ")),
     }
 }
 
-/// How many characters must be added, removed or changed to make one text the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut policy: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = policy[0];
-        policy[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != *to);
-            diagonal = policy[j + 1];
-            policy[j + 1] = change.min(diagonal + 1).min(policy[j] + 1);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_key_is_taken_and_no_other() {
+        for key in KEYS {
+            let problem = PolicyDraft::new("a", None).assign(key, &Value::Other("a list")).unwrap_err();
+            assert!(!problem.contains("there is no such key"), "{key}: {problem}");
+        }
+        let problem = PolicyDraft::new("a", None).assign("framed", &Value::Boolean(true)).unwrap_err();
+        assert!(problem.starts_with("there is no such key; a policy has prefix, ttl, "), "{problem}");
+    }
+
+    #[test]
+    fn unknown_keys_are_answered_with_the_nearest_one() {
+        for (key, nearest) in
+            [("tll", "ttl"), ("l1ttl", "l1_ttl"), ("max_load", "max_loads"), ("lese", "lease")]
+        {
+            assert_eq!(suggestion(key), format!("is {nearest:?} meant?"));
         }
     }
-    policy[b.len()]
 }

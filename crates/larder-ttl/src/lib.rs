@@ -1,13 +1,13 @@
-//! A table that says for each type of data how long it may be cached, and why: from TOML, from any format that serde
-//! reads, or from code. Every value is checked, and an error names the policy, the key and the line.
+//! A table that says, for each type of data, how long it may be cached and why. It is read from TOML, from any format
+//! that serde reads, or built in code; every value is checked, and an error names the policy, the key, the line and the
+//! remedy.
 //!
-//! What is possible but will hurt is no error: [`Policy::advice`] names it, and what to do.
-//!
-//! It caches nothing itself: `larder` does, and other caches can.
+//! This crate caches nothing: `larder` does, and other caches can use the same table. It sets no global state, and reads
+//! no environment.
 //!
 //! ```text
 //! TOML ──┐
-//! serde ─┼─▶ one draft for each policy ─▶ checks ─▶ Policy ─▶ checks between policies ─▶ TtlTable
+//! serde ─┼─▶ keys and values ─▶ checks of each ─▶ Policy ─▶ checks between policies ─▶ TtlTable
 //! code ──┘
 //! ```
 //!
@@ -30,19 +30,27 @@
 //! println!("{table}");
 //! # Ok::<(), larder_ttl::TableError>(())
 //! ```
+//!
+//! A combination of values that works but will hurt is not an error: [`Policy::advice`] lists it with a remedy.
+//!
+//! This crate has no features.
+
+pub use advice::Advice;
+pub use builder::PolicyBuilder;
+pub use error::TableError;
+pub use levels::Levels;
+pub use on_outage::OnOutage;
+pub use policy::Policy;
+pub use table::TtlTable;
 
 mod advice;
 mod builder;
 mod display;
 mod draft;
 mod error;
+mod levels;
+mod on_outage;
 mod policy;
-mod scalar;
 mod source;
 mod table;
-
-pub use advice::Advice;
-pub use builder::RowBuilder;
-pub use error::TableError;
-pub use policy::{Levels, OnOutage, Policy};
-pub use table::TtlTable;
+mod value;

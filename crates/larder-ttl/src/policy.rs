@@ -1,59 +1,19 @@
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::RowBuilder;
+use crate::{Levels, OnOutage};
 
-/// In which levels a policy's entries live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Levels {
-    /// In each process and in the shared store.
-    #[default]
-    Both,
-    /// In each process only; other processes' writes are not noticed.
-    L1,
-    /// In the shared store only.
-    L2,
-}
-
-impl Levels {
-    /// Whether entries live in each process.
-    pub fn has_l1(self) -> bool {
-        self != Self::L2
-    }
-
-    /// Whether entries live in the shared store.
-    pub fn has_l2(self) -> bool {
-        self != Self::L1
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Both => "both",
-            Self::L1 => "l1",
-            Self::L2 => "l2",
-        }
-    }
-}
-
-/// What happens while the shared store is out of reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum OnOutage {
-    /// Reads go to the loader, and writes go on.
-    #[default]
-    Serve,
-    /// Reads that L1 cannot serve, and writes, fail before the database is touched.
-    Fail,
-}
-
-impl OnOutage {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Serve => "serve",
-            Self::Fail => "fail",
-        }
-    }
-}
-
-/// The policy for one type of data. All its values have been checked.
+/// The policy for one type of data: how long its values live, and how they are loaded. All its values have been checked.
+///
+/// A policy comes from a [`TtlTable`](crate::TtlTable), or from code by [`Policy::builder`].
+///
+/// ```
+/// use larder_ttl::TtlTable;
+///
+/// let table = TtlTable::from_toml("[posts]\nttl = '5m'\nreason = 'new posts appear within minutes'")?;
+/// let posts = table.policy("posts").unwrap();
+/// assert_eq!((posts.name(), posts.reason()), ("posts", "new posts appear within minutes"));
+/// # Ok::<(), larder_ttl::TableError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub(crate) name: String,
@@ -78,18 +38,13 @@ pub struct Policy {
     pub(crate) schema: u32,
 }
 
-/// An entry in L1 lives at most this long if its policy does not say otherwise.
+/// 60 s: the longest life of an entry in L1 whose policy sets no `l1_ttl`.
 const LONGEST_L1_TTL: Duration = Duration::from_secs(60);
 const DEFAULT_LEASE: Duration = Duration::from_secs(10);
 const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(5);
 
 impl Policy {
-    /// Starts a policy with its two required values.
-    pub fn builder(name: impl Into<String>, ttl: Duration) -> RowBuilder {
-        RowBuilder::new(name.into(), ttl)
-    }
-
-    /// The defaults of a policy; `ttl` is required and set by whoever makes the policy.
+    /// Returns the defaults of a policy, whose required `ttl` is still to be set.
     pub(crate) fn with_defaults(name: String) -> Self {
         Self {
             prefix: name.clone(),
@@ -115,36 +70,95 @@ impl Policy {
         }
     }
 
-    /// The name by which the application asks for the policy.
+    /// Returns the name by which the application asks for the policy.
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.name(), "posts");
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the policy's keys begin with; by default the policy's name.
+    /// Returns the text in front of the policy's keys; by default the policy's name. It has 1 to 64
+    /// letters, digits, `_`, `.` or `-`.
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nprefix = 'p'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.prefix(), "p");
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// What the policy's keys begin with in the store: the prefix, and from schema 2 on the schema (`user:v2`).
+    /// Returns the text in front of the policy's keys in the stores: the prefix, and from schema 2
+    /// on the schema, as in `user@2`.
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nprefix = 'p'\nschema = 2")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.key_prefix(), "p@2");
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn key_prefix(&self) -> String {
         match self.schema {
             1 => self.prefix.clone(),
-            schema => format!("{}:v{schema}", self.prefix),
+            schema => format!("{}@{schema}", self.prefix),
         }
     }
 
-    /// How long a value lives in the shared store, and wherever there is no shared store.
+    /// Returns the lifetime of a value in the shared store, and of every entry where there is no
+    /// shared store. At least 1 ms.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.ttl(), Duration::from_secs(3600));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Why the lifetime is what it is, in the words of whoever chose it.
+    /// Returns the reason for the lifetime, in the words of its author; by default empty.
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nreason = 'edits are rare'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.reason(), "edits are rare");
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// How long a copy of a value in the shared store may be served from L1; by default `ttl`, but at most 60 s.
-    /// Where L1 is the only level, it is `ttl`.
+    /// Returns the lifetime of an entry in L1; by default `ttl`, but at most 60 s. Where L1 is the
+    /// only level, it is `ttl`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.l1_ttl(), Duration::from_secs(60));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn l1_ttl(&self) -> Duration {
         match self.levels {
             Levels::L1 => self.ttl,
@@ -152,82 +166,224 @@ impl Policy {
         }
     }
 
-    /// In which levels the entries live.
+    /// Returns the levels in which entries live; by default both.
+    ///
+    /// ```
+    /// use larder_ttl::{Levels, TtlTable};
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nlevels = 'l2'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.levels(), Levels::L2);
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn levels(&self) -> Levels {
         self.levels
     }
 
-    /// Each lifetime is shortened by a random share up to this, at least 0 and less than 1; default 0.1.
+    /// Returns the largest share by which a lifetime is shortened at random, from 0 to less than 1;
+    /// by default 0.1. Values that are loaded together then do not expire together.
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\njitter = '25%'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.jitter(), 0.25);
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn jitter(&self) -> f64 {
         self.jitter
     }
 
-    /// How long it is remembered that there is no value; `None`, the default: not at all.
+    /// Returns how long the absence of a value is remembered, at most `ttl`. `None`, the default:
+    /// not at all.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nnegative_ttl = '30s'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.negative_ttl(), Some(Duration::from_secs(30)));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn negative_ttl(&self) -> Option<Duration> {
         self.negative_ttl
     }
 
-    /// How long a value is kept past its `ttl`: it is served while one reload runs, and when a load fails or is
-    /// refused. Zero, the default: not at all.
+    /// Returns how long a value is kept past its `ttl`. A stale value is served while one reload
+    /// runs, and when a load fails or is refused. Zero, the default: no value is kept past its
+    /// `ttl`.
     ///
-    /// The shared store keeps it for both times, and what is left of them says whether it is stale. So all who write the
-    /// policy's values must keep them that long: what another program writes for `ttl` alone is older than it seems.
+    /// The shared store keeps the value for both times, and the rest of its life there says whether
+    /// it is stale. So every program that writes the policy's values must keep them for `ttl` and
+    /// `stale_for` together; a value that is written for `ttl` alone counts as older than it is.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nstale_for = '10m'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.stale_for(), Duration::from_secs(600));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn stale_for(&self) -> Duration {
         self.stale_for
     }
 
-    /// A read after this share of the ttl, such as 0.8, starts one reload over all processes in the background. More
-    /// than 0 and less than 1; `None`, the default: no reload before the value has expired.
+    /// Returns the share of the `ttl`, more than 0 and less than 1, after which a read starts a
+    /// reload in the background: one over all processes. `None`, the default: no reload before the
+    /// value has expired.
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nrefresh_ahead = '80%'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.refresh_ahead(), Some(0.8));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn refresh_ahead(&self) -> Option<f64> {
         self.refresh_ahead
     }
 
-    /// How long a caller waits for the new value before it is given the stale one; `None`, the default: it is given
-    /// the stale one at once. Shorter than `load_timeout`.
+    /// Returns how long a caller waits for the new value before it is given the stale one; less
+    /// than `load_timeout`. `None`, the default: the caller is given the stale value at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nstale_for = '1h'\nsoft_timeout = '200ms'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.soft_timeout(), Some(Duration::from_millis(200)));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn soft_timeout(&self) -> Option<Duration> {
         self.soft_timeout
     }
 
-    /// A load that takes longer is given up; default 10 s.
+    /// Returns the time after which a load is cancelled; by default 10 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.load_timeout(), Duration::from_secs(10));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn load_timeout(&self) -> Duration {
         self.load_timeout
     }
 
-    /// How fast another process takes over from one that died in the middle of a load or write; default 10 s.
+    /// Returns the life of a lease, at least 100 ms; by default 10 s. A living process renews its
+    /// lease, so this bounds only how long the key of a process that died stays blocked.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.lease(), Duration::from_secs(10));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn lease(&self) -> Duration {
         self.lease.unwrap_or(DEFAULT_LEASE)
     }
 
-    /// The longest wait for another process's load or write, and for an earlier load of this process that an
-    /// invalidation has outdated; default 5 s.
+    /// Returns the longest wait of a caller for another process's load or write, and for an earlier
+    /// load of this process that an invalidation has outdated; by default 5 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.max_wait(), Duration::from_secs(5));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn max_wait(&self) -> Duration {
         self.max_wait.unwrap_or(DEFAULT_MAX_WAIT)
     }
 
-    /// How long an entry lives in L1 while no invalidation can reach this process; default 2 s.
+    /// Returns the lifetime of an entry in L1 while no invalidation can reach this process; by
+    /// default 2 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.degraded_l1_ttl(), Duration::from_secs(2));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn degraded_l1_ttl(&self) -> Duration {
         self.degraded_l1_ttl
     }
 
-    /// How many loads of this policy may run at once in this process; `None`, the default: there is no limit. The others
-    /// wait, at most `max_wait`.
+    /// Returns how many loads of this policy may run at once in this process; further loads wait,
+    /// at most `max_wait`. `None`, the default: any number.
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nmax_loads = 8")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.max_loads().map(u32::from), Some(8));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn max_loads(&self) -> Option<NonZeroU32> {
         self.max_loads
     }
 
-    /// What happens while the shared store is out of reach; by default reads go to the loader, and writes go on.
+    /// Returns the behaviour while the shared store is out of reach; by default reads go to the
+    /// loader, and writes go on.
+    ///
+    /// ```
+    /// use larder_ttl::{OnOutage, TtlTable};
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.on_outage(), OnOutage::Serve);
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn on_outage(&self) -> OnOutage {
         self.on_outage
     }
 
-    /// Whether each value in the shared store has a small header in front, which makes `clear` a single step whatever
-    /// their number; other programs can then neither read nor write the policy's values as plain JSON.
+    /// Reports whether `clear` takes a single step, however many entries there are. Each value in
+    /// the shared store then has a header of its own in front, so other programs can neither read
+    /// nor write it as plain JSON. By default `false`.
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\ninstant_clear = true")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert!(posts.instant_clear());
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn instant_clear(&self) -> bool {
         self.instant_clear
     }
 
-    /// The shape of the type, from 1: entries of one schema are never read as another. From 2 on it is part of the
-    /// key (`user:v2:42`), so a policy of schema 1 should have no keys that begin with `v2:`.
+    /// Returns the version of the type's shape, from 1, the default. Entries of one schema are
+    /// never read as another: from 2 on the schema is part of every key (`user@2:42`).
+    ///
+    /// ```
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nschema = 2")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!((posts.schema(), posts.key_prefix().as_str()), (2, "posts@2"));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
     pub fn schema(&self) -> u32 {
         self.schema
     }

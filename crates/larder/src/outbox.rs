@@ -261,8 +261,7 @@ impl RowHead {
         }
         let names =
             |row: &&Self| key.as_str().strip_prefix(&*row.prefix).is_some_and(|rest| rest.starts_with(':'));
-        // The longest, because what begins with `user:v2:` begins with `user:` too.
-        rows.iter().filter(names).max_by_key(|row| row.prefix.len())
+        rows.iter().find(names)
     }
 }
 

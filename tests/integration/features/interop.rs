@@ -86,7 +86,7 @@ async fn new_schema_never_meets_the_old_bytes() {
     let cache: Cache<(u32, u32)> = larder.cache("item").unwrap();
     assert!(cache.get("k").await.unwrap().is_none());
     cache.insert("k", (1, 2)).await.unwrap();
-    assert_eq!(world.l2("item:v2:k").await.as_deref(), Some("[1,2]"));
+    assert_eq!(world.l2("item@2:k").await.as_deref(), Some("[1,2]"));
 }
 
 /// P3 clean-lease-commits: bytes that were to be replaced are gone, so somebody has changed the database meanwhile.

@@ -1,30 +1,47 @@
 use std::time::Duration;
 
-/// A value of a policy's key, whatever format it comes from.
+/// The value of a key, whatever it was read from.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Scalar {
+pub(crate) enum Value {
     Text(String),
     Integer(i64),
     Boolean(bool),
-    /// Something that no key takes: a number with a fraction, a list, a table, a date.
+    /// From code: TOML writes a duration as text.
+    Duration(Duration),
+    /// From code, as a part of one: TOML writes a percentage.
+    Share(f64),
+    Table(Vec<Setting>),
+    /// A kind that no key takes, in words: a list, a date.
     Other(&'static str),
 }
 
-/// The longest duration: no sum with it is out of range, in Redis or here.
+/// One key of a table, with its value and its line.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Setting {
+    pub(crate) key: String,
+    pub(crate) value: Value,
+    pub(crate) line: Option<usize>,
+}
+
+/// The longest duration: no sum of two of them overflows, in Redis or here.
 pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-impl Scalar {
+impl Value {
     fn shown(&self) -> String {
         match self {
             Self::Text(text) => format!("{text:?}"),
             Self::Integer(number) => number.to_string(),
             Self::Boolean(value) => value.to_string(),
+            Self::Duration(duration) => humantime::format_duration(*duration).to_string(),
+            Self::Share(share) => format!("{}%", share * 100.0),
+            Self::Table(_) => "a table".to_owned(),
             Self::Other(kind) => (*kind).to_owned(),
         }
     }
 
     pub(crate) fn duration(&self) -> Result<Duration, String> {
         let duration = match self {
+            Self::Duration(duration) => *duration,
             Self::Text(text) if text.trim() == "0" => Duration::ZERO,
             Self::Text(text) => humantime::parse_duration(text.trim()).map_err(|_| {
                 format!("{text:?} is not a duration; write a number with a unit, such as \"90s\" or \"1h\"")
@@ -40,24 +57,41 @@ impl Scalar {
         Ok(duration)
     }
 
-    /// A duration that is `off` or zero where there is none.
+    /// Reads a duration that may be `off`; zero means the same.
     pub(crate) fn optional_duration(&self) -> Result<Option<Duration>, String> {
-        if matches!(self, Self::Text(text) if text == "off") {
+        if self.is_off() {
             return Ok(None);
         }
         self.duration().map(|duration| (!duration.is_zero()).then_some(duration))
     }
 
-    /// A share such as `"10%"`, as a part of one.
+    /// Reads a share such as `"10%"`, as a part of one.
     pub(crate) fn share(&self) -> Result<f64, String> {
         let wrong = || format!("{} is not a share; write a percentage such as \"10%\"", self.shown());
-        let Self::Text(text) = self else { return Err(wrong()) };
-        let number = text.trim().strip_suffix('%').ok_or_else(wrong)?;
-        let percent: f64 = number.trim().parse().map_err(|_| wrong())?;
-        if !(0.0..100.0).contains(&percent) {
-            return Err(format!("{text:?} is out of range; a share is at least 0% and less than 100%"));
+        let share = match self {
+            Self::Share(share) => *share,
+            Self::Text(text) => {
+                let number = text.trim().strip_suffix('%').ok_or_else(wrong)?;
+                number.trim().parse::<f64>().map_err(|_| wrong())? / 100.0
+            }
+            _ => return Err(wrong()),
+        };
+        if !(0.0..1.0).contains(&share) {
+            return Err(format!(
+                "{} is out of range; a share is at least 0% and less than 100%",
+                self.shown()
+            ));
         }
-        Ok(percent / 100.0)
+        Ok(share)
+    }
+
+    /// Reads a share that may be `off`.
+    pub(crate) fn optional_share(&self) -> Result<Option<f64>, String> {
+        if self.is_off() { Ok(None) } else { self.share().map(Some) }
+    }
+
+    fn is_off(&self) -> bool {
+        matches!(self, Self::Text(text) if text == "off")
     }
 
     pub(crate) fn text(&self) -> Result<&str, String> {
@@ -87,8 +121,8 @@ impl Scalar {
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Scalar {
-        Scalar::Text(text.to_owned())
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
     }
 
     #[test]
@@ -97,7 +131,7 @@ mod tests {
         assert_eq!(text("200ms").duration(), Ok(Duration::from_millis(200)));
         assert_eq!(text("0").duration(), Ok(Duration::ZERO));
         assert_eq!(
-            Scalar::Integer(5).duration().unwrap_err(),
+            Value::Integer(5).duration().unwrap_err(),
             "5 has no unit; write \"5s\" if seconds are meant"
         );
         assert!(text("1 fortnite").duration().unwrap_err().contains("is not a duration"));
@@ -111,6 +145,10 @@ mod tests {
         assert_eq!(text("10%").share(), Ok(0.1));
         for wrong in ["10", "100%", "-1%", "NaN%", "%"] {
             assert!(text(wrong).share().is_err(), "{wrong}");
+        }
+        assert_eq!(Value::Share(0.07).share(), Ok(0.07));
+        for wrong in [1.0, -0.1, f64::NAN, f64::INFINITY] {
+            assert!(Value::Share(wrong).share().is_err(), "{wrong}");
         }
     }
 }
