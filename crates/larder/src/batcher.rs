@@ -7,11 +7,14 @@ use std::{
 
 use crate::{
     Cache, CacheKey, Error, LoadManyResult,
-    encoding::Value,
-    gather::{Gather, LoadParts, Place, in_task},
-    larder::in_runtime,
     many::load_parts,
-    read::Loader,
+    read::{
+        Loader,
+        batch::{BatchLoad, BatchSlot, LoadParts},
+        further::find_or_load,
+    },
+    runtime::{in_runtime, in_task},
+    value::{Value, typed},
 };
 
 /// Makes one load of what concurrent callers want one by one, as a data loader does: keys that are missing within a short
@@ -41,16 +44,16 @@ pub struct Batcher<K, T: Value> {
 struct Inner<K, T: Value> {
     cache: Cache<T>,
     window: Duration,
-    load: Box<dyn Fn(Keys<K>) -> LoadParts<T> + Send + Sync>,
+    load: Box<dyn Fn(Keys<K>) -> LoadParts + Send + Sync>,
     /// The batch that still takes keys.
-    open: Mutex<Option<Batch<K, T>>>,
+    open: Mutex<Option<Batch<K>>>,
 }
 
-struct Batch<K, T: Value> {
-    gather: Arc<Gather<T>>,
+struct Batch<K> {
+    load: Arc<BatchLoad>,
     keys: Keys<K>,
     /// Undecided until the window is over or the batch is full.
-    _window: Place<T>,
+    _window: BatchSlot,
 }
 
 type Keys<K> = Arc<Mutex<Vec<K>>>;
@@ -97,51 +100,52 @@ where
         match self.inner.cache.look(&key) {
             Ok(value) => Ok(value),
             Err(unserved) => {
-                let (this, name) = (self.clone(), Some(self.inner.cache.row.key(&key).to_key()));
+                let (this, name) = (self.clone(), Some(self.inner.cache.policy.key(&key).to_key()));
                 let further = async move {
-                    this.inner.cache.load_further(unserved, || Loader::Part(this.place(key))).await
+                    let loader = || Loader::Batch(this.slot(key));
+                    find_or_load(&this.inner.cache.policy, unserved, loader).await
                 };
                 in_runtime()?;
-                in_task(name, further).await?
+                Ok(typed(in_task(name, further).await??))
             }
         }
     }
 
     /// A place in the batch that is open.
-    fn place(&self, key: K) -> Place<T> {
+    fn slot(&self, key: K) -> BatchSlot {
         let mut open = lock(&self.inner.open);
-        let Batch { gather, keys, .. } = open.get_or_insert_with(|| self.open());
-        let place = {
+        let Batch { load, keys, .. } = open.get_or_insert_with(|| self.open());
+        let slot = {
             let mut keys = lock(keys);
             keys.push(key);
-            gather.place(keys.len() - 1)
+            load.slot(keys.len() - 1)
         };
-        let full = if place.part() + 1 < FULL { None } else { open.take() };
+        let full = if slot.part() + 1 < FULL { None } else { open.take() };
         drop(open);
         drop(full); // which ends its window
-        place
+        slot
     }
 
-    fn open(&self) -> Batch<K, T> {
+    fn open(&self) -> Batch<K> {
         let keys = Keys::default();
-        let gather = Gather::new(self.inner.cache.row.clone(), (self.inner.load)(keys.clone()));
-        let window = gather.place(usize::MAX);
-        let (time, closes) = (self.inner.window, Closes(self.inner.clone(), gather.clone()));
+        let load = BatchLoad::new(self.inner.cache.policy.clone(), (self.inner.load)(keys.clone()));
+        let window = load.slot(usize::MAX);
+        let (time, closes) = (self.inner.window, Closes(self.inner.clone(), load.clone()));
         // A task of its own: whoever opened the batch may go. Who comes here is inside a runtime.
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
             drop(closes);
         });
-        Batch { gather, keys, _window: window }
+        Batch { load, keys, _window: window }
     }
 }
 
 /// Closes a batch, also if its runtime ends before the window does.
-struct Closes<K, T: Value>(Arc<Inner<K, T>>, Arc<Gather<T>>);
+struct Closes<K, T: Value>(Arc<Inner<K, T>>, Arc<BatchLoad>);
 
 impl<K, T: Value> Drop for Closes<K, T> {
     fn drop(&mut self) {
-        let batch = lock(&self.0.open).take_if(|batch| Arc::ptr_eq(&batch.gather, &self.1));
+        let batch = lock(&self.0.open).take_if(|batch| Arc::ptr_eq(&batch.load, &self.1));
         drop(batch); // not under the lock: it may start the loader
     }
 }

@@ -1,7 +1,6 @@
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -13,13 +12,12 @@ use larder_ttl::{Policy, TtlTable};
 use crate::{
     Error, Event, L1Store, Larder,
     advice::advise,
-    coherence::Coherence,
     events::Hook,
+    invalidate::push_listener::L1Listener,
     l1::L1,
-    larder::{Inner, RowHead},
-    outbox::{OutboxSchedule, Replays},
-    row::Shared,
-    stats::Counters,
+    outbox::{OutboxSchedule, counts::DrainCounts, keep_draining},
+    policy::{ActivePolicy, Levels, Reporter, SizeLimits},
+    process::Process,
 };
 
 /// Describes a [`Larder`]; [`build`](Self::build) makes it.
@@ -181,24 +179,34 @@ impl LarderBuilder {
             }
         };
         advise(&self.table, remote.as_deref()).await;
-        let head = |row: &Policy| RowHead {
-            prefix: row.key_prefix(),
-            in_l2: row.levels().has_l2(),
-            framed: row.instant_clear(),
-            counters: Arc::new(Counters::default()),
-        };
-        let heads: Vec<_> = self.table.policies().map(head).collect();
         let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
-        let namespaces = u16::try_from(heads.len()).unwrap_or(u16::MAX);
-        let generations = Arc::new(Generations::new(KEY_CELLS, lanes, namespaces));
+        let policies = u16::try_from(self.table.policies().count()).unwrap_or(u16::MAX);
+        let generations = Arc::new(Generations::new(KEY_CELLS, lanes, policies));
         let l1 = Arc::new(L1::new(self.l1_store, self.capacity, &generations, &self.clock));
         let tags = Arc::new(Tags::new(lanes));
         let leases = remote.map(Leases::new);
-        let coherence = leases.as_ref().map(|leases| {
-            let listener = Arc::new(Coherence {
+        let size_limits = SizeLimits {
+            largest: self.max_value_size,
+            l1_is_weighed: matches!(self.capacity, Capacity::Weight(_)),
+        };
+        let activate = |(index, settings): (usize, &Policy)| {
+            // Policies past the last generation share it, which costs a needless miss when one of
+            // them is cleared.
+            let index = u16::try_from(index).unwrap_or(u16::MAX);
+            // A larder without L2 keeps every policy in the one level that it has.
+            let has_l1 = settings.levels().has_l1() || leases.is_none();
+            let in_l2 = leases.clone().filter(|_| settings.levels().has_l2());
+            let levels = Levels::new(l1.clone(), has_l1, in_l2, generations.clone(), index);
+            let reporter = Reporter::new(settings.name(), self.hook.clone());
+            let (settings, tags, clock) = (settings.clone(), tags.clone(), self.clock.clone());
+            Arc::new(ActivePolicy::new(settings, index, levels, tags, reporter, clock, size_limits))
+        };
+        let policies: Vec<_> = self.table.policies().enumerate().map(activate).collect();
+        let listener = leases.as_ref().map(|leases| {
+            let listener = Arc::new(L1Listener {
                 generations: generations.clone(),
                 tags: tags.clone(),
-                prefixes: heads.iter().map(|head| format!("{}:", head.prefix)).collect(),
+                prefixes: policies.iter().map(|policy| format!("{}:", policy.prefix())).collect(),
                 l1: l1.clone(),
                 waiters: leases.waiters().clone(),
                 hook: self.hook.clone(),
@@ -207,17 +215,15 @@ impl LarderBuilder {
             leases.remote().subscribe(weak);
             listener
         });
-        let replays = Replays::default();
+        let drains = Arc::new(DrainCounts::default());
         #[cfg(feature = "metrics")]
         let published = crate::metrics::Published {
-            rows: self
-                .table
-                .policies()
-                .zip(&heads)
-                .map(|(row, head)| (row.name().to_owned(), head.counters.clone()))
+            policies: policies
+                .iter()
+                .map(|policy| (policy.name().to_owned(), policy.reporter.counters().clone()))
                 .collect(),
             remote: leases.as_ref().map(|leases| leases.remote().clone()),
-            replays: replays.numbers.clone(),
+            drains: drains.clone(),
         };
         let in_house = l1.clone();
         let chores = move || {
@@ -226,23 +232,21 @@ impl LarderBuilder {
             published.publish();
         };
         let housekeeping = runtime.spawn(keep_house(chores)).abort_handle();
-        let shared = Arc::new(Shared {
+        let process = Arc::new(Process {
             generations,
             tags,
-            clock: self.clock,
             l1,
             leases,
-            max_value_size: self.max_value_size,
-            weighs: matches!(self.capacity, Capacity::Weight(_)),
-            _coherence: coherence,
-            hook: self.hook,
+            policies,
+            _listener: listener,
+            drains,
             housekeeping,
-            replays,
+            draining: OnceLock::new(),
         });
-        if let Some(intents) = self.outbox {
-            Replays::start(&shared, heads.clone(), OutboxSchedule { intents, every: self.outbox_interval });
+        if let Some(outbox) = self.outbox {
+            keep_draining(&process, OutboxSchedule { outbox, every: self.outbox_interval });
         }
-        Ok(Larder::new(Inner { shared, table: self.table, heads, rows: Mutex::new(HashMap::new()) }))
+        Ok(Larder::new(process, self.table))
     }
 }
 

@@ -1,17 +1,21 @@
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, marker::PhantomData, sync::Arc};
 
-use larder_core::{Key, KeyBuf, KeyError, Phase};
+use larder_core::{Key, KeyBuf, Phase};
 use larder_ttl::Policy;
 use tracing::{Instrument, Span};
 
 use crate::{
     BoxError, CacheKey, Error, LoadResult, Loaded, SharedError, Stats,
-    clear::{RowClear, clear_rows},
-    encoding::Value,
-    larder::{in_runtime, invalidate_keys},
-    read::{Loader, Read},
-    row::{Cached, Found, RowState},
+    invalidate::{clear::clear_policies, invalidate_keys},
+    policy::{ActivePolicy, L1Entry},
+    process::Process,
+    read::{
+        Loader,
+        further::{Unserved, find, find_or_load},
+    },
     stats::Count,
+    value::{CachedValue, Value, typed},
+    write::write,
 };
 
 /// The cache of one policy of the TTL table, for one type of value. Cheap to clone; all clones are the same cache.
@@ -25,12 +29,15 @@ use crate::{
 /// A read that is dropped leaves its load to those who also wait for it; when the last one is dropped, the load is
 /// given up, unless it replaces a value that is still served. A write or an invalidation runs to its end, whether its caller waits or not.
 pub struct Cache<T> {
-    pub(crate) row: Arc<RowState<T>>,
+    pub(crate) policy: Arc<ActivePolicy>,
+    pub(crate) process: Arc<Process>,
+    value: PhantomData<fn() -> T>,
 }
 
 impl<T: Value> Cache<T> {
-    pub(crate) fn new(row: Arc<RowState<T>>) -> Self {
-        Self { row }
+    /// Opens the door to a policy that [holds](ActivePolicy::hold) this type.
+    pub(crate) fn new(process: Arc<Process>, policy: Arc<ActivePolicy>) -> Self {
+        Self { policy, process, value: PhantomData }
     }
 
     /// Returns the value if a level has it, without loading. `None` if none has, if it is known to be absent, or if it is
@@ -44,7 +51,7 @@ impl<T: Value> Cache<T> {
             Err(unserved) => unserved,
         };
         // Boxed, so that the future of a hit stays small.
-        Box::pin(self.get_further(unserved)).await
+        Ok(typed(Box::pin(find(&self.policy, unserved)).await?))
     }
 
     /// Returns the value from L1, else from L2, else from the loader, whose result goes into both levels.
@@ -140,14 +147,14 @@ impl<T: Value> Cache<T> {
         let (name, span) = (key.to_string(), Span::current());
         let writing = async move {
             let written = writer().await.into_loaded().map_err(|error| Error::write(&name, error))?;
-            let found = Found::from(written);
-            match &found.value {
-                Some(value) => Ok((value.clone(), Some(found))),
+            let found = CachedValue::from(written);
+            match typed(found.value.clone()) {
+                Some(value) => Ok((value, Some(found))),
                 None => Err(nothing(name, &found)),
             }
         };
         let writer = Box::pin(writing.instrument(span));
-        self.row.clone().write(key, writer).await
+        self.write(key, writer).await
     }
 
     /// Runs the writer, which writes the database, and leaves the key without a value in every level.
@@ -169,7 +176,7 @@ impl<T: Value> Cache<T> {
             Ok((reply, None))
         };
         let writer = Box::pin(writing.instrument(span));
-        self.row.clone().write(key, writer).await
+        self.write(key, writer).await
     }
 
     /// Puts a value into both levels: a write-through whose database write is already done.
@@ -182,7 +189,7 @@ impl<T: Value> Cache<T> {
     pub async fn insert<K: CacheKey>(&self, key: K, value: impl Into<Loaded<T>>) -> Result<(), Error> {
         let (key, found) = self.insertable(&key, value)?;
         let writer = Box::pin(std::future::ready(Ok(((), Some(found)))));
-        self.row.clone().write(key, writer).await
+        self.write(key, writer).await
     }
 
     /// Removes the key's value from every level of every process. For keys of several policies at once, see
@@ -209,126 +216,90 @@ impl<T: Value> Cache<T> {
     /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same. The clear of a framed policy is
     /// remembered instead, and done before Redis is read again.
     pub async fn clear(&self) -> Result<(), Error> {
-        let clear = RowClear {
-            namespace: self.row.namespace,
-            prefix: self.row.prefix.clone(),
-            in_l2: self.row.leases.is_some(),
-            framed: self.row.policy.instant_clear(),
-        };
-        clear_rows(&self.row.shared, vec![clear]).await
+        clear_policies(&self.process, vec![self.policy.clone()]).await
     }
 
     /// Names an entry of this policy, for [`Larder::invalidate`](crate::Larder::invalidate).
     pub fn key<K: CacheKey>(&self, key: K) -> Key {
-        self.row.key(&key).to_key()
+        self.policy.key(&key).to_key()
     }
 
     /// The policy of the TTL table.
     pub fn policy(&self) -> &Policy {
-        &self.row.policy
+        self.policy.settings()
     }
 
     /// What happened in this policy so far.
     pub fn stats(&self) -> Stats {
-        self.row.counters.read()
+        self.policy.reporter.counters().read()
     }
 
     /// Looks into L1. What it does not serve is boxed, so that the future of a hit stays small.
     #[inline]
-    pub(crate) fn look<K: CacheKey + ?Sized>(&self, key: &K) -> Result<Option<Arc<T>>, Box<Unserved<T>>> {
-        self.look_or(key, Self::unserved)
+    pub(crate) fn look<K: CacheKey + ?Sized>(&self, key: &K) -> Result<Option<Arc<T>>, Box<Unserved>> {
+        self.look_or(key, Unserved::boxed)
     }
 
-    /// The way of a hit: no allocation, no lock, no boxed future. What is fresh is served, and all else is told apart by
-    /// `otherwise`, where there is time for it.
+    /// The way of a hit: no allocation, no lock, no boxed future. A fresh value is served, and
+    /// `otherwise` tells apart everything else, where there is time for it.
     #[inline]
     pub(crate) fn look_or<K: CacheKey + ?Sized, R>(
         &self,
         key: &K,
-        otherwise: impl FnOnce(&Self, &KeyBuf, Option<Cached<T>>) -> R,
+        otherwise: impl FnOnce(&ActivePolicy, &KeyBuf, Option<L1Entry>) -> R,
     ) -> Result<Option<Arc<T>>, R> {
+        let policy = &*self.policy;
         // Where it is to be, since to move it costs as much as to make it.
-        let mut buf = self.row.stem.copy();
+        let mut buf = policy.stem.copy();
         buf.add(key);
-        let looked = if buf.is_valid() { self.row.fresh(buf.as_ref()) } else { Err(None) };
-        match looked {
+        match self.look_into_l1(policy, &buf) {
             Ok(value) => {
-                self.row.note_hit(&buf);
+                policy.reporter.l1_hit(&buf);
                 Ok(value)
             }
-            Err(cached) => Err(otherwise(self, &buf, cached)),
+            Err(entry) => Err(otherwise(policy, &buf, entry)),
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn unserved(&self, key: &KeyBuf, cached: Option<Cached<T>>) -> Box<Unserved<T>> {
-        Box::new(self.tell_apart(key, cached))
-    }
-
-    pub(crate) fn tell_apart(&self, key: &KeyBuf, cached: Option<Cached<T>>) -> Unserved<T> {
-        match (key.check(), cached) {
-            (Err(refusal), _) => Unserved::Refused(refusal),
-            (Ok(()), Some(cached)) if cached.phase == Phase::Due => {
-                self.row.note_hit(key);
-                Unserved::Due(key.to_key(), cached)
-            }
-            (Ok(()), _) => Unserved::Miss(key.to_key()),
+    /// The value that L1 has fresh, or else what it has.
+    #[inline]
+    fn look_into_l1(&self, policy: &ActivePolicy, key: &KeyBuf) -> Result<Option<Arc<T>>, Option<L1Entry>> {
+        if !key.is_valid() {
+            return Err(None);
         }
-    }
-
-    async fn get_further(&self, unserved: Box<Unserved<T>>) -> Result<Option<Arc<T>>, Error> {
-        let key = match *unserved {
-            Unserved::Refused(refusal) => return Err(refusal.into()),
-            Unserved::Due(_, due) => return Ok(due.value),
-            Unserved::Miss(key) => key,
-        };
-        in_runtime()?;
-        let mut read = Read::new(self.row.clone(), key.clone(), None);
-        let found = self.row.lock.get(&key, &mut read).await;
-        if found.is_none() {
-            self.row.counters.add(Count::Miss);
-            self.row.tell_miss(&key);
-        }
-        Ok(found.transpose()?.and_then(|found| found.value))
+        let looked = policy.levels.look(key.as_ref(), |entry, phase| match phase {
+            Phase::Fresh => match entry.value.take() {
+                None => Ok(None),
+                // A policy holds one type only, so the cast always succeeds; were it not so, it
+                // would be a miss.
+                Some(value) => value.downcast().map(Some).map_err(|_| None),
+            },
+            _ => Err(Some(L1Entry {
+                value: entry.value.take(),
+                phase,
+                stamp: entry.stamp,
+                tags: entry.tags.take(),
+            })),
+        });
+        looked.unwrap_or(Err(None))
     }
 
     /// The value, or the knowledge that there is none, from L1, else from L2, else from the loader.
     pub(crate) async fn resolve<K: CacheKey + ?Sized>(
         &self,
         key: &K,
-        loader: impl FnOnce() -> Loader<T>,
+        loader: impl FnOnce() -> Loader,
     ) -> Result<Option<Arc<T>>, Error> {
         let unserved = match self.look(key) {
             Ok(value) => return Ok(value),
             Err(unserved) => unserved,
         };
         // Boxed, so that the future of a hit stays small.
-        Box::pin(self.load_further(unserved, loader)).await
+        Ok(typed(Box::pin(find_or_load(&self.policy, unserved, loader)).await?))
     }
 
-    pub(crate) async fn load_further(
-        &self,
-        unserved: Box<Unserved<T>>,
-        loader: impl FnOnce() -> Loader<T>,
-    ) -> Result<Option<Arc<T>>, Error> {
-        let (key, due) = match *unserved {
-            Unserved::Refused(refusal) => return Err(refusal.into()),
-            Unserved::Due(key, due) => (key, Some(due)),
-            Unserved::Miss(key) => (key, None),
-        };
-        let runtime = in_runtime();
-        let read = || Read::new(self.row.clone(), key.clone(), Some(loader()));
-        if let Some(due) = due {
-            let value = due.value.clone();
-            if runtime.is_ok() {
-                let read = read();
-                self.row.lock.reload(&key, due.present(), read);
-            }
-            return Ok(value);
-        }
-        runtime?;
-        Ok(self.row.lock.get_or_load(&key, read()).await?.value)
+    async fn write<R: Send + 'static>(&self, key: Key, writer: crate::write::Writer<R>) -> Result<R, Error> {
+        write(self.process.clone(), self.policy.clone(), key, writer).await
     }
 
     /// A value that can be put in.
@@ -336,25 +307,25 @@ impl<T: Value> Cache<T> {
         &self,
         key: &K,
         value: impl Into<Loaded<T>>,
-    ) -> Result<(Key, Found<T>), Error> {
-        let (key, found) = (self.owned_key(key)?, Found::from(value.into()));
+    ) -> Result<(Key, CachedValue), Error> {
+        let (key, found) = (self.owned_key(key)?, CachedValue::from(value.into()));
         if found.is_renewed {
             return Err(nothing(key.to_string(), &found));
         }
-        self.row.check_tags(&key, &found)?;
-        if self.row.leases.is_some() {
-            self.row.encode(&key, found.value.as_deref(), None)?;
+        self.policy.tagging.check(&key, found.tags())?;
+        if self.policy.levels.leases().is_some() {
+            self.policy.encode(&key, found.value.as_ref(), None)?;
         }
         Ok((key, found))
     }
 
     pub(crate) async fn invalidate_owned(&self, keys: Vec<Key>) -> Result<(), Error> {
-        keys.iter().for_each(|_| self.row.counters.add(Count::Invalidation));
-        if self.row.leases.is_none() {
-            keys.iter().for_each(|key| self.row.invalidate_locally(key));
+        keys.iter().for_each(|_| self.policy.count(Count::Invalidation));
+        if self.policy.levels.leases().is_none() {
+            keys.iter().for_each(|key| self.policy.levels.invalidate_locally(key));
             return Ok(());
         }
-        invalidate_keys(&self.row.shared, keys).await
+        invalidate_keys(&self.process, keys).await
     }
 
     pub(crate) fn expect<K: CacheKey + ?Sized>(
@@ -362,26 +333,18 @@ impl<T: Value> Cache<T> {
         key: &K,
         value: Option<Arc<T>>,
     ) -> Result<Arc<T>, Error> {
-        value.ok_or_else(|| Error::Absent { key: self.row.key(key).as_str().to_owned() })
+        value.ok_or_else(|| Error::Absent { key: self.policy.key(key).as_str().to_owned() })
     }
 
     pub(crate) fn owned_key<K: CacheKey>(&self, key: &K) -> Result<Key, Error> {
-        let key = self.row.key(key);
+        let key = self.policy.key(key);
         key.check()?;
         Ok(key.to_key())
     }
 }
 
-/// Why L1 alone does not do.
-pub(crate) enum Unserved<T> {
-    Refused(KeyError),
-    /// A hit whose reload should be started.
-    Due(Key, Cached<T>),
-    Miss(Key),
-}
-
 /// A loader of one key. It runs in a task of its own, but in the span of the caller that brings it.
-fn own_loader<T, F, Fut>(loader: F) -> Loader<T>
+fn own_loader<T, F, Fut>(loader: F) -> Loader
 where
     T: Value,
     F: FnOnce(Option<Arc<T>>) -> Fut + Send + 'static,
@@ -390,15 +353,15 @@ where
     let span = Span::current();
     Loader::Own(Box::new(|previous| {
         let loading = async {
-            let loaded = loader(previous).await.into_loaded();
-            loaded.map(Found::from).map_err(SharedError::new)
+            let loaded = loader(typed(previous)).await.into_loaded();
+            loaded.map(CachedValue::from).map_err(SharedError::new)
         };
         Box::pin(loading.instrument(span))
     }))
 }
 
 /// What a writer gets who has no value to cache.
-fn nothing<T>(key: String, found: &Found<T>) -> Error {
+fn nothing(key: String, found: &CachedValue) -> Error {
     match found.is_renewed {
         true => Error::NothingToKeep { key },
         false => Error::Absent { key },
@@ -407,12 +370,12 @@ fn nothing<T>(key: String, found: &Found<T>) -> Error {
 
 impl<T> Clone for Cache<T> {
     fn clone(&self) -> Self {
-        Self { row: self.row.clone() }
+        Self { policy: self.policy.clone(), process: self.process.clone(), value: PhantomData }
     }
 }
 
 impl<T> fmt::Debug for Cache<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("row", &self.row).finish()
+        f.debug_struct("Cache").field("policy", &self.policy).finish()
     }
 }

@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{BreakerState, Key, RemoteEvent};
-
-use crate::{encoding::Value, row::RowState};
+use larder_core::{BreakerState, RemoteEvent};
 
 /// Something that happened, as the hook of [`LarderBuilder::on_event`](crate::LarderBuilder::on_event) is told.
 ///
@@ -148,46 +146,5 @@ pub(crate) fn tell_of_remote(hook: Option<&Hook>, event: RemoteEvent) {
     tracing::debug!(?event);
     if let Some(hook) = hook {
         hook.tell(&event);
-    }
-}
-
-impl<T: Value> RowState<T> {
-    /// Tells of a hit. Where there is no hook, it costs one comparison.
-    #[inline]
-    pub(crate) fn tell_hit(&self, key: &str, level: Level) {
-        if let Some(hook) = &self.hook {
-            hook.tell(&Event::Hit { policy: self.policy.name(), key, level });
-        }
-    }
-
-    pub(crate) fn tell_miss(&self, key: &Key) {
-        self.tell(Event::Miss { policy: self.policy.name(), key: key.as_str() });
-    }
-
-    pub(crate) fn tell_stale(&self, key: &Key) {
-        self.tell(Event::Stale { policy: self.policy.name(), key: key.as_str() });
-    }
-
-    pub(crate) fn tell_refresh(&self, key: &Key) {
-        self.tell(Event::Refresh { policy: self.policy.name(), key: key.as_str() });
-    }
-
-    pub(crate) fn tell_refused(&self, key: &Key) {
-        self.tell(Event::Refused { policy: self.policy.name(), key: key.as_str() });
-    }
-
-    pub(crate) fn tell_load(&self, key: &Key, took: Duration, outcome: LoadOutcome) {
-        #[cfg(feature = "metrics")]
-        metrics::histogram!("larder_load_seconds", "policy" => self.policy.name().to_owned())
-            .record(took.as_secs_f64());
-        self.tell(Event::Load { policy: self.policy.name(), key: key.as_str(), took, outcome });
-    }
-
-    /// Tells of what is not as frequent as a hit.
-    fn tell(&self, event: Event<'_>) {
-        tracing::debug!(?event);
-        if let Some(hook) = &self.hook {
-            hook.tell(&event);
-        }
     }
 }

@@ -10,13 +10,17 @@ use tracing::{Instrument, Span};
 
 use crate::{
     Cache, CacheKey, Error, LoadManyResult, Loaded, SharedError,
-    cache::Unserved,
-    encoding::Value,
-    gather::{Gather, LoadParts, in_task},
-    larder::in_runtime,
-    read::{Loader, Read},
-    row::{Cached, Found},
+    policy::L1Entry,
+    read::{
+        Loader, Read,
+        batch::{BatchLoad, LoadParts},
+        further::Unserved,
+        present,
+    },
+    runtime::{in_runtime, in_task},
     stats::Count,
+    value::{CachedValue, Value, typed},
+    write::write,
 };
 
 /// How many keys are looked up, loaded or written at once. More of them are worked off in chunks.
@@ -42,16 +46,18 @@ impl<T: Value> Cache<T> {
             in_runtime()?;
         }
         for missing in missing.chunks(AT_ONCE) {
-            let look = |name: &Key| (name.clone(), Read::new(self.row.clone(), name.clone(), None));
+            let look = |name: &Key| (name.clone(), Read::new(self.policy.clone(), name.clone(), None));
             let looks = missing.iter().map(|(_, name)| look(name)).collect();
             // Boxed, because it is large.
-            let values = Box::pin(self.row.lock.get_many(looks)).await;
+            let values = Box::pin(self.policy.lock.get_many(looks)).await;
             for ((key, name), value) in missing.iter().zip(values) {
                 match value.transpose()? {
-                    Some(Found { value, .. }) => found.extend(value.map(|value| ((*key).clone(), value))),
+                    Some(CachedValue { value, .. }) => {
+                        found.extend(typed(value).map(|value| ((*key).clone(), value)));
+                    }
                     None => {
-                        self.row.counters.add(Count::Miss);
-                        self.row.tell_miss(name);
+                        self.policy.count(Count::Miss);
+                        self.policy.reporter.miss(name);
                     }
                 }
             }
@@ -105,7 +111,7 @@ impl<T: Value> Cache<T> {
                     due.into_iter().map(|(key, name, due)| (key.clone(), (name, due))).unzip();
                 let (names, due): (Vec<Key>, Vec<_>) = due.into_iter().unzip();
                 for ((name, read), due) in self.reads(keys, names, loader.clone()).into_iter().zip(due) {
-                    self.row.lock.reload(&name, due.present(), read);
+                    self.policy.lock.reload(&name, present(due), read);
                 }
             }
         }
@@ -118,10 +124,10 @@ impl<T: Value> Cache<T> {
                 missing.into_iter().map(|(key, name)| (key.clone(), name)).unzip();
             let first = names.first().cloned();
             let reads = self.reads(keys.clone(), names, loader.clone());
-            let row = self.row.clone();
-            let loaded = in_task(first, async move { row.lock.get_or_load_many(reads).await }).await?;
+            let policy = self.policy.clone();
+            let loaded = in_task(first, async move { policy.lock.get_or_load_many(reads).await }).await?;
             for (key, outcome) in keys.into_iter().zip(loaded) {
-                found.extend(outcome?.value.map(|value| (key, value)));
+                found.extend(typed(outcome?.value).map(|value| (key, value)));
             }
         }
         Ok(found)
@@ -149,7 +155,7 @@ impl<T: Value> Cache<T> {
         for entries in in_chunks(entries) {
             let writes = entries.into_iter().map(|(key, found)| {
                 let writer = Box::pin(std::future::ready(Ok(((), Some(found)))));
-                self.row.clone().write(key, writer)
+                write(self.process.clone(), self.policy.clone(), key, writer)
             });
             done = join_all(writes).await.into_iter().fold(done, Result::and);
         }
@@ -174,10 +180,10 @@ impl<T: Value> Cache<T> {
         let mut in_l1 =
             InL1 { found: HashMap::with_capacity(keys.len()), due: Vec::new(), missing: Vec::new() };
         for key in keys {
-            match self.look_or(key, Self::tell_apart) {
+            match self.look_or(key, Unserved::new) {
                 Ok(value) => in_l1.found.extend(value.map(|value| (key.clone(), value))),
                 Err(Unserved::Due(name, due)) => {
-                    in_l1.found.extend(due.value.clone().map(|value| (key.clone(), value)));
+                    in_l1.found.extend(typed(due.value.clone()).map(|value| (key.clone(), value)));
                     in_l1.due.push((key, name, due));
                 }
                 Err(Unserved::Miss(name)) => in_l1.missing.push((key, name)),
@@ -188,18 +194,18 @@ impl<T: Value> Cache<T> {
     }
 
     /// Reads that share a loader.
-    fn reads<K, F, Fut>(&self, keys: Vec<K>, names: Vec<Key>, loader: F) -> Vec<(Key, Read<T>)>
+    fn reads<K, F, Fut>(&self, keys: Vec<K>, names: Vec<Key>, loader: F) -> Vec<(Key, Read)>
     where
         K: Clone + Eq + Hash + Send + Sync + 'static,
         F: FnOnce(Vec<K>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output: LoadManyResult<K, T>> + Send + 'static,
     {
-        let gather = Gather::new(self.row.clone(), load_parts(move |part| keys[part].clone(), loader));
-        let places: Vec<_> = (0..names.len()).map(|part| gather.place(part)).collect();
-        let read = |(name, place): (Key, _)| {
-            (name.clone(), Read::new(self.row.clone(), name, Some(Loader::Part(place))))
+        let batch = BatchLoad::new(self.policy.clone(), load_parts(move |part| keys[part].clone(), loader));
+        let slots: Vec<_> = (0..names.len()).map(|part| batch.slot(part)).collect();
+        let read = |(name, slot): (Key, _)| {
+            (name.clone(), Read::new(self.policy.clone(), name, Some(Loader::Batch(slot))))
         };
-        names.into_iter().zip(places).map(read).collect()
+        names.into_iter().zip(slots).map(read).collect()
     }
 }
 
@@ -207,7 +213,7 @@ impl<T: Value> Cache<T> {
 struct InL1<'k, K, T> {
     found: HashMap<K, Arc<T>>,
     /// Found, and to be reloaded.
-    due: Vec<(&'k K, Key, Cached<T>)>,
+    due: Vec<(&'k K, Key, L1Entry)>,
     missing: Vec<(&'k K, Key)>,
 }
 
@@ -223,7 +229,7 @@ fn in_chunks<I>(items: Vec<I>) -> impl Iterator<Item = Vec<I>> {
 pub(crate) fn load_parts<T, K, F, Fut>(
     key: impl Fn(usize) -> K + Send + Sync + 'static,
     loader: F,
-) -> LoadParts<T>
+) -> LoadParts
 where
     T: Value,
     K: Clone + Eq + Hash + Send + Sync + 'static,
@@ -241,8 +247,9 @@ where
             let loaded = loader(of_key.keys().cloned().collect()).await.into_loaded();
             let loaded = loaded.map_err(SharedError::new)?;
             let of_key = |(key, loaded): (K, Loaded<T>)| {
-                let (parts, found) = (of_key.get(&key).map_or(&[][..], Vec::as_slice), Found::from(loaded));
-                parts.iter().map(|part| (*part, found.clone())).collect::<Vec<(usize, Found<T>)>>()
+                let parts = of_key.get(&key).map_or(&[][..], Vec::as_slice);
+                let found = CachedValue::from(loaded);
+                parts.iter().map(|part| (*part, found.clone())).collect::<Vec<(usize, CachedValue)>>()
             };
             Ok(loaded.flat_map(of_key).collect())
         };

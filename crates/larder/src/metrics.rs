@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use larder_core::{BreakerState, RemoteStore};
 
-use crate::{Stats, outbox::Numbers, stats::Counters};
+use crate::{Stats, outbox::counts::DrainCounts, stats::Counters};
 
 /// Whose numbers are published.
 pub(crate) struct Published {
     /// The policies, by their names in the table.
-    pub(crate) rows: Vec<(String, Arc<Counters>)>,
+    pub(crate) policies: Vec<(String, Arc<Counters>)>,
     pub(crate) remote: Option<Arc<dyn RemoteStore>>,
-    pub(crate) replays: Arc<Numbers>,
+    pub(crate) drains: Arc<DrainCounts>,
 }
 
 impl Published {
     pub(crate) fn publish(&self) {
-        for (row, counters) in &self.rows {
+        for (policy, counters) in &self.policies {
             for (name, count) in counters.read().counts() {
-                metrics::counter!(format!("larder_{name}_total"), "policy" => row.clone()).absolute(count);
+                metrics::counter!(format!("larder_{name}_total"), "policy" => policy.clone()).absolute(count);
             }
         }
-        let Stats { outbox_drained, outbox_errors, .. } = self.replays.read();
+        let Stats { outbox_drained, outbox_errors, .. } = self.drains.read();
         metrics::counter!("larder_outbox_drained_total").absolute(outbox_drained);
         metrics::counter!("larder_outbox_errors_total").absolute(outbox_errors);
         let Some(remote) = &self.remote else { return };

@@ -1,69 +1,83 @@
+//! Writes: the database and both levels in one operation.
+
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use larder_core::{Committed, Invalidated, Key, Life, LocalStore, Replacing, Stamp, StoreError, TagStamp};
+use larder_core::{Committed, Invalidated, Key, Moment, Replacing, Stamp, StoreError};
 use larder_lock::{Kept, Lease, WriteBegun};
 use larder_ttl::OnOutage;
 use tokio::time::Instant;
 
 use crate::{
     Error,
-    encoding::Value,
-    larder::in_runtime,
-    row::{Found, RowState},
+    policy::{ActivePolicy, PinnedTags, Span, TagEpochs, Unpinned},
+    process::Process,
+    runtime::in_runtime,
     stats::Count,
-    tags::{Pinned, TagEpochs},
+    value::CachedValue,
 };
 
-/// A writer, not started yet: what it returns to the caller, and the value to cache, if there is one.
-pub(crate) type Writer<R, T> = BoxFuture<'static, Result<(R, Option<Found<T>>), Error>>;
+/// A writer, not started yet: its reply to the caller, and the value to cache, if there is one.
+pub(crate) type Writer<R> = BoxFuture<'static, Result<(R, Option<CachedValue>), Error>>;
 
-impl<T: Value> RowState<T> {
-    /// Runs a write to its end, in a task of its own: a caller that is dropped does not stop it half-way.
-    pub(crate) async fn write<R: Send + 'static>(
-        self: Arc<Self>,
-        key: Key,
-        writer: Writer<R, T>,
-    ) -> Result<R, Error> {
-        in_runtime()?;
-        self.counters.add(Count::Write);
-        let name = key.to_string();
-        // P19 loads-end-with-callers
-        let write = tokio::spawn(self.run_write(key, writer));
-        write.await.unwrap_or(Err(Error::Aborted { key: name }))
-    }
+/// Runs a write to its end, in a task of its own: a caller that is dropped does not stop it
+/// half-way.
+pub(crate) async fn write<R: Send + 'static>(
+    process: Arc<Process>,
+    policy: Arc<ActivePolicy>,
+    key: Key,
+    writer: Writer<R>,
+) -> Result<R, Error> {
+    in_runtime()?;
+    policy.count(Count::Write);
+    let name = key.to_string();
+    // P19 loads-end-with-callers: a write does not
+    let write = tokio::spawn(async move {
+        let done = Write { policy: &policy, key: &key }.run(writer).await;
+        drop(process); // until now it has carried pushes to those who wait
+        done
+    });
+    write.await.unwrap_or(Err(Error::Aborted { key: name }))
+}
 
-    async fn run_write<R>(self: Arc<Self>, key: Key, writer: Writer<R, T>) -> Result<R, Error> {
-        let begun = self.begin_write(&key).await;
-        // P9 reply-invalidates-again: the script may have run, whatever the reply was.
-        self.invalidate_locally(&key);
+/// One write of one key.
+struct Write<'a> {
+    policy: &'a ActivePolicy,
+    key: &'a Key,
+}
+
+impl Write<'_> {
+    async fn run<R>(&self, writer: Writer<R>) -> Result<R, Error> {
+        let begun = self.begin().await;
+        // P9 reply-invalidates-again: the script may have run, whatever the reply was
+        self.invalidate_locally();
         let lease = begun?;
-        // P1 stamp-before-read and P22 epoch-before-load: before the database is written.
-        let orders = self.tag_epochs(&key).await;
-        let stamp = self.stamp(&key);
+        // P22 epoch-before-load: before the database is written
+        let epochs = self.policy.tag_epochs(self.key).await;
+        let stamp = self.policy.levels.stamp(self.key); // P1 stamp-before-read
         let written = AssertUnwindSafe(writer).catch_unwind().await;
-        match written.unwrap_or_else(|_panic| Err(Error::Panicked { key: key.to_string() })) {
-            // P18 failed-write-invalidates: a failed write can still have reached the database.
+        match written.unwrap_or_else(|_panic| Err(Error::Panicked { key: self.key.to_string() })) {
+            // P18 failed-write-invalidates: a failed write can still have reached the database
             Err(error) => {
-                if let Err(also) = self.withdraw(&key, lease).await {
-                    tracing::error!(%key, error = %also, "a write failed, and its entry could not be invalidated");
+                if let Err(also) = self.withdraw(lease).await {
+                    tracing::error!(key = %self.key, error = %also,
+                        "a write failed, and its entry could not be invalidated");
                 }
                 Err(error)
             }
-            Ok((reply, None)) => self.withdraw(&key, lease).await.map(|()| reply),
-            Ok((reply, Some(found))) => {
-                self.store(&key, lease, (stamp, orders), &found).await.map(|()| reply)
-            }
+            Ok((reply, None)) => self.withdraw(lease).await.map(|()| reply),
+            Ok((reply, Some(value))) => self.store(lease, stamp, epochs, &value).await.map(|()| reply),
         }
     }
 
-    /// Gets the writer's lease. `None` says that there is no L2, or that it is out of reach: then the invalidation
-    /// is remembered, before the database is touched.
-    async fn begin_write(&self, key: &Key) -> Result<Option<Lease>, Error> {
-        let Some(leases) = &self.leases else { return Ok(None) };
-        let (start, longest) = (Instant::now(), self.policy.max_wait());
+    /// Gets the writer's lease. `None` says that there is no L2, or that it is out of reach: then
+    /// the store remembers the invalidation, before the database is touched.
+    async fn begin(&self) -> Result<Option<Lease>, Error> {
+        let (policy, key) = (self.policy, self.key);
+        let Some(leases) = policy.levels.leases() else { return Ok(None) };
+        let (start, longest) = (Instant::now(), policy.settings().max_wait());
         loop {
-            match leases.begin_write(key, self.policy.lease()).await {
+            match leases.begin_write(key, policy.settings().lease()).await {
                 Ok(WriteBegun::Leased(lease)) => return Ok(Some(lease)),
                 Ok(WriteBegun::Busy(waiter)) => {
                     // The caller waits no longer than its policy says.
@@ -72,16 +86,16 @@ impl<T: Value> RowState<T> {
                         return Err(Error::WriteBusy { key: key.to_string(), waited: longest });
                     }
                 }
-                // What is there is not a value of ours, and there will be none.
+                // The key holds no value of ours, and there will be none.
                 Ok(WriteBegun::Withdrawn(error)) | Err(error @ StoreError::WrongType { .. }) => {
-                    self.note_remote(&error);
-                    return match self.policy.on_outage() {
+                    policy.reporter.remote_failed(&error);
+                    return match policy.settings().on_outage() {
                         OnOutage::Serve => Ok(None),
                         OnOutage::Fail => Err(Error::store(key, error)),
                     };
                 }
                 Err(error) => {
-                    self.note_remote(&error);
+                    policy.reporter.remote_failed(&error);
                     return Err(Error::store(key, error));
                 }
             }
@@ -89,127 +103,149 @@ impl<T: Value> RowState<T> {
     }
 
     /// Leaves the key without a value, everywhere, and gives up the lease.
-    async fn withdraw(&self, key: &Key, lease: Option<Lease>) -> Result<(), Error> {
-        let done = self.withdraw_remotely(key, lease).await;
-        self.invalidate_locally(key); // P9 reply-invalidates-again
+    async fn withdraw(&self, lease: Option<Lease>) -> Result<(), Error> {
+        let done = self.withdraw_remotely(lease).await;
+        self.invalidate_locally(); // P9 reply-invalidates-again
         done
     }
 
-    async fn withdraw_remotely(&self, key: &Key, lease: Option<Lease>) -> Result<(), Error> {
-        let done = match (lease, &self.leases) {
+    async fn withdraw_remotely(&self, lease: Option<Lease>) -> Result<(), Error> {
+        let done = match (lease, self.policy.levels.leases()) {
             (Some(lease), _) => lease.invalidate().await,
-            (None, Some(leases)) => leases.invalidate(key).await,
+            (None, Some(leases)) => leases.invalidate(self.key).await,
             (None, None) => Ok(Invalidated::Done),
         };
         match done {
             Ok(_) | Err(StoreError::WrongType { .. }) => Ok(()),
-            Err(source) => Err(Error::NotInvalidated { key: key.to_string(), source }),
+            Err(source) => Err(Error::NotInvalidated { key: self.key.to_string(), source }),
         }
     }
 
     /// Puts the written value into both levels, or leaves the key without one if anybody interfered.
     async fn store(
         &self,
-        key: &Key,
         lease: Option<Lease>,
-        (stamp, orders): (Stamp, TagEpochs),
-        found: &Found<T>,
+        stamp: Stamp,
+        epochs: TagEpochs,
+        value: &CachedValue,
     ) -> Result<(), Error> {
-        let Some(span) = self.span(found) else { return self.withdraw(key, lease).await };
-        let asked = self.shared.clock.now();
-        match (&self.leases, lease) {
-            (Some(leases), Some(mut lease)) => {
-                match self.seal(leases, key, found, orders, span.in_remote()).await {
-                    Err(reason) => {
-                        self.note_unstorable(&reason);
-                        return self.withdraw(key, Some(lease)).await;
-                    }
-                    Ok(None) => {
-                        self.note_refused(key);
-                        return self.withdraw(key, Some(lease)).await;
-                    }
-                    Ok(Some((bytes, sealed))) => {
-                        let before = self.stamp(key); // P4 l1-read-from-l2
-                        match lease.commit(&bytes, span.in_remote(), Replacing::Nothing).await {
-                            Ok(how @ (Committed::Stored | Committed::Tracked { .. })) => {
-                                let tracked = self.end_write(key, how.tracked(before));
-                                let (value, life) = (&found.value, self.life(key, asked, span, Kept::Remote));
-                                self.keep_committed(leases, key, value.as_ref(), &sealed, life, tracked)
-                                    .await;
-                            }
-                            // P18 failed-write-invalidates: somebody interfered, so the order of the writes in the database is not known.
-                            Ok(Committed::Refused) => {
-                                self.note_refused(key);
-                                self.counters.add(Count::LeaseLost);
-                                return self.withdraw(key, None).await;
-                            }
-                            Err(error) => {
-                                self.note_remote(&error);
-                                return self.withdraw(key, Some(lease)).await;
-                            }
-                        }
-                    }
-                }
+        let Some(span) = self.policy.lifetimes.span(value) else { return self.withdraw(lease).await };
+        let from = self.policy.clock.now();
+        match lease {
+            Some(lease) => self.store_remotely(lease, epochs, value, (from, span)).await,
+            None => self.store_locally(stamp, epochs, value, (from, span)).await,
+        }
+    }
+
+    async fn store_remotely(
+        &self,
+        mut lease: Lease,
+        epochs: TagEpochs,
+        value: &CachedValue,
+        (from, span): (Moment, Span),
+    ) -> Result<(), Error> {
+        let (policy, key) = (self.policy, self.key);
+        let (bytes, image) = match policy.encode_and_pin(key, value, epochs, span.in_remote()).await {
+            Ok(Some(encoded)) => encoded,
+            Ok(None) => {
+                policy.reporter.refused(key);
+                return self.withdraw(Some(lease)).await;
             }
-            (leases, _) => {
-                // P11 unsent-goes-first: L2 gave no lease, so its value, if there is one, must go, now or before it is read again.
-                if let Err(error) = self.withdraw_remotely(key, None).await {
-                    self.invalidate_locally(key);
-                    return Err(error);
-                }
-                let tags = match self.pin_locally(key, found, orders) {
-                    Ok(Pinned::Kept(tags)) => tags,
-                    Ok(Pinned::Refused) => {
-                        self.note_refused(key);
-                        self.invalidate_locally(key);
-                        return Ok(());
-                    }
-                    Err(reason) => {
-                        self.note_unstorable(&reason);
-                        self.invalidate_locally(key);
-                        return Ok(());
-                    }
-                };
-                let kept = if leases.is_some() { Kept::Degraded } else { Kept::Local };
-                let life = self.life(key, asked, span, kept);
-                self.keep_written(key, stamp, found, life, tags);
+            Err(reason) => {
+                policy.reporter.unstorable(&reason);
+                return self.withdraw(Some(lease)).await;
+            }
+        };
+        let before = policy.levels.stamp(key); // P4 l1-read-from-l2
+        match lease.commit(&bytes, span.in_remote(), Replacing::Nothing).await {
+            Ok(how @ (Committed::Stored | Committed::Tracked { .. })) => {
+                let tracked = self.end_with_lease(how.tracked(before));
+                let value = value.value.as_ref();
+                policy.keep_committed(key, value, &image, (from, span), tracked).await;
+                Ok(())
+            }
+            // P18 failed-write-invalidates: somebody interfered, so the order of the writes in the
+            // database is not known
+            Ok(Committed::Refused) => {
+                policy.reporter.refused(key);
+                policy.count(Count::LeaseLost);
+                self.withdraw(None).await
+            }
+            Err(error) => {
+                policy.reporter.remote_failed(&error);
+                self.withdraw(Some(lease)).await
+            }
+        }
+    }
+
+    async fn store_locally(
+        &self,
+        stamp: Stamp,
+        epochs: TagEpochs,
+        value: &CachedValue,
+        (from, span): (Moment, Span),
+    ) -> Result<(), Error> {
+        let policy = self.policy;
+        // P11 unsent-goes-first: L2 gave no lease, so its value must go, now or before it is read
+        // again
+        if let Err(error) = self.withdraw_remotely(None).await {
+            self.invalidate_locally();
+            return Err(error);
+        }
+        let kept = if policy.levels.leases().is_some() { Kept::Degraded } else { Kept::Local };
+        match policy.tagging.pin_locally(self.key, value.tags(), epochs) {
+            Ok(Ok(tags)) => self.end_without_lease(stamp, value, (from, span, kept), tags),
+            Ok(Err(Unpinned)) => {
+                policy.reporter.refused(self.key);
+                self.invalidate_locally();
+            }
+            Err(reason) => {
+                policy.reporter.unstorable(&reason);
+                self.invalidate_locally();
             }
         }
         Ok(())
     }
 
-    /// P15 writer-ends-by-compare: makes a load without a lease, from before this process was connected again, out of date, and returns the stamp
-    /// of the written value, if nothing else has made it out of date.
-    fn end_write(&self, key: &Key, tracked: Option<Stamp>) -> Option<Stamp> {
-        let generations = &self.shared.generations;
-        let stamp = tracked.and_then(|stamp| generations.bump_key_if_current(key.hash(), &stamp));
+    /// Outdates a load without a lease, from before this process was connected again. Returns the
+    /// stamp of the written value, if nothing else has outdated it.
+    // P15 writer-ends-by-compare: with a lease, L2 has put the writers in order
+    fn end_with_lease(&self, tracked: Option<Stamp>) -> Option<Stamp> {
+        let generations = self.policy.levels.generations();
+        let stamp = tracked.and_then(|stamp| generations.bump_key_if_current(self.key.hash(), &stamp));
         match stamp {
-            Some(_) => self.shared.l1.remove(key.as_ref()),
-            None => self.invalidate_locally(key),
+            Some(_) => self.policy.levels.remove(self.key),
+            None => self.invalidate_locally(),
         }
         stamp
     }
 
-    /// P15 writer-ends-by-compare: without a lease, a writer's value enters L1 only if no other write or invalidation came since it began, and reads that
-    /// began before it ended can no longer replace it.
-    fn keep_written(
+    /// Keeps the written value in L1, only if no other write or invalidation came since the write
+    /// began. Reads that began before it ended can no longer replace it.
+    // P15 writer-ends-by-compare: without a lease, only the generation puts writers in order
+    fn end_without_lease(
         &self,
-        key: &Key,
         stamp: Stamp,
-        found: &Found<T>,
-        life: Life,
-        tags: Option<Arc<TagStamp>>,
+        value: &CachedValue,
+        life: (Moment, Span, Kept),
+        tags: PinnedTags,
     ) {
-        match self.shared.generations.bump_key_if_current(key.hash(), &stamp) {
+        let (policy, key) = (self.policy, self.key);
+        match policy.levels.generations().bump_key_if_current(key.hash(), &stamp) {
             Some(stamp) => {
-                // What a read has stored since the write began is out of date now, also if nothing takes its place.
-                self.shared.l1.remove(key.as_ref());
-                self.keep(key, found.value.as_ref(), life, stamp, tags, None);
+                // What a read has stored since the write began is outdated now, also if nothing
+                // takes its place.
+                policy.levels.remove(key);
+                policy.keep(key, value.value.as_ref(), life, stamp, tags, None);
             }
             None => {
-                self.note_refused(key);
-                self.invalidate_locally(key);
+                policy.reporter.refused(key);
+                self.invalidate_locally();
             }
         }
+    }
+
+    fn invalidate_locally(&self) {
+        self.policy.levels.invalidate_locally(self.key);
     }
 }

@@ -274,11 +274,11 @@ async fn outbox_that_fails_is_logged_once_and_counted() {
         .await
         .unwrap();
     holds("several have failed", || larder.stats().outbox_errors > 3).await;
-    assert_eq!(log.count("the outbox cannot be replayed"), 1, "{}", log.text());
+    assert_eq!(log.count("the outbox cannot be drained"), 1, "{}", log.text());
     assert!(log.text().contains("the outbox failed: the database is away"), "{}", log.text());
     let error = larder.drain_outbox(&*outbox).await.unwrap_err();
     assert!(matches!(error, larder::Error::Outbox { .. }), "{error}");
     outbox.fails.store(false, Ordering::Release);
     holds("it is done", || outbox.ids().is_empty()).await;
-    holds("it is said", || log.count("replayed again") == 1).await;
+    holds("it is said", || log.count("drained again") == 1).await;
 }

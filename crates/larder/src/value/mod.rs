@@ -1,6 +1,10 @@
-//! Values on their way from a loader into the levels.
+//! Values below the typed door: of any type, with what their loader said of them.
 
+mod codec;
 mod loaded;
+mod stored;
 
-pub(crate) use loaded::Content;
+pub use codec::Value;
+pub(crate) use codec::ValueCodec;
 pub use loaded::{BoxError, LoadManyResult, LoadResult, Loaded};
+pub(crate) use stored::{CachedValue, Outcome, StoredImage, typed};

@@ -1,0 +1,300 @@
+//! A policy of the TTL table at work. Each part owns its fields.
+
+mod levels;
+mod lifetimes;
+mod reporter;
+mod tagging;
+
+use std::{
+    any::{TypeId, type_name},
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use larder_core::{AnyValue, Clock, Digest, Key, KeyBuf, Moment, Stamp, Tags, ValueHeader};
+use larder_lock::{Kept, LoadLimits, StampedeLock};
+use larder_ttl::{OnOutage, Policy};
+
+pub(crate) use self::{
+    levels::{L1Entry, Levels, invalidate_locally},
+    lifetimes::{Lifetimes, Span},
+    reporter::Reporter,
+    tagging::{PinnedTags, TagEpochs, Tagging, Unpinned, policy_tag, tag_name},
+};
+use crate::{
+    CacheKey, Error,
+    stats::Count,
+    value::{CachedValue, Outcome, StoredImage, Value, ValueCodec},
+};
+
+/// A policy of the TTL table at work: its levels, its flights and its numbers.
+pub(crate) struct ActivePolicy {
+    settings: Policy,
+    /// The text before the colon with which all its keys begin.
+    prefix: String,
+    /// That text with its colon, ready to be copied and added to.
+    pub(crate) stem: KeyBuf,
+    pub(crate) index: u16,
+    pub(crate) levels: Levels,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) tagging: Tagging,
+    pub(crate) reporter: Reporter,
+    pub(crate) lock: StampedeLock<Outcome>,
+    pub(crate) clock: Clock,
+    size_limits: SizeLimits,
+    types: OnceLock<Types>,
+}
+
+/// How large an encoded value may be, in bytes, and whether its size counts in L1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SizeLimits {
+    /// The largest that is sent to L2.
+    pub(crate) largest: usize,
+    /// Whether L1 is bounded by bytes, so that every entry's size must be known.
+    pub(crate) l1_is_weighed: bool,
+}
+
+/// The types for which the first cache of the policy was asked.
+#[derive(Debug)]
+struct Types {
+    value: TypeId,
+    name: &'static str,
+    codec: ValueCodec,
+}
+
+impl ActivePolicy {
+    /// Puts the parts together. `index` is the policy's place in the table.
+    pub(crate) fn new(
+        settings: Policy,
+        index: u16,
+        levels: Levels,
+        tags: Arc<Tags>,
+        reporter: Reporter,
+        clock: Clock,
+        size_limits: SizeLimits,
+    ) -> Self {
+        let prefix = settings.key_prefix();
+        let limits = LoadLimits {
+            lease: settings.lease(),
+            load_timeout: settings.load_timeout(),
+            max_wait: settings.max_wait(),
+            soft_timeout: settings.soft_timeout(),
+            max_loads: settings.max_loads(),
+            needs_remote: settings.on_outage() == OnOutage::Fail,
+        };
+        let (leases, generations) = (levels.leases().cloned(), levels.generations().clone());
+        let remote = levels.remote().cloned();
+        Self {
+            lock: StampedeLock::new(leases, generations, index, limits),
+            lifetimes: Lifetimes::new(&settings),
+            tagging: Tagging::new(tags, remote, prefix.clone(), settings.instant_clear()),
+            stem: KeyBuf::begin(&prefix),
+            prefix,
+            settings,
+            index,
+            levels,
+            reporter,
+            clock,
+            size_limits,
+            types: OnceLock::new(),
+        }
+    }
+
+    /// Decides on the type of the policy's values, if that has not been done, and checks it.
+    ///
+    /// # Errors
+    /// [`Error::PolicyType`] if the policy holds another type.
+    pub(crate) fn hold<T: Value>(&self) -> Result<(), Error> {
+        let held = self.types.get_or_init(|| Types {
+            value: TypeId::of::<T>(),
+            name: type_name::<T>(),
+            codec: ValueCodec::of::<T>(),
+        });
+        if held.value == TypeId::of::<T>() {
+            return Ok(());
+        }
+        let (name, asked) = (self.name().to_owned(), type_name::<T>());
+        Err(Error::PolicyType { name, held: held.name, asked })
+    }
+
+    pub(crate) fn codec(&self) -> ValueCodec {
+        self.types.get().map_or(ValueCodec::NONE, |types| types.codec)
+    }
+
+    /// The policy as the TTL table has it.
+    pub(crate) fn settings(&self) -> &Policy {
+        &self.settings
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.reporter.policy()
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(crate) fn key<K: CacheKey + ?Sized>(&self, key: &K) -> KeyBuf {
+        KeyBuf::format(&self.prefix, key)
+    }
+
+    /// The bytes under which a value is stored, if they are within the limit.
+    pub(crate) fn encode(
+        &self,
+        key: &Key,
+        value: Option<&AnyValue>,
+        header: Option<&ValueHeader<'_>>,
+    ) -> Result<Vec<u8>, Error> {
+        let wrong = |source| Error::Encode { key: key.to_string(), source };
+        let mut bytes = Vec::new();
+        header.map_or(Ok(()), |header| header.write(&mut bytes)).map_err(wrong)?;
+        self.codec().encode(value, &mut bytes).map_err(wrong)?;
+        let (size, limit) = (bytes.len(), self.size_limits.largest);
+        if size > limit {
+            return Err(Error::ValueTooLarge { key: key.to_string(), size, limit });
+        }
+        Ok(bytes)
+    }
+
+    /// Encodes a value that L2 is to keep for `ttl`, and pins its tags. `None` if one of them was
+    /// invalidated since these epochs were read, or may have been.
+    pub(crate) async fn encode_and_pin(
+        &self,
+        key: &Key,
+        value: &CachedValue,
+        epochs: TagEpochs,
+        ttl: Duration,
+    ) -> Result<Option<(Vec<u8>, StoredImage)>, Error> {
+        let names = self.tagging.names(key, value.tags())?;
+        let image = |bytes: Vec<u8>, header: Option<&ValueHeader<'_>>| {
+            let image = StoredImage::new(Digest::of(&bytes), bytes.len(), header, Moment::NEVER);
+            (bytes, image)
+        };
+        if names.is_empty() {
+            return Ok(Some(image(self.encode(key, value.value.as_ref(), None)?, None)));
+        }
+        let Some(epoch) = epochs.remote else { return Ok(None) };
+        let tags = value.tags().iter().map(|tag| &**tag).collect();
+        let header = ValueHeader { order: epoch, row: self.tagging.instant_clear(), tags };
+        let bytes = self.encode(key, value.value.as_ref(), Some(&header))?;
+        match self.tagging.pin(self.levels.lane(key), &names, epoch, ttl).await {
+            Ok(true) => Ok(Some(image(bytes, Some(&header)))),
+            Ok(false) => Ok(None),
+            Err(error) => {
+                self.reporter.remote_failed(&error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps a value in L1 that was loaded or written from `from` on. A value whose size must be
+    /// known and cannot be is not kept.
+    pub(crate) fn keep(
+        &self,
+        key: &Key,
+        value: Option<&AnyValue>,
+        (from, span, kept): (Moment, Span, Kept),
+        stamp: Stamp,
+        tags: PinnedTags,
+        size: Option<usize>,
+    ) {
+        if !self.levels.has_l1() {
+            return;
+        }
+        let size = match (self.size_limits.l1_is_weighed, size, value) {
+            (false, ..) | (_, None, None) => 0,
+            (true, Some(size), _) => size,
+            (true, None, Some(value)) => {
+                let mut bytes = Vec::new();
+                match self.codec().encode(Some(value), &mut bytes) {
+                    Ok(()) => bytes.len(),
+                    Err(source) => {
+                        let key = key.to_string();
+                        return self.reporter.unstorable(&Error::Encode { key, source });
+                    }
+                }
+            }
+        };
+        let life = self.lifetimes.life(from, span, kept, self.levels.lane_state(key));
+        self.levels.keep(key, value.cloned(), life, stamp, tags, size);
+    }
+
+    /// Keeps in L1 a value that L2 has taken, if L2 still has it. `tracked` is the value's stamp if
+    /// its commit has read it too.
+    // P4 l1-read-from-l2: also a value that this process has stored there itself
+    pub(crate) async fn keep_committed(
+        &self,
+        key: &Key,
+        value: Option<&AnyValue>,
+        image: &StoredImage,
+        life: (Moment, Span),
+        tracked: Option<Stamp>,
+    ) {
+        if !self.levels.has_l1() {
+            return;
+        }
+        let tracked = tracked.filter(|stamp| self.levels.is_current(key, stamp));
+        // The push for the commit itself is handled before the first answer is here: it is in the
+        // way once at most, so two reads suffice.
+        for stamp in [tracked, None, None].into_iter().skip(usize::from(tracked.is_none())) {
+            let is_read = stamp.is_some();
+            let stamp = stamp.unwrap_or_else(|| self.levels.stamp(key)); // P1 stamp-before-read
+            let tags = match self.confirm(key, image, is_read).await {
+                Ok(Some(tags)) => tags,
+                Ok(None) => return,
+                Err(error) => return self.reporter.remote_failed(&error),
+            };
+            let (from, span) = life;
+            self.keep(key, value, (from, span, Kept::Remote), stamp, tags, Some(image.size));
+            if self.levels.is_current(key, &stamp) {
+                return;
+            }
+        }
+    }
+
+    /// Asks L2 whether it still has a value, unless that `is_read` already, and stamps it with its
+    /// tags. `None` if it is gone or outdated.
+    async fn confirm(
+        &self,
+        key: &Key,
+        image: &StoredImage,
+        is_read: bool,
+    ) -> Result<Option<PinnedTags>, larder_core::StoreError> {
+        let Some(remote) = self.levels.remote() else { return Ok(None) };
+        if !is_read && !remote.holds(key.as_str(), &image.digest).await? {
+            return Ok(None);
+        }
+        match image.header() {
+            None => Ok(Some(None)),
+            Some(header) => Ok(self.tagging.judge(self.levels.lane(key), &header).await?.map(Some)),
+        }
+    }
+
+    /// Pins the tags of a value in L2 again that is to live on for `ttl`.
+    pub(crate) async fn pin_again(&self, key: &Key, image: &StoredImage, ttl: Duration) -> bool {
+        let Some(header) = image.header() else { return true };
+        match self.tagging.pin_again(key, self.levels.lane(key), &header, ttl).await {
+            Ok(is_pinned) => is_pinned,
+            Err(error) => {
+                self.reporter.remote_failed(&error);
+                false
+            }
+        }
+    }
+
+    /// The epochs of this moment, for a load or write of this key.
+    pub(crate) async fn tag_epochs(&self, key: &Key) -> TagEpochs {
+        self.tagging.epochs(self.levels.lane(key)).await
+    }
+
+    pub(crate) fn count(&self, count: Count) {
+        self.reporter.count(count);
+    }
+}
+
+impl fmt::Debug for ActivePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActivePolicy").field("name", &self.name()).finish_non_exhaustive()
+    }
+}

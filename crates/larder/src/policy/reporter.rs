@@ -1,0 +1,169 @@
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{Key, KeyBuf, StoreError};
+use tracing::warn;
+
+use crate::{
+    Error,
+    events::{Event, Hook, Level, LoadOutcome},
+    stats::{Count, Counters},
+};
+
+/// Counts and tells what happens under one policy, in one step, so that the numbers and the events
+/// cannot drift apart.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    policy: String,
+    counters: Arc<Counters>,
+    hook: Option<Hook>,
+    warned: Warned,
+}
+
+/// The kinds of trouble that have been logged already: each is logged once for each policy, and
+/// counted always.
+#[derive(Debug, Default)]
+struct Warned {
+    undecodable: AtomicBool,
+    unstorable: AtomicBool,
+    refused: AtomicBool,
+}
+
+fn first(flag: &AtomicBool) -> bool {
+    !flag.swap(true, Ordering::Relaxed) // Relaxed: it orders nothing
+}
+
+impl Reporter {
+    pub(crate) fn new(policy: &str, hook: Option<Hook>) -> Self {
+        Self { policy: policy.to_owned(), counters: Arc::default(), hook, warned: Warned::default() }
+    }
+
+    pub(crate) fn policy(&self) -> &str {
+        &self.policy
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Counts an event, logs it, and calls the application's hook.
+    pub(crate) fn record(&self, event: &Event<'_>) {
+        if let Some(count) = counted_as(event) {
+            self.counters.add(count);
+        }
+        #[cfg(feature = "metrics")]
+        if let Event::Load { took, .. } = event {
+            metrics::histogram!("larder_load_seconds", "policy" => self.policy.clone())
+                .record(took.as_secs_f64());
+        }
+        tracing::debug!(?event);
+        if let Some(hook) = &self.hook {
+            hook.tell(event);
+        }
+    }
+
+    /// Counts something of which no event tells.
+    pub(crate) fn count(&self, count: Count) {
+        self.counters.add(count);
+    }
+
+    /// Records a hit in L1. Without a hook it costs one comparison, and it is not logged.
+    #[inline]
+    pub(crate) fn l1_hit(&self, key: &KeyBuf) {
+        self.counters.add(Count::L1Hit);
+        if let Some(hook) = &self.hook {
+            self.tell_l1_hit(hook, key.as_str());
+        }
+    }
+
+    #[cold]
+    fn tell_l1_hit(&self, hook: &Hook, key: &str) {
+        hook.tell(&Event::Hit { policy: &self.policy, key, level: Level::L1 });
+    }
+
+    /// Records a hit that was found on the way to a load.
+    pub(crate) fn late_hit(&self, key: &Key, level: Level) {
+        self.counters.add(match level {
+            Level::L1 => Count::L1Hit,
+            Level::L2 => Count::L2Hit,
+        });
+        if let Some(hook) = &self.hook {
+            hook.tell(&Event::Hit { policy: &self.policy, key: key.as_str(), level });
+        }
+    }
+
+    pub(crate) fn miss(&self, key: &Key) {
+        self.record(&Event::Miss { policy: &self.policy, key: key.as_str() });
+    }
+
+    pub(crate) fn stale(&self, key: &Key) {
+        self.record(&Event::Stale { policy: &self.policy, key: key.as_str() });
+    }
+
+    pub(crate) fn refresh(&self, key: &Key) {
+        self.record(&Event::Refresh { policy: &self.policy, key: key.as_str() });
+    }
+
+    pub(crate) fn load_ended(&self, key: &Key, took: Duration, outcome: LoadOutcome) {
+        self.record(&Event::Load { policy: &self.policy, key: key.as_str(), took, outcome });
+    }
+
+    /// Records that a value is kept nowhere: its key was written or invalidated meanwhile.
+    pub(crate) fn refused(&self, key: &Key) {
+        self.record(&Event::Refused { policy: &self.policy, key: key.as_str() });
+    }
+
+    /// Records that a value in L2 does not decode.
+    pub(crate) fn undecodable(&self, key: &Key, reason: &dyn Display) {
+        self.counters.add(Count::Undecodable);
+        if first(&self.warned.undecodable) {
+            warn!(policy = self.policy, %key, %reason,
+                "a value in L2 cannot be read and is loaded anew; \
+                 further ones of this policy are only counted");
+        }
+    }
+
+    /// Records that a value is served but cannot be kept.
+    pub(crate) fn unstorable(&self, reason: &Error) {
+        self.counters.add(Count::Unstorable);
+        if first(&self.warned.unstorable) {
+            warn!(policy = self.policy, %reason,
+                "a value is served but not kept; further ones of this policy are only counted");
+        }
+    }
+
+    /// Records that a call of L2 failed.
+    pub(crate) fn remote_failed(&self, error: &StoreError) {
+        self.counters.add(Count::L2Error);
+        // The store logs a lost connection; a refusal is the policy's own trouble.
+        if matches!(error, StoreError::WrongType { .. } | StoreError::Refused { .. })
+            && first(&self.warned.refused)
+        {
+            warn!(policy = self.policy, %error,
+                "L2 refuses, reads go to the loader; \
+                 further refusals of this policy are only counted");
+        }
+    }
+}
+
+/// The counter that an event adds to.
+fn counted_as(event: &Event<'_>) -> Option<Count> {
+    Some(match event {
+        Event::Hit { level: Level::L1, .. } => Count::L1Hit,
+        Event::Hit { level: Level::L2, .. } => Count::L2Hit,
+        Event::Stale { .. } => Count::StaleHit,
+        Event::Refresh { .. } => Count::Refresh,
+        Event::Refused { .. } => Count::Refused,
+        Event::Load { outcome, .. } => match outcome {
+            LoadOutcome::Loaded | LoadOutcome::Absent | LoadOutcome::NotModified => return None,
+            _ => Count::LoadError,
+        },
+        _ => return None,
+    })
+}

@@ -1,0 +1,192 @@
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
+use larder_core::Key;
+use tokio::{runtime::Handle, sync::oneshot};
+
+use crate::{
+    Error, SharedError,
+    policy::ActivePolicy,
+    value::{CachedValue, Outcome},
+};
+
+/// Loads of several keys that become one call of the loader.
+///
+/// Each key's own load, with its own lease, holds a [`BatchSlot`]. The loader runs when no slot is
+/// undecided any more, for the slots that want their key. The holder of a slot must be a task that
+/// runs: otherwise the others would wait for a caller that nobody polls.
+///
+/// A slot whose load has to wait, for another process or another load, is skipped. What skipped
+/// slots want later is one more call.
+pub(crate) struct BatchLoad {
+    policy: Arc<ActivePolicy>,
+    load: LoadParts,
+    state: Mutex<State>,
+}
+
+/// Loads the parts with these numbers. A part that is not in the result is known to be absent.
+pub(crate) type LoadParts = Box<
+    dyn Fn(Vec<usize>) -> BoxFuture<'static, Result<Vec<(usize, CachedValue)>, SharedError>> + Send + Sync,
+>;
+
+struct State {
+    undecided: usize,
+    /// Whether the loader will soon run for slots that were skipped.
+    is_due: bool,
+    wanted: Vec<Wanted>,
+}
+
+struct Wanted {
+    part: usize,
+    key: Key,
+    served: oneshot::Sender<Outcome>,
+}
+
+/// 2 ms: a batch waits so long for further slots that were skipped and want their key after all.
+const SOON: Duration = Duration::from_millis(2);
+
+/// One key's part in a [`BatchLoad`], decided when it is dropped, at the latest.
+pub(crate) struct BatchSlot {
+    batch: Arc<BatchLoad>,
+    part: usize,
+    is_decided: bool,
+}
+
+impl BatchLoad {
+    pub(crate) fn new(policy: Arc<ActivePolicy>, load: LoadParts) -> Arc<Self> {
+        Arc::new(Self {
+            policy,
+            load,
+            state: Mutex::new(State { undecided: 0, is_due: false, wanted: Vec::new() }),
+        })
+    }
+
+    /// Adds a slot. Nothing is loaded before it is decided.
+    pub(crate) fn slot(self: &Arc<Self>, part: usize) -> BatchSlot {
+        self.state().undecided += 1;
+        BatchSlot { batch: self.clone(), part, is_decided: false }
+    }
+
+    /// Runs the loader if no slot is undecided.
+    fn dispatch_if_ready(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.undecided > 0 {
+            return;
+        }
+        state.wanted.retain(|wanted| !wanted.served.is_closed()); // P19 loads-end-with-callers
+        if state.wanted.is_empty() {
+            return;
+        }
+        let wanted = std::mem::take(&mut state.wanted);
+        drop(state);
+        // A task of its own: it is for several callers, any of which may go. Without a runtime nobody
+        // can be served.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(self.clone().run(wanted));
+        }
+    }
+
+    /// Runs the loader for skipped slots that want their key after all. Slots that waited for one
+    /// load want their keys at the same time.
+    fn dispatch_soon(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.state().is_due, true) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        let this = self.clone();
+        // A task of its own, as for the first ones.
+        runtime.spawn(async move {
+            // They come one by one, and nobody knows which is the last.
+            tokio::time::sleep(SOON).await;
+            let mut state = this.state();
+            state.is_due = false;
+            this.dispatch_if_ready(state);
+        });
+    }
+
+    async fn run(self: Arc<Self>, mut wanted: Vec<Wanted>) {
+        let slot = tokio::select! {
+            slot = self.policy.lock.slot() => slot,
+            () = all_are_gone(&mut wanted) => return,
+        };
+        let Some(_slot) = slot else {
+            return wanted.into_iter().for_each(|wanted| self.crowded(wanted));
+        };
+        wanted.retain(|wanted| !wanted.served.is_closed()); // P19 loads-end-with-callers
+        let parts = wanted.iter().map(|wanted| wanted.part).collect();
+        // A panic leaves nothing behind that anybody would see.
+        let loading = AssertUnwindSafe(async { (self.load)(parts).await }).catch_unwind();
+        let loaded = tokio::select! {
+            loaded = loading => loaded,
+            () = all_are_gone(&mut wanted) => return,
+        };
+        let loaded = match loaded {
+            Ok(Ok(found)) => Ok(found.into_iter().collect::<HashMap<_, _>>()),
+            Ok(Err(error)) => Err(Some(error)),
+            Err(_panic) => Err(None),
+        };
+        for Wanted { part, key, served } in wanted {
+            let outcome = match &loaded {
+                Ok(found) => Ok(found.get(&part).cloned().unwrap_or_else(|| CachedValue::plain(None))),
+                Err(Some(error)) => Err(Error::load(&key, error.clone())),
+                Err(None) => Err(Error::Panicked { key: key.to_string() }),
+            };
+            let _ = served.send(outcome); // it may be gone
+        }
+    }
+
+    fn crowded(&self, Wanted { key, served, .. }: Wanted) {
+        let waited = self.policy.settings().max_wait();
+        let _ = served.send(Err(Error::TooManyLoads { key: key.to_string(), waited })); // it may be gone
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing done under this lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until no slot is waited for: each has its own time limit, and its own callers.
+async fn all_are_gone(wanted: &mut [Wanted]) {
+    join_all(wanted.iter_mut().map(|wanted| wanted.served.closed())).await;
+}
+
+impl BatchSlot {
+    pub(crate) fn part(&self) -> usize {
+        self.part
+    }
+
+    /// Lets the other slots go on without this one.
+    pub(crate) fn skip(&mut self) {
+        if !std::mem::replace(&mut self.is_decided, true) {
+            let mut state = self.batch.state();
+            state.undecided -= 1;
+            self.batch.dispatch_if_ready(state);
+        }
+    }
+
+    /// Waits for the key's part of the load.
+    pub(crate) fn load(mut self, key: &Key) -> BoxFuture<'static, Outcome> {
+        let (served, outcome) = oneshot::channel();
+        self.batch.state().wanted.push(Wanted { part: self.part, key: key.clone(), served });
+        match self.is_decided {
+            true => self.batch.dispatch_soon(),
+            false => self.skip(),
+        }
+        let aborted = Error::Aborted { key: key.to_string() };
+        Box::pin(async { outcome.await.unwrap_or(Err(aborted)) }) // the runtime is shutting down
+    }
+}
+
+impl Drop for BatchSlot {
+    fn drop(&mut self) {
+        self.skip();
+    }
+}

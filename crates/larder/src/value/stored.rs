@@ -1,0 +1,92 @@
+use std::{any::Any, sync::Arc, time::Duration};
+
+use larder_core::{AnyValue, Digest, Moment, ValueHeader};
+
+use super::loaded::{Content, Loaded};
+use crate::Error;
+
+/// The result of a read or load.
+pub(crate) type Outcome = Result<CachedValue, Error>;
+
+/// A value of any type, or the knowledge that there is none, with what its loader said of it.
+#[derive(Clone, Debug)]
+pub(crate) struct CachedValue {
+    /// `None`: known to be absent.
+    pub(crate) value: Option<AnyValue>,
+    /// The loader's own lifetime for it, in place of the policy's.
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) tags: Option<Arc<[Box<str>]>>,
+    /// Whether the loader said "not modified": it is what was there before.
+    pub(crate) is_renewed: bool,
+    /// By what L2 knows it, if it was found there and may be renewed.
+    pub(crate) image: Option<Arc<StoredImage>>,
+}
+
+impl CachedValue {
+    /// A value, or the knowledge that there is none, without anything special.
+    pub(crate) fn plain(value: Option<AnyValue>) -> Self {
+        Self { value, ttl: None, tags: None, is_renewed: false, image: None }
+    }
+
+    pub(crate) fn tags(&self) -> &[Box<str>] {
+        self.tags.as_deref().unwrap_or_default()
+    }
+}
+
+impl<T: Send + Sync + 'static> From<Loaded<T>> for CachedValue {
+    fn from(Loaded { content, ttl, tags }: Loaded<T>) -> Self {
+        let is_renewed = matches!(content, Content::NotModified);
+        let value = match content {
+            Content::Value(value) => Some(Arc::new(value) as AnyValue),
+            Content::Absent | Content::NotModified => None,
+        };
+        let tags = (!tags.is_empty()).then(|| tags.into());
+        Self { value, ttl, tags, is_renewed, image: None }
+    }
+}
+
+/// The value as the type that its policy holds.
+pub(crate) fn typed<T: Any + Send + Sync>(value: Option<AnyValue>) -> Option<Arc<T>> {
+    // A policy holds one type only, so the cast always succeeds; were it not so, the value would
+    // be absent.
+    value.and_then(|value| value.downcast().ok())
+}
+
+/// A value's bytes as L2 holds them, by which the value is known again: their digest, and the
+/// header with its tags.
+#[derive(Debug)]
+pub(crate) struct StoredImage {
+    pub(crate) digest: Digest,
+    /// The length of the bytes.
+    pub(crate) size: usize,
+    header: Option<OwnedHeader>,
+    /// The moment at which L2 has let go of it at the latest.
+    pub(crate) ends: Moment,
+}
+
+#[derive(Debug)]
+struct OwnedHeader {
+    order: u64,
+    row: bool,
+    tags: Box<[Box<str>]>,
+}
+
+impl StoredImage {
+    pub(crate) fn new(digest: Digest, size: usize, header: Option<&ValueHeader<'_>>, ends: Moment) -> Self {
+        let header = header.map(|header| OwnedHeader {
+            order: header.order,
+            row: header.row,
+            tags: header.tags.iter().map(|tag| (*tag).into()).collect(),
+        });
+        Self { digest, size, header, ends }
+    }
+
+    /// The header in front of the value, if there is one.
+    pub(crate) fn header(&self) -> Option<ValueHeader<'_>> {
+        self.header.as_ref().map(|header| ValueHeader {
+            order: header.order,
+            row: header.row,
+            tags: header.tags.iter().map(|tag| &**tag).collect(),
+        })
+    }
+}
