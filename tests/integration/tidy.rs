@@ -43,7 +43,15 @@ fn crates_depend_downwards_only() {
         ("larder-testkit", &["larder-core"]),
         (
             "larder",
-            &["larder-core", "larder-derive", "larder-lock", "larder-moka", "larder-quick", "larder-redis", "larder-ttl"],
+            &[
+                "larder-core",
+                "larder-derive",
+                "larder-lock",
+                "larder-moka",
+                "larder-quick",
+                "larder-redis",
+                "larder-ttl",
+            ],
         ),
     ]);
     let mut seen = 0;

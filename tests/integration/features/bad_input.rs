@@ -3,13 +3,13 @@
 use larder::{Cache, Error, KeyError, Larder, RedisConfig};
 use larder_testkit::RedisServer;
 
-use crate::support::world::{World, builder, get, load, value};
+use crate::support::world::{Items, World, builder, get, gets, load, value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_and_huge_keys_are_refused_by_every_call() {
     let world = World::new().await;
     let larder = world.larder().await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     for key in [String::new(), "x".repeat(1 << 20)] {
         let key = key.as_str();
         let errors = [
@@ -88,12 +88,11 @@ async fn tls_and_unix_addresses_work() {
     let server = RedisServer::builder().tls().start().await.unwrap();
     let tls = RedisConfig::new(server.tls_url().unwrap()).root_certificate(server.certificate().unwrap());
     for (n, config) in [tls, RedisConfig::new(server.unix_url())].into_iter().enumerate() {
-        let cache: Cache<String> =
-            builder().redis_config(config).build().await.unwrap().cache("item").unwrap();
+        let cache: Items = builder().redis_config(config).build().await.unwrap().cache("item").unwrap();
         let key = format!("k{n}");
         assert_eq!(load(&cache, &key, "value").await, "value");
         server.command(&["DEL", &format!("item:{key}")]).await.unwrap();
-        crate::support::world::gets(&cache, &key, None).await;
+        gets(&cache, &key, None).await;
     }
     let untrusted = Larder::builder().redis(server.tls_url().unwrap()).build().await.unwrap_err();
     let source = std::error::Error::source(&untrusted).unwrap().to_string();
@@ -124,12 +123,12 @@ async fn handles_are_shared_and_their_futures_can_be_sent() {
     }
     let larder = shared(builder().build().await.unwrap());
     let cache = shared(larder.cache::<String>("item").unwrap());
-    sent(cache.get_or_load(1, || value("x"))).await.unwrap();
-    sent(cache.get(1)).await.unwrap();
-    sent(cache.write_through(1, || value("x"))).await.unwrap();
-    sent(cache.write_around(1, || value("x"))).await.unwrap();
-    sent(cache.insert(1, "x".to_owned())).await.unwrap();
-    sent(larder.invalidate([cache.key(1)])).await.unwrap();
+    sent(cache.get_or_load("1", || value("x"))).await.unwrap();
+    sent(cache.get("1")).await.unwrap();
+    sent(cache.write_through("1", || value("x"))).await.unwrap();
+    sent(cache.write_around("1", || value("x"))).await.unwrap();
+    sent(cache.insert("1", "x".to_owned())).await.unwrap();
+    sent(larder.invalidate([cache.key("1")])).await.unwrap();
     sent(cache.clear()).await.unwrap();
     assert_eq!(larder.stats().writes, 3);
 }
@@ -178,7 +177,7 @@ async fn serde_code_that_panics_takes_nobody_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn call_outside_a_runtime_is_an_error() {
-    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
     let outside = std::thread::spawn(move || {
         futures_util::FutureExt::now_or_never(cache.get_or_load("k", || value("x"))).unwrap()
     });

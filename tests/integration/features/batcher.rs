@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use larder::{Batcher, Cache, Error};
+use larder::{Batcher, Error};
 use larder_testkit::Gate;
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::{
-    features::many::Database,
-    support::world::{BOUND, World, builder, load, start},
+use crate::support::{
+    database::Database,
+    world::{BOUND, Numbers, World, builder, start, value},
 };
 
 /// No test waits for a window to end: it is over at once, or never.
 const NEVER: Duration = Duration::from_secs(3600);
 
-fn batcher(cache: &Cache<String>, window: Duration, database: &Database) -> Batcher<u64, String> {
+fn batcher(cache: &Numbers, window: Duration, database: &Database) -> Batcher<u64, String> {
     let database = database.clone();
     Batcher::new(cache.clone(), window, |keys| database.find(keys))
 }
@@ -23,7 +23,7 @@ fn batcher(cache: &Cache<String>, window: Duration, database: &Database) -> Batc
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_wanted_within_a_window_are_one_load() {
     let world = World::new().await;
-    let (one, other, database) = (world.items().await, world.items().await, Database::default());
+    let (one, other, database) = (world.numbers().await, world.numbers().await, Database::default());
     let batcher = batcher(&one, Duration::from_millis(500), &database);
     let mut callers = JoinSet::new();
     for key in (0..100).chain(0..100) {
@@ -40,8 +40,8 @@ async fn keys_wanted_within_a_window_are_one_load() {
 
 #[tokio::test]
 async fn hit_does_not_wait_for_the_window_and_a_full_batch_neither() {
-    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
-    load(&cache, "0", "value 0").await;
+    let cache: Numbers = builder().build().await.unwrap().cache("item").unwrap();
+    cache.get_or_load(0, || value("value 0")).await.unwrap();
     let database = Database::default();
     let batcher = batcher(&cache, NEVER, &database);
     assert_eq!(*batcher.get_or_load(0).await.unwrap(), "value 0");
@@ -57,7 +57,7 @@ async fn hit_does_not_wait_for_the_window_and_a_full_batch_neither() {
 /// P19 loads-end-with-callers: a caller that is gone keeps nobody waiting, and is not loaded for.
 #[tokio::test]
 async fn caller_that_leaves_before_the_window_ends_is_not_loaded_for() {
-    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Numbers = builder().build().await.unwrap().cache("item").unwrap();
     let (gate, window) = (Gate::new(), Duration::from_millis(100));
     let database = Database::gated(&gate);
     let batcher = batcher(&cache, window, &database);
@@ -78,7 +78,7 @@ async fn caller_that_leaves_before_the_window_ends_is_not_loaded_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn caller_that_is_not_polled_holds_up_no_other() {
     let world = World::new().await;
-    let (cache, database) = (world.items().await, Database::default());
+    let (cache, database) = (world.numbers().await, Database::default());
     let batcher = batcher(&cache, Duration::from_millis(1), &database);
     let mut idle = Box::pin(batcher.get_or_load(2));
     assert!((&mut idle).now_or_never().is_none());

@@ -4,7 +4,7 @@ use larder::{Cache, TtlTable};
 use larder_testkit::Reply;
 use serde::{Deserialize, Serialize};
 
-use crate::support::world::{World, builder, get, load, value};
+use crate::support::world::{World, builder, get, gets, load, slow_load, value};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct User {
@@ -49,13 +49,13 @@ async fn foreign_value_written_during_a_load_is_kept() {
             world.server.command(&["SET", "item:k", bytes]).await.unwrap();
         }
         let gate = larder_testkit::Gate::new();
-        let loading = crate::support::world::slow_load(&cache, "k", "loaded", &gate);
+        let loading = slow_load(&cache, "k", "loaded", &gate);
         gate.reached().await;
         world.server.command(&["SET", "item:k", "\"foreign\""]).await.unwrap();
         gate.open();
         loading.await.unwrap().unwrap();
         assert_eq!(world.l2("item:k").await.as_deref(), Some("\"foreign\""));
-        crate::support::world::gets(&cache, "k", Some("foreign")).await;
+        gets(&cache, "k", Some("foreign")).await;
         cache.invalidate("k").await.unwrap();
     }
 }
@@ -96,7 +96,7 @@ async fn undecodable_value_that_is_deleted_during_its_load_is_not_replaced() {
     let cache = world.items().await;
     world.server.command(&["SET", "item:k", "not JSON"]).await.unwrap();
     let gate = larder_testkit::Gate::new();
-    let loading = crate::support::world::slow_load(&cache, "k", "old", &gate);
+    let loading = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
     world.server.command(&["DEL", "item:k"]).await.unwrap();
     gate.open();

@@ -9,14 +9,15 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Error};
+use larder::Error;
 use larder_core::{RemoteStore, Replacing, Token};
 use larder_testkit::Gate;
 
 use crate::support::{
     aging::{Aging, Source},
     gated::{Call, Gated, When},
-    world::{World, builder, get, holds, start},
+    redis::config,
+    world::{BOUND, Items, World, builder, get, holds, start},
 };
 
 /// A database that knows how many loads run, and ran at most, at once.
@@ -45,13 +46,13 @@ async fn mass_invalidation_of_hot_keys_runs_no_more_loads_than_the_row_allows() 
     const KEYS: usize = 10_000;
     let world = World::new().await;
     let larder = world.larder().await;
-    let cache: Cache<String> = larder.cache("few").unwrap();
+    let cache: Items = larder.cache("few").unwrap();
     for round in 0..2 {
         let load = Load::default();
         let reading: Vec<_> = (0..KEYS)
             .map(|key| {
                 let (cache, load) = (cache.clone(), load.clone());
-                tokio::spawn(async move { cache.get_or_load(key, || load.run()).await })
+                tokio::spawn(async move { cache.get_or_load(key.to_string(), || load.run()).await })
             })
             .collect();
         for reading in reading {
@@ -59,7 +60,7 @@ async fn mass_invalidation_of_hot_keys_runs_no_more_loads_than_the_row_allows() 
         }
         let (most, all) = (load.most.load(Ordering::SeqCst), load.all.load(Ordering::SeqCst));
         assert!(most <= 3 && all == KEYS, "round {round}: {most} at once, {all} in all");
-        larder.invalidate((0..KEYS).map(|key| cache.key(key))).await.unwrap();
+        larder.invalidate((0..KEYS).map(|key| cache.key(key.to_string()))).await.unwrap();
     }
 }
 
@@ -143,7 +144,7 @@ async fn load_that_waits_for_a_lease_or_stores_its_value_leaves_its_place_to_oth
     let (cache, other) =
         (world.cache_on(remote.clone(), "crowded_long").await, world.cache("crowded_long").await);
     let held = Source::gated();
-    let read = |cache: &Cache<String>, source: &Source, key: &'static str| {
+    let read = |cache: &Items, source: &Source, key: &'static str| {
         let (cache, source) = (cache.clone(), source.clone());
         start(async move { source.read(&cache, key, "value").await })
     };
@@ -219,9 +220,8 @@ async fn waiting_load_that_nobody_wants_any_more_is_not_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn strict_row_gets_the_error_before_the_database_is_touched() {
     let mut world = World::new().await;
-    let larder =
-        builder().redis_config(crate::outages::connection::config(world.server.url())).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("strict").unwrap();
+    let larder = builder().redis_config(config(world.server.url())).build().await.unwrap();
+    let cache: Items = larder.cache("strict").unwrap();
     assert_eq!(Source::open().read(&cache, "k", "value").await.unwrap(), "value");
     world.server.kill();
     holds("the loss of both lanes is noticed", || larder.stats().lanes_lost >= 2).await;
@@ -238,7 +238,7 @@ async fn strict_row_gets_the_error_before_the_database_is_touched() {
     assert!(matches!(written, Err(Error::Store { .. })), "{written:?}");
     assert_eq!((source.loads(), arrivals.arrivals()), (0, 0));
     world.server.restart().await.unwrap();
-    let give_up = tokio::time::Instant::now() + crate::support::world::BOUND;
+    let give_up = tokio::time::Instant::now() + BOUND;
     while source.read(&cache, "k", "value").await.is_err() {
         assert!(tokio::time::Instant::now() < give_up, "it does not heal");
         tokio::task::yield_now().await;

@@ -9,20 +9,18 @@ use std::{
 };
 
 use async_trait::async_trait;
-use larder::{Cache, Key, Outbox, OutboxEntry, OutboxError};
+use larder::{Key, Outbox, OutboxEntry, OutboxError};
 use larder_core::{LaneState, RemoteStore};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, Reply};
 use larder_tests::FolderOutbox;
 use tokio::time::Instant;
 
-use crate::{
-    observe::log::Log,
-    outages::connection::config,
-    support::{
-        worker::Worker,
-        world::{BOUND, World, builder, get, gets, holds, load},
-    },
+use crate::support::{
+    log::Log,
+    redis::config,
+    worker::Worker,
+    world::{BOUND, Items, World, builder, get, gets, holds, load},
 };
 
 /// An outbox in memory, with gates where a test wants to come between.
@@ -84,7 +82,7 @@ async fn what_a_dead_process_owed_is_done_by_another() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = FolderOutbox::new(folder.path());
     let (replaying, other) = (world.larder().await, world.items().await);
-    let here: Cache<String> = replaying.cache("item").unwrap();
+    let here: Items = replaying.cache("item").unwrap();
     load(&here, "k", "old").await;
     gets(&other, "k", Some("old")).await;
     let mut worker = Worker::start(&world.server.url()).await;
@@ -124,7 +122,7 @@ async fn process_that_starts_does_what_a_dead_one_owed_and_goes_on() {
     holds("it is confirmed", || outbox.ids().is_empty()).await;
     holds("it is counted", || larder.stats().outbox_drained == 2).await;
     // A cache outlives its larder, and so do its replays.
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     drop(larder);
     load(&other, "k1", "old").await;
     outbox.record("item:k1");
@@ -141,7 +139,7 @@ async fn replay_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
     let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
     let outbox = Memory::with(&["item:a", "item:b"]);
     let cut_off = builder().remote_store(store.clone()).build().await.unwrap();
-    let (here, connected): (Cache<String>, _) = (cut_off.cache("item").unwrap(), world.items().await);
+    let (here, connected): (Items, _) = (cut_off.cache("item").unwrap(), world.items().await);
     for key in ["a", "b", "c"] {
         load(&connected, key, "old").await;
     }
@@ -180,7 +178,7 @@ async fn backlog_that_cannot_be_done_takes_no_room_that_writes_need() {
     let config = config(proxy.url()).max_unsent(10).lanes(1);
     let store = Arc::new(RedisStore::connect(config).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     proxy.refuse(true);
     proxy.cut();
     is_down(&store).await;
@@ -226,7 +224,7 @@ async fn intent_recorded_during_a_replay_is_not_confirmed_by_it() {
 async fn key_of_an_intent_finds_the_levels_of_its_row() {
     let world = World::new().await;
     let larder = world.larder().await;
-    let local: Cache<String> = larder.cache("local").unwrap();
+    let local: Items = larder.cache("local").unwrap();
     load(&local, "k", "old").await;
     // What stands under the names of a row that is not in L2 belongs to another program.
     for key in ["local:k", "legacy:1", "shared:k:x"] {

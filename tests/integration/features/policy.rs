@@ -2,13 +2,13 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use larder::{Cache, Clock, Error, Loaded};
+use larder::{Clock, Error, Loaded};
 
 use larder_testkit::Gate;
 
 use crate::support::{
     gated::{Call, Gated, When},
-    world::{World, builder, get, load, slow_load, value},
+    world::{Items, World, builder, get, load, slow_load, value},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn l1_serves_for_its_own_ttl_and_never_past_the_end_of_l2() {
     let world = World::new().await;
     let (clock, hand) = Clock::manual();
     let larder = builder().redis(world.server.url()).clock(clock).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     load(&cache, "long", "value").await;
     world.server.command(&["SET", "item:short", "\"value\"", "EX", "1"]).await.unwrap();
     assert_eq!(get(&cache, "short").await.as_deref(), Some("value"));
@@ -39,7 +39,7 @@ async fn l1_serves_for_its_own_ttl_and_never_past_the_end_of_l2() {
 #[tokio::test(flavor = "multi_thread")]
 async fn row_of_l2_keeps_nothing_in_the_process() {
     let world = World::new().await;
-    let cache: Cache<String> = world.larder().await.cache("shared").unwrap();
+    let cache: Items = world.larder().await.cache("shared").unwrap();
     load(&cache, "k", "value").await;
     for _ in 0..3 {
         assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
@@ -52,7 +52,7 @@ async fn without_redis_every_row_lives_in_l1_for_its_ttl() {
     let (clock, hand) = Clock::manual();
     let larder = builder().clock(clock).build().await.unwrap();
     for row in ["item", "shared"] {
-        let cache: Cache<String> = larder.cache(row).unwrap();
+        let cache: Items = larder.cache(row).unwrap();
         cache.insert("k", "value".to_owned()).await.unwrap();
         hand.advance(Duration::from_secs(599));
         assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
@@ -66,7 +66,7 @@ async fn absence_is_remembered_as_the_row_says() {
     let world = World::new().await;
     let larder = world.larder().await;
     let absent = || async { Ok::<Option<String>, Infallible>(None) };
-    let remembers: Cache<String> = larder.cache("item").unwrap();
+    let remembers: Items = larder.cache("item").unwrap();
     for _ in 0..3 {
         assert!(remembers.find_or_load("k", absent).await.unwrap().is_none());
     }
@@ -81,7 +81,7 @@ async fn absence_is_remembered_as_the_row_says() {
     let found = remembers.find_or_load("k", absent).await.unwrap();
     assert_eq!(found.as_deref().map(String::as_str), Some("now there"));
 
-    let forgets: Cache<String> = larder.cache("other").unwrap();
+    let forgets: Items = larder.cache("other").unwrap();
     for loads in 1..3 {
         assert!(forgets.find_or_load("k", absent).await.unwrap().is_none());
         assert_eq!(forgets.stats().loads, loads);
@@ -121,7 +121,7 @@ async fn loader_decides_on_the_lifetime_of_what_it_loaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn expiries_are_spread_by_jitter() {
     let world = World::new().await;
-    let cache: Cache<String> = larder::Larder::builder()
+    let cache: Items = larder::Larder::builder()
         .redis(world.server.url())
         .build()
         .await
@@ -130,7 +130,7 @@ async fn expiries_are_spread_by_jitter() {
         .unwrap();
     let mut lives = std::collections::BTreeSet::new();
     for key in 0..50 {
-        cache.insert(key, "value".to_owned()).await.unwrap();
+        cache.insert(key.to_string(), "value".to_owned()).await.unwrap();
         match world.server.command(&["PTTL", &format!("user:{key}")]).await.unwrap() {
             larder_testkit::Reply::Integer(rest) => lives.insert(rest / 1000),
             other => panic!("{other:?}"),
@@ -147,7 +147,7 @@ async fn reply_that_is_handled_late_does_not_lengthen_a_life_in_l1() {
     let (clock, hand) = Clock::manual();
     let store = Gated::new(world.store().await);
     let larder = builder().remote_store(store.clone()).clock(clock).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     world.server.command(&["SET", "item:k", "\"value\"", "EX", "10"]).await.unwrap();
     let reply = store.gate(Call::Get, When::After);
     let reading = slow_load(&cache, "k", "must not be loaded", &Gate::new());

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
-use larder::{Cache, Error, Loaded};
+use larder::{Error, Loaded};
 use larder_testkit::Reply;
 
 use crate::support::{
     aging::{Aging, MINUTE, Source},
     gated::{Call, Gated, When},
-    world::{World, get, gets, holds, load_tagged, start},
+    world::{Items, World, get, gets, holds, load_tagged, start},
 };
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +151,7 @@ async fn not_modified_keeps_the_entry_and_starts_its_life_anew() {
 #[tokio::test]
 async fn not_modified_writes_nothing_but_the_expiry() {
     let world = World::new().await;
-    let cache: Cache<String> = world.larder().await.cache("soft").unwrap();
+    let cache: Items = world.larder().await.cache("soft").unwrap();
     let foreign = "\"same\"  "; // which no larder would write so
     world.server.command(&["SET", "soft:k", foreign, "EX", "600"]).await.unwrap();
     let (shown, served) = Source::open().keep(&cache, "k").await;
@@ -171,7 +171,7 @@ async fn tagged_entry_that_lives_on_keeps_its_tags() {
     for has_l2 in [true, false] {
         let world = Aging::new();
         let larder = if has_l2 { world.larder().await } else { world.local_larder().await };
-        let cache: Cache<String> = larder.cache("soft").unwrap();
+        let cache: Items = larder.cache("soft").unwrap();
         load_tagged(&cache, "k", "same", "t").await;
         for _ in 0..3 {
             world.advance(11);
@@ -344,7 +344,7 @@ async fn value_whose_tag_is_removed_while_it_is_loaded_goes_only_to_those_who_ca
     for has_l2 in [true, false] {
         let world = Aging::new();
         let larder = if has_l2 { world.larder().await } else { world.local_larder().await };
-        let cache: Cache<String> = larder.cache("item").unwrap();
+        let cache: Items = larder.cache("item").unwrap();
         let source = Source::gated();
         let before = {
             let (cache, gate) = (cache.clone(), source.gate.clone());

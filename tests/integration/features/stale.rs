@@ -2,17 +2,17 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use larder::{Cache, Error, Loaded};
+use larder::{Error, Loaded};
 use larder_core::RemoteStore;
 
 use crate::support::{
     aging::{Aging, MINUTE, Source},
     gated::{Call, Gated, When},
-    world::{World, get, holds, load_tagged, start},
+    world::{Items, World, get, gets, holds, load_tagged, start},
 };
 
-async fn is(cache: &Cache<String>, key: &str, expected: &str) {
-    crate::support::world::gets(cache, key, Some(expected)).await;
+async fn is(cache: &Items, key: &str, expected: &str) {
+    gets(cache, key, Some(expected)).await;
 }
 
 #[tokio::test]
@@ -59,14 +59,14 @@ async fn stale_value_without_l2_is_served_while_one_reload_runs() {
 #[tokio::test]
 async fn real_server_keeps_a_value_past_its_ttl_and_says_so_by_its_pttl() {
     let world = World::new().await;
-    let cache: Cache<String> = world.larder().await.cache("stale").unwrap();
+    let cache: Items = world.larder().await.cache("stale").unwrap();
     Source::open().read(&cache, "k", "old").await.unwrap();
     let rest = world.server.command(&["TTL", "stale:k"]).await.unwrap();
     assert!(matches!(rest, larder_testkit::Reply::Integer(1195..=1200)), "{rest:?}");
     world.server.command(&["EXPIRE", "stale:k", "600"]).await.unwrap();
     let reload = Source::gated();
     // The push that follows the change of its life empties L1.
-    crate::support::world::gets(&cache, "k", None).await;
+    gets(&cache, "k", None).await;
     assert_eq!(reload.read(&cache, "k", "new").await.unwrap(), "old");
     reload.gate.open();
     is(&cache, "k", "new").await;
@@ -118,7 +118,10 @@ async fn failed_reload_serves_the_stale_value_and_is_not_tried_again_before_its_
         assert!(pauses[0] >= Duration::from_millis(700) && pauses[3] > 2 * pauses[0], "{pauses:?}");
         world.advance(10);
         let late = source.fail(&cache, "k").await;
-        assert!(matches!(late, Err(Error::Load { .. })), "past its stale time there is only the error: {late:?}");
+        assert!(
+            matches!(late, Err(Error::Load { .. })),
+            "past its stale time there is only the error: {late:?}"
+        );
     }
 }
 
@@ -153,7 +156,7 @@ async fn value_whose_tag_is_removed_is_never_served_as_stale() {
         let world = Aging::new();
         let larder = world.larder().await;
         let (larder, cache) = if has_l2 {
-            let cache: Cache<String> = larder.cache("soft").unwrap();
+            let cache: Items = larder.cache("soft").unwrap();
             (Some(larder), cache)
         } else {
             (None, world.local("soft").await)
@@ -271,7 +274,8 @@ async fn stale_value_is_served_after_another_key_of_its_cell_was_invalidated() {
     let cache = world.local("soft").await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     let cell = |key: &larder_core::Key| key.hash() % (1 << 16);
-    let other = (0..).find(|n| cell(&cache.key(*n)) == cell(&cache.key("k"))).unwrap();
+    let mut others = (0..).map(|n| n.to_string());
+    let other = others.find(|other| cell(&cache.key(other.as_str())) == cell(&cache.key("k"))).unwrap();
     cache.invalidate(other).await.unwrap();
     world.advance(11);
     assert_eq!(Source::open().fail(&cache, "k").await.unwrap(), "old");
@@ -414,7 +418,7 @@ async fn reload_that_did_not_fail_makes_the_next_pause_short_again() {
 #[tokio::test]
 async fn value_that_the_database_has_no_more_is_gone_from_l1_on_a_server_that_refuses_tracking() {
     let world = World::without_tracking().await;
-    let cache: Cache<String> = world.larder().await.cache("soft").unwrap();
+    let cache: Items = world.larder().await.cache("soft").unwrap();
     world.server.command(&["SET", "soft:k", "\"old\"", "EX", "600"]).await.unwrap();
     let gone = cache.find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
     assert!(gone.unwrap().is_none());

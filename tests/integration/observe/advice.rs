@@ -6,10 +6,10 @@ use larder::{Larder, RedisConfig, TtlTable};
 use larder_testkit::{Direction, Proxy, RedisServer};
 use tokio::time::Instant;
 
-use crate::{
-    observe::log::Log,
-    outages::connection::config,
-    support::world::{World, load},
+use crate::support::{
+    log::Log,
+    redis::config,
+    world::{World, load},
 };
 
 /// What is logged while a larder with this table is built on this server.

@@ -6,15 +6,13 @@ use std::{
     time::Duration,
 };
 
-use larder::{BreakerState, Cache, Event};
+use larder::{BreakerState, Event};
 use larder_testkit::RedisServer;
 
-use crate::{
-    outages::connection::config,
-    support::{
-        aging::{Aging, Source},
-        world::{builder, get, holds},
-    },
+use crate::support::{
+    aging::{Aging, Source},
+    redis::config,
+    world::{Items, builder, get, holds},
 };
 
 /// Keeps what it was told of, one line each.
@@ -59,8 +57,7 @@ impl Told {
 async fn hook_is_told_of_every_kind_of_event() {
     let world = Aging::new();
     let told = Told::default();
-    let cache: Cache<String> =
-        world.builder().on_event(told.hook()).build().await.unwrap().cache("soft").unwrap();
+    let cache: Items = world.builder().on_event(told.hook()).build().await.unwrap().cache("soft").unwrap();
     let other = world.cache("soft").await;
     get(&cache, "k").await;
     told.hears(&["miss soft:k"]).await;
@@ -102,7 +99,7 @@ async fn hook_is_told_of_an_outage() {
     let told = Told::default();
     let config = config(server.url()).lanes(1);
     let larder = builder().redis_config(config).on_event(told.hook()).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     server.kill();
     holds("it is given up", || larder.stats().breaker == BreakerState::Open).await;
     cache.invalidate("k").await.unwrap();
@@ -117,7 +114,7 @@ async fn hook_is_told_of_an_outage() {
 #[tokio::test]
 async fn hook_that_panics_harms_nobody() {
     let world = Aging::new();
-    let cache: Cache<String> = world
+    let cache: Items = world
         .builder()
         .on_event(|_| panic!("a hook's own affair"))
         .build()

@@ -1,46 +1,12 @@
 //! What the log says, and how often.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
-use larder::{Cache, RedisConfig};
+use larder::RedisConfig;
 use larder_testkit::RedisServer;
-use tracing_subscriber::fmt;
 
-use crate::support::world::{World, builder, load};
-
-/// What was logged on this thread so far.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(text)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Listens to this thread; the tests here run on one.
-    pub(crate) fn listen(&self) -> impl Drop + use<> {
-        let log = self.clone();
-        let subscriber = fmt().with_ansi(false).with_writer(move || log.clone()).finish();
-        tracing_subscriber::util::SubscriberInitExt::set_default(subscriber)
-    }
-
-    pub(crate) fn count(&self, words: &str) -> usize {
-        self.text().matches(words).count()
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
+use crate::support::{
+    log::Log,
+    world::{Items, World, builder, load},
+};
 
 #[tokio::test]
 async fn value_that_cannot_be_read_is_logged_once_for_its_row() {
@@ -78,7 +44,7 @@ async fn lane_that_cannot_track_says_so_once() {
     let no_tracking = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking"];
     let server = RedisServer::builder().args(&no_tracking).start().await.unwrap();
     let larder = builder().redis_config(RedisConfig::new(server.url()).lanes(1)).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     for n in 0..3 {
         server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
         load(&cache, &format!("k{n}"), "value").await;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use larder::Cache;
 use larder_testkit::{Gate, eventually};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
-use crate::support::world::{BOUND, World, builder, get, holds, load, slow_load, slow_tagged_load};
+use crate::support::world::{BOUND, Items, World, builder, get, holds, load, slow_load, slow_tagged_load};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_published() {
@@ -16,8 +15,8 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
     let world = World::new().await;
     let options = world.config().probe_interval(std::time::Duration::from_millis(20));
     let larder = builder().redis_config(options).build().await.unwrap();
-    let (cache, elsewhere): (Cache<String>, _) = (larder.cache("other").unwrap(), world.larder().await);
-    let other: Cache<String> = elsewhere.cache("other").unwrap();
+    let (cache, elsewhere): (Items, _) = (larder.cache("other").unwrap(), world.larder().await);
+    let other: Items = elsewhere.cache("other").unwrap();
 
     // A fill that is refused because its lease is gone, and one that is refused because of its tag.
     let gate = Gate::new();

@@ -6,15 +6,15 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use larder::{BreakerState, Cache, StoreError};
+use larder::{BreakerState, StoreError};
 use larder_core::{Invalidated, Key, KeyBuf, LaneState, Push, PushListener, RemoteEvent, RemoteStore, Token};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
 use tokio::time::Instant;
 
-use crate::{
-    outages::connection::config,
-    support::world::{BOUND, World, builder, get, gets, holds, load, slow_write, value},
+use crate::support::{
+    redis::config,
+    world::{BOUND, Items, World, builder, get, gets, holds, load, slow_write, value},
 };
 
 /// Notes what happens to a store, and how many connections a proxy had accepted by then.
@@ -131,8 +131,7 @@ async fn hanging_server_costs_its_callers_one_timeout_in_all() {
     let world = World::new().await;
     let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
     let events = Events::of(&store, None);
-    let cache: Cache<String> =
-        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
     load(&cache, "k", "value").await;
     world.server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap(); // HELLO and reads are answered
     let (mut slow, mut n) = (Vec::new(), 0);
@@ -219,7 +218,7 @@ async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
         let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
         let events = Events::of(&store, None);
         let larder = builder().remote_store(store.clone()).build().await.unwrap();
-        let cache: Cache<String> = larder.cache("item").unwrap();
+        let cache: Items = larder.cache("item").unwrap();
         for key in ["read", "written", "gone"] {
             load(&cache, key, "old").await;
         }
@@ -397,8 +396,7 @@ async fn wrong_password_after_a_restart_opens_the_breaker_until_it_is_right() {
     let server = RedisServer::builder().password("right").start().await.unwrap();
     let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
     let events = Events::of(&store, None);
-    let cache: Cache<String> =
-        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
     load(&cache, "k", "old").await;
     let mut admin = server.client().await.unwrap();
     admin.command(&["CONFIG", "SET", "requirepass", "another"]).await.unwrap();
@@ -420,8 +418,7 @@ async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() 
     let server = RedisServer::start().await.unwrap();
     let proxy = Proxy::start(&server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url()).max_unsent(MAX)).await.unwrap());
-    let cache: Cache<String> =
-        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
     let mut foreign = server.client().await.unwrap();
     for n in 0..2000 {
         foreign.command(&["SET", &format!("item:{n}"), "\"old\""]).await.unwrap();
@@ -461,8 +458,7 @@ async fn write_in_an_outage_with_nothing_remembered_clears_its_row_and_no_other(
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1).max_unsent(0)).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let (item, other): (Cache<String>, Cache<String>) =
-        (larder.cache("item").unwrap(), larder.cache("other").unwrap());
+    let (item, other): (Items, Items) = (larder.cache("item").unwrap(), larder.cache("other").unwrap());
     for key in ["k", "unrelated"] {
         load(&item, key, "old").await;
         load(&other, key, "old").await;

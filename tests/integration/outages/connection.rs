@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Error, RedisConfig, StoreError};
+use larder::{Error, RedisConfig, StoreError};
 use larder_core::{Key, LaneState, Push, PushListener, RemoteStore};
 use larder_lock::LeaseLock;
 use larder_redis::RedisStore;
@@ -17,18 +17,11 @@ use tokio::time::Instant;
 
 use crate::support::{
     gated::{Call, Gated},
-    world::{BOUND, World, builder, get, gets, holds, load, slow_load, slow_write, start_load, value},
+    redis::config,
+    world::{BOUND, Items, World, builder, get, gets, holds, load, slow_load, slow_write, start_load, value},
 };
 
-pub(crate) fn config(url: impl Into<String>) -> RedisConfig {
-    RedisConfig::new(url)
-        .lanes(2)
-        .connect_timeout(Duration::from_millis(300))
-        .command_timeout(Duration::from_millis(300))
-        .ping_interval(Duration::from_millis(50))
-}
-
-async fn items_through(url: &str) -> Cache<String> {
+async fn items_through(url: &str) -> Items {
     builder().redis_config(config(url)).build().await.unwrap().cache("item").unwrap()
 }
 
@@ -74,7 +67,7 @@ async fn start_without_redis_serves_from_the_loader_and_connects_later() {
     server.kill();
     let larder =
         builder().redis_config(config(server.url())).start_without_redis(true).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     let start = Instant::now();
     assert_eq!(load(&cache, "k", "value").await, "value");
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
@@ -95,7 +88,7 @@ async fn write_during_an_outage_is_seen_by_all_after_it() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let (cut_off, connected): (Cache<String>, _) = (larder.cache("item").unwrap(), world.items().await);
+    let (cut_off, connected): (Items, _) = (larder.cache("item").unwrap(), world.items().await);
     for (n, verb) in ["write_through", "write_around", "invalidate", "insert"].into_iter().enumerate() {
         let key = format!("k{n}");
         load(&connected, &key, "old").await;
@@ -219,7 +212,7 @@ async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
     assert_eq!(store.lane_state(0), LaneState::Untracked);
     let (clock, hand) = larder::Clock::manual();
     let larder = builder().redis(server.url()).clock(clock).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     load(&cache, "k", "old").await;
     server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "nothing tells of the change");
@@ -232,8 +225,7 @@ async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
 async fn write_that_cannot_be_remembered_does_not_touch_the_database() {
     let world = World::new().await;
     let gated = Gated::new(world.one_lane().await);
-    let cache: Cache<String> =
-        builder().remote_store(gated.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().remote_store(gated.clone()).build().await.unwrap().cache("item").unwrap();
     load(&cache, "k", "old").await;
     gated.lose_reply(Call::BeginWrite);
     gated.lose_reply(Call::Invalidate);
@@ -301,7 +293,7 @@ async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let (clock, _hand) = larder::Clock::manual();
     let larder = builder().redis_config(config(proxy.url())).clock(clock).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     proxy.refuse(true);
     proxy.cut();
     holds("it is cut off", || {
@@ -392,8 +384,7 @@ async fn row_of_l1_alone_survives_the_loss_of_redis() {
     let world = World::new().await;
     let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let (local, item): (Cache<String>, Cache<String>) =
-        (larder.cache("local").unwrap(), larder.cache("item").unwrap());
+    let (local, item): (Items, Items) = (larder.cache("local").unwrap(), larder.cache("item").unwrap());
     load(&local, "k", "value").await;
     load(&item, "k", "value").await;
     world.server.command(&["FLUSHALL"]).await.unwrap();
@@ -412,7 +403,7 @@ async fn server_without_resp3_is_used_without_tracking() {
     let server = RedisServer::builder().args(&["--rename-command", "HELLO", ""]).start().await.unwrap();
     let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
     assert_eq!(store.lane_state(0), LaneState::Subscribed);
-    let cache: Cache<String> = builder().remote_store(store).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().remote_store(store).build().await.unwrap().cache("item").unwrap();
     assert_eq!(load(&cache, "k", "value").await, "value");
     assert_eq!(server.command(&["GET", "item:k"]).await.unwrap().text().as_deref(), Some("\"value\""));
 }
@@ -487,7 +478,7 @@ async fn load_of_a_process_that_is_cut_off_is_not_for_those_who_came_later() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let (here, there): (Cache<String>, Cache<String>) =
+    let (here, there): (Items, Items) =
         (larder.cache("shared").unwrap(), world.larder().await.cache("shared").unwrap());
     proxy.refuse(true);
     proxy.cut();

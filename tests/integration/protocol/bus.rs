@@ -2,22 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder::{Cache, Larder};
+use larder::Larder;
 use larder_core::{LaneState, RemoteStore};
 use larder_redis::RedisStore;
 use larder_testkit::{Gate, Proxy, Reply};
 
-use crate::{
-    outages::connection::config,
-    protocol::races::gated,
-    support::{
-        gated::{Call, When},
-        world::{World, builder, get, gets, holds, load, load_tagged, slow_load},
-    },
+use crate::support::{
+    gated::{Call, When, gated},
+    redis::config,
+    world::{Items, World, builder, get, gets, holds, load, load_tagged, slow_load},
 };
 
 /// A larder whose store the test can ask too.
-async fn process(world: &World) -> (Arc<RedisStore>, Larder, Cache<String>) {
+async fn process(world: &World) -> (Arc<RedisStore>, Larder, Items) {
     let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
     let cache = larder.cache("item").unwrap();
@@ -31,7 +28,7 @@ async fn every_kind_of_removal_reaches_the_other_process() {
     let (store, one, here) = process(&world).await;
     let (_, other, there) = process(&world).await;
     assert_eq!(store.lane_state(0), LaneState::Subscribed);
-    let framed: [Cache<String>; 2] = [one.cache("framed").unwrap(), other.cache("framed").unwrap()];
+    let framed: [Items; 2] = [one.cache("framed").unwrap(), other.cache("framed").unwrap()];
     for round in 0..5 {
         load_tagged(&here, "k", "old", "t").await;
         load_tagged(&framed[0], "k", "old", "t").await;
@@ -58,8 +55,7 @@ async fn waiter_in_another_process_is_woken_by_a_message() {
     let world = World::without_tracking().await;
     let (_, one, _) = process(&world).await;
     let (store, other) = gated(&world).await;
-    let (here, there): (Cache<String>, Cache<String>) =
-        (one.cache("patient").unwrap(), other.cache("patient").unwrap());
+    let (here, there): (Items, Items) = (one.cache("patient").unwrap(), other.cache("patient").unwrap());
     let gate = Gate::new();
     let loading = slow_load(&here, "k", "loaded", &gate);
     gate.reached().await;
@@ -80,7 +76,7 @@ async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("shared").unwrap();
+    let cache: Items = larder.cache("shared").unwrap();
     load_tagged(&cache, "k", "old", "t").await;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
     holds("it is subscribed", || store.lane_state(0) == LaneState::Subscribed).await;
@@ -117,7 +113,7 @@ async fn entries_read_without_a_subscription_are_short_lived() {
     let (clock, hand) = larder::Clock::manual();
     let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
     let larder = builder().remote_store(store.clone()).clock(clock).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     world.server.command(&["ACL", "SETUSER", "default", "-subscribe"]).await.unwrap();
     world.server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
     holds("the loss is noticed", || store.lane_state(0) == LaneState::Untracked).await;
@@ -167,8 +163,7 @@ async fn process_that_starts_before_its_server_subscribes_later() {
     assert_eq!(store.lane_state(0), LaneState::Down);
     world.server.restart().await.unwrap();
     holds("it hears", || store.lane_state(0) == LaneState::Subscribed).await;
-    let cache: Cache<String> =
-        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
     let (_, _, there) = process(&world).await;
     load(&cache, "k", "old").await;
     there.insert("k", "new".to_owned()).await.unwrap();

@@ -9,13 +9,16 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Error};
+use larder::Error;
 use larder_testkit::Gate;
 use tokio::time::Instant;
 
-use crate::support::world::{BOUND, World, builder, get, gets, holds, load, slow_load, value};
+use crate::support::{
+    gated::{Call, Gated, When},
+    world::{BOUND, Items, World, builder, get, gets, holds, load, slow_load, value},
+};
 
-async fn both_kinds() -> (World, [Cache<String>; 2]) {
+async fn both_kinds() -> (World, [Items; 2]) {
     let world = World::new().await;
     let caches = [
         world.larder().await.cache("patient").unwrap(),
@@ -168,10 +171,10 @@ async fn caller_with_a_deadline_leaves_in_time_and_affects_nobody() {
 async fn leader_that_leaves_during_its_look_at_l2_leaves_it_to_the_others() {
     let world = World::new().await;
     load(&world.items().await, "k", "value").await;
-    let store = crate::support::gated::Gated::new(world.store().await);
+    let store = Gated::new(world.store().await);
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
-    let sent = store.gate(crate::support::gated::Call::Get, crate::support::gated::When::Before);
+    let cache: Items = larder.cache("item").unwrap();
+    let sent = store.gate(Call::Get, When::Before);
     let leader = slow_load(&cache, "k", "must not be loaded", &Gate::new());
     sent.reached().await;
     let waiter = slow_load(&cache, "k", "must not be loaded", &Gate::new());
@@ -186,11 +189,9 @@ async fn leader_that_leaves_during_its_look_at_l2_leaves_it_to_the_others() {
 async fn leader_that_is_not_polled_holds_nobody_up() {
     let world = World::new().await;
     load(&world.items().await, "k", "value").await;
-    let store = crate::support::gated::Gated::new(world.store().await);
-    let cache: Cache<String> =
-        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
-    let looks =
-        [(); 2].map(|()| store.gate(crate::support::gated::Call::Get, crate::support::gated::When::Before));
+    let store = Gated::new(world.store().await);
+    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let looks = [(); 2].map(|()| store.gate(Call::Get, When::Before));
     let mut leader = Box::pin(cache.get_or_load("k", || value("must not be loaded")));
     let mut getter = Box::pin(cache.get("k"));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());

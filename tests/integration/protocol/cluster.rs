@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder::{Cache, Clock, Key, Larder, ManualClock, StoreError};
+use larder::{Clock, Key, Larder, ManualClock, StoreError};
 use larder_core::{Invalidated, LaneState, RemoteStore};
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{Gate, Proxy, RedisCluster, RedisServer, Reply, conformance};
 
-use crate::{
-    outages::connection,
-    support::world::{builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load, value},
+use crate::support::world::{
+    Items, builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load, value,
 };
 
 /// What the tags' slot holds.
@@ -18,7 +17,7 @@ const TAGS: &str = "larder:{tags}";
 struct Process {
     store: Arc<RedisStore>,
     larder: Larder,
-    items: Cache<String>,
+    items: Items,
     hand: ManualClock,
 }
 
@@ -46,7 +45,9 @@ impl Process {
 
 /// More servers run at a time than in other tests, so each is given more time.
 fn config(url: String) -> RedisConfig {
-    connection::config(url).connect_timeout(Duration::from_secs(5)).command_timeout(Duration::from_secs(1))
+    crate::support::redis::config(url)
+        .connect_timeout(Duration::from_secs(5))
+        .command_timeout(Duration::from_secs(1))
 }
 
 async fn cluster() -> RedisCluster {
@@ -258,7 +259,7 @@ async fn tag_whose_push_is_late_is_not_believed_for_a_value_of_another_master() 
     cluster.announce(home, proxy.port()).await.unwrap();
     let away = (home + 1) % 3;
     let process = Process::with(config(cluster.servers[away].url()).lanes(1)).await;
-    let cache: Cache<String> = process.larder.cache("shared").unwrap();
+    let cache: Items = process.larder.cache("shared").unwrap();
     let key = keys(&cluster, "shared").await.swap_remove(away);
     load_tagged(&cache, &key, "old", "t").await;
     assert_eq!(get(&cache, &key).await.as_deref(), Some("old"), "its tag is known here");

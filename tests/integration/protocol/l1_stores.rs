@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Clock, L1Store, Larder};
+use larder::{Clock, L1Store, Larder};
 use larder_testkit::Gate;
 
-use crate::support::world::{World, builder, get, gets, holds, load, load_tagged, slow_load};
+use crate::support::world::{Items, World, builder, get, gets, holds, load, load_tagged, slow_load};
 
 const STORES: [L1Store; 2] = [L1Store::Moka, L1Store::Quick];
 
@@ -16,7 +16,7 @@ async fn larder(world: &World, store: L1Store) -> Larder {
     builder().redis_config(world.config()).l1_store(store).build().await.unwrap()
 }
 
-fn items(larder: &Larder) -> Cache<String> {
+fn items(larder: &Larder) -> Items {
     larder.cache("item").unwrap()
 }
 
@@ -111,7 +111,7 @@ async fn cleared_row_serves_nothing() {
         let (here, elsewhere) = (larder(&world, store).await, larder(&world, store).await);
         let (cache, elsewhere) = (items(&here), items(&elsewhere));
         for key in 0..100 {
-            cache.insert(key, "old".to_owned()).await.unwrap();
+            cache.insert(key.to_string(), "old".to_owned()).await.unwrap();
             assert_eq!(get(&elsewhere, &key.to_string()).await.as_deref(), Some("old"));
         }
         cache.clear().await.unwrap();
@@ -130,8 +130,9 @@ async fn expired_entry_is_neither_served_nor_held() {
         let cache = items(&builder().clock(clock).l1_store(store).build().await.unwrap());
         let mut held: Vec<Weak<String>> = Vec::new();
         for key in 0..100 {
-            cache.insert(key, "value".to_owned()).await.unwrap();
-            held.push(Arc::downgrade(&cache.get(key).await.unwrap().unwrap()));
+            let key = key.to_string();
+            cache.insert(key.as_str(), "value".to_owned()).await.unwrap();
+            held.push(Arc::downgrade(&cache.get(key.as_str()).await.unwrap().unwrap()));
         }
         hand.advance(Duration::from_secs(599));
         assert_eq!(get(&cache, "0").await.as_deref(), Some("value"), "{store:?}");
@@ -149,7 +150,7 @@ async fn full_l1_holds_no_more_than_its_entries_or_bytes() {
             let mut held: Vec<Weak<String>> = Vec::new();
             for key in 0..2000 {
                 let loader = || async { Ok::<_, std::io::Error>("x".repeat(1000)) };
-                held.push(Arc::downgrade(&cache.get_or_load(key, loader).await.unwrap()));
+                held.push(Arc::downgrade(&cache.get_or_load(key.to_string(), loader).await.unwrap()));
             }
             // moka evicts now and then, and once a second.
             let count = || held.iter().filter(|value| value.strong_count() > 0).count();

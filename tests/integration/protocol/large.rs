@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use larder::{Cache, Larder, RedisConfig};
+use larder::{Larder, RedisConfig};
 use larder_testkit::{Gate, Proxy};
 use tokio::{task::JoinHandle, time::timeout};
 
-use crate::{
-    protocol::stampede::waits_for_the_lease,
-    support::world::{BOUND, World, builder, get, gets, holds, slow_load, slow_write},
+use crate::support::world::{
+    BOUND, Items, World, builder, get, gets, holds, slow_load, slow_write, waits_for_the_lease,
 };
 
 const LARGE: usize = 1024 * 1024;
@@ -27,7 +26,7 @@ fn large(text: &str) -> String {
     text.repeat(LARGE / text.len())
 }
 
-fn reads(cache: &Cache<String>, key: &'static str) -> JoinHandle<Option<String>> {
+fn reads(cache: &Items, key: &'static str) -> JoinHandle<Option<String>> {
     let cache = cache.clone();
     tokio::spawn(async move { get(&cache, key).await })
 }
@@ -43,7 +42,7 @@ async fn large_value_on_a_slow_link_holds_up_no_small_one() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let (larder, other) = (through(&proxy).await, world.larder().await);
     for (round, row) in ["item", "shared"].into_iter().enumerate() {
-        let [here, there]: [Cache<String>; 2] = [&larder, &other].map(|larder| larder.cache(row).unwrap());
+        let [here, there]: [Items; 2] = [&larder, &other].map(|larder| larder.cache(row).unwrap());
         there.insert("large", large("large")).await.unwrap();
         there.insert("small", "small".to_owned()).await.unwrap();
         proxy.narrow(Some(NARROW));
@@ -73,7 +72,7 @@ async fn large_value_on_a_slow_link_holds_up_no_small_one() {
 async fn large_value_that_another_process_has_loaded_is_claimed_beside_the_lane() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let (here, there): (Cache<String>, Cache<String>) =
+    let (here, there): (Items, Items) =
         (through(&proxy).await.cache("patient").unwrap(), world.larder().await.cache("patient").unwrap());
     there.insert("small", "small".to_owned()).await.unwrap();
     let gate = Gate::new();
@@ -96,7 +95,7 @@ async fn large_value_that_another_process_has_loaded_is_claimed_beside_the_lane(
 async fn large_value_that_is_replaced_on_its_way_does_not_stay_in_l1() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let here: Cache<String> = through(&proxy).await.cache("item").unwrap();
+    let here: Items = through(&proxy).await.cache("item").unwrap();
     let there = world.items().await;
     there.insert("large", large("old")).await.unwrap();
     proxy.narrow(Some(NARROW));
@@ -113,7 +112,7 @@ async fn large_value_that_is_replaced_on_its_way_does_not_stay_in_l1() {
 async fn large_value_in_l1_is_invalidated_by_others() {
     let world = World::new().await;
     let larders = [world.larder().await, world.larder().await];
-    let [writer, reader]: [Cache<String>; 2] = [0, 1].map(|n: usize| larders[n].cache("item").unwrap());
+    let [writer, reader]: [Items; 2] = [0, 1].map(|n: usize| larders[n].cache("item").unwrap());
     for round in 0..20 {
         let text = large(&format!("{round:08}"));
         writer.insert("large", text.clone()).await.unwrap();
@@ -137,7 +136,7 @@ async fn large_value_that_takes_too_long_costs_no_connection() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(Duration::from_millis(200));
     let larder = builder().redis_config(config).build().await.unwrap();
-    let (here, there): (Cache<String>, Cache<String>) =
+    let (here, there): (Items, Items) =
         (larder.cache("shared").unwrap(), world.larder().await.cache("shared").unwrap());
     there.insert("large", large("large")).await.unwrap();
     there.insert("small", "small".to_owned()).await.unwrap();
@@ -156,7 +155,7 @@ async fn large_values_among_many_hold_up_no_small_one() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let (larder, other) = (through(&proxy).await, world.larder().await);
-    let [here, there]: [Cache<String>; 2] = [&larder, &other].map(|larder| larder.cache("item").unwrap());
+    let [here, there]: [Items; 2] = [&larder, &other].map(|larder| larder.cache("item").unwrap());
     there.insert_many([("large", large("large")), ("first", large("first"))]).await.unwrap();
     there.insert_many(["small", "other", "third"].map(|key| (key, key.to_owned()))).await.unwrap();
     assert_eq!(get(&here, "first").await, Some(large("first")));
@@ -184,7 +183,7 @@ async fn large_value_of_another_server_at_the_same_address_is_not_taken() {
     for (round, row) in (1..).zip(["item", "shared"]) {
         let caches =
             [&larder, &world.larder().await, &failed_over.larder().await].map(|of| of.cache(row).unwrap());
-        let [here, there, elsewhere]: [Cache<String>; 3] = caches;
+        let [here, there, elsewhere]: [Items; 3] = caches;
         there.insert("large", large("new")).await.unwrap();
         there.insert("small", "small".to_owned()).await.unwrap();
         elsewhere.insert("large", large("old")).await.unwrap();

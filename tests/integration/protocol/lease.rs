@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use larder::{Cache, Error};
+use larder::Error;
 use larder_core::{Claim, RemoteStore, Replacing, Token};
 use larder_testkit::Gate;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use crate::support::{
     aging::{Aging, Source},
     gated::{Call, Gated, When},
     worker::Worker,
-    world::{World, get, gets, load, slow_load, start, start_load, value},
+    world::{Items, World, get, gets, load, slow_load, start, start_load, value},
 };
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ async fn process_killed_in_a_load_is_replaced_within_the_lease() {
     let mut doomed = Worker::start(&world.server.url()).await;
     doomed.tell("1 hang-load brief k").await;
     assert_eq!(doomed.line().await, "1 loading");
-    let cache: Cache<String> = world.larder().await.cache("brief").unwrap();
+    let cache: Items = world.larder().await.cache("brief").unwrap();
     doomed.kill().await;
     let start = Instant::now();
     assert_eq!(load(&cache, "k", "value").await, "value");
@@ -36,7 +36,7 @@ async fn process_killed_in_a_load_is_replaced_within_the_lease() {
 #[tokio::test(flavor = "multi_thread")]
 async fn process_killed_in_a_write_through_leaves_nothing_stale() {
     let world = World::new().await;
-    let cache: Cache<String> = world.larder().await.cache("brief").unwrap();
+    let cache: Items = world.larder().await.cache("brief").unwrap();
     load(&cache, "k", "old").await;
     let mut doomed = Worker::start(&world.server.url()).await;
     doomed.tell("1 hang-write brief k").await;
@@ -70,7 +70,7 @@ async fn expired_lease_holder_cannot_commit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn load_that_takes_too_long_is_given_up_and_its_lease_is_free() {
     let world = World::new().await;
-    let cache: Cache<String> = world.larder().await.cache("hasty").unwrap();
+    let cache: Items = world.larder().await.cache("hasty").unwrap();
     let hang = || std::future::pending::<Result<String, Infallible>>();
     let ended = cache.get_or_load("k", hang).await;
     assert!(
@@ -78,7 +78,7 @@ async fn load_that_takes_too_long_is_given_up_and_its_lease_is_free() {
         "{ended:?}"
     );
     let start = Instant::now();
-    let other: Cache<String> = world.larder().await.cache("hasty").unwrap();
+    let other: Items = world.larder().await.cache("hasty").unwrap();
     assert_eq!(load(&other, "k", "value").await, "value");
     assert_eq!(world.l2("hasty:k").await.as_deref(), Some("\"value\""), "loaded under a lease of its own");
     assert!(start.elapsed() < Duration::from_secs(10), "the lease of a minute was released");
@@ -92,7 +92,7 @@ async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
     let token = Token::new();
     let claim = holder.claim("hasty:k", &token, Duration::from_secs(60), Replacing::Nothing).await.unwrap();
     assert_eq!(claim, Claim::Leased);
-    let hasty: Cache<String> = hasty.cache("hasty").unwrap();
+    let hasty: Items = hasty.cache("hasty").unwrap();
     let start = Instant::now();
     assert_eq!(load(&hasty, "k", "mine").await, "mine");
     assert!(start.elapsed() >= Duration::from_millis(50), "it waited for max_wait: {:?}", start.elapsed());
@@ -200,7 +200,7 @@ async fn writer_that_waited_long_enough_gives_up_before_the_database_is_touched(
     let holder = world.store().await;
     let token = Token::new();
     holder.begin_write("hasty:k", &token, Duration::from_secs(60)).await.unwrap();
-    let hasty: Cache<String> = world.larder().await.cache("hasty").unwrap();
+    let hasty: Items = world.larder().await.cache("hasty").unwrap();
     let gate = Gate::new();
     let touched = gate.clone();
     let ended = hasty

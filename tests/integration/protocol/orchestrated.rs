@@ -10,17 +10,15 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Clock, Larder, Loaded, ManualClock};
+use larder::{Clock, Larder, Loaded, ManualClock};
 use larder_core::{LaneState, RemoteStore};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy};
 
-use crate::{
-    outages::connection::config,
-    support::{
-        gated::{Call, Gated, When},
-        world::{BOUND, World, builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load},
-    },
+use crate::support::{
+    gated::{Call, Gated, When},
+    redis::config,
+    world::{BOUND, Items, World, builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load},
 };
 
 /// Two processes on one server, with gates in their ways.
@@ -33,10 +31,10 @@ struct Stage {
 struct Process {
     store: Arc<Gated>,
     larder: Larder,
-    items: Cache<String>,
-    framed: Cache<String>,
+    items: Items,
+    framed: Items,
     /// A row whose callers hardly wait for others.
-    impatient: Cache<String>,
+    impatient: Items,
     hand: ManualClock,
 }
 
@@ -209,7 +207,7 @@ async fn writers_whose_database_writes_and_returns_are_in_opposite_order_leave_t
     stage: &Stage,
     round: &str,
 ) {
-    let write = |cache: &Cache<String>, key: &str, database: &Database, value: &str, gate: &Gate| {
+    let write = |cache: &Items, key: &str, database: &Database, value: &str, gate: &Gate| {
         let (cache, key, value) = (cache.clone(), key.to_owned(), value.to_owned());
         let (database, gate) = (database.clone(), gate.clone());
         tokio::spawn(async move {
@@ -234,7 +232,7 @@ async fn writers_whose_database_writes_and_returns_are_in_opposite_order_leave_t
         second.await.unwrap().unwrap();
         stage.everybody_reads(&key, Some(&database.read())).await;
     }
-    let alone: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let alone: Items = builder().build().await.unwrap().cache("item").unwrap();
     let (gate, database) = (Gate::new(), Database::default());
     let first = write(&alone, round, &database, "first", &gate);
     gate.reached().await;
@@ -437,8 +435,7 @@ async fn push_lost_with_its_connection_leaves_no_old_value() {
     let options =
         config(proxy.url()).command_timeout(Duration::from_secs(20)).ping_interval(Duration::from_secs(20));
     let store = Arc::new(RedisStore::connect(options).await.unwrap());
-    let reader: Cache<String> =
-        builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let reader: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
     let writer = world.items().await;
     let all = |state| (0..store.lanes()).all(|lane| store.lane_state(lane) == state);
     for round in 0..rounds() {

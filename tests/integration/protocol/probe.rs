@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder::{Cache, Larder};
+use larder::Larder;
 use larder_core::{LaneState, RemoteStore};
 use larder_redis::RedisStore;
 use larder_testkit::Proxy;
 use tokio::time::Instant;
 
-use crate::{
-    outages::connection::config,
-    support::world::{World, builder, get, gets, holds, load, load_tagged},
+use crate::support::{
+    redis::config,
+    world::{Items, World, builder, get, gets, holds, load, load_tagged},
 };
 
 const PERIOD: Duration = Duration::from_millis(100);
@@ -20,7 +20,7 @@ struct Deaf {
     proxy: Proxy,
     store: Arc<RedisStore>,
     larder: Larder,
-    cache: Cache<String>,
+    cache: Items,
     hand: larder::ManualClock,
 }
 

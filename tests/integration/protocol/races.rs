@@ -1,31 +1,17 @@
 //! Races, each in an order that the test decides.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use larder::{Cache, Larder};
 use larder_core::{Key, Replacing, Token};
 use larder_testkit::Gate;
 
 use crate::support::{
-    gated::{Call, Gated, When},
-    world::{World, builder, get, gets, load, slow_load, start_load, value},
+    gated::{Call, Gated, When, gated},
+    world::{Items, World, builder, get, gets, load, nowhere, slow_load, start_load, value},
 };
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(60);
-
-pub(crate) async fn gated(world: &World) -> (Arc<Gated>, Larder) {
-    let store = Gated::new(world.store().await);
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    (store, larder)
-}
-
-pub(crate) async fn nowhere(world: &World, caches: &[&Cache<String>], key: &str) {
-    assert_eq!(world.l2(&format!("item:{key}")).await, None);
-    for cache in caches {
-        assert_eq!(get(cache, key).await, None);
-    }
-}
 
 /// P1 stamp-before-read, P3 clean-lease-commits, P5 invalidation-marks-writers: the load read the database before the deletion.
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +34,7 @@ async fn key_deleted_during_its_load_is_cached_nowhere() {
 /// P1 stamp-before-read: without a second level, the stamp alone refuses the late fill.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_deleted_during_its_load_without_l2_is_not_cached() {
-    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
     let gate = Gate::new();
     let loading = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
@@ -66,7 +52,7 @@ async fn key_deleted_during_its_load_without_l2_is_not_cached() {
 async fn refused_value_goes_only_to_those_who_came_before_its_load() {
     let world = World::new().await;
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     let gate = Gate::new();
     let early = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
@@ -87,7 +73,7 @@ async fn l2_reply_that_is_handled_after_the_push_does_not_enter_l1() {
     let writer = world.items().await;
     load(&writer, "k", "old").await;
     let (store, larder) = gated(&world).await;
-    let reader: Cache<String> = larder.cache("item").unwrap();
+    let reader: Items = larder.cache("item").unwrap();
     let reply = store.gate(Call::Get, When::After);
     let reading = slow_load(&reader, "k", "must not be loaded", &Gate::new());
     reply.reached().await;
@@ -104,7 +90,7 @@ async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
     let world = World::new().await;
     let other = world.items().await;
     let (store, larder) = gated(&world).await;
-    let reader: Cache<String> = larder.cache("item").unwrap();
+    let reader: Items = larder.cache("item").unwrap();
     let (look, claim) = (store.gate(Call::Get, When::After), store.gate(Call::Claim, When::After));
     let reading = slow_load(&reader, "k", "must not be loaded", &Gate::new());
     look.reached().await;
@@ -122,10 +108,10 @@ async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn read_of_l2_alone_does_not_share_an_earlier_look() {
     let world = World::new().await;
-    let other: Cache<String> = world.larder().await.cache("shared").unwrap();
+    let other: Items = world.larder().await.cache("shared").unwrap();
     load(&other, "k", "old").await;
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("shared").unwrap();
+    let cache: Items = larder.cache("shared").unwrap();
     for loads in [false, true] {
         other.insert("k", "old".to_owned()).await.unwrap();
         let reply = store.gate(Call::Get, When::After);
@@ -145,7 +131,7 @@ async fn read_of_l2_alone_does_not_share_an_earlier_look() {
 /// P16 only-for-earlier-callers: without L2 the stamp says whom a value is too old for.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_without_l2_that_is_outdated_goes_only_to_those_who_came_before_it() {
-    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
     let gate = Gate::new();
     let early = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
@@ -162,7 +148,7 @@ async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
     let world = World::new().await;
     let (other, token) = (world.store().await, Token::new());
     other.begin_write("impatient:k", &token, LONG).await.unwrap();
-    let cache: Cache<String> = world.larder().await.cache("impatient").unwrap();
+    let cache: Items = world.larder().await.cache("impatient").unwrap();
     let gate = Gate::new();
     let early = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
@@ -182,7 +168,7 @@ async fn value_loaded_after_a_wait_is_kept_though_its_key_was_invalidated_meanwh
     let (other, token) = (world.store().await, Token::new());
     other.begin_write("patient:k", &token, LONG).await.unwrap();
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("patient").unwrap();
+    let cache: Items = larder.cache("patient").unwrap();
     let busy = store.gate(Call::Claim, When::After);
     let reading = slow_load(&cache, "k", "value", &Gate::opened());
     busy.reached().await;
@@ -201,7 +187,7 @@ async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it
     let world = World::new().await;
     load(&world.items().await, "k", "old").await;
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
     let sent = store.gate(Call::Invalidate, When::Before);
     let invalidating = tokio::spawn({
@@ -222,7 +208,7 @@ async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it
 async fn invalidation_whose_caller_is_gone_is_carried_out() {
     let world = World::new().await;
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     load(&cache, "k", "old").await;
     let done = store.gate(Call::Invalidate, When::After);
     let invalidating = tokio::spawn({
@@ -243,7 +229,7 @@ async fn invalidation_during_promotion_is_not_lost() {
     let owner = world.items().await;
     load(&owner, "k", "old").await;
     let (store, larder) = gated(&world).await;
-    let reader: Cache<String> = larder.cache("item").unwrap();
+    let reader: Items = larder.cache("item").unwrap();
     for by_reader in [true, false] {
         let reply = store.gate(Call::Get, When::After);
         let reading = tokio::spawn({
@@ -268,7 +254,7 @@ async fn value_read_before_a_clear_is_carried_out_is_not_served_after_it() {
     load(&world.items().await, "k", "old").await;
     let store = Gated::new(world.one_lane().await); // which tells nobody here of its own deletions
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     for all in [false, true] {
         load(&cache, "k", "old").await;
         let sent = store.gate(Call::Clear, When::Before);

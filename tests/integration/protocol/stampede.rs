@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Error, Event, Level};
+use larder::{Error, Event, Level};
 use larder_core::{RemoteStore, Replacing, Token};
 use larder_testkit::Gate;
 use tokio::{task::JoinSet, time::Instant};
@@ -20,10 +20,13 @@ use crate::support::{
     aging::{Aging, MINUTE, Source},
     gated::{Call, Gated, When},
     worker::Worker,
-    world::{BOUND, World, builder, get, holds, load, slow_load, slow_write, start, value},
+    world::{
+        BOUND, Items, World, builder, get, holds, load, slow_load, slow_write, start, value,
+        waits_for_the_lease,
+    },
 };
 
-async fn storm(cache: &Cache<String>, tasks: usize) {
+async fn storm(cache: &Items, tasks: usize) {
     let gate = Gate::new();
     let mut storm = JoinSet::new();
     for _ in 0..tasks {
@@ -117,29 +120,11 @@ async fn waiter_in_another_process_is_woken_by_the_commit() {
     assert_eq!(gate.arrivals(), 1, "loads");
 }
 
-/// Waits until the server has run so many claims.
-pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
-    let give_up = Instant::now() + BOUND;
-    loop {
-        let stats = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
-        let evals = ["evalsha", "eval"]
-            .iter()
-            .filter_map(|name| stats.split(&format!("cmdstat_{name}:calls=")).nth(1))
-            .filter_map(|rest| rest.split(',').next()?.parse::<i64>().ok())
-            .sum::<i64>();
-        if evals >= claims {
-            return;
-        }
-        assert!(Instant::now() < give_up, "nobody claims {key}: {evals} scripts");
-        tokio::task::yield_now().await;
-    }
-}
-
 /// P7 wake-own-waiters: this process's own scripts wake its own waiters, because no push comes for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
     let world = World::new().await;
-    let cache: Cache<String> = world.larder().await.cache("patient").unwrap();
+    let cache: Items = world.larder().await.cache("patient").unwrap();
     let writing = Gate::new();
     let write = tokio::spawn({
         let (cache, writing) = (cache.clone(), writing.clone());
@@ -169,8 +154,7 @@ async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
     let world = World::new().await;
     let holder = world.store().await;
     let store = Gated::new(world.one_lane().await);
-    let cache: Cache<String> =
-        builder().remote_store(store.clone()).build().await.unwrap().cache("patient").unwrap();
+    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("patient").unwrap();
     for clear in [false, true] {
         holder.claim("patient:k", &Token::new(), Duration::from_secs(60), Replacing::Nothing).await.unwrap();
         let busy = store.gate(Call::Claim, When::After);
@@ -196,7 +180,7 @@ async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
     let holder = world.store().await;
     for writes in [false, true] {
         let store = Gated::new(world.store().await);
-        let cache: Cache<String> =
+        let cache: Items =
             builder().remote_store(store.clone()).build().await.unwrap().cache("patient").unwrap();
         let (token, long) = (Token::new(), Duration::from_secs(60));
         holder.begin_write("patient:k", &token, long).await.unwrap();
@@ -235,11 +219,9 @@ async fn failed_load_is_an_error_for_all_and_the_next_caller_loads() {
         gate.reached().await;
         gate.open();
         let failed = waiting.join_all().await;
-        assert!(
-            failed.iter().all(
-                |end| matches!(end, Err(Error::Load { source, .. }) if source.to_string() == "database is down")
-            )
-        );
+        assert!(failed.iter().all(
+            |end| matches!(end, Err(Error::Load { source, .. }) if source.to_string() == "database is down")
+        ));
         assert_eq!(cache.stats().load_errors, cache.stats().loads);
         assert_eq!(load(&cache, "k", "value").await, "value");
     }
@@ -331,7 +313,7 @@ async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked
         }
     };
     let builder = world.builder().remote_store(remote.clone()).on_event(hook);
-    let cache: Cache<String> = builder.build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder.build().await.unwrap().cache("item").unwrap();
     let read = || {
         let cache = cache.clone();
         start(async move { get(&cache, "k").await })
@@ -396,7 +378,7 @@ async fn equal_key_texts_of_two_rows_never_share_a_flight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn loader_that_wants_its_own_key_ends_in_bounded_time() {
     let world = World::new().await;
-    let cache: Cache<String> = world.larder().await.cache("hasty").unwrap();
+    let cache: Items = world.larder().await.cache("hasty").unwrap();
     let inner = cache.clone();
     let loader =
         move || async move { inner.get_or_load("k", || value("inner")).await.map(|value| (*value).clone()) };
@@ -433,7 +415,7 @@ async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
     let world = Aging::new();
     let (one, other) = (world.cache("item").await, world.cache("item").await);
     let source = Source::gated();
-    let read = |cache: &Cache<String>| {
+    let read = |cache: &Items| {
         let (cache, source) = (cache.clone(), source.clone());
         start(async move { source.read(&cache, "k", "value").await })
     };
@@ -454,7 +436,7 @@ async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
 /// whatever was invalidated since.
 #[tokio::test]
 async fn load_that_is_outdated_ends_before_the_next_begins() {
-    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
     let gate = Gate::new();
     let first = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;

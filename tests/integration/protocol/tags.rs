@@ -2,23 +2,20 @@
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use larder::{Cache, Error, Larder, Loaded};
+use larder::{Error, Larder, Loaded};
 use larder_core::{LaneState, RemoteStore};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
 
-use crate::{
-    outages::connection::config,
-    protocol::races::gated,
-    support::{
-        gated::{Call, Gated, When},
-        world::{
-            World, builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load, start_load,
-        },
+use crate::support::{
+    gated::{Call, Gated, When, gated},
+    redis::config,
+    world::{
+        Items, World, builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load, start_load,
     },
 };
 
-async fn pair(world: &World) -> [(Larder, Cache<String>); 2] {
+async fn pair(world: &World) -> [(Larder, Items); 2] {
     let (one, other) = (world.larder().await, world.larder().await);
     let items = |larder: &Larder| larder.cache("item").unwrap();
     let (of_one, of_other) = (items(&one), items(&other));
@@ -30,7 +27,7 @@ async fn pair(world: &World) -> [(Larder, Cache<String>); 2] {
 async fn invalidated_tag_takes_all_its_entries_with_it_and_no_others() {
     let world = World::new().await;
     let [(one, items), (other, elsewhere)] = pair(&world).await;
-    let others: Cache<String> = one.cache("other").unwrap();
+    let others: Items = one.cache("other").unwrap();
     load_tagged(&items, "a", "old", "org:7").await;
     load_tagged(&others, "b", "old", "org:7").await;
     load_tagged(&items, "c", "old", "org:8").await;
@@ -69,7 +66,7 @@ async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("shared").unwrap();
+    let cache: Items = larder.cache("shared").unwrap();
     load_tagged(&cache, "k", "old", "t").await;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
     proxy.refuse(true);
@@ -88,7 +85,7 @@ async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
     load_tagged(&world.items().await, "k", "old", "t").await;
     let store = Gated::new(world.one_lane().await);
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     let sent = store.gate(Call::InvalidateTag, When::Before);
     let removing = tokio::spawn({
         let larder = larder.clone();
@@ -161,7 +158,7 @@ async fn tagged_hit_in_l1_makes_no_call() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     load_tagged(&cache, "k", "v", "t").await;
     proxy.stall(Direction::ToServer, true);
     let hits = cache.stats().l1_hits;
@@ -180,7 +177,7 @@ async fn tagged_hit_in_l2_asks_for_its_tags_once() {
         load_tagged(&writer, &n.to_string(), "v", "t").await;
     }
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     for n in 0..50 {
         assert_eq!(get(&cache, &n.to_string()).await.as_deref(), Some("v"));
     }
@@ -203,7 +200,7 @@ async fn invalidated_tag_costs_the_same_for_one_entry_and_for_thousands() {
     let mut costs = Vec::new();
     for entries in [1, 3000] {
         for n in 0..entries {
-            items.insert(n, Loaded::new("v".to_owned()).tag("t")).await.unwrap();
+            items.insert(n.to_string(), Loaded::new("v".to_owned()).tag("t")).await.unwrap();
         }
         let before = commands().await;
         one.invalidate_tag("t").await.unwrap();
@@ -219,7 +216,7 @@ async fn tag_removed_while_cut_off_is_removed_before_anything_is_read() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     let elsewhere = world.items().await;
     for n in 0..20 {
         load_tagged(&cache, &n.to_string(), "old", "t").await;
@@ -244,7 +241,7 @@ async fn tag_removed_while_cut_off_is_removed_before_anything_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_work_without_l2_also_during_a_load() {
     let larder = builder().build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     load_tagged(&cache, "k", "old", "t").await;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
     larder.invalidate_tag("t").await.unwrap();
@@ -271,7 +268,7 @@ async fn tags_work_without_l2_also_during_a_load() {
 async fn tag_removed_between_holding_and_commit_is_served_to_nobody_who_comes_later() {
     let world = World::new().await;
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     let elsewhere = world.larder().await;
     for (n, remover) in [&larder, &elsewhere].into_iter().enumerate() {
         let key = format!("k{n}");
@@ -294,7 +291,7 @@ async fn tag_removed_between_holding_and_commit_is_served_to_nobody_who_comes_la
 async fn held_back_answer_about_a_tag_does_not_outlive_its_push() {
     let world = World::new().await;
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     let elsewhere = world.larder().await;
     load_tagged(&elsewhere.cache("item").unwrap(), "k", "old", "t").await;
     let gate = store.gate(Call::Tags, When::After);
@@ -346,7 +343,7 @@ async fn tag_removed_during_a_write_leaves_the_key_without_a_value() {
 async fn unusable_tags_are_errors_and_their_values_are_served_but_not_kept() {
     let world = World::new().await;
     let larder = world.larder().await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     let long = "x".repeat(1025);
     for tag in ["", &long] {
         let error = larder.invalidate_tag(tag).await.unwrap_err();
@@ -371,10 +368,9 @@ async fn unusable_tags_are_errors_and_their_values_are_served_but_not_kept() {
 async fn framed_row_is_cleared_in_one_step_in_every_process() {
     let world = World::new().await;
     let (one, other) = (world.larder().await, world.larder().await);
-    let (here, there): (Cache<String>, Cache<String>) =
-        (one.cache("framed").unwrap(), other.cache("framed").unwrap());
+    let (here, there): (Items, Items) = (one.cache("framed").unwrap(), other.cache("framed").unwrap());
     for n in 0..100 {
-        here.insert(n, "old".to_owned()).await.unwrap();
+        here.insert(n.to_string(), "old".to_owned()).await.unwrap();
         assert_eq!(get(&there, &n.to_string()).await.as_deref(), Some("old"));
     }
     let none = here.find_or_load("none", || async { Ok::<_, Infallible>(None::<String>) }).await;
@@ -392,7 +388,7 @@ async fn framed_row_is_cleared_in_one_step_in_every_process() {
     for loading in loading {
         loading.await.unwrap().unwrap();
     }
-    let late: Cache<String> = world.larder().await.cache("framed").unwrap();
+    let late: Items = world.larder().await.cache("framed").unwrap();
     for key in (0..100).map(|n| n.to_string()).chain(["here".to_owned(), "there".to_owned()]) {
         assert_eq!(get(&there, &key).await, None, "{key}");
         assert_eq!(get(&late, &key).await, None, "{key}");
@@ -409,12 +405,12 @@ async fn framed_row_is_cleared_in_one_step_in_every_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_value_in_a_framed_row_is_replaced() {
     let world = World::new().await;
-    let cache: Cache<String> = world.larder().await.cache("framed").unwrap();
+    let cache: Items = world.larder().await.cache("framed").unwrap();
     world.server.command(&["SET", "framed:k", "\"foreign\""]).await.unwrap();
     assert_eq!(get(&cache, "k").await, None);
     assert_eq!(load(&cache, "k", "loaded").await, "loaded");
     holds("it is in L2", || cache.stats().refused == 0).await;
-    let late: Cache<String> = world.larder().await.cache("framed").unwrap();
+    let late: Items = world.larder().await.cache("framed").unwrap();
     assert_eq!(get(&late, "k").await.as_deref(), Some("loaded"));
 }
 
@@ -424,14 +420,14 @@ async fn framed_row_cleared_while_cut_off_is_empty_when_redis_is_back() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("framed").unwrap();
+    let cache: Items = larder.cache("framed").unwrap();
     cache.insert("k", "old".to_owned()).await.unwrap();
     proxy.refuse(true);
     proxy.cut();
     cache.clear().await.unwrap();
     assert_eq!(get(&cache, "k").await, None);
     proxy.refuse(false);
-    let late: Cache<String> = world.larder().await.cache("framed").unwrap();
+    let late: Items = world.larder().await.cache("framed").unwrap();
     gets(&late, "k", None).await;
     assert_eq!(get(&cache, "k").await, None);
 }

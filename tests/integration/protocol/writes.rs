@@ -2,17 +2,14 @@
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use larder::{Cache, Error, Loaded};
+use larder::{Error, Loaded};
 use larder_testkit::{Gate, Proxy};
 use tokio::task::JoinHandle;
 
-use crate::{
-    outages::connection::config,
-    protocol::races::{gated, nowhere},
-    support::{
-        gated::{Call, When},
-        world::{World, builder, get, gets, holds, load, slow_load, slow_write, value},
-    },
+use crate::support::{
+    gated::{Call, When, gated},
+    redis::config,
+    world::{Items, World, builder, get, gets, holds, load, nowhere, slow_load, slow_write, value},
 };
 
 /// P6 one-writer-first: a reader cannot fill in what it read before the write.
@@ -37,7 +34,7 @@ async fn slow_reader_does_not_replace_what_a_writer_stored() {
 /// P15 writer-ends-by-compare: without leases, two writers that overlap leave no value, because nobody knows whose came last.
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_writers_without_l2_leave_no_value() {
-    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
     for first_ends_first in [true, false] {
         let (first, second) = (Gate::new(), Gate::new());
         let one = slow_write(&cache, "one", &first);
@@ -59,7 +56,7 @@ async fn overlapping_writers_without_l2_leave_no_value() {
 /// P15 writer-ends-by-compare: a read that began before the writer ended cannot replace what the writer stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_that_overlaps_a_writer_without_l2_does_not_replace_its_value() {
-    let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
     let (writing, reading) = (Gate::new(), Gate::new());
     let write = slow_write(&cache, "new", &writing);
     writing.reached().await;
@@ -154,7 +151,7 @@ enum Ending {
 }
 
 /// Starts a write of `k` that waits at the gate.
-fn write_that_ends(cache: &Cache<String>, ending: Ending, gate: &Gate) -> JoinHandle<()> {
+fn write_that_ends(cache: &Items, ending: Ending, gate: &Gate) -> JoinHandle<()> {
     let (cache, gate) = (cache.clone(), gate.clone());
     tokio::spawn(async move {
         let written = async move {
@@ -182,7 +179,7 @@ const LIMIT: usize = 1000;
 async fn read_during_a_write_without_l2_does_not_survive_it() {
     for ending in [Ending::Around, Ending::Failure, Ending::NoLifetime] {
         for read_ends_first in [true, false] {
-            let cache: Cache<String> = builder().build().await.unwrap().cache("item").unwrap();
+            let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
             let (writing, reading) = (Gate::new(), Gate::new());
             let write = write_that_ends(&cache, ending, &writing);
             writing.reached().await;
@@ -208,7 +205,7 @@ async fn writer_that_lost_its_lease_leaves_no_value() {
     let other = world.items().await;
     for ending in [Ending::Value, Ending::Around, Ending::Failure, Ending::NoLifetime, Ending::TooLarge] {
         let larder = builder().redis(world.server.url()).max_value_size(LIMIT).build().await.unwrap();
-        let cache: Cache<String> = larder.cache("item").unwrap();
+        let cache: Items = larder.cache("item").unwrap();
         let gate = Gate::new();
         let write = write_that_ends(&cache, ending, &gate);
         gate.reached().await;
@@ -227,7 +224,7 @@ async fn writer_that_lost_its_lease_leaves_no_value() {
 async fn writer_whose_commit_is_not_answered_leaves_no_value() {
     let world = World::new().await;
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     store.lose_reply(Call::Commit);
     assert_eq!(**cache.write_through("k", || value("new")).await.as_ref().unwrap(), "new");
     nowhere(&world, &[&cache], "k").await;
@@ -241,7 +238,7 @@ async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
     let world = World::new().await;
     load(&world.items().await, "k", "old").await;
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     let (begun, writing) = (store.gate(Call::BeginWrite, When::Before), Gate::new());
     let write = slow_write(&cache, "new", &writing);
     begun.reached().await;
@@ -258,10 +255,10 @@ async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
 async fn write_whose_beginning_is_not_answered_holds_nobody_up() {
     let world = World::new().await;
     let (store, larder) = gated(&world).await;
-    let cache: Cache<String> = larder.cache("patient").unwrap();
+    let cache: Items = larder.cache("patient").unwrap();
     store.lose_reply(Call::BeginWrite);
     cache.write_through("k", || value("one")).await.unwrap();
-    let other: Cache<String> = world.larder().await.cache("patient").unwrap();
+    let other: Items = world.larder().await.cache("patient").unwrap();
     let lease = world.server.command(&["EXISTS", "larder:lease:{patient:k}"]).await.unwrap();
     assert_eq!(lease, larder_testkit::Reply::Integer(0));
     other.write_through("k", || value("two")).await.unwrap();
@@ -275,7 +272,7 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     for ending in [Ending::Value, Ending::Around] {
         let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
-        let cache: Cache<String> = larder.cache("patient").unwrap();
+        let cache: Items = larder.cache("patient").unwrap();
         let gate = Gate::new();
         let write = write_that_ends(&cache, ending, &gate);
         gate.reached().await;
@@ -286,7 +283,7 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
         write.await.unwrap();
         proxy.refuse(false);
         holds("it is connected again", || proxy.connections() > before).await;
-        let other: Cache<String> = world.larder().await.cache("patient").unwrap();
+        let other: Items = world.larder().await.cache("patient").unwrap();
         other.write_through("k", || value("next")).await.unwrap();
         assert_eq!(world.l2("patient:k").await.as_deref(), Some("\"next\""), "{ending:?}");
     }
@@ -298,7 +295,7 @@ async fn value_filled_in_by_others_during_a_write_in_an_outage_does_not_stay() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
-    let (cut_off, other): (Cache<String>, _) = (larder.cache("item").unwrap(), world.items().await);
+    let (cut_off, other): (Items, _) = (larder.cache("item").unwrap(), world.items().await);
     load(&other, "k", "old").await;
     proxy.refuse(true);
     proxy.cut();
@@ -320,7 +317,7 @@ async fn overlapping_writers_in_an_outage_leave_no_value() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
-    let cache: Cache<String> = larder.cache("item").unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     proxy.refuse(true);
     proxy.cut();
     let (first, second) = (Gate::new(), Gate::new());

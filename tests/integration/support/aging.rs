@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use larder::{Cache, Clock, Error, Larder, LarderBuilder, Loaded, ManualClock};
+use larder::{Clock, Error, Larder, LarderBuilder, Loaded, ManualClock};
 use larder_core::{MemoryServer, RemoteStore};
 use larder_testkit::Gate;
 
-use crate::support::world::builder;
+use super::world::{Items, builder};
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
@@ -40,17 +40,17 @@ impl Aging {
         self.builder().build().await.unwrap()
     }
 
-    pub(crate) async fn cache(&self, row: &str) -> Cache<String> {
+    pub(crate) async fn cache(&self, row: &str) -> Items {
         self.larder().await.cache(row).unwrap()
     }
 
-    pub(crate) async fn cache_on(&self, remote: Arc<dyn RemoteStore>, row: &str) -> Cache<String> {
+    pub(crate) async fn cache_on(&self, remote: Arc<dyn RemoteStore>, row: &str) -> Items {
         let builder = builder().remote_store(remote).clock(self.clock.clone());
         builder.build().await.unwrap().cache(row).unwrap()
     }
 
     /// A process that has no L2.
-    pub(crate) async fn local(&self, row: &str) -> Cache<String> {
+    pub(crate) async fn local(&self, row: &str) -> Items {
         self.local_larder().await.cache(row).unwrap()
     }
 
@@ -95,7 +95,7 @@ impl Source {
         self.gate.pass().await;
     }
 
-    pub(crate) async fn read(&self, cache: &Cache<String>, key: &str, loaded: &str) -> Result<String, Error> {
+    pub(crate) async fn read(&self, cache: &Items, key: &str, loaded: &str) -> Result<String, Error> {
         let (source, loaded) = (self.clone(), loaded.to_owned());
         let loader = || async move {
             source.ask().await;
@@ -104,7 +104,7 @@ impl Source {
         cache.get_or_load(key, loader).await.map(|value| (*value).clone())
     }
 
-    pub(crate) async fn fail(&self, cache: &Cache<String>, key: &str) -> Result<String, Error> {
+    pub(crate) async fn fail(&self, cache: &Items, key: &str) -> Result<String, Error> {
         let source = self.clone();
         let loader = || async move {
             source.ask().await;
@@ -114,11 +114,7 @@ impl Source {
     }
 
     /// A reload that finds the value unchanged; it says what it was shown.
-    pub(crate) async fn keep(
-        &self,
-        cache: &Cache<String>,
-        key: &str,
-    ) -> (Option<String>, Result<String, Error>) {
+    pub(crate) async fn keep(&self, cache: &Items, key: &str) -> (Option<String>, Result<String, Error>) {
         let (source, shown) = (self.clone(), Arc::new(std::sync::Mutex::new(None)));
         let seen = shown.clone();
         let loader = |previous: Option<Arc<String>>| async move {

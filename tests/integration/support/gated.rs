@@ -5,11 +5,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use larder::Larder;
 use larder_core::{
     Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteStats, RemoteStore, Replacing,
     StoreError, Stored, Token, WriteClaim,
 };
 use larder_testkit::Gate;
+
+use super::world::{World, builder};
 
 /// Another remote store with gates before its calls and before their replies, so that a test decides on the order.
 #[derive(Debug)]
@@ -216,4 +219,11 @@ impl RemoteStore for Gated {
     fn stats(&self) -> RemoteStats {
         self.inner.stats()
     }
+}
+
+/// A larder whose store is gated, in a process of its own.
+pub(crate) async fn gated(world: &World) -> (Arc<Gated>, Larder) {
+    let store = Gated::new(world.store().await);
+    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    (store, larder)
 }

@@ -1,6 +1,9 @@
 //! The harness: worlds, processes, gates and clocks, and nothing that is a test.
 
 pub(crate) mod aging;
+pub(crate) mod database;
 pub(crate) mod gated;
+pub(crate) mod log;
+pub(crate) mod redis;
 pub(crate) mod worker;
 pub(crate) mod world;

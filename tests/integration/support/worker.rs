@@ -5,7 +5,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::support::world::BOUND;
+use super::world::BOUND;
 
 /// A process of its own with a larder; see `src/worker.rs`. Killed when it is dropped.
 pub(crate) struct Worker {

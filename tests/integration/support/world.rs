@@ -4,7 +4,16 @@ use larder::{Cache, Larder, LarderBuilder, Loaded, TtlTable};
 use larder_core::RemoteStore;
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{Gate, RedisServer, eventually};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
+
+/// A cache of texts by names, which most tests use.
+pub(crate) type Items = Cache<String>;
+
+/// A cache of texts by numbers.
+pub(crate) type Numbers = Cache<String>;
+
+/// A cache of texts by a number and a name.
+pub(crate) type Pairs = Cache<String>;
 
 /// No condition is waited for longer than this.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
@@ -35,7 +44,12 @@ impl World {
     }
 
     /// The cache of the row `item` in a process of its own.
-    pub(crate) async fn items(&self) -> Cache<String> {
+    pub(crate) async fn items(&self) -> Items {
+        self.larder().await.cache("item").unwrap()
+    }
+
+    /// Like [`items`](Self::items), by numbers.
+    pub(crate) async fn numbers(&self) -> Numbers {
         self.larder().await.cache("item").unwrap()
     }
 
@@ -63,7 +77,7 @@ pub(crate) fn value(value: &str) -> impl Future<Output = Result<String, Infallib
     std::future::ready(Ok(value.to_owned()))
 }
 
-pub(crate) async fn load(cache: &Cache<String>, key: &str, loaded: &str) -> String {
+pub(crate) async fn load(cache: &Items, key: &str, loaded: &str) -> String {
     let loaded = loaded.to_owned();
     let served = cache.get_or_load(key, move || value(&loaded)).await.unwrap();
     (*served).clone()
@@ -71,7 +85,7 @@ pub(crate) async fn load(cache: &Cache<String>, key: &str, loaded: &str) -> Stri
 
 /// Starts a load that reads its value and then waits at the gate before it returns it.
 pub(crate) fn slow_load(
-    cache: &Cache<String>,
+    cache: &Items,
     key: &str,
     loaded: &str,
     gate: &Gate,
@@ -87,7 +101,7 @@ pub(crate) fn slow_load(
 }
 
 /// A load of a value with this tag.
-pub(crate) async fn load_tagged(cache: &Cache<String>, key: &str, loaded: &str, tag: &str) -> String {
+pub(crate) async fn load_tagged(cache: &Items, key: &str, loaded: &str, tag: &str) -> String {
     let (loaded, tag) = (loaded.to_owned(), tag.to_owned());
     let loader = || async { Ok::<_, Infallible>(Loaded::new(loaded).tag(tag)) };
     (*cache.get_or_load(key, loader).await.unwrap()).clone()
@@ -95,7 +109,7 @@ pub(crate) async fn load_tagged(cache: &Cache<String>, key: &str, loaded: &str, 
 
 /// Starts a load of a value with this tag, see [`slow_load`].
 pub(crate) fn slow_tagged_load(
-    cache: &Cache<String>,
+    cache: &Items,
     key: &str,
     loaded: &str,
     tag: &str,
@@ -112,19 +126,19 @@ pub(crate) fn slow_tagged_load(
     })
 }
 
-pub(crate) async fn get(cache: &Cache<String>, key: &str) -> Option<String> {
+pub(crate) async fn get(cache: &Items, key: &str) -> Option<String> {
     cache.get(key).await.unwrap().map(|value| (*value).clone())
 }
 
 /// Waits until a `get` says this.
-pub(crate) async fn gets(cache: &Cache<String>, key: &str, expected: Option<&str>) {
-    let give_up = tokio::time::Instant::now() + BOUND;
+pub(crate) async fn gets(cache: &Items, key: &str, expected: Option<&str>) {
+    let give_up = Instant::now() + BOUND;
     loop {
         let got = get(cache, key).await;
         if got.as_deref() == expected {
             return;
         }
-        assert!(tokio::time::Instant::now() < give_up, "{key} is {got:?}, not {expected:?}");
+        assert!(Instant::now() < give_up, "{key} is {got:?}, not {expected:?}");
         tokio::task::yield_now().await;
     }
 }
@@ -146,7 +160,7 @@ pub(crate) fn start<T: Send + 'static>(call: impl Future<Output = T> + Send + 's
 
 /// Starts a `get_or_load`, see [`start`].
 pub(crate) fn start_load(
-    cache: &Cache<String>,
+    cache: &Items,
     key: &'static str,
     loaded: &str,
 ) -> JoinHandle<Result<Arc<String>, larder::Error>> {
@@ -156,7 +170,7 @@ pub(crate) fn start_load(
 
 /// Starts a write-through that waits at the gate before it returns, as a slow database would.
 pub(crate) fn slow_write(
-    cache: &Cache<String>,
+    cache: &Items,
     written: &str,
     gate: &Gate,
 ) -> JoinHandle<Result<Arc<String>, larder::Error>> {
@@ -168,4 +182,30 @@ pub(crate) fn slow_write(
         };
         cache.write_through("k", writer).await
     })
+}
+
+/// Neither L2 nor any of these caches has the key.
+pub(crate) async fn nowhere(world: &World, caches: &[&Items], key: &str) {
+    assert_eq!(world.l2(&format!("item:{key}")).await, None);
+    for cache in caches {
+        assert_eq!(get(cache, key).await, None);
+    }
+}
+
+/// Waits until the server has run so many claims.
+pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
+    let give_up = Instant::now() + BOUND;
+    loop {
+        let stats = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
+        let evals = ["evalsha", "eval"]
+            .iter()
+            .filter_map(|name| stats.split(&format!("cmdstat_{name}:calls=")).nth(1))
+            .filter_map(|rest| rest.split(',').next()?.parse::<i64>().ok())
+            .sum::<i64>();
+        if evals >= claims {
+            return;
+        }
+        assert!(Instant::now() < give_up, "nobody claims {key}: {evals} scripts");
+        tokio::task::yield_now().await;
+    }
 }
