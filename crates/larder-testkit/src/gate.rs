@@ -2,14 +2,33 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-/// A gate in the tested code's way: a test waits until somebody stands before it, does what it came for, and opens it.
+/// A gate in the way of the tested code, by which a test decides on the order of things.
+///
+/// ```
+/// use larder_testkit::Gate;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let gate = Gate::new();
+/// let load = tokio::spawn({
+///     let gate = gate.clone();
+///     async move {
+///         gate.pass().await;
+///         "loaded"
+///     }
+/// });
+/// gate.reached().await; // the load has begun, and waits
+/// gate.open();
+/// assert_eq!(load.await?, "loaded");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Gate {
     arrived: Arc<watch::Sender<usize>>,
     open: Arc<watch::Sender<bool>>,
 }
 
-/// No test waits longer than this for anything that must happen.
+/// 30 s: the longest wait for a task that must come.
 const BOUND: Duration = Duration::from_secs(30);
 
 impl Gate {
@@ -18,49 +37,49 @@ impl Gate {
         Self { arrived: Arc::new(watch::Sender::new(0)), open: Arc::new(watch::Sender::new(false)) }
     }
 
-    /// Makes a gate that lets everybody through.
+    /// Makes an open gate: it counts arrivals and holds up no task.
     pub fn opened() -> Self {
         let gate = Self::new();
         gate.open();
         gate
     }
 
-    /// Arrives, and waits until the gate is open. What the tested code calls.
+    /// Arrives at the gate and waits until it is open. The tested code calls this.
     pub async fn pass(&self) {
         self.arrived.send_modify(|arrived| *arrived += 1);
         // The sender lives as long as `self`, so there is no error.
         let _ = self.open.subscribe().wait_for(|open| *open).await;
     }
 
-    /// Waits until somebody has arrived.
+    /// Waits until a task has arrived.
     ///
     /// # Panics
-    /// If nobody comes within 30 s.
+    /// If no task comes within 30 s.
     pub async fn reached(&self) {
         self.reached_by(1).await;
     }
 
-    /// Waits until so many have arrived, over the gate's whole life.
+    /// Waits until `many` tasks have arrived, counted over the gate's whole life.
     ///
     /// # Panics
-    /// If they don't come within 30 s.
+    /// If they do not come within 30 s.
     pub async fn reached_by(&self, many: usize) {
         let mut arrived = self.arrived.subscribe();
         let in_time = tokio::time::timeout(BOUND, arrived.wait_for(|arrived| *arrived >= many)).await;
         assert!(in_time.is_ok(), "the gate was not reached by {many}, but by {}", self.arrivals());
     }
 
-    /// How many have arrived so far.
+    /// Returns the number of arrivals so far.
     pub fn arrivals(&self) -> usize {
         *self.arrived.borrow()
     }
 
-    /// Lets everybody through, now and later.
+    /// Lets every task through, now and later.
     pub fn open(&self) {
         self.open.send_replace(true);
     }
 
-    /// Holds up those who arrive from now on.
+    /// Holds up the tasks that arrive from now on.
     pub fn close(&self) {
         self.open.send_replace(false);
     }
@@ -72,7 +91,18 @@ impl Default for Gate {
     }
 }
 
-/// Waits until the condition holds, looking about once a millisecond; `false` if it does not within the bound.
+/// Waits until the condition holds, and looks once a millisecond. Returns `false` if it does not
+/// hold within the bound.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_testkit::eventually;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let mut looks = 0;
+/// assert!(eventually(Duration::from_secs(5), || { looks += 1; looks == 3 }).await);
+/// # }
+/// ```
 pub async fn eventually(bound: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let give_up = Instant::now() + bound;
     loop {

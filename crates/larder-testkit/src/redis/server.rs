@@ -1,32 +1,52 @@
-use std::{
-    ffi::OsString,
-    fs, io,
-    io::{BufRead, BufReader},
-    net::TcpListener,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{ffi::OsString, fs, io, time::Duration};
 
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::{Client, Reply};
+use super::{
+    certificate::{CERTIFICATE_FILE, Certificate, KEY_FILE},
+    client::{Client, Reply},
+    program::{Running, ServerError, free_port},
+};
 
-/// A private Redis or Valkey server: own port on loopback, temporary folder, nothing persistent. It stops when this is
-/// dropped, and also when the process that started it dies in any other way. Its log is printed if a test panics.
+/// A private Redis or Valkey server: its own port on loopback, a temporary folder, no persistence.
+///
+/// Dropping it stops the server, and so does any other end of the process that started it. If a
+/// test panics, the server's log is printed.
+///
+/// ```
+/// use larder_testkit::{RedisServer, Reply};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = RedisServer::start().await?;
+/// server.command(&["SET", "user:42", "{}"]).await?;
+/// assert_eq!(server.command(&["EXISTS", "user:42"]).await?, Reply::Integer(1));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct RedisServer {
     folder: TempDir,
     port: u16,
-    tls: Option<Tls>,
-    /// Where the nodes of its cluster talk to it.
+    certificate: Option<Certificate>,
+    /// The port at which the other nodes of its cluster reach it.
     bus_port: Option<u16>,
     options: RedisServerBuilder,
     running: Option<Running>,
 }
 
-/// Describes a [`RedisServer`] with options of its own.
+/// Describes a [`RedisServer`] before it is started.
+///
+/// ```
+/// use larder_testkit::RedisServer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let small = RedisServer::builder().password("secret").args(&["--maxmemory", "64mb"]);
+/// let server = small.start().await?;
+/// assert!(server.url().starts_with("redis://:secret@127.0.0.1:"));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct RedisServerBuilder {
     password: Option<String>,
@@ -35,61 +55,13 @@ pub struct RedisServerBuilder {
     cluster: bool,
 }
 
-/// Why there is no server.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServerError {
-    /// Neither program is on the PATH.
-    #[error(
-        "neither redis-server nor valkey-server is installed: install one, on Debian with apt-get install redis-server"
-    )]
-    NotInstalled,
-    /// It could not be started.
-    #[error("the private redis-server does not start; its log:\n{log}")]
-    DoesNotStart {
-        /// What it wrote.
-        log: String,
-    },
-    /// The machine did not let us.
-    #[error("the private redis-server cannot be set up")]
-    Io(#[from] io::Error),
-    /// Its certificate could not be made.
-    #[error("the private redis-server's certificate cannot be made")]
-    Certificate(#[from] rcgen::Error),
-}
-
-#[derive(Debug)]
-struct Tls {
-    port: u16,
-    certificate: String,
-}
-
-#[derive(Debug)]
-struct Running {
-    shell: Child,
-    pid: u32,
-}
-
-/// Starts the server and waits until its own standard input ends, which happens however the parent ends; then kills it.
-const KEEPER: &str =
-    r#""$@" >/dev/null 2>&1 & pid=$!; exec 2>/dev/null; echo $pid; cat >/dev/null; kill -9 $pid; wait $pid"#;
-
-const START_BOUND: Duration = Duration::from_secs(10);
-/// Somebody else may take the port between our look and the server's start.
+/// 30 s: a start takes some 50 ms, and a busy machine may stop a test for seconds.
+const START_BOUND: Duration = Duration::from_secs(30);
+/// Another process may take the port between the look for one and the server's start.
 const START_TRIES: usize = 5;
 
-/// Finds `redis-server` or `valkey-server` on the PATH.
-pub fn find_server() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    ["redis-server", "valkey-server"]
-        .into_iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|program| program.is_file())
-}
-
 impl RedisServerBuilder {
-    /// Asks every client for this password.
+    /// Asks every client for a password.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
@@ -103,37 +75,37 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Listens for TLS too, with a certificate of its own.
+    /// Listens for TLS too, with a self-signed certificate; see [`RedisServer::tls_url`].
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// Makes it a node of a cluster, which nothing is assigned to yet; see [`RedisCluster`](crate::RedisCluster).
+    /// Starts the server in cluster mode, without slots; see [`RedisCluster`](crate::RedisCluster).
     #[must_use]
     pub fn cluster(mut self) -> Self {
         self.cluster = true;
         self
     }
 
-    /// Starts the server and waits until it answers.
+    /// Starts the server and waits until it answers, at most 30 s.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing is left running then.
+    /// [`ServerError`]; then no process is left running.
     pub async fn start(self) -> Result<RedisServer, ServerError> {
         let mut tries = 0;
         loop {
             let mut server = RedisServer {
                 folder: tempfile::Builder::new().prefix("larder-redis-").tempdir()?,
                 port: free_port()?,
-                tls: None,
+                certificate: None,
                 bus_port: self.cluster.then(free_port).transpose()?,
                 options: self.clone(),
                 running: None,
             };
             if self.tls {
-                server.tls = Some(make_certificate(&server.folder)?);
+                server.certificate = Some(Certificate::make(server.folder.path())?);
             }
             tries += 1;
             match server.run().await {
@@ -146,30 +118,30 @@ impl RedisServerBuilder {
 }
 
 impl RedisServer {
-    /// Starts a server with everything at its default.
+    /// Starts a server with every option at its default.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing is left running then.
+    /// [`ServerError`]; then no process is left running.
     pub async fn start() -> Result<Self, ServerError> {
         Self::builder().start().await
     }
 
-    /// Describes a server.
+    /// Describes a server with options.
     pub fn builder() -> RedisServerBuilder {
         RedisServerBuilder::default()
     }
 
-    /// Its address, as `host:port`.
+    /// Returns the address as `host:port`.
     pub fn addr(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its host and port, and the port for the nodes of its cluster.
+    /// Returns the host, the port, and the port for the other nodes of the cluster.
     pub(crate) fn cluster_address(&self) -> (&str, u16, u16) {
         ("127.0.0.1", self.port, self.bus_port.unwrap_or_default())
     }
 
-    /// Its address for a cache, with the password if there is one.
+    /// Returns the address as a URL, with the password if there is one.
     pub fn url(&self) -> String {
         match &self.options.password {
             Some(password) => format!("redis://:{password}@{}", self.addr()),
@@ -177,67 +149,67 @@ impl RedisServer {
         }
     }
 
-    /// Its address over TLS, if it has one.
+    /// Returns the address over TLS; `None` for a server without TLS.
     pub fn tls_url(&self) -> Option<String> {
-        self.tls.as_ref().map(|tls| format!("rediss://localhost:{}", tls.port))
+        self.certificate.as_ref().map(|certificate| format!("rediss://localhost:{}", certificate.port))
     }
 
-    /// The certificate to trust for TLS, in PEM.
+    /// Returns the certificate to trust for TLS, in PEM; `None` for a server without TLS.
     pub fn certificate(&self) -> Option<&str> {
-        self.tls.as_ref().map(|tls| tls.certificate.as_str())
+        self.certificate.as_ref().map(|certificate| certificate.text.as_str())
     }
 
-    /// Its address over a Unix socket.
+    /// Returns the address over a Unix socket.
     pub fn unix_url(&self) -> String {
         format!("unix://{}", self.folder.path().join("redis.sock").display())
     }
 
-    /// What the server wrote into its log so far.
+    /// Returns the server's log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Connects as a foreign program.
+    /// Connects like a program that shares nothing with the client under test.
     ///
     /// # Errors
-    /// What the connection said.
+    /// The connection's error.
     pub async fn client(&self) -> io::Result<Client> {
         Client::connect(&self.addr(), self.options.password.as_deref()).await
     }
 
-    /// Does one thing as a foreign program.
+    /// Runs one command over a connection of its own, see [`client`](Self::client).
     ///
     /// # Errors
-    /// What the connection said; a refusal is a reply.
+    /// The connection's error. A refusal is no error: it is [`Reply::Error`].
     pub async fn command(&self, words: &[&str]) -> io::Result<Reply> {
         self.client().await?.command(words).await
     }
 
-    /// Stops the server where it stands (SIGSTOP): it is there and does not answer.
+    /// Stops the server's process where it stands (`SIGSTOP`): connections stay open, and nothing
+    /// is answered.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If the server does not run.
     pub fn pause(&self) -> io::Result<()> {
         self.signal("-STOP")
     }
 
-    /// Lets a paused server go on.
+    /// Lets a paused server go on (`SIGCONT`).
     ///
     /// # Errors
-    /// If it does not run.
+    /// If the server does not run.
     pub fn resume(&self) -> io::Result<()> {
         self.signal("-CONT")
     }
 
-    /// Kills the server.
+    /// Kills the server (`SIGKILL`); its address stays reserved for [`restart`](Self::restart).
     pub fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            drop(running.shell.stdin.take()); // the keeper kills the server when its input ends
-            let _ = running.shell.wait();
+        if let Some(running) = self.running.take() {
+            running.kill();
         }
     }
 
-    /// Kills the server if it runs, and starts it again, empty, at the same address.
+    /// Starts the server again, empty and at the same address, after killing it if it runs.
     ///
     /// # Errors
     /// [`ServerError`].
@@ -247,22 +219,9 @@ impl RedisServer {
     }
 
     async fn run(&mut self) -> Result<(), ServerError> {
-        let program = find_server().ok_or(ServerError::NotInstalled)?;
-        let mut shell = Command::new("sh")
-            .arg("-c")
-            .arg(KEEPER)
-            .arg("keeper")
-            .arg(program)
-            .args(self.server_args())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        if let Some(stdout) = shell.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
-        let pid = line.trim().parse().map_err(|_| io::Error::other("the keeper names no process"))?;
-        self.running = Some(Running { shell, pid });
+        let running = Running::start(self.server_args())?;
+        let pid = running.pid;
+        self.running = Some(running);
         let give_up = Instant::now() + START_BOUND;
         while !self.answers(pid).await {
             let log = self.log();
@@ -295,18 +254,19 @@ impl RedisServer {
             set("cluster-port", port.to_string().into());
             set("cluster-config-file", self.folder.path().join("nodes.conf").into());
         }
-        if let Some(tls) = &self.tls {
-            set("tls-port", tls.port.to_string().into());
+        if let Some(certificate) = &self.certificate {
+            let file = |name: &str| self.folder.path().join(name).into();
+            set("tls-port", certificate.port.to_string().into());
             set("tls-auth-clients", "no".into());
-            set("tls-cert-file", self.folder.path().join("certificate.pem").into());
-            set("tls-key-file", self.folder.path().join("key.pem").into());
-            set("tls-ca-cert-file", self.folder.path().join("certificate.pem").into());
+            set("tls-cert-file", file(CERTIFICATE_FILE));
+            set("tls-key-file", file(KEY_FILE));
+            set("tls-ca-cert-file", file(CERTIFICATE_FILE));
         }
         args.extend(self.options.args.iter().map(OsString::from));
         args
     }
 
-    /// Whether it is this process that answers, and not another server that took the port first.
+    /// Whether this process answers, and not another server that took the port first.
     async fn answers(&self, pid: u32) -> bool {
         let info = self.command(&["INFO", "server"]).await.ok().and_then(|reply| reply.text());
         info.is_some_and(|info| info.lines().any(|line| line == format!("process_id:{pid}")))
@@ -314,8 +274,7 @@ impl RedisServer {
 
     fn signal(&self, signal: &str) -> io::Result<()> {
         let running = self.running.as_ref().ok_or_else(|| io::Error::other("the server does not run"))?;
-        let sent = Command::new("kill").arg(signal).arg(running.pid.to_string()).status()?;
-        if sent.success() { Ok(()) } else { Err(io::Error::other("the signal was not sent")) }
+        running.signal(signal)
     }
 }
 
@@ -326,19 +285,6 @@ impl Drop for RedisServer {
         }
         self.kill();
     }
-}
-
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn make_certificate(folder: &TempDir) -> Result<Tls, ServerError> {
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names)?;
-    let certificate = made.cert.pem();
-    fs::write(folder.path().join("certificate.pem"), &certificate)?;
-    fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem())?;
-    Ok(Tls { port: free_port()?, certificate })
 }
 
 #[cfg(test)]
@@ -369,7 +315,7 @@ mod tests {
         let mut other = RedisServer {
             folder: tempfile::tempdir().unwrap(),
             port: one.port,
-            tls: None,
+            certificate: None,
             bus_port: None,
             options: RedisServerBuilder::default(),
             running: None,
@@ -385,36 +331,5 @@ mod tests {
         server.restart().await.unwrap();
         assert_eq!(server.addr(), address);
         assert_eq!(server.command(&["GET", "k"]).await.unwrap(), Reply::Nil);
-    }
-
-    #[tokio::test]
-    async fn proxy_delays_cuts_stalls_and_refuses() {
-        let server = RedisServer::start().await.unwrap();
-        let proxy = crate::Proxy::start(&server.addr()).await.unwrap();
-        let mut client = Client::connect(&proxy.addr(), None).await.unwrap();
-        assert_eq!(client.command(&["PING"]).await.unwrap().text().as_deref(), Some("PONG"));
-
-        proxy.stall(crate::Direction::ToClient, true);
-        let held = tokio::spawn(async move { (client.command(&["INCR", "n"]).await, client) });
-        while server.command(&["GET", "n"]).await.unwrap() == Reply::Nil {}
-        assert!(!held.is_finished(), "the reply is held back");
-        proxy.stall(crate::Direction::ToClient, false);
-        let (reply, mut client) = held.await.unwrap();
-        assert_eq!(reply.unwrap(), Reply::Integer(1));
-
-        let delay = Duration::from_millis(50);
-        proxy.delay(delay);
-        let start = Instant::now();
-        assert!(client.command(&["PING"]).await.is_ok());
-        assert!(start.elapsed() >= delay, "{:?}", start.elapsed());
-        proxy.delay(Duration::ZERO);
-
-        proxy.refuse(true);
-        proxy.cut();
-        assert!(client.command(&["PING"]).await.is_err());
-        let mut refused = Client::connect(&proxy.addr(), None).await.unwrap();
-        assert!(refused.command(&["PING"]).await.is_err());
-        proxy.refuse(false);
-        assert!(Client::connect(&proxy.addr(), None).await.unwrap().command(&["PING"]).await.is_ok());
     }
 }

@@ -5,11 +5,24 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A connection of a foreign program: a few lines of RESP2 that share nothing with the client under test.
+/// A connection of another program: a few lines of RESP2 that share nothing with the client under
+/// test.
+///
+/// ```
+/// use larder_testkit::{RedisServer, Reply};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = RedisServer::start().await?;
+/// let mut client = server.client().await?;
+/// assert_eq!(client.command(&["INCR", "visits"]).await?, Reply::Integer(1));
+/// assert!(matches!(client.command(&["LPUSH", "visits", "x"]).await?, Reply::Error(_)));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Client(BufReader<TcpStream>);
 
-/// What the server answers.
+/// An answer of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// No value.
@@ -22,12 +35,12 @@ pub enum Reply {
     Bytes(Vec<u8>),
     /// Several replies.
     Array(Vec<Reply>),
-    /// The server refused.
+    /// A refusal, in the server's words.
     Error(String),
 }
 
 impl Reply {
-    /// The reply's text, if it has one.
+    /// Returns the text of a status, a value or a refusal; `None` for the other kinds.
     pub fn text(&self) -> Option<String> {
         match self {
             Self::Status(text) | Self::Error(text) => Some(text.clone()),
@@ -38,10 +51,10 @@ impl Reply {
 }
 
 impl Client {
-    /// Connects to `host:port`, and logs in if there is a password.
+    /// Connects to `host:port`, and sends the password if there is one.
     ///
     /// # Errors
-    /// What the connection said, or the server if it refused the password.
+    /// The connection's error, or the server's if it refuses the password.
     pub async fn connect(address: &str, password: Option<&str>) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -54,10 +67,10 @@ impl Client {
         Ok(client)
     }
 
-    /// Sends one command and reads its reply; a refusal is a reply too.
+    /// Sends one command and reads its reply.
     ///
     /// # Errors
-    /// What the connection said.
+    /// The connection's error. A refusal is no error: it is [`Reply::Error`].
     pub async fn command(&mut self, words: &[&str]) -> io::Result<Reply> {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {

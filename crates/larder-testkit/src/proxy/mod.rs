@@ -1,3 +1,5 @@
+mod frames;
+
 use std::{
     io,
     net::SocketAddr,
@@ -19,9 +21,24 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::frames::{first_frame, is_push};
+use self::frames::{first_frame, is_push};
 
-/// A way to a server that a test can make worse: on loopback, and gone when it is dropped.
+/// A proxy on loopback that loses, delays and holds back what passes. Dropping it cuts every
+/// connection.
+///
+/// ```
+/// use larder_testkit::{Client, Proxy, RedisServer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = RedisServer::start().await?;
+/// let proxy = Proxy::start(&server.addr()).await?;
+/// let mut client = Client::connect(&proxy.addr(), None).await?;
+/// assert_eq!(client.command(&["PING"]).await?.text().as_deref(), Some("PONG"));
+/// proxy.cut();
+/// assert!(client.command(&["PING"]).await.is_err());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -29,7 +46,7 @@ pub struct Proxy {
     accepting: AbortHandle,
 }
 
-/// Which way bytes travel.
+/// The direction in which bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Requests.
@@ -43,12 +60,13 @@ struct Controls {
     target: watch::Sender<String>,
     refusing: AtomicBool,
     accepted: AtomicUsize,
-    /// Counts the cuts: a connection that sees it change ends.
+    /// The number of cuts; a connection that sees it change ends.
     cuts: watch::Sender<usize>,
     to_server_stalled: watch::Sender<bool>,
     to_client_stalled: watch::Sender<bool>,
     deaf: AtomicBool,
-    /// A frame of so many bytes or more is held back, and all that comes after it on its connection.
+    /// In bytes: a frame of this size or more is held back, with all that follows on its
+    /// connection.
     narrow: watch::Sender<usize>,
     held_back: watch::Sender<usize>,
     /// In nanoseconds.
@@ -56,10 +74,10 @@ struct Controls {
 }
 
 impl Proxy {
-    /// Starts a proxy in front of `host:port`. Must be called in a tokio runtime.
+    /// Starts a proxy in front of `host:port`, in the current tokio runtime.
     ///
     /// # Errors
-    /// If no port on loopback can be had.
+    /// If there is no free port on loopback.
     pub async fn start(target: &str) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -79,65 +97,66 @@ impl Proxy {
         Ok(Self { address, controls, accepting })
     }
 
-    /// Where the proxy listens, as `host:port`.
+    /// Returns the address at which the proxy listens, as `host:port`.
     pub fn addr(&self) -> String {
         self.address.to_string()
     }
 
-    /// The port on loopback at which it listens.
+    /// Returns the port on loopback at which the proxy listens.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Where the proxy listens, as an address for a cache.
+    /// Returns the address at which the proxy listens, as a URL.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// How many connections were ever accepted.
+    /// Returns the number of connections that were accepted so far.
     pub fn connections(&self) -> usize {
         self.controls.accepted.load(Ordering::Acquire)
     }
 
-    /// Ends every connection; new ones are accepted.
+    /// Ends every connection. New ones are accepted.
     pub fn cut(&self) {
         self.controls.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Ends every new connection at once, or accepts them again. Those that are open stay.
+    /// Ends every new connection at once, or accepts them again. Open connections stay.
     pub fn refuse(&self, yes: bool) {
         self.controls.refusing.store(yes, Ordering::Release);
     }
 
-    /// Loses every push of the server, while replies pass, or lets pushes pass again.
+    /// Drops every push of the server while replies pass, or lets pushes pass again.
     pub fn deafen(&self, yes: bool) {
         self.controls.deaf.store(yes, Ordering::Release);
     }
 
-    /// Has every reply and push arrive so much later than it was sent, in order; zero ends it.
+    /// Delays every reply and push by this time, in order. [`Duration::ZERO`] ends it.
     pub fn delay(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         self.controls.delay.store(nanos, Ordering::Release);
     }
 
-    /// Holds back every request and reply of so many bytes or more, and all that comes after it on the same connection, as
-    /// a slow link does, or lets them go on.
+    /// Holds back every request and reply of `bytes` or more, and all that follows on the same
+    /// connection, as a slow link does. `None` lets them go on.
     pub fn narrow(&self, bytes: Option<usize>) {
         self.controls.narrow.send_replace(bytes.unwrap_or(usize::MAX));
     }
 
-    /// Waits until so many requests and replies have been held back.
+    /// Waits until this number of requests and replies has been held back, see
+    /// [`narrow`](Self::narrow).
     pub async fn holds_back(&self, many: usize) {
         // The sender lives as long as `self`, so there is no error.
         let _ = self.controls.held_back.subscribe().wait_for(|held| *held >= many).await;
     }
 
-    /// Leads to another `host:port` from the next connection on, as an address does after a failover.
+    /// Leads to another `host:port` from the next connection on, like an address after a failover.
     pub fn lead_to(&self, target: &str) {
         self.controls.target.send_replace(target.to_owned());
     }
 
-    /// Holds back all bytes of one direction, or lets them go on; none are lost.
+    /// Holds back all bytes of one direction, or lets them go on. No byte is lost.
     pub fn stall(&self, direction: Direction, yes: bool) {
         self.controls.stalled(direction).send_replace(yes);
     }
@@ -158,7 +177,7 @@ impl Controls {
         }
     }
 
-    /// Waits while a frame is too large to pass.
+    /// Waits while the frame is too large to pass.
     async fn pass(&self, frame: &[u8]) {
         if frame.len() >= *self.narrow.borrow() {
             self.held_back.send_modify(|held| *held += 1);
@@ -219,14 +238,14 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, controls: &Contr
     }
 }
 
-/// Carries whole replies and pushes, so that pushes can be told from replies.
+/// Carries whole frames, because only these can be told apart: pushes and replies.
 async fn carry_frames(from: OwnedReadHalf, to: OwnedWriteHalf, controls: &Controls) -> io::Result<()> {
-    // What is delayed must not hold up what is read meanwhile, else delays would add up.
+    // Reading goes on while frames are delayed: otherwise their delays would add up.
     let (queue, queued) = mpsc::unbounded_channel();
     let writing = write_in_time(queued, to);
     tokio::pin!(writing);
     tokio::select! {
-        // What the server said last arrives too.
+        // The frames before the server's end still arrive.
         ended = read_frames(from, queue, controls) => ended.and(writing.await),
         ended = &mut writing => ended,
     }
@@ -279,5 +298,46 @@ async fn read_frames(
         if queue.send((at, passed)).is_err() {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, RedisServer, Reply};
+
+    async fn answers(client: &mut Client) -> bool {
+        client.command(&["PING"]).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn proxy_delays_cuts_stalls_and_refuses() {
+        let server = RedisServer::start().await.unwrap();
+        let proxy = Proxy::start(&server.addr()).await.unwrap();
+        let mut client = Client::connect(&proxy.addr(), None).await.unwrap();
+        assert!(answers(&mut client).await);
+
+        proxy.stall(Direction::ToClient, true);
+        let held = tokio::spawn(async move { (client.command(&["INCR", "n"]).await, client) });
+        while server.command(&["GET", "n"]).await.unwrap() == Reply::Nil {}
+        assert!(!held.is_finished(), "the reply is held back");
+        proxy.stall(Direction::ToClient, false);
+        let (reply, mut client) = held.await.unwrap();
+        assert_eq!(reply.unwrap(), Reply::Integer(1));
+
+        let delay = Duration::from_millis(50);
+        proxy.delay(delay);
+        let start = Instant::now();
+        assert!(answers(&mut client).await);
+        assert!(start.elapsed() >= delay, "{:?}", start.elapsed());
+        proxy.delay(Duration::ZERO);
+
+        proxy.refuse(true);
+        proxy.cut();
+        assert!(!answers(&mut client).await);
+        let mut refused = Client::connect(&proxy.addr(), None).await.unwrap();
+        assert!(!answers(&mut refused).await);
+        proxy.refuse(false);
+        assert!(answers(&mut Client::connect(&proxy.addr(), None).await.unwrap()).await);
     }
 }

@@ -2,36 +2,53 @@ use std::{io, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{RedisServer, Reply, ServerError, server::RedisServerBuilder};
+use super::{
+    client::Reply,
+    program::ServerError,
+    server::{RedisServer, RedisServerBuilder},
+};
 
-/// A private cluster of masters without replicas, which share the slots evenly. It stops when this is dropped.
+/// A private cluster of masters without replicas, which share the slots evenly. Dropping it stops
+/// it.
+///
+/// ```no_run
+/// use larder_testkit::RedisCluster;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cluster = RedisCluster::start().await?;
+/// let home = cluster.home("user:42").await?;
+/// cluster.move_slot("user:42", (home + 1) % 3).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// The masters, in the order of their slots; then one that has none, if it was asked for.
+    /// The masters in the order of their slots, then those without slots.
     pub servers: Vec<RedisServer>,
     masters: u16,
 }
 
 const SLOTS: u16 = 16_384;
-/// So many make a cluster unless a test says otherwise.
+/// The masters of a cluster that [`RedisCluster::start`] starts.
 const MASTERS: u16 = 3;
-/// How long a node may be silent, in ms. Less would let a busy machine's nodes take each other for dead.
+/// 2,000 ms: how long a node may be silent. With less, the nodes of a busy machine take each other
+/// for dead.
 const NODE_TIMEOUT: &str = "2000";
 const BOUND: Duration = Duration::from_secs(30);
 
 impl RedisCluster {
-    /// Starts three masters, and waits until all of them say that the cluster works.
+    /// Starts three masters, and waits until each reports a working cluster.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing is left running then.
+    /// [`ServerError`]; then no process is left running.
     pub async fn start() -> Result<Self, ServerError> {
         Self::start_as(&RedisServer::builder(), MASTERS, 0).await
     }
 
-    /// Starts a cluster with so many masters that have slots, and so many that have none, each with these options.
+    /// Starts a cluster of `masters` with slots and `idle` ones without, all with the same options.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing is left running then.
+    /// [`ServerError`]; then no process is left running.
     pub async fn start_as(
         options: &RedisServerBuilder,
         masters: u16,
@@ -44,7 +61,7 @@ impl RedisCluster {
         }
         let cluster = Self { servers, masters };
         for (number, server) in (0..).zip(&cluster.servers) {
-            // Else they would have to find out whose number is whose.
+            // Distinct epochs, so that the nodes need not agree on them first.
             expect(server, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await?;
             if number < masters {
                 let (first, last) = (cluster.first_slot(number), cluster.first_slot(number + 1) - 1);
@@ -66,10 +83,10 @@ impl RedisCluster {
         u16::try_from(slots).unwrap_or(SLOTS)
     }
 
-    /// Waits until every server knows all others, and says that the cluster works.
+    /// Waits until every server knows all others and reports a working cluster, at most 30 s.
     ///
     /// # Errors
-    /// What the connection said, or that they do not agree.
+    /// The connection's error, or that the servers do not agree in time.
     pub async fn settle(&self) -> io::Result<()> {
         let known = format!("cluster_known_nodes:{}\r", self.servers.len());
         self.agree("the cluster does not work", &["CLUSTER", "INFO"], |info| {
@@ -99,15 +116,15 @@ impl RedisCluster {
         Ok(())
     }
 
-    /// The address of one of its servers, for a cache.
+    /// Returns the address of the first server as a URL.
     pub fn url(&self) -> String {
         self.servers[0].url()
     }
 
-    /// The number of the server that has a key.
+    /// Returns the index of the server that has a key's slot.
     ///
     /// # Errors
-    /// What the connection said.
+    /// The connection's error, or a server's refusal.
     pub async fn home(&self, key: &str) -> io::Result<usize> {
         for (number, server) in self.servers.iter().enumerate() {
             if !matches!(server.command(&["EXISTS", key]).await?, Reply::Error(_)) {
@@ -117,29 +134,30 @@ impl RedisCluster {
         Err(io::Error::other("no server has the key's slot"))
     }
 
-    /// Does one thing as a foreign program, at the server that has the key, which is the second word.
+    /// Runs one command at the server that has the key, which is the second word.
     ///
     /// # Errors
-    /// What the connection said; a refusal is a reply.
+    /// The connection's error. A refusal is no error: it is [`Reply::Error`].
     pub async fn command(&self, words: &[&str]) -> io::Result<Reply> {
         let home = self.home(words.get(1).copied().unwrap_or_default()).await?;
         self.servers[home].command(words).await
     }
 
-    /// Has all servers tell clients that one of them is at this port of loopback, as behind a proxy.
+    /// Makes all servers announce one of them at another port on loopback, such as a proxy's.
     ///
     /// # Errors
-    /// What the connection said.
+    /// The connection's error, or a server's refusal.
     pub async fn announce(&self, server: usize, port: u16) -> io::Result<()> {
         expect(&self.servers[server], &["CONFIG", "SET", "cluster-announce-port", &port.to_string()]).await?;
         let told = format!(":{port}@");
         self.agree("the new address is not known", &["CLUSTER", "NODES"], |nodes| nodes.contains(&told)).await
     }
 
-    /// Begins to move a key's slot to another server, with all keys in it: the cluster is left as it is in between.
+    /// Moves the keys of a slot to another server and leaves the slot between the two, as in the
+    /// middle of a migration.
     ///
     /// # Errors
-    /// What the connection said.
+    /// The connection's error, or a server's refusal.
     pub async fn begin_move(&self, key: &str, to: usize) -> io::Result<()> {
         let (from, slot) = (self.home(key).await?, self.slot(key).await?);
         let ids = [self.id(from).await?, self.id(to).await?];
@@ -161,16 +179,16 @@ impl RedisCluster {
     /// Moves a key's slot to another server, with all keys in it, and tells every server.
     ///
     /// # Errors
-    /// What the connection said.
+    /// The connection's error, or a server's refusal.
     pub async fn move_slot(&self, key: &str, to: usize) -> io::Result<()> {
         self.begin_move(key, to).await?;
         self.end_move(key, to).await
     }
 
-    /// Ends a move that was begun, and tells every server.
+    /// Ends a move that [`begin_move`](Self::begin_move) began, and tells every server.
     ///
     /// # Errors
-    /// What the connection said.
+    /// The connection's error, or a server's refusal.
     pub async fn end_move(&self, key: &str, to: usize) -> io::Result<()> {
         let slot = self.slot(key).await?;
         let id = self.id(to).await?;
@@ -192,7 +210,7 @@ impl RedisCluster {
     }
 }
 
-/// Does one thing that must not be refused.
+/// Runs a command whose refusal is an error.
 async fn expect(server: &RedisServer, words: &[&str]) -> io::Result<()> {
     match server.command(words).await? {
         Reply::Error(refused) => Err(io::Error::other(format!("{words:?}: {refused}"))),

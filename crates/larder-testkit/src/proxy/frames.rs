@@ -1,4 +1,4 @@
-/// The length of the first whole reply or push in these bytes; `None` if it has not come to its end yet.
+/// Returns the length of the first reply or push; `None` while its end has not arrived.
 ///
 /// Source: [RESP3](https://redis.io/docs/latest/develop/reference/protocol-spec/).
 pub(crate) fn first_frame(bytes: &[u8]) -> Option<usize> {
@@ -12,7 +12,7 @@ pub(crate) fn first_frame(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Tells whether a frame is one that nobody has asked for.
+/// Tells whether a frame is a push: one that answers no request.
 pub(crate) fn is_push(frame: &[u8]) -> bool {
     frame.first() == Some(&b'>')
 }
