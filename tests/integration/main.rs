@@ -7,4 +7,3 @@ mod observe;
 mod outages;
 mod protocol;
 mod support;
-mod tidy;

@@ -29,6 +29,8 @@
 //! | --- | --- |
 //! | `uuid` | [`CacheKey`] for `uuid::Uuid` |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod clock;
 mod codec;
 mod deadlines;

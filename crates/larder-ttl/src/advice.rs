@@ -35,7 +35,8 @@ impl fmt::Display for Advice {
 }
 
 impl Policy {
-    /// Lists what will hurt in this policy, as far as the policy alone tells. For a policy of defaults the list is empty.
+    /// Lists what will hurt in this policy, as far as the policy alone tells. For a policy of
+    /// defaults the list is empty.
     ///
     /// ```
     /// use larder_ttl::TtlTable;
@@ -79,8 +80,8 @@ fn stale_for(policy: &Policy) -> Option<Harm> {
 }
 
 fn refresh_ahead(policy: &Policy) -> Option<Harm> {
-    // The part of a life in which a reload is due is counted from its end, so a life that jitter has shortened by as much
-    // as refresh_ahead is due from its start.
+    // The part of a life in which a reload is due is counted from its end, so a life that jitter
+    // has shortened by as much as refresh_ahead is due from its start.
     policy.refresh_ahead.filter(|share| policy.jitter >= *share)?;
     let problem = format!(
         "jitter takes up to {} of a lifetime, so some values are due for a reload as soon as they are loaded",
@@ -90,7 +91,8 @@ fn refresh_ahead(policy: &Policy) -> Option<Harm> {
 }
 
 fn max_wait(policy: &Policy) -> Option<Harm> {
-    // By default a caller does give up first, on purpose. Only a policy that sets one of the two may not know of the other.
+    // By default a caller does give up first, on purpose. Only a policy that sets one of the two
+    // may not know of the other.
     if (policy.max_wait.is_none() && policy.lease.is_none()) || policy.max_wait() >= policy.lease() {
         return None;
     }
@@ -119,7 +121,8 @@ fn max_loads(policy: &Policy) -> Option<Harm> {
 mod tests {
     use crate::TtlTable;
 
-    /// Lists the keys that `advice` wants changed in a policy with these lines and a ttl of an hour.
+    /// Lists the keys that `advice` wants changed in a policy with these lines and a ttl of an
+    /// hour.
     fn advised(lines: &str) -> Vec<&'static str> {
         let table = TtlTable::from_toml(&format!("[a]\nttl = '1h'\n{lines}")).unwrap();
         table.policy("a").unwrap().advice().iter().map(|advice| advice.key).collect()

@@ -10,7 +10,7 @@ use crate::{Levels, OnOutage, Policy, TableError, draft::PolicyDraft, value::Val
 /// use std::time::Duration;
 /// use larder_ttl::{Policy, TtlTable};
 ///
-/// let posts = Policy::builder("posts", Duration::from_secs(300)).reason("edits are rare").build()?;
+/// let posts = Policy::builder("posts", Duration::from_secs(300)).jitter(0.2).build()?;
 /// let table = TtlTable::default().with(posts)?;
 /// assert_eq!(table.policy("posts").unwrap().ttl(), Duration::from_secs(300));
 /// # Ok::<(), larder_ttl::TableError>(())

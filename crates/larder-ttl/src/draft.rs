@@ -165,8 +165,8 @@ impl PolicyDraft {
         ])
     }
 
-    /// Checks the charset, which keeps the text of every key unambiguous: `:`, `/` and `@` separate what stands around a
-    /// prefix.
+    /// Checks the charset, which keeps the text of every key unambiguous: `:`, `/` and `@` separate
+    /// what stands around a prefix.
     fn check_prefix(&self) -> Result<(), String> {
         let prefix = &self.policy.prefix;
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');

@@ -8,7 +8,8 @@ use std::{error::Error, fmt, io, path::PathBuf, sync::Arc};
 /// let error = TtlTable::from_toml("[user_posts]\nttl = 300").unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "the TTL table, policy \"user_posts\", key \"ttl\", line 2: 300 has no unit; write \"300s\" if seconds are meant"
+///     r#"the TTL table, policy "user_posts", key "ttl", line 2: "#.to_owned()
+///         + r#"300 has no unit; write "300s" if seconds are meant"#
 /// );
 /// ```
 #[derive(Clone, Debug)]

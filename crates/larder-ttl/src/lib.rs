@@ -1,9 +1,9 @@
-//! A table that says, for each type of data, how long it may be cached and why. It is read from TOML, from any format
-//! that serde reads, or built in code; every value is checked, and an error names the policy, the key, the line and the
-//! remedy.
+//! A table that says, for each type of data, how long it may be cached and why. It is read from
+//! TOML, from any format that serde reads, or built in code; every value is checked, and an error
+//! names the policy, the key, the line and the remedy.
 //!
-//! This crate caches nothing: `larder` does, and other caches can use the same table. It sets no global state, and reads
-//! no environment.
+//! This crate caches nothing: `larder` does, and other caches can use the same table. It sets no
+//! global state, and reads no environment.
 //!
 //! ```text
 //! TOML ──┐
@@ -31,7 +31,8 @@
 //! # Ok::<(), larder_ttl::TableError>(())
 //! ```
 //!
-//! A combination of values that works but will hurt is not an error: [`Policy::advice`] lists it with a remedy.
+//! A combination of values that works but will hurt is not an error: [`Policy::advice`] lists it
+//! with a remedy.
 //!
 //! This crate has no features.
 

@@ -2,16 +2,17 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::{Levels, OnOutage};
 
-/// The policy for one type of data: how long its values live, and how they are loaded. All its values have been checked.
+/// The policy for one type of data: how long its values live, and how they are loaded. All its
+/// values have been checked.
 ///
 /// A policy comes from a [`TtlTable`](crate::TtlTable), or from code by [`Policy::builder`].
 ///
 /// ```
 /// use larder_ttl::TtlTable;
 ///
-/// let table = TtlTable::from_toml("[posts]\nttl = '5m'\nreason = 'new posts appear within minutes'")?;
+/// let table = TtlTable::from_toml("[posts]\nttl = '5m'\nreason = 'edits are rare'")?;
 /// let posts = table.policy("posts").unwrap();
-/// assert_eq!((posts.name(), posts.reason()), ("posts", "new posts appear within minutes"));
+/// assert_eq!((posts.name(), posts.reason()), ("posts", "edits are rare"));
 /// # Ok::<(), larder_ttl::TableError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -255,7 +256,8 @@ impl Policy {
     /// use std::time::Duration;
     /// use larder_ttl::TtlTable;
     ///
-    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'\nstale_for = '1h'\nsoft_timeout = '200ms'")?;
+    /// let text = "[posts]\nttl = '1h'\nstale_for = '1h'\nsoft_timeout = '200ms'";
+    /// let table = TtlTable::from_toml(text)?;
     /// let posts = table.policy("posts").unwrap();
     /// assert_eq!(posts.soft_timeout(), Some(Duration::from_millis(200)));
     /// # Ok::<(), larder_ttl::TableError>(())

@@ -13,8 +13,8 @@ use crate::{
 
 /// The policies of an application, by name.
 ///
-/// Five policies are built in. A table that is read or extended has them too, unless it replaces them, or begins with
-/// `builtin = false`:
+/// Five policies are built in. A table that is read or extended has them too, unless it replaces
+/// them, or begins with `builtin = false`:
 ///
 /// | policy | prefix | ttl | levels | reason |
 /// | --- | --- | --- | --- | --- |
@@ -24,7 +24,8 @@ use crate::{
 /// | `search_result` | `search_result` | 5 min | `both` | freshness |
 /// | `rate_limit` | `rate_limit` | 1 min | `l2` | real-time accuracy |
 ///
-/// `Display` shows a table for people. The table can be a part of an application's own configuration:
+/// `Display` shows a table for people. The table can be a part of an application's own
+/// configuration:
 ///
 /// ```
 /// use larder_ttl::TtlTable;
@@ -87,8 +88,9 @@ impl TtlTable {
         Self { policies }
     }
 
-    /// Reads a TOML text with a table for each policy. A policy replaces the built-in one of its name as a whole; the
-    /// other built-in policies are kept, unless `builtin = false` stands above the first policy.
+    /// Reads a TOML text with a table for each policy. A policy replaces the built-in one of its
+    /// name as a whole; the other built-in policies are kept, unless `builtin = false` stands above
+    /// the first policy.
     ///
     /// # Errors
     /// [`TableError`] with the policy, the key, the line and the remedy.
@@ -114,14 +116,14 @@ impl TtlTable {
     /// Reads a TOML file, like [`from_toml`](Self::from_toml).
     ///
     /// # Errors
-    /// [`TableError`] with the path, and with the policy, the key and the line of a mistake. If the file cannot be read,
-    /// `source()` is the [`std::io::Error`].
+    /// [`TableError`] with the path, and with the policy, the key and the line of a mistake. If the
+    /// file cannot be read, `source()` is the [`std::io::Error`].
     ///
     /// ```
     /// use larder_ttl::TtlTable;
     ///
-    /// let error = TtlTable::from_file("/does/not/exist.toml").unwrap_err();
-    /// assert_eq!(error.to_string(), "the TTL table /does/not/exist.toml: the file cannot be read");
+    /// let error = TtlTable::from_file("/no/such.toml").unwrap_err();
+    /// assert_eq!(error.to_string(), "the TTL table /no/such.toml: the file cannot be read");
     /// ```
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TableError> {
         let path = PathBuf::from(path.as_ref());
@@ -218,8 +220,8 @@ impl Default for TtlTable {
     }
 }
 
-/// Reads a map of policies from any format. The built-in ones are there too, unless the map replaces them, or has
-/// `builtin` set to `false`.
+/// Reads a map of policies from any format. The built-in ones are there too, unless the map
+/// replaces them, or has `builtin` set to `false`.
 impl<'de> Deserialize<'de> for TtlTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::from_written(WrittenTable::deserialize(deserializer)?).map_err(D::Error::custom)

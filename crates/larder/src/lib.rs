@@ -40,6 +40,8 @@
 //! | `quick` | [`L1Store`]`::Quick`: an L1 on quick_cache, whose hits take a fraction of the time |
 //! | `uuid` | keys that are `uuid::Uuid` |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod advice;
 mod batcher;
 mod builder;

@@ -1,24 +1,24 @@
 use std::fs;
 
 use crate::{
-    packages::{REDIS, VALGRIND},
+    packages::{Installs, REDIS, VALGRIND},
     steps::Steps,
 };
 
-/// The packages that bring contenders, and their programs. Each has a lock file of its own, so that nobody who builds
-/// larder builds its peers.
+/// The packages that bring contenders, and their programs. Each has a lock file of its own, so that
+/// nobody who builds larder builds its peers.
 const PACKAGES: [(&str, &str); 2] = [("benches/peers", "peers"), ("benches/peers-oxcache", "peers-oxcache")];
 
-/// What they have in common is built once.
+/// The target folder of both, so that they build their common dependencies once.
 const TARGET: &str = "target/peers";
 
 /// Where criterion leaves its estimates, for the report: not among those of a developer's own runs.
 const ESTIMATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/benchmarks");
 
 /// Builds everything, has it measured, and has the report written.
-pub(crate) fn run(options: &[String]) -> Result<(), String> {
-    REDIS.provide()?;
-    VALGRIND.provide()?;
+pub(crate) fn run(options: &[String], installs: Installs) -> Result<(), String> {
+    REDIS.provide(installs)?;
+    VALGRIND.provide(installs)?;
     let steps = Steps::new();
     let mut words: Vec<String> =
         ["run", "--quiet", "--release", "-p", "larder-comparison", "--"].map(str::to_owned).into();

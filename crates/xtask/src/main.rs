@@ -1,15 +1,17 @@
-//! The project's chores: `cargo xtask tour`, `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`,
-//! `cargo xtask outages`, `cargo xtask bench`, `cargo xtask guard`.
+//! The project's chores: `cargo xtask test`, `check`, `tour` and more.
+//! `cargo xtask help` lists them.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
 mod bench;
+mod counts;
 mod packages;
+mod rules;
 mod server;
 mod steps;
 
 use std::process::ExitCode;
 
-use packages::{REDIS, VALGRIND};
+use packages::{Installs, REDIS, VALGRIND};
 use steps::Steps;
 
 const HELP: &str = "\
@@ -18,27 +20,33 @@ usage: cargo xtask <chore> [options]
   tour [--load [--seconds N]] [--no-redis]   shows the library at work, on a private Redis and a real SQLite
   test [options of cargo test]               runs the examples and all tests, on private Redis servers
   check                                      format, clippy, docs, licences and unused dependencies
+  rules                                      writes docs/rules.md: where each rule is kept, and which tests try it
+  counts [FOLDER]                            prints figures about the source, of this checkout or of another one
   chaos [--minutes N] [--seed S]             runs processes under faults, checks every read, and writes a report
   guard [--write]                            counts what an operation costs, and compares; writes benches/guard.toml
   outages                                    breaks the database and Redis in every combination, and writes docs/outages.md
   outages --steady | --memory [--minutes N]  reads while Redis is gone; writes a million keys while it is out of reach
   bench [--quick] [--only TEXT]              compares larder with its peers, and writes docs/benchmarks.md
 
-All that needs a redis-server, and the guard's valgrind, installs it if it is missing and the package manager lets it.
+A chore that needs a redis-server, or the guard's valgrind, installs it if it is missing and the package manager lets it:
+it prints each command before it runs it. With --no-install it stops instead.
 Nothing touches a Redis that is already running.";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let chore = args.next().unwrap_or_default();
-    let options: Vec<String> = args.collect();
+    let mut options: Vec<String> = args.collect();
+    let installs = Installs::from_options(&mut options);
     let done = match chore.as_str() {
-        "tour" => tour(&options),
-        "test" => test(&options),
-        "guard" => guard(&options),
+        "tour" => tour(&options, installs),
+        "test" => test(&options, installs),
+        "guard" => guard(&options, installs),
         "check" => check(),
-        "chaos" => chaos(&options),
-        "outages" => outages(&options),
-        "bench" => bench::run(&options),
+        "rules" => rules::write(),
+        "counts" => counts::run(&options),
+        "chaos" => chaos(&options, installs),
+        "outages" => outages(&options, installs),
+        "bench" => bench::run(&options, installs),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
@@ -54,18 +62,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn tour(options: &[String]) -> Result<(), String> {
+fn tour(options: &[String], installs: Installs) -> Result<(), String> {
     if !options.iter().any(|option| option == "--no-redis")
-        && let Err(missing) = REDIS.provide()
+        && let Err(missing) = REDIS.provide(installs)
     {
-        println!("{missing} The tour goes on with L1 only.");
+        println!("{missing}\nThe tour goes on with L1 only.");
     }
     let steps = Steps::new();
     steps.cargo("tour", &["run", "--quiet", "--release", "-p", "larder", "--example", "tour", "--"], options)
 }
 
-fn test(options: &[String]) -> Result<(), String> {
-    REDIS.provide()?;
+fn test(options: &[String], installs: Installs) -> Result<(), String> {
+    REDIS.provide(installs)?;
     let steps = Steps::new();
     steps.cargo("build", &["build", "--workspace", "--bins", "--examples"], &[])?;
     let contract = ["run", "--quiet", "-p", "larder", "--example", "contract"];
@@ -74,7 +82,7 @@ fn test(options: &[String]) -> Result<(), String> {
     steps.cargo("outbox", &["run", "--quiet", "-p", "larder", "--example", "outbox"], &[])?;
     steps.cargo("doc tests", &["test", "--workspace", "--doc"], &[])?;
     let guarded = match options.is_empty() {
-        true if cfg!(target_os = "linux") => guard(&[]),
+        true if cfg!(target_os = "linux") => guard(&[], installs),
         true => {
             println!("── what an operation costs: valgrind runs on Linux, so this step is left out");
             Ok(())
@@ -86,19 +94,19 @@ fn test(options: &[String]) -> Result<(), String> {
     guarded.and(tested)
 }
 
-fn chaos(options: &[String]) -> Result<(), String> {
-    REDIS.provide()?;
+fn chaos(options: &[String], installs: Installs) -> Result<(), String> {
+    REDIS.provide(installs)?;
     Steps::new().cargo("chaos", &["run", "--quiet", "--release", "-p", "larder-chaos", "--"], options)
 }
 
-fn outages(options: &[String]) -> Result<(), String> {
-    REDIS.provide()?;
+fn outages(options: &[String], installs: Installs) -> Result<(), String> {
+    REDIS.provide(installs)?;
     Steps::new().cargo("outages", &["run", "--quiet", "--release", "-p", "larder-outages", "--"], options)
 }
 
-fn guard(options: &[String]) -> Result<(), String> {
-    REDIS.provide()?;
-    VALGRIND.provide()?;
+fn guard(options: &[String], installs: Installs) -> Result<(), String> {
+    REDIS.provide(installs)?;
+    VALGRIND.provide(installs)?;
     let guard = ["run", "--quiet", "--release", "-p", "larder-benches", "--bin", "guard", "--"];
     Steps::new().cargo("what an operation costs", &guard, options)
 }

@@ -14,7 +14,7 @@ impl Steps {
         Self { env: Vec::new() }
     }
 
-    /// The same with one variable more in the steps' environment.
+    /// Adds a variable to the environment of the steps.
     pub(crate) fn with_env(&self, name: &str, value: &str) -> Self {
         let mut env = self.env.clone();
         env.push((name.to_owned(), value.to_owned()));

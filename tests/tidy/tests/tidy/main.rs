@@ -1,0 +1,15 @@
+//! Rules of the project that no compiler keeps.
+
+use std::sync::LazyLock;
+
+use larder_tidy::Project;
+
+mod exceptions;
+mod layout;
+mod packages;
+mod rules;
+
+static PROJECT: LazyLock<Project> = LazyLock::new(|| Project::here().unwrap());
+
+/// An application's code, which the project may not change.
+const CONTRACT: &str = "crates/larder/examples/contract/main.rs";
