@@ -14,7 +14,7 @@ use larder_testkit::RedisServer;
 fn calls(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(RedisServer::start()).unwrap();
-    let users: Cache<User> = runtime.block_on(async {
+    let users: Cache<u64, User> = runtime.block_on(async {
         let larder = Larder::builder().redis(server.url()).build().await.unwrap();
         larder.cache("user_profile").unwrap()
     });
@@ -33,11 +33,11 @@ fn calls(criterion: &mut Criterion) {
             });
         };
     }
-    call!("get_or_load, a miss", id => async |users: &Cache<User>, id| users.get_or_load(id, user(id)).await.unwrap());
-    call!("write_through", id => async |users: &Cache<User>, id| users.write_through(id % KEYS, user(id)).await.unwrap());
-    call!("write_around", id => async |users: &Cache<User>, id| users.write_around(id % KEYS, user(id)).await.unwrap());
-    call!("insert", id => async |users: &Cache<User>, id| users.insert(id % KEYS, User::new(id)).await.unwrap());
-    call!("invalidate", id => async |users: &Cache<User>, id| users.invalidate(id % KEYS).await.unwrap());
+    call!("get_or_load, a miss", id => async |users: &Cache<u64, User>, id| users.get_or_load(id, user(id)).await.unwrap());
+    call!("write_through", id => async |users: &Cache<u64, User>, id| users.write_through(id % KEYS, user(id)).await.unwrap());
+    call!("write_around", id => async |users: &Cache<u64, User>, id| users.write_around(id % KEYS, user(id)).await.unwrap());
+    call!("insert", id => async |users: &Cache<u64, User>, id| users.insert(id % KEYS, User::new(id)).await.unwrap());
+    call!("invalidate", id => async |users: &Cache<u64, User>, id| users.invalidate(id % KEYS).await.unwrap());
     group.finish();
 }
 

@@ -73,9 +73,9 @@ pub fn uniform(len: usize) -> Vec<u64> {
 #[derive(Clone, Debug)]
 pub struct Local {
     /// larder's on moka.
-    pub on_moka: Cache<User>,
+    pub on_moka: Cache<u64, User>,
     /// larder's on quick_cache.
-    pub on_quick: Cache<User>,
+    pub on_quick: Cache<u64, User>,
     /// moka by itself, with the same key texts.
     pub moka: moka::sync::Cache<String, Arc<User>>,
     /// quick_cache by itself, with the same key texts.
@@ -131,7 +131,7 @@ impl Local {
 }
 
 /// As a caller does, who awaits each: none of them waits for anything, so all are done when this is polled once.
-fn hit_all(cache: &Cache<User>, keys: &[u64]) {
+fn hit_all(cache: &Cache<u64, User>, keys: &[u64]) {
     let hits = async {
         for id in keys {
             drop(black_box(cache.get(*id).await.unwrap().unwrap()));
@@ -140,7 +140,7 @@ fn hit_all(cache: &Cache<User>, keys: &[u64]) {
     hits.now_or_never().unwrap();
 }
 
-async fn own(store: L1Store, server: Option<&RedisServer>) -> Cache<User> {
+async fn own(store: L1Store, server: Option<&RedisServer>) -> Cache<u64, User> {
     let mut builder = Larder::builder()
         .ttl_table(TtlTable::from_toml(TABLE).unwrap())
         .l1_store(store)
@@ -159,7 +159,7 @@ async fn own(store: L1Store, server: Option<&RedisServer>) -> Cache<User> {
 #[derive(Clone)]
 pub struct Remote {
     /// A row that lives in L2 only.
-    pub cache: Cache<User>,
+    pub cache: Cache<u64, User>,
     /// One multiplexed connection.
     pub raw: MultiplexedConnection,
     /// One whose reads the server tracks, as those of larder are.

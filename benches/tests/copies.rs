@@ -39,7 +39,7 @@ fn large_value_is_copied_no_more_often_than_by_the_client() {
         serde_json::from_slice::<String>(&json).unwrap()
     });
     for (row, tag) in [("value", None), ("kept", None), ("kept", Some("tag"))] {
-        let cache: Cache<String> = larder.cache(row).unwrap();
+        let cache: Cache<String, String> = larder.cache(row).unwrap();
         let written = bytes(&runtime, async || {
             let value = tag.into_iter().fold(Loaded::new(text.clone()), Loaded::tag);
             let writer = async move || Ok::<_, Infallible>(value);
@@ -47,7 +47,7 @@ fn large_value_is_copied_no_more_often_than_by_the_client() {
         });
         let table = TtlTable::from_toml(TABLE).unwrap();
         let reader = Larder::builder().ttl_table(table).redis(server.url()).l1_entries(0).build();
-        let reader: Cache<String> = runtime.block_on(reader).unwrap().cache(row).unwrap();
+        let reader: Cache<String, String> = runtime.block_on(reader).unwrap().cache(row).unwrap();
         let read = bytes(&runtime, async || reader.get("k").await.unwrap().unwrap());
         println!("{row}, tag {tag:?}: written {written}, read {read}; the client alone {set}, {get}");
         let own = SIZE as u64; // the copy that the writer hands over

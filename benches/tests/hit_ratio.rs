@@ -51,7 +51,7 @@ async fn of_map(get: impl Fn(u32) -> bool, insert: impl Fn(u32)) -> f64 {
     .await
 }
 
-async fn cache(store: L1Store) -> Cache<u32> {
+async fn cache(store: L1Store) -> Cache<u32, u32> {
     let larder = Larder::builder().l1_store(store).l1_entries(CAPACITY.into()).build().await.unwrap();
     larder.cache("user_profile").unwrap()
 }

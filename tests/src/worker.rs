@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     Ok(())
 }
 
-async fn obey(cache: Cache<String>, id: String, verb: String, key: String, rest: Vec<String>) {
+async fn obey(cache: Cache<String, String>, id: String, verb: String, key: String, rest: Vec<String>) {
     let number = |n: usize| rest.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
     let answer = match verb.as_str() {
         "get" => format!("{:?}", cache.get(key.as_str()).await),
@@ -67,7 +67,7 @@ async fn obey(cache: Cache<String>, id: String, verb: String, key: String, rest:
 }
 
 /// Many tasks want one key at once; says when the loader ended, and when all have been served.
-async fn storm(cache: Cache<String>, id: String, key: String, tasks: u64, takes: Duration) -> String {
+async fn storm(cache: Cache<String, String>, id: String, key: String, tasks: u64, takes: Duration) -> String {
     let key: Arc<str> = key.into();
     let mut storm = tokio::task::JoinSet::new();
     for _ in 0..tasks {

@@ -5,7 +5,7 @@ use larder_comparison::{Database, Key, Levels, Problem, Setting, User};
 
 /// One row of the TTL table. Keys are numbers: larder formats them by itself.
 #[derive(Clone)]
-pub(crate) struct Subject<const QUICK: bool>(Cache<User>);
+pub(crate) struct Subject<const QUICK: bool>(Cache<u64, User>);
 
 /// With the store that it takes by itself.
 pub(crate) type Moka = Subject<false>;

@@ -173,7 +173,7 @@ fn run(operation: &str, times: u64) -> u64 {
         runtime.block_on(build).unwrap()
     };
     let row = if operation.starts_with("l2_hit") { "remote" } else { "both" };
-    let (filler, cache): (Cache<User>, Cache<User>) =
+    let (filler, cache): (Cache<u64, User>, Cache<u64, User>) =
         (larder().cache(row).unwrap(), larder().cache(row).unwrap());
     // The same number always, so that the difference between two runs has nothing of it.
     let there = match operation {

@@ -81,19 +81,19 @@ impl Outbox for Database {
 }
 
 /// A process of the service. All of them replay the outbox, so that any can do what another one owes.
-async fn start(redis: &RedisServer, database: &Database) -> Result<(Larder, Cache<User>)> {
+async fn start(redis: &RedisServer, database: &Database) -> Result<(Larder, Cache<i64, User>)> {
     let larder = Larder::builder().redis(redis.url()).outbox(Arc::new(database.clone())).build().await?;
     let users = larder.cache("user_profile")?;
     Ok((larder, users))
 }
 
-async fn name(users: &Cache<User>, database: &Database) -> Result<String> {
+async fn name(users: &Cache<i64, User>, database: &Database) -> Result<String> {
     let database = database.clone();
     Ok(users.get_or_load(1, || async move { database.find(1).await }).await?.name.clone())
 }
 
 /// Waits until this process is served the name: until the push has reached it.
-async fn sees(users: &Cache<User>, database: &Database, expected: &str) -> Result {
+async fn sees(users: &Cache<i64, User>, database: &Database, expected: &str) -> Result {
     for _ in 0..5000 {
         if name(users, database).await? == expected {
             return Ok(());

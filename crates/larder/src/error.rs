@@ -17,7 +17,7 @@ use crate::value::BoxError;
 /// # use std::io;
 /// # use larder::{Error, Larder};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
-/// let users = Larder::builder().build().await?.cache::<String>("user_profile")?;
+/// let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
 /// let failed = users
 ///     .get_or_load(42, || async { Err::<String, _>(io::Error::other("the database is down")) })
 ///     .await
@@ -164,7 +164,20 @@ pub enum Error {
         /// The names of all policies of the table.
         known: String,
     },
-    /// The policy is in use with another type; two types never share entries.
+    /// The policy is in use with keys of another type, which may name its entries otherwise.
+    #[error(
+        "the policy {name:?} has keys of type {held}, not {asked}: give the other type a policy of its own"
+    )]
+    #[non_exhaustive]
+    KeyType {
+        /// The policy.
+        name: String,
+        /// The type of keys that the first call of [`Larder::cache`](crate::Larder::cache) named.
+        held: &'static str,
+        /// The type of keys that this call names.
+        asked: &'static str,
+    },
+    /// The policy is in use with values of another type; two types never share entries.
     #[error("the policy {name:?} holds {held}, not {asked}: give the other type a policy of its own")]
     #[non_exhaustive]
     PolicyType {
@@ -222,6 +235,7 @@ impl Error {
             Self::Key(KeyError::Empty { prefix: key } | KeyError::TooLong { start: key, .. }) => Some(key),
             Self::Key(_)
             | Self::NoSuchPolicy { .. }
+            | Self::KeyType { .. }
             | Self::PolicyType { .. }
             | Self::Table(_)
             | Self::Outbox { .. }
@@ -250,7 +264,7 @@ impl Error {
     /// # use larder::{Error, Larder, Loaded, TtlTable};
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
     /// let table = TtlTable::from_toml("[report]\nttl = '1h'\nload_timeout = '10ms'")?;
-    /// let reports = Larder::builder().ttl_table(table).build().await?.cache::<String>("report")?;
+    /// let reports = Larder::builder().ttl_table(table).build().await?.cache::<u64, String>("report")?;
     /// let hangs = reports.get_or_load(1, || std::future::pending::<Result<String, Error>>());
     /// assert!(hangs.await.unwrap_err().is_transient());
     ///

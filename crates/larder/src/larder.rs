@@ -4,7 +4,7 @@ use larder_core::{Key, Outbox, OutboxEntry};
 use larder_ttl::{Policy, TtlTable};
 
 use crate::{
-    Cache, Error, LarderBuilder, Stats,
+    Cache, CacheKey, Error, LarderBuilder, Stats,
     invalidate::{clear::clear_policies, invalidate_keys, invalidate_tag},
     outbox::{confirm_written, drain},
     policy::tag_name,
@@ -33,17 +33,26 @@ impl Larder {
         Self { process, table: Arc::new(table) }
     }
 
-    /// Returns the cache of a policy, for values of this type. The first call decides on the type.
+    /// Returns the cache of a policy, for keys and values of these types. The first call decides on the types.
+    ///
+    /// ```
+    /// # use larder::{Cache, Larder};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder = Larder::builder().build().await?;
+    /// let users: Cache<u64, String> = larder.cache("user_profile")?;
+    /// assert!(larder.cache::<u64, Vec<u8>>("user_profile").is_err());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::NoSuchPolicy`]; [`Error::PolicyType`] if the policy is in use with another type.
-    pub fn cache<T: Value>(&self, row: &str) -> Result<Cache<T>, Error> {
+    /// [`Error::NoSuchPolicy`]; [`Error::KeyType`] or [`Error::PolicyType`] if the policy is in use with other types.
+    pub fn cache<K: CacheKey + 'static, V: Value>(&self, name: &str) -> Result<Cache<K, V>, Error> {
         let policies = &self.process.policies;
-        let Some(policy) = policies.iter().find(|policy| policy.name() == row) else {
+        let Some(policy) = policies.iter().find(|policy| policy.name() == name) else {
             let known = self.table.policies().map(Policy::name).collect::<Vec<_>>().join(", ");
-            return Err(Error::NoSuchPolicy { name: row.to_owned(), known });
+            return Err(Error::NoSuchPolicy { name: name.to_owned(), known });
         };
-        policy.hold::<T>()?;
+        policy.hold::<K, V>()?;
         Ok(Cache::new(self.process.clone(), policy.clone()))
     }
 

@@ -16,7 +16,7 @@
 //!
 //! ```
 //! use std::{io, sync::Arc};
-//! use larder::Larder;
+//! use larder::{Cache, Larder};
 //!
 //! # #[derive(serde::Serialize, serde::Deserialize)]
 //! # struct User { name: String }
@@ -24,7 +24,7 @@
 //! # async fn rename(_id: u64, name: &str) -> io::Result<User> { Ok(User { name: name.to_owned() }) }
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
 //! let larder = Larder::builder().build().await?; // `.redis("redis://…")` adds the L2
-//! let users = larder.cache::<User>("user_profile")?; // a policy of the TTL table
+//! let users: Cache<u64, User> = larder.cache("user_profile")?; // a policy of the TTL table
 //!
 //! let user: Arc<User> = users.get_or_load(42, || find(42)).await?; // L1, else L2, else the database
 //! assert_eq!(user.name, "user 42");
@@ -43,7 +43,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod advice;
-mod batcher;
 mod builder;
 mod cache;
 mod error;
@@ -51,7 +50,6 @@ mod events;
 mod invalidate;
 mod l1;
 mod larder;
-mod many;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod outbox;
@@ -63,18 +61,16 @@ mod stats;
 mod value;
 mod write;
 
-pub use batcher::Batcher;
 pub use builder::LarderBuilder;
-pub use cache::Cache;
-
+pub use cache::{Cache, LoadingCache};
 pub use error::{Error, SharedError};
 pub use events::{Event, Level, LoadOutcome};
 pub use l1::L1Store;
 pub use larder::Larder;
 pub use larder_core::reexport::CacheKey;
 pub use larder_core::{
-    BreakerState, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, Outbox, OutboxEntry,
-    OutboxError, RemoteStore, StoreError,
+    BreakerState, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, Outbox, OutboxEntry, OutboxError,
+    RemoteStore, StoreError,
 };
 pub use larder_derive::CacheKey;
 pub use larder_redis::RedisConfig;

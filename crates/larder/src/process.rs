@@ -41,9 +41,10 @@ impl Process {
         if !key.prefix().is_empty() {
             return policies.find(|policy| policy.prefix() == key.prefix());
         }
-        policies.find(|policy| {
+        let names = |policy: &&ActivePolicy| {
             key.as_str().strip_prefix(policy.prefix()).is_some_and(|rest| rest.starts_with(':'))
-        })
+        };
+        policies.find(names)
     }
 }
 

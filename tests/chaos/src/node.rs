@@ -84,7 +84,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
 }
 
 /// The caches of a larder, one for each row.
-pub(crate) struct Caches([Cache<Versioned>; Row::ALL.len()]);
+pub(crate) struct Caches([Cache<u16, Versioned>; Row::ALL.len()]);
 
 impl Caches {
     pub(crate) async fn connect(redis: &str) -> Result<(Larder, Self), larder::Error> {
@@ -101,7 +101,7 @@ impl Caches {
         Ok((larder, Self([a?, b?, c?, d?, e?])))
     }
 
-    pub(crate) fn of(&self, key: Key) -> &Cache<Versioned> {
+    pub(crate) fn of(&self, key: Key) -> &Cache<u16, Versioned> {
         &self.0[key.row() as usize]
     }
 }

@@ -57,11 +57,13 @@ async fn value_of_100_mib_is_refused_before_it_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_row_and_second_type_are_errors_that_say_what_there_is() {
     let larder = builder().build().await.unwrap();
-    let unknown = larder.cache::<String>("itme").unwrap_err().to_string();
+    let unknown = larder.cache::<String, String>("itme").unwrap_err().to_string();
     assert!(unknown.contains("no policy \"itme\"") && unknown.contains("item, other"), "{unknown}");
-    let _items = larder.cache::<String>("item").unwrap();
-    let twice = larder.cache::<u64>("item").unwrap_err().to_string();
+    let _items = larder.cache::<String, String>("item").unwrap();
+    let twice = larder.cache::<String, u64>("item").unwrap_err().to_string();
     assert!(twice.contains("holds alloc::string::String, not u64"), "{twice}");
+    let twice = larder.cache::<u64, String>("item").unwrap_err().to_string();
+    assert!(twice.contains("has keys of type alloc::string::String, not u64"), "{twice}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +107,7 @@ async fn tls_and_unix_addresses_work() {
 async fn value_that_cannot_be_json_is_served_and_not_kept() {
     type Map = std::collections::HashMap<(u8, u8), u8>;
     let world = World::new().await;
-    let cache: Cache<Map> = world.larder().await.cache("item").unwrap();
+    let cache: Cache<String, Map> = world.larder().await.cache("item").unwrap();
     let map = Map::from([((1, 2), 3)]);
     assert!(matches!(cache.insert("k", map.clone()).await, Err(Error::Encode { .. })));
     let served = cache.get_or_load("k", || async { Ok::<_, std::io::Error>(map) }).await.unwrap();
@@ -122,7 +124,7 @@ async fn handles_are_shared_and_their_futures_can_be_sent() {
         value
     }
     let larder = shared(builder().build().await.unwrap());
-    let cache = shared(larder.cache::<String>("item").unwrap());
+    let cache = shared(larder.cache::<String, String>("item").unwrap());
     sent(cache.get_or_load("1", || value("x"))).await.unwrap();
     sent(cache.get("1")).await.unwrap();
     sent(cache.write_through("1", || value("x"))).await.unwrap();
@@ -137,7 +139,7 @@ async fn handles_are_shared_and_their_futures_can_be_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn value_that_looks_like_absence_is_served_and_not_kept_in_l2() {
     let world = World::new().await;
-    let cache: Cache<Option<u32>> = world.larder().await.cache("item").unwrap();
+    let cache: Cache<String, Option<u32>> = world.larder().await.cache("item").unwrap();
     let refused = cache.insert("k", None::<u32>).await;
     assert!(matches!(refused, Err(Error::Encode { .. })), "{refused:?}");
     let loader = || async { Ok::<_, std::convert::Infallible>(None::<u32>) };
@@ -166,7 +168,7 @@ impl<'de> serde::Deserialize<'de> for Explosive {
 async fn serde_code_that_panics_takes_nobody_down() {
     let world = World::new().await;
     world.server.command(&["SET", "item:k", "1"]).await.unwrap();
-    let cache: Cache<Explosive> = world.larder().await.cache("item").unwrap();
+    let cache: Cache<String, Explosive> = world.larder().await.cache("item").unwrap();
     let loader = || async { Ok::<_, std::convert::Infallible>(Explosive) };
     cache.get_or_load("k", loader).await.unwrap();
     let stats = cache.stats();

@@ -15,7 +15,7 @@ struct User {
 #[tokio::test(flavor = "multi_thread")]
 async fn json_of_another_program_is_served_and_ours_is_plain_json() {
     let world = World::new().await;
-    let users: Cache<User> = world.larder().await.cache("item").unwrap();
+    let users: Cache<u64, User> = world.larder().await.cache("item").unwrap();
     world.server.command(&["SET", "item:1", "{ \"name\": \"Ada\", \"id\": 1 }"]).await.unwrap();
     assert_eq!(*users.get(1).await.unwrap().unwrap(), User { id: 1, name: "Ada".into() });
     users.insert(2, User { id: 2, name: "Grace".into() }).await.unwrap();
@@ -69,7 +69,8 @@ async fn key_of_another_redis_type_is_left_alone_and_served_by_the_loader() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("value"), "L1 has it for a short while");
     cache.write_through("k", || value("written")).await.unwrap();
     cache.write_around("k", || value("written")).await.unwrap();
-    let clear_error = cache.invalidate("k").await.unwrap_err().to_string();
+    let error = cache.invalidate("k").await.unwrap_err();
+    let clear_error = std::error::Error::source(&error).unwrap().to_string();
     assert!(clear_error.contains("item:k holds a value of another type"), "{clear_error}");
     cache.clear().await.unwrap();
     let list = world.server.command(&["LRANGE", "item:k", "0", "-1"]).await.unwrap();
@@ -83,7 +84,7 @@ async fn new_schema_never_meets_the_old_bytes() {
     load(&world.items().await, "k", "old shape").await;
     let table = TtlTable::from_toml("[item]\nttl = '1h'\nschema = 2").unwrap();
     let larder = builder().ttl_table(table).redis(world.server.url()).build().await.unwrap();
-    let cache: Cache<(u32, u32)> = larder.cache("item").unwrap();
+    let cache: Cache<String, (u32, u32)> = larder.cache("item").unwrap();
     assert!(cache.get("k").await.unwrap().is_none());
     cache.insert("k", (1, 2)).await.unwrap();
     assert_eq!(world.l2("item@2:k").await.as_deref(), Some("[1,2]"));

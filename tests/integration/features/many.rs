@@ -19,7 +19,7 @@ use crate::support::{
     aging::Aging,
     database::{Database, name},
     gated::{Call, Gated, When},
-    world::{BOUND, Numbers, World, builder, start, value},
+    world::{BOUND, Items, Numbers, World, builder, start, value},
 };
 
 type Many = Result<HashMap<u64, Arc<String>>, Error>;
@@ -411,12 +411,12 @@ async fn keys_that_are_equal_under_two_names_are_both_found() {
             self.0.to_ascii_lowercase().hash(state);
         }
     }
-    impl larder::CacheKey for Name {
+    impl larder::CacheKey<String> for Name {
         fn write_to(&self, out: &mut larder::KeyBuf) {
             out.push(&self.0);
         }
     }
-    let cache: Numbers = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
     let loader = |names: Vec<Name>| async move {
         Ok::<_, io::Error>(
             names.into_iter().map(|name| (name, "value".to_owned())).collect::<HashMap<_, _>>(),

@@ -1,9 +1,9 @@
 //! What the facade offers: batches, reloads, stale values, limits of loads, the outbox, other programs.
 
 pub(crate) mod bad_input;
-pub(crate) mod batcher;
 pub(crate) mod interop;
 pub(crate) mod load_control;
+pub(crate) mod loading;
 pub(crate) mod many;
 pub(crate) mod outbox;
 pub(crate) mod policy;

@@ -170,7 +170,7 @@ async fn plain_row_under_load_is_cleared_on_every_master() {
 async fn framed_row_under_load_is_cleared_on_every_master() {
     let cluster = cluster().await;
     let (one, other) = (Process::new(&cluster).await, Process::new(&cluster).await);
-    let [here, there] = [&one, &other].map(|of| of.larder.cache::<String>("framed").unwrap());
+    let [here, there] = [&one, &other].map(|of| of.larder.cache::<String, String>("framed").unwrap());
     let keys = keys(&cluster, "framed").await;
     for key in &keys {
         load(&here, key, "old").await;

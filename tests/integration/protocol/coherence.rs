@@ -245,7 +245,7 @@ async fn cache_that_outlives_its_larder_still_hears_of_changes() {
     let world = World::new().await;
     let cache = {
         let larder = world.larder().await;
-        larder.cache::<String>("item").unwrap()
+        larder.cache::<String, String>("item").unwrap()
     };
     load(&cache, "k", "old").await;
     world.server.command(&["DEL", "item:k"]).await.unwrap();

@@ -7,13 +7,13 @@ use larder_testkit::{Gate, RedisServer, eventually};
 use tokio::{task::JoinHandle, time::Instant};
 
 /// A cache of texts by names, which most tests use.
-pub(crate) type Items = Cache<String>;
+pub(crate) type Items = Cache<String, String>;
 
 /// A cache of texts by numbers.
-pub(crate) type Numbers = Cache<String>;
+pub(crate) type Numbers = Cache<u64, String>;
 
 /// A cache of texts by a number and a name.
-pub(crate) type Pairs = Cache<String>;
+pub(crate) type Pairs = Cache<(u64, String), String>;
 
 /// No condition is waited for longer than this.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);

@@ -41,7 +41,7 @@ pub(crate) struct Member {
     index: usize,
     larder: Larder,
     store: Arc<RedisStore>,
-    caches: [Cache<Versioned>; 2],
+    caches: [Cache<usize, Versioned>; 2],
     database: Arc<Database>,
     tally: Arc<Tally>,
     /// For each key the version below which no read that begins now may be.
@@ -69,7 +69,7 @@ impl Member {
         Ok(Self { proxy, loads, index, larder, store, caches, database, tally, floors, stopping })
     }
 
-    pub(crate) fn cache(&self, key: Key) -> &Cache<Versioned> {
+    pub(crate) fn cache(&self, key: Key) -> &Cache<usize, Versioned> {
         &self.caches[key.row()]
     }
 

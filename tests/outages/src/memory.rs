@@ -57,9 +57,9 @@ struct World {
     server: RedisServer,
     proxy: Proxy,
     cut_off: Larder,
-    items: Cache<u32>,
+    items: Cache<usize, u32>,
     /// The same row in a process that is connected all the time.
-    others: Cache<u32>,
+    others: Cache<usize, u32>,
     database: Vec<AtomicU32>,
     /// For each key the version that a write or invalidation has returned for without an error.
     returned: Vec<AtomicU32>,

@@ -82,7 +82,7 @@ struct Padded(AtomicU64);
 pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let mut server = RedisServer::start().await?;
     let larder = Larder::builder().ttl_table(TtlTable::from_toml(TABLE)?).redis(server.url()).build().await?;
-    let cache: Cache<u64> = larder.cache("item")?;
+    let cache: Cache<u32, u64> = larder.cache("item")?;
     let reads = (0..TASKS).map(|_| Padded::default()).collect();
     let shared = Arc::new(Shared { reads, ..Shared::default() });
     let mut tasks = JoinSet::new();
@@ -111,7 +111,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     })
 }
 
-async fn read_on(cache: Cache<u64>, shared: Arc<Shared>, index: usize, part: u32) {
+async fn read_on(cache: Cache<u32, u64>, shared: Arc<Shared>, index: usize, part: u32) {
     let mut random = fastrand::Rng::new();
     // A few writes: each task some in each part.
     let interval = Duration::from_secs(u64::from(part)) / 4;

@@ -38,12 +38,12 @@ reason = "ends by itself"
 pub(crate) struct Instance {
     pub(crate) name: &'static str,
     pub(crate) larder: Larder,
-    pub(crate) users: Cache<User>,
-    pub(crate) posts: Cache<Vec<Post>>,
-    pub(crate) followers: Cache<Vec<i64>>,
-    pub(crate) sessions: Cache<Session>,
-    pub(crate) search: Cache<Vec<Post>>,
-    pub(crate) offers: Cache<u8>,
+    pub(crate) users: Cache<i64, User>,
+    pub(crate) posts: Cache<(i64, String), Vec<Post>>,
+    pub(crate) followers: Cache<i64, Vec<i64>>,
+    pub(crate) sessions: Cache<String, Session>,
+    pub(crate) search: Cache<(String, u32), Vec<Post>>,
+    pub(crate) offers: Cache<i64, u8>,
     database: Database,
 }
 

@@ -27,8 +27,8 @@ pub(crate) async fn clear_policies(
         let mut done = Ok(());
         for policy in &policies {
             let cleared = clear_remotely(&process, policy).await;
-            let name = || format!("{}:*", policy.prefix());
-            done = done.and(cleared.map_err(|error| Error::store(name(), error)));
+            let all = format_args!("{}:*", policy.prefix());
+            done = done.and(cleared.map_err(|error| Error::store(all, error)));
         }
         bump(); // P9 reply-invalidates-again
         done

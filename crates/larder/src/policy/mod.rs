@@ -58,8 +58,8 @@ pub(crate) struct SizeLimits {
 /// The types for which the first cache of the policy was asked.
 #[derive(Debug)]
 struct Types {
-    value: TypeId,
-    name: &'static str,
+    key: (TypeId, &'static str),
+    value: (TypeId, &'static str),
     codec: ValueCodec,
 }
 
@@ -101,21 +101,25 @@ impl ActivePolicy {
         }
     }
 
-    /// Decides on the type of the policy's values, if that has not been done, and checks it.
+    /// Decides on the types of the policy's keys and values, if that has not been done, and checks
+    /// them.
     ///
     /// # Errors
-    /// [`Error::PolicyType`] if the policy holds another type.
-    pub(crate) fn hold<T: Value>(&self) -> Result<(), Error> {
+    /// [`Error::KeyType`] or [`Error::PolicyType`] if the policy holds another type.
+    pub(crate) fn hold<K: 'static, V: Value>(&self) -> Result<(), Error> {
         let held = self.types.get_or_init(|| Types {
-            value: TypeId::of::<T>(),
-            name: type_name::<T>(),
-            codec: ValueCodec::of::<T>(),
+            key: (TypeId::of::<K>(), type_name::<K>()),
+            value: (TypeId::of::<V>(), type_name::<V>()),
+            codec: ValueCodec::of::<V>(),
         });
-        if held.value == TypeId::of::<T>() {
-            return Ok(());
+        let name = || self.name().to_owned();
+        if held.key.0 != TypeId::of::<K>() {
+            return Err(Error::KeyType { name: name(), held: held.key.1, asked: type_name::<K>() });
         }
-        let (name, asked) = (self.name().to_owned(), type_name::<T>());
-        Err(Error::PolicyType { name, held: held.name, asked })
+        if held.value.0 != TypeId::of::<V>() {
+            return Err(Error::PolicyType { name: name(), held: held.value.1, asked: type_name::<V>() });
+        }
+        Ok(())
     }
 
     pub(crate) fn codec(&self) -> ValueCodec {
@@ -135,7 +139,7 @@ impl ActivePolicy {
         &self.prefix
     }
 
-    pub(crate) fn key<K: CacheKey + ?Sized>(&self, key: &K) -> KeyBuf {
+    pub(crate) fn key<K: ?Sized>(&self, key: &(impl CacheKey<K> + ?Sized)) -> KeyBuf {
         KeyBuf::format(&self.prefix, key)
     }
 

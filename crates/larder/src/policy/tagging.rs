@@ -38,6 +38,7 @@ pub(crate) type PinnedTags = Option<Arc<TagStamp>>;
 pub(crate) struct Unpinned;
 
 /// The full name of an application's tag.
+/// `key` is that of the entry which is to have the tag, if it is about one.
 pub(crate) fn tag_name(key: Option<&Key>, tag: &str) -> Result<String, Error> {
     if tag.is_empty() || tag.len() > LONGEST_TAG {
         let problem = format!("it has {} bytes, and must have 1 to {LONGEST_TAG}", tag.len());
@@ -112,8 +113,8 @@ impl Tagging {
             let problem = format!("an entry has {} tags, and may have {MOST_TAGS}", tags.len());
             return Err(tag_error(Some(key), tags[0].as_ref(), problem));
         }
-        let mut names =
-            tags.iter().map(|tag| tag_name(Some(key), tag.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let name = |tag: &_| tag_name(Some(key), AsRef::<str>::as_ref(tag));
+        let mut names = tags.iter().map(name).collect::<Result<Vec<_>, _>>()?;
         names.sort_unstable();
         names.dedup();
         if of_policy {

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// # use larder::{Larder, Loaded};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
 /// # let larder = Larder::builder().build().await?;
-/// # let users = larder.cache::<String>("user_profile")?;
+/// # let users = larder.cache::<u64, String>("user_profile")?;
 /// users
 ///     .get_or_load(42, || async {
 ///         Ok::<_, io::Error>(Loaded::new("Ada".to_owned()).ttl(Duration::from_secs(30)).tag("org:7"))
@@ -112,7 +112,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// # use std::io;
 /// # use larder::Larder;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
-/// # let users = Larder::builder().build().await?.cache::<String>("user_profile")?;
+/// # let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
 /// let value = users.get_or_load(1, || async { Ok::<String, io::Error>("Ada".into()) }).await?;
 /// let option = users.find_or_load(2, || async { Ok::<Option<String>, io::Error>(None) }).await?;
 /// assert_eq!((value.as_str(), option), ("Ada", None));

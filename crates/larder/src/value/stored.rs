@@ -2,8 +2,8 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use larder_core::{AnyValue, Digest, Moment, ValueHeader};
 
-use super::loaded::{Content, Loaded};
-use crate::Error;
+use super::loaded::Content;
+use crate::{Error, Loaded};
 
 /// The result of a read or load.
 pub(crate) type Outcome = Result<CachedValue, Error>;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use larder::{Cache, CacheKey, Levels};
+use larder::{Cache, Levels};
 use tokio::time::Instant;
 
 use crate::{
@@ -75,7 +75,7 @@ async fn sessions(tour: &Tour, steps: &mut Steps<'_>) -> Result {
     page.claim(session.is_none(), || "user 42 is logged out".to_owned())
 }
 
-async fn expired(cache: &Cache<u8>, key: impl CacheKey + Copy) -> Result {
+async fn expired(cache: &Cache<i64, u8>, key: i64) -> Result {
     let give_up = Instant::now() + crate::claim::BOUND;
     while cache.get(key).await?.is_some() {
         if Instant::now() > give_up {

@@ -1,0 +1,405 @@
+use std::{
+    borrow::Borrow,
+    collections::HashMap,
+    fmt,
+    future::Future,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+
+use super::{
+    Cache,
+    many::{AT_ONCE, load_parts},
+    own_loader,
+};
+use crate::{
+    BoxError, CacheKey, Error, LoadManyResult, LoadResult, Loaded,
+    read::{
+        Loader,
+        batch::{BatchLoad, BatchSlot},
+        further::{Unserved, find_or_load},
+    },
+    runtime::{in_runtime, in_task},
+    value::{Value, typed},
+};
+
+/// A cache with its loader: made by [`Cache::loading`] or [`Cache::loading_many`]. Cheap to clone; all clones are the
+/// same.
+///
+/// Its entries are those of its [`cache`](Self::cache). The reading methods take a `K` or a `&K`, because the loader
+/// gets a key of its own; the others take any `impl CacheKey<K>`.
+///
+/// ```
+/// # use std::io;
+/// # use larder::{Error, Larder};
+/// # #[derive(Clone)] struct Db;
+/// # impl Db {
+/// #     async fn find(&self, id: u64) -> io::Result<Option<String>> { Ok((id < 100).then(|| format!("user {id}"))) }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+/// # let (larder, db) = (Larder::builder().build().await?, Db);
+/// let users = larder
+///     .cache::<u64, String>("user_profile")?
+///     .loading(db, |db, id| async move { db.find(id).await });
+///
+/// assert_eq!(users.get(7).await?.as_str(), "user 7");
+/// assert_eq!(users.find(999).await?, None);
+/// assert!(matches!(users.get(999).await, Err(Error::Absent { .. })));
+/// # Ok(()) }
+/// ```
+///
+/// # Consistency, Cancellation
+/// As for [`Cache`].
+pub struct LoadingCache<K, V> {
+    inner: Arc<Inner<K, V>>,
+}
+
+struct Inner<K, V> {
+    cache: Cache<K, V>,
+    source: Source<K, V>,
+    window: Duration,
+    /// The batch that still takes keys.
+    open: Mutex<Option<Batch<K>>>,
+}
+
+/// Where the values come from. Both are cheap to clone.
+enum Source<K, V> {
+    One(Arc<dyn Fn(K) -> Load<Loaded<V>> + Send + Sync>),
+    Many(Arc<dyn Fn(Vec<K>) -> Load<Vec<(K, Loaded<V>)>> + Send + Sync>),
+}
+
+type Load<T> = BoxFuture<'static, Result<T, BoxError>>;
+
+/// A load of the keys that are wanted within a window.
+struct Batch<K> {
+    load: Arc<BatchLoad>,
+    keys: Keys<K>,
+    /// Undecided until the window is over or the batch is full.
+    _window: BatchSlot,
+}
+
+type Keys<K> = Arc<Mutex<Vec<K>>>;
+
+impl<K, V> Cache<K, V>
+where
+    K: CacheKey + Clone + Eq + Hash + Send + Sync + 'static,
+    V: Value,
+{
+    /// Gives the cache its loader, once and for all, with the state that the loader needs, such as a pool of database
+    /// connections: each load gets a clone of it. The loader may return a `V`, an `Option<V>` or a
+    /// [`Loaded<V>`].
+    ///
+    /// See [`LoadingCache`] for an example.
+    pub fn loading<S, F, Fut>(&self, state: S, loader: F) -> LoadingCache<K, V>
+    where
+        S: Clone + Send + Sync + 'static,
+        F: Fn(S, K) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: LoadResult<V>> + Send + 'static,
+    {
+        let load = move |key| loader(state.clone(), key).map(LoadResult::into_loaded).boxed();
+        LoadingCache::new(self.clone(), Source::One(Arc::new(load)))
+    }
+
+    /// Like [`loading`](Self::loading), with a loader of many keys: concurrent callers that want one key each share one
+    /// load, as in a data loader. A key that the loader leaves out has no value.
+    ///
+    /// The keys that are missing within a [`window`](LoadingCache::window) are loaded by one call, or per 1,000 keys.
+    ///
+    /// ```
+    /// # use std::{collections::HashMap, io, time::Duration};
+    /// # use larder::Larder;
+    /// # #[derive(Clone)] struct Db;
+    /// # impl Db {
+    /// #     async fn find_many(&self, ids: Vec<u64>) -> io::Result<HashMap<u64, String>> {
+    /// #         Ok(ids.into_iter().map(|id| (id, format!("user {id}"))).collect())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let (larder, db) = (Larder::builder().build().await?, Db);
+    /// let users = larder
+    ///     .cache::<u64, String>("user_profile")?
+    ///     .loading_many(db, |db, ids| async move { db.find_many(ids).await })
+    ///     .window(Duration::from_millis(1));
+    ///
+    /// let (one, two) = tokio::join!(users.get(1), users.get(2)); // one call of find_many
+    /// assert_eq!((one?.as_str(), two?.as_str()), ("user 1", "user 2"));
+    /// assert_eq!(users.get_many(&[3, 4, 5]).await?.len(), 3); // another one
+    /// # Ok(()) }
+    /// ```
+    pub fn loading_many<S, F, Fut>(&self, state: S, loader: F) -> LoadingCache<K, V>
+    where
+        S: Clone + Send + Sync + 'static,
+        F: Fn(S, Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: LoadManyResult<K, V>> + Send + 'static,
+    {
+        let load = move |keys| {
+            let loaded = loader(state.clone(), keys);
+            loaded.map(|loaded| Ok(loaded.into_loaded()?.collect())).boxed()
+        };
+        LoadingCache::new(self.clone(), Source::Many(Arc::new(load)))
+    }
+}
+
+impl<K, V> LoadingCache<K, V>
+where
+    K: CacheKey + Clone + Eq + Hash + Send + Sync + 'static,
+    V: Value,
+{
+    fn new(cache: Cache<K, V>, source: Source<K, V>) -> Self {
+        let (window, open) = (Duration::ZERO, Mutex::default());
+        Self { inner: Arc::new(Inner { cache, source, window, open }) }
+    }
+
+    /// Sets how long a batch of [`loading_many`](Cache::loading_many) takes further keys, from the first missing key
+    /// on; default zero, which is the shortest time of the runtime's timer. A cache made by
+    /// [`loading`](Cache::loading) has no batches. See the example of [`loading_many`](Cache::loading_many).
+    ///
+    /// A hit does not wait for the window; a load's time limits include it. One or two milliseconds catch the keys
+    /// that concurrent requests want. Clones made before keep their own window.
+    #[must_use]
+    pub fn window(self, window: Duration) -> Self {
+        let (cache, source) = (self.inner.cache.clone(), self.inner.source.clone());
+        Self { inner: Arc::new(Inner { cache, source, window, open: Mutex::default() }) }
+    }
+
+    /// Returns the value from L1, else from L2, else from the loader.
+    ///
+    /// See [`LoadingCache`] for an example.
+    ///
+    /// # Errors
+    /// As for [`Cache::get_or_load`]. The error of a loader of many keys goes to all callers of the batch.
+    pub async fn get(&self, key: impl Borrow<K>) -> Result<Arc<V>, Error> {
+        let key = key.borrow();
+        let value = self.resolve(key).await?;
+        self.inner.cache.expect(key, value)
+    }
+
+    /// Like [`get`](Self::get), for a value that may not exist: `None` in place of [`Error::Absent`].
+    ///
+    /// See [`LoadingCache`] for an example.
+    ///
+    /// # Errors
+    /// As for [`Cache::find_or_load`].
+    pub async fn find(&self, key: impl Borrow<K>) -> Result<Option<Arc<V>>, Error> {
+        self.resolve(key.borrow()).await
+    }
+
+    /// Returns the values of many keys, without those that have none.
+    ///
+    /// The missing keys are loaded by one call of a loader of many keys, per 1,000, at once and without a
+    /// [`window`](Self::window). A loader of one key is called for each of them, at the same time.
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// let users = cache.loading((), |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) });
+    /// assert_eq!(users.get_many(&[1, 2]).await?[&2].as_str(), "user 2");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Cache::get_or_load_many`].
+    pub async fn get_many(&self, keys: &[K]) -> Result<HashMap<K, Arc<V>>, Error> {
+        let source = self.inner.source.clone();
+        // Boxed, because it is large.
+        Box::pin(self.inner.cache.get_or_load_many(keys, move |keys| source.load_many(keys))).await
+    }
+
+    /// Returns the value if a level has it, without loading, see [`Cache::get`].
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// let users = cache.loading((), |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) });
+    /// assert_eq!(users.get_if_cached(1).await?, None);
+    /// assert_eq!(users.get(1).await?, users.get_if_cached(1).await?.unwrap());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Cache::get`].
+    pub async fn get_if_cached(&self, key: impl CacheKey<K>) -> Result<Option<Arc<V>>, Error> {
+        self.inner.cache.get(key).await
+    }
+
+    /// Writes the database and both levels in one operation, see [`Cache::write_through`], where the example is.
+    ///
+    /// # Errors
+    /// As for [`Cache::write_through`].
+    pub async fn write_through<F, Fut>(&self, key: impl CacheKey<K>, writer: F) -> Result<Arc<V>, Error>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output: LoadResult<V>> + Send + 'static,
+    {
+        self.inner.cache.write_through(key, writer).await
+    }
+
+    /// Writes the database, and leaves the key without a value, see [`Cache::write_around`], where the example is.
+    ///
+    /// # Errors
+    /// As for [`Cache::write_around`].
+    pub async fn write_around<F, Fut, R, E>(&self, key: impl CacheKey<K>, writer: F) -> Result<R, Error>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.inner.cache.write_around(key, writer).await
+    }
+
+    /// Puts a value into both levels, see [`Cache::insert`], where the example is.
+    ///
+    /// # Errors
+    /// As for [`Cache::insert`].
+    pub async fn insert(&self, key: impl CacheKey<K>, value: impl Into<Loaded<V>>) -> Result<(), Error> {
+        self.inner.cache.insert(key, value).await
+    }
+
+    /// Removes the key's value from every level of every process, see [`Cache::invalidate`], where the example is.
+    ///
+    /// # Errors
+    /// As for [`Cache::invalidate`].
+    pub async fn invalidate(&self, key: impl CacheKey<K>) -> Result<(), Error> {
+        self.inner.cache.invalidate(key).await
+    }
+
+    /// Returns the cache whose entries these are.
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// let users = cache.loading((), |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) });
+    /// users.get(1).await?;
+    /// assert_eq!(users.cache().stats().loads, 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn cache(&self) -> &Cache<K, V> {
+        &self.inner.cache
+    }
+
+    async fn resolve(&self, key: &K) -> Result<Option<Arc<V>>, Error> {
+        let unserved = match self.inner.cache.look(key) {
+            Ok(value) => return Ok(value),
+            Err(unserved) => unserved,
+        };
+        // Boxed, so that the future of a hit stays small.
+        Box::pin(self.load(key, unserved)).await
+    }
+
+    async fn load(&self, key: &K, unserved: Box<Unserved>) -> Result<Option<Arc<V>>, Error> {
+        let policy = &self.inner.cache.policy;
+        match &self.inner.source {
+            Source::One(load) => {
+                let (load, key) = (load.clone(), key.clone());
+                let loader = || own_loader::<V, _, _>(move |_| load(key));
+                Ok(typed(find_or_load(policy, unserved, loader).await?))
+            }
+            // In a task, because the others of the batch wait until this one wants its key or does not.
+            Source::Many(_) => {
+                let (this, key, policy) = (self.clone(), key.clone(), policy.clone());
+                let name = Some(policy.key::<K>(&key).to_key());
+                let further = async move {
+                    let loader = || Loader::Batch(this.slot(key));
+                    find_or_load(&policy, unserved, loader).await
+                };
+                in_runtime()?;
+                Ok(typed(in_task(name, further).await??))
+            }
+        }
+    }
+
+    /// A slot in the batch that is open.
+    fn slot(&self, key: K) -> BatchSlot {
+        let mut open = lock(&self.inner.open);
+        let Batch { load, keys, .. } = open.get_or_insert_with(|| self.open());
+        let slot = {
+            let mut keys = lock(keys);
+            keys.push(key);
+            load.slot(keys.len() - 1)
+        };
+        let full = if slot.part() + 1 < AT_ONCE { None } else { open.take() };
+        drop(open);
+        drop(full); // which ends its window
+        slot
+    }
+
+    fn open(&self) -> Batch<K> {
+        let (keys, source) = (Keys::<K>::default(), self.inner.source.clone());
+        let wanted = keys.clone();
+        let key = move |part: usize| lock(&wanted)[part].clone();
+        let parts = load_parts::<V, K, _, _>(key, move |keys| source.load_many(keys));
+        let load = BatchLoad::new(self.inner.cache.policy.clone(), parts);
+        let window = load.slot(usize::MAX);
+        let (time, closes) = (self.inner.window, Closes(self.inner.clone(), load.clone()));
+        // A task of its own: whoever opened the batch may go. Whoever comes here is inside a runtime.
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            drop(closes);
+        });
+        Batch { load, keys, _window: window }
+    }
+}
+
+impl<K: Clone + Send + 'static, V: Value> Source<K, V> {
+    fn load_many(self, keys: Vec<K>) -> Load<Vec<(K, Loaded<V>)>> {
+        match self {
+            Self::Many(load) => load(keys),
+            Self::One(load) => {
+                let each = keys.into_iter().map(move |key| {
+                    let loaded = load(key.clone());
+                    async move { Ok((key, loaded.await?)) }
+                });
+                stream::iter(each).buffer_unordered(AT_ONCE).try_collect().boxed()
+            }
+        }
+    }
+}
+
+/// Closes a batch, also if its runtime ends before the window does.
+struct Closes<K, V>(Arc<Inner<K, V>>, Arc<BatchLoad>);
+
+impl<K, V> Drop for Closes<K, V> {
+    fn drop(&mut self) {
+        let batch = lock(&self.0.open).take_if(|batch| Arc::ptr_eq(&batch.load, &self.1));
+        drop(batch); // not under the lock: it may start the loader
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing done under these locks can panic half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K, V> Clone for Source<K, V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::One(load) => Self::One(load.clone()),
+            Self::Many(load) => Self::Many(load.clone()),
+        }
+    }
+}
+
+impl<K, V> Clone for LoadingCache<K, V> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<K, V> fmt::Debug for LoadingCache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadingCache")
+            .field("cache", &self.inner.cache)
+            .field("window", &self.inner.window)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,295 @@
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::future::join_all;
+use larder_core::Key;
+use tracing::{Instrument, Span};
+
+use super::Cache;
+use crate::{
+    CacheKey, Error, LoadManyResult, Loaded, SharedError,
+    policy::L1Entry,
+    read::{
+        Loader, Read,
+        batch::{BatchLoad, LoadParts},
+        further::Unserved,
+        present,
+    },
+    runtime::{in_runtime, in_task},
+    stats::Count,
+    value::{CachedValue, Value, typed},
+    write::write,
+};
+
+/// 1,000: so many keys of one call are looked up, loaded or written at once; more are done in chunks.
+pub(super) const AT_ONCE: usize = 1000;
+
+/// Many keys in one call. Their `Eq` and `Hash` should agree with their texts as keys. What the calls for one key
+/// promise holds for each of them by itself.
+impl<K: 'static, V: Value> Cache<K, V> {
+    /// Returns the values that a level has, without loading, as [`get`](Self::get) does. The keys that L1 does not have
+    /// are asked of L2 in one round trip per 1,000 keys and lane.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// users.insert(1, "Ada".to_owned()).await?;
+    /// let found = users.get_many(&[1, 2]).await?;
+    /// assert_eq!((found.len(), found[&1].as_str()), (1, "Ada"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Consistency
+    /// Each value by itself is as [`get`](Self::get) would return it; together they are no snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Key`] before any store is asked; [`Error::NoRuntime`]. While Redis is out of reach, the result has the
+    /// values of L1.
+    pub async fn get_many<Q>(&self, keys: &[Q]) -> Result<HashMap<Q, Arc<V>>, Error>
+    where
+        Q: CacheKey<K> + Clone + Eq + Hash,
+    {
+        let InL1 { mut found, missing, .. } = self.look_many(keys)?;
+        if !missing.is_empty() {
+            in_runtime()?;
+        }
+        for missing in missing.chunks(AT_ONCE) {
+            let look = |name: &Key| (name.clone(), Read::new(self.policy.clone(), name.clone(), None));
+            let looks = missing.iter().map(|(_, name)| look(name)).collect();
+            // Boxed, because it is large.
+            let values = Box::pin(self.policy.lock.get_many(looks)).await;
+            for ((key, name), value) in missing.iter().zip(values) {
+                match value.transpose()? {
+                    Some(CachedValue { value, .. }) => {
+                        found.extend(typed(value).map(|value| ((*key).clone(), value)));
+                    }
+                    None => {
+                        self.policy.count(Count::Miss);
+                        self.policy.reporter.miss(name);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the values from L1, else from L2, else from the loader, which is called once with all keys that neither
+    /// level has and no other caller loads. Its values go into both levels. A key that it leaves out has no value and
+    /// is not in the result; [`negative_ttl`](crate::Policy::negative_ttl) says how long the cache remembers that.
+    ///
+    /// Each key has its own lease: of several callers, in any process, with keys in common, each loads the keys that
+    /// the others do not load, and waits for the rest. The loader may run more than once: per 1,000 missing keys, and
+    /// again for keys whose load by another caller failed or was invalidated. Each run is one of the policy's
+    /// [`max_loads`](crate::Policy::max_loads).
+    ///
+    /// ```
+    /// # use std::{collections::HashMap, io, sync::Arc};
+    /// # use larder::Larder;
+    /// # async fn find_many(ids: Vec<u64>) -> io::Result<HashMap<u64, String>> {
+    /// #     Ok(ids.into_iter().filter(|id| *id < 3).map(|id| (id, format!("user {id}"))).collect())
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// let found: HashMap<u64, Arc<String>> = users.get_or_load_many(&[1, 2, 3], find_many).await?;
+    /// assert_eq!((found.len(), found[&2].as_str()), (2, "user 2"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Consistency
+    /// As for [`get_many`](Self::get_many).
+    ///
+    /// # Cancellation
+    /// Dropping the call does not cancel loads that other callers share, see [`Cache`].
+    ///
+    /// # Errors
+    /// As for [`get_or_load`](Self::get_or_load), except [`Error::Absent`], if one of the keys has no value and no
+    /// stale value can be served. The whole call then fails; the values that it found or loaded are cached.
+    pub async fn get_or_load_many<Q, F, Fut>(
+        &self,
+        keys: &[Q],
+        loader: F,
+    ) -> Result<HashMap<Q, Arc<V>>, Error>
+    where
+        Q: CacheKey<K> + Clone + Eq + Hash + Send + Sync + 'static,
+        F: FnOnce(Vec<Q>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output: LoadManyResult<Q, V>> + Send + 'static,
+    {
+        let InL1 { mut found, due, missing } = self.look_many(keys)?;
+        let runtime = in_runtime();
+        if runtime.is_ok() {
+            for due in in_chunks(due) {
+                let (keys, due): (Vec<Q>, Vec<_>) =
+                    due.into_iter().map(|(key, name, due)| (key.clone(), (name, due))).unzip();
+                let (names, due): (Vec<Key>, Vec<_>) = due.into_iter().unzip();
+                for ((name, read), due) in self.reads(keys, names, loader.clone()).into_iter().zip(due) {
+                    self.policy.lock.reload(&name, present(due), read);
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        runtime?;
+        for missing in in_chunks(missing) {
+            let (keys, names): (Vec<Q>, Vec<Key>) =
+                missing.into_iter().map(|(key, name)| (key.clone(), name)).unzip();
+            let first = names.first().cloned();
+            let reads = self.reads(keys.clone(), names, loader.clone());
+            let policy = self.policy.clone();
+            let loaded = in_task(first, async move { policy.lock.get_or_load_many(reads).await }).await?;
+            for (key, outcome) in keys.into_iter().zip(loaded) {
+                found.extend(typed(outcome?.value).map(|value| (key, value)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts values into both levels, each as [`insert`](Self::insert) does.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// users.insert_many([(1, "Ada".to_owned()), (2, "Grace".to_owned())]).await?;
+    /// assert_eq!(users.get_many(&[1, 2]).await?.len(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Consistency
+    /// Each value by itself is put in atomically; a reader may see one and not yet the next. Of a key that is given
+    /// twice either value may stay, or none.
+    ///
+    /// # Cancellation
+    /// An insertion that has begun runs to its end. Dropping the call leaves out the entries after the first 1,000 or
+    /// more.
+    ///
+    /// # Errors
+    /// As for [`insert`](Self::insert): an error about a key or value before anything is sent; otherwise the first
+    /// error, after all other entries are done.
+    pub async fn insert_many<Q: CacheKey<K>, U: Into<Loaded<V>>>(
+        &self,
+        entries: impl IntoIterator<Item = (Q, U)>,
+    ) -> Result<(), Error> {
+        let insertable = |(key, value): (Q, U)| self.insertable(&key, value);
+        let entries = entries.into_iter().map(insertable).collect::<Result<Vec<_>, Error>>()?;
+        let mut done = Ok(());
+        for entries in in_chunks(entries) {
+            let writes = entries.into_iter().map(|(key, value)| {
+                let writer = Box::pin(std::future::ready(Ok(((), Some(value)))));
+                write(self.process.clone(), self.policy.clone(), key, writer)
+            });
+            done = join_all(writes).await.into_iter().fold(done, Result::and);
+        }
+        done
+    }
+
+    /// Removes the keys' values from every level of every process, each as [`invalidate`](Self::invalidate) does. For
+    /// keys of several policies see [`Larder::invalidate`](crate::Larder::invalidate).
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// users.insert_many([(1, "Ada".to_owned()), (2, "Grace".to_owned())]).await?;
+    /// users.invalidate_many(&[1, 2]).await?;
+    /// assert!(users.get_many(&[1, 2]).await?.is_empty());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Consistency
+    /// Each key is invalidated atomically; a reader may see one gone and the next one not yet.
+    ///
+    /// # Errors
+    /// [`Error::Key`] before any key is invalidated; [`Error::Store`] if Redis refused one, after all others are done.
+    pub async fn invalidate_many<Q: CacheKey<K>>(&self, keys: &[Q]) -> Result<(), Error> {
+        let keys = keys.iter().map(|key| self.owned_key(key)).collect::<Result<Vec<_>, Error>>()?;
+        self.invalidate_owned(keys).await
+    }
+
+    /// Looks into L1.
+    fn look_many<'k, Q>(&self, keys: &'k [Q]) -> Result<InL1<'k, Q, V>, Error>
+    where
+        Q: CacheKey<K> + Clone + Eq + Hash,
+    {
+        let mut in_l1 =
+            InL1 { found: HashMap::with_capacity(keys.len()), due: Vec::new(), missing: Vec::new() };
+        for key in keys {
+            match self.look_or(key, Unserved::new) {
+                Ok(value) => in_l1.found.extend(value.map(|value| (key.clone(), value))),
+                Err(Unserved::Due(name, due)) => {
+                    in_l1.found.extend(typed(due.value.clone()).map(|value| (key.clone(), value)));
+                    in_l1.due.push((key, name, due));
+                }
+                Err(Unserved::Miss(name)) => in_l1.missing.push((key, name)),
+                Err(Unserved::Refused(refusal)) => return Err(refusal.into()),
+            }
+        }
+        Ok(in_l1)
+    }
+
+    /// Reads that share a loader.
+    fn reads<Q, F, Fut>(&self, keys: Vec<Q>, names: Vec<Key>, loader: F) -> Vec<(Key, Read)>
+    where
+        Q: Clone + Eq + Hash + Send + Sync + 'static,
+        F: FnOnce(Vec<Q>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output: LoadManyResult<Q, V>> + Send + 'static,
+    {
+        let batch = BatchLoad::new(self.policy.clone(), load_parts(move |part| keys[part].clone(), loader));
+        let slots: Vec<_> = (0..names.len()).map(|part| batch.slot(part)).collect();
+        let read = |(name, slot): (Key, _)| {
+            (name.clone(), Read::new(self.policy.clone(), name, Some(Loader::Batch(slot))))
+        };
+        names.into_iter().zip(slots).map(read).collect()
+    }
+}
+
+/// What L1 says of many keys. A key that was given twice is looked for twice; its load is shared like any other.
+struct InL1<'k, Q, V> {
+    found: HashMap<Q, Arc<V>>,
+    /// Found, and to be reloaded.
+    due: Vec<(&'k Q, Key, L1Entry)>,
+    missing: Vec<(&'k Q, Key)>,
+}
+
+fn in_chunks<I>(items: Vec<I>) -> impl Iterator<Item = Vec<I>> {
+    let mut items = items.into_iter();
+    std::iter::from_fn(move || {
+        let chunk: Vec<I> = items.by_ref().take(AT_ONCE).collect();
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// Lets a loader of keys load the parts of a batch, in the span of the caller that begins the batch.
+pub(super) fn load_parts<V, Q, F, Fut>(
+    key: impl Fn(usize) -> Q + Send + Sync + 'static,
+    loader: F,
+) -> LoadParts
+where
+    V: Value,
+    Q: Clone + Eq + Hash + Send + Sync + 'static,
+    F: FnOnce(Vec<Q>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output: LoadManyResult<Q, V>> + Send + 'static,
+{
+    let span = Span::current();
+    let loader = Mutex::new(loader); // only to be cloned, so that it need not be `Sync`
+    Box::new(move |parts| {
+        let loader = loader.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Several, if keys are equal whose names are not.
+        let mut of_key: HashMap<Q, Vec<usize>> = HashMap::with_capacity(parts.len());
+        parts.into_iter().for_each(|part| of_key.entry(key(part)).or_default().push(part));
+        let loading = async move {
+            let loaded = loader(of_key.keys().cloned().collect()).await.into_loaded();
+            let of_key = |(key, loaded): (Q, Loaded<V>)| {
+                let parts = of_key.get(&key).map_or(&[][..], Vec::as_slice);
+                let value = CachedValue::from(loaded);
+                parts.iter().map(|part| (*part, value.clone())).collect::<Vec<_>>()
+            };
+            Ok(loaded.map_err(SharedError::new)?.flat_map(of_key).collect())
+        };
+        Box::pin(loading.instrument(span.clone()))
+    })
+}
