@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     ops::Add,
     sync::{
         Arc,
@@ -7,12 +8,29 @@ use std::{
     time::Duration,
 };
 
-/// A monotonic clock that is cheap enough to be read on every hit.
+/// A monotonic clock that is cheap enough to be read on every hit. It tells how long entries live.
 ///
-/// The system's one ticks about every 4 ms (`CLOCK_MONOTONIC_COARSE` on Linux) and costs a few nanoseconds. Tests
-/// use [`Clock::manual`], which moves only when it is told to. No wall clock takes part in anything.
+/// The system's clock ticks about every 4 ms (`CLOCK_MONOTONIC_COARSE` on Linux) and costs a few
+/// nanoseconds. No wall clock takes part in anything.
+///
+/// # Tests
+/// Waits (time limits, leases, pauses) follow the runtime's own time, which a test can pause. A
+/// clock that follows that time too makes one hand move everything:
+/// ```ignore
+/// // In a test with `#[tokio::test(start_paused = true)]`:
+/// let start = tokio::time::Instant::now();
+/// let clock = Clock::from_fn(move || start.elapsed());
+/// tokio::time::advance(Duration::from_secs(60)).await; // moves the waits and the clock
+/// ```
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Option<ManualClock>);
+pub struct Clock(Option<Source>);
+
+/// A clock's source of time other than the system.
+#[derive(Clone)]
+enum Source {
+    Manual(ManualClock),
+    Function(Arc<dyn Fn() -> Duration + Send + Sync>),
+}
 
 /// The hand of a [`Clock::manual`].
 #[derive(Clone, Debug, Default)]
@@ -29,9 +47,26 @@ impl Clock {
     }
 
     /// Makes a clock that stands still until its hand is moved.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_core::Clock;
+    ///
+    /// let (clock, hand) = Clock::manual();
+    /// let start = clock.now();
+    /// hand.advance(Duration::from_secs(2));
+    /// assert_eq!(clock.now().since(start), Duration::from_secs(2));
+    /// ```
     pub fn manual() -> (Self, ManualClock) {
         let hand = ManualClock::default();
-        (Self(Some(hand.clone())), hand)
+        (Self(Some(Source::Manual(hand.clone()))), hand)
+    }
+
+    /// Makes a clock that shows the time which a function returns: the time since any fixed origin.
+    /// It must never go back.
+    pub fn from_fn(elapsed: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self(Some(Source::Function(Arc::new(elapsed))))
     }
 
     /// Tells the present moment.
@@ -39,8 +74,27 @@ impl Clock {
     pub fn now(&self) -> Moment {
         match &self.0 {
             None => Moment(coarse()),
-            Some(hand) => Moment(hand.0.load(Ordering::Acquire)),
+            Some(source) => source.now(),
         }
+    }
+}
+
+impl Source {
+    #[cold]
+    fn now(&self) -> Moment {
+        match self {
+            Self::Manual(hand) => Moment(hand.0.load(Ordering::Acquire)),
+            Self::Function(elapsed) => Moment(nanos(elapsed())),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manual(_) => "Manual",
+            Self::Function(_) => "Function",
+        })
     }
 }
 

@@ -2,8 +2,17 @@ use std::fmt;
 
 /// The SHA-1 of a stored value, by which a store recognises the bytes that a reader saw.
 ///
-/// It guards against a value that changed meanwhile, not against an adversary who can write to the store anyway.
+/// It guards against a value that changed meanwhile, not against an adversary: an adversary who can
+/// write to the store needs no collision.
+///
 /// Source: [`redis.sha1hex`](https://redis.io/docs/latest/develop/programmability/lua-api/#redis.sha1hex).
+///
+/// # Examples
+/// ```
+/// use larder_core::Digest;
+///
+/// assert_eq!(Digest::of(b"abc").as_str(), "a9993e364706816aba3e25717850c26c9cd0d89d");
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Digest(String);
 
@@ -13,7 +22,7 @@ impl Digest {
         Self(sha1_smol::Sha1::from(bytes).hexdigest())
     }
 
-    /// The digest in lower-case hexadecimal, 40 characters.
+    /// The digest as text: 40 lower-case hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }

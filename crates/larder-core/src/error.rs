@@ -1,6 +1,6 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
-/// Why a [`RemoteStore`](crate::RemoteStore) did not do what it was asked.
+/// The reason why a call of a [`RemoteStore`](crate::RemoteStore) failed.
 ///
 /// Messages carry addresses and keys, never passwords or values.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -11,7 +11,15 @@ pub enum StoreError {
     Address {
         /// The address, without its password.
         address: String,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// The namespace cannot stand in front of the store's keys.
+    #[error("the namespace {namespace:?} cannot be used: {problem}")]
+    Namespace {
+        /// The namespace.
+        namespace: String,
+        /// What is wrong with it, and what is allowed.
         problem: String,
     },
     /// Nothing answers at the address, or the connection was lost and is not back yet.
@@ -19,7 +27,7 @@ pub enum StoreError {
     Unreachable {
         /// The address, without its password.
         address: String,
-        /// What the connection said.
+        /// The error of the connection.
         source: Option<Arc<dyn Error + Send + Sync>>,
     },
     /// The server refused the user name or password.
@@ -28,7 +36,7 @@ pub enum StoreError {
         /// The address, without its password.
         address: String,
     },
-    /// The server did not answer in time. What was asked may have been done, or may still be.
+    /// The server did not answer in time. The call may have taken effect, or still may.
     #[error("the remote store at {address} did not answer within {after:?}")]
     TimedOut {
         /// The address, without its password.
@@ -37,7 +45,7 @@ pub enum StoreError {
         after: Duration,
     },
     /// The key holds something that is not a string, so it was not written by a cache.
-    #[error("the key {key} holds a value of another type: delete it, or give the row another prefix")]
+    #[error("the key {key} holds a value of another type: delete it, or choose another prefix")]
     WrongType {
         /// The key as it stands in the store.
         key: String,
@@ -50,12 +58,12 @@ pub enum StoreError {
         /// The server's own words.
         reason: String,
     },
-    /// An invalidation could be neither sent nor remembered, because too many wait already.
-    #[error("the remote store at {address} is out of reach and {unsent} invalidations wait for it already")]
+    /// An invalidation could be neither sent nor remembered, because too many are unsent already.
+    #[error("the remote store at {address} is out of reach, and {unsent} invalidations are unsent already")]
     TooManyUnsent {
         /// The address, without its password.
         address: String,
-        /// How many keys wait.
+        /// The number of unsent keys.
         unsent: usize,
     },
 }

@@ -1,37 +1,94 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-/// The cells of one process: generation counters that say which values may still be served.
+use crossbeam_utils::CachePadded;
+
+use crate::key::hash::KeyHash;
+
+/// Generation counters of one process. They tell which values may still be served.
 ///
-/// A value carries a [`Stamp`] that was taken before the value was read or loaded. To advance a cell is to make every
-/// value with an older generation of it out of date, also if it is still under way. An advance is one atomic add, a
-/// check is one atomic load for each cell. A [`LocalStore`](crate::LocalStore) says who checks which cell when.
+/// A value carries a [`Stamp`] that was taken before the value was read or loaded. To bump a counter
+/// makes every value with an older generation outdated, also a value that is still under way. A bump
+/// is one atomic add, a check is one atomic load per counter.
 ///
-/// There is a *key cell* for each key (keys share cells by hash: at worst a value is needlessly not kept), a *lane
-/// cell* for each connection to the remote store, and a *namespace cell* for each row of the TTL table.
+/// | counter | one for each | bumped when |
+/// | --- | --- | --- |
+/// | key | group of keys, by hash | a key is invalidated or written here, or a push names it |
+/// | lane | [`LaneIndex`] | a connection of the lane is lost, or its server was emptied |
+/// | policy | [`PolicyIndex`] | the policy is cleared |
+///
+/// Keys that share a counter cost each other a value that is needlessly not kept, nothing worse.
+///
+/// # Examples
+/// ```
+/// use larder_core::{Generations, KeyRef, LaneIndex, PolicyIndex};
+///
+/// let generations = Generations::new(1024, 1, 1);
+/// let key = KeyRef::new("user:42").hash();
+///
+/// let stamp = generations.stamp(key, LaneIndex(0), PolicyIndex(0)); // before the value is read
+/// generations.bump_key(key); // another caller invalidates the key
+/// assert!(!generations.is_current(key, &stamp)); // so the value must not be served
+/// ```
 #[derive(Debug)]
 pub struct Generations {
     keys: Box<[AtomicU64]>,
-    lanes: Box<[AtomicU64]>,
-    namespaces: Box<[AtomicU64]>,
+    // Every hit reads one of each. A bump must not slow down the hits of others.
+    lanes: Box<[CachePadded<AtomicU64>]>,
+    policies: Box<[CachePadded<AtomicU64>]>,
 }
 
-/// The generations of a value's cells, as they were before the value was read or loaded.
+/// The number of a lane: the connections that carry all calls for a part of the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneIndex(pub u16);
+
+/// The number of a policy: a group of keys that can be cleared together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyIndex(pub u16);
+
+/// The generations that apply to a value, as they were before it was read or loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     key: u64,
-    /// The sum of the lane's and the namespace's generations. Both only grow, so it is the same only if both are.
+    /// The sum of the lane's and the policy's generations. Both only grow, so two sums are equal
+    /// only if both parts are.
     scope: u64,
-    lane: u16,
-    namespace: u16,
+    lane: LaneIndex,
+    policy: PolicyIndex,
+}
+
+impl LaneIndex {
+    /// Stands for no lane: a value that was not read from a remote store. It is never bumped.
+    pub const NONE: Self = Self(u16::MAX);
+
+    /// Counts lanes, from the first one.
+    pub fn all(count: u16) -> impl Iterator<Item = Self> {
+        (0..count).map(Self)
+    }
+}
+
+impl fmt::Display for LaneIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PolicyIndex {
+    /// Makes an index of a position. A position past 65,535 becomes the last index.
+    pub fn at(position: usize) -> Self {
+        Self(u16::try_from(position).unwrap_or(u16::MAX))
+    }
 }
 
 impl Stamp {
     /// The lane through which the value is read.
-    pub fn lane(&self) -> u16 {
+    pub fn lane(&self) -> LaneIndex {
         self.lane
     }
 
-    /// The stamp of what is current after exactly one more advance of the key's cell.
+    /// The stamp that is current after exactly one more bump of the key's counter.
     #[must_use]
     pub fn after_one(self) -> Self {
         Self { key: self.key.wrapping_add(1), ..self }
@@ -39,144 +96,154 @@ impl Stamp {
 }
 
 impl Generations {
-    /// The lane of what was read through none: its cell is never advanced.
-    pub const NO_LANE: u16 = u16::MAX;
-
-    /// Makes at least `keys` key cells (rounded up to a power of two), and a cell for each lane and namespace.
+    /// Makes at least `keys` counters for keys, rounded up to a power of two, and one for each lane
+    /// and policy.
     ///
-    /// A lane past the end is as [`NO_LANE`](Self::NO_LANE), a namespace past the end is the last one.
-    pub fn new(keys: usize, lanes: u16, namespaces: u16) -> Self {
-        let generations = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
+    /// A lane past the end counts as [`LaneIndex::NONE`], a policy past the end as the last one.
+    pub fn new(keys: usize, lanes: u16, policies: u16) -> Self {
+        let padded = |n: u16| (0..n).map(|_| CachePadded::new(AtomicU64::new(0))).collect();
+        let keys = keys.clamp(1, 1 << 30).next_power_of_two();
         Self {
-            keys: generations(keys.clamp(1, 1 << 30).next_power_of_two()),
-            lanes: generations(usize::from(lanes)),
-            namespaces: generations(usize::from(namespaces.max(1))),
+            keys: (0..keys).map(|_| AtomicU64::new(0)).collect(),
+            lanes: padded(lanes),
+            policies: padded(policies.max(1)),
         }
     }
 
-    /// Takes the stamp for the key with this hash. Call it **before** the value is read or loaded.
-    // P1 stamp-before-read: the loads are Acquire, so that no part of the read that follows is moved in front of them.
-    pub fn stamp(&self, key_hash: u64, lane: u16, namespace: u16) -> Stamp {
-        let namespace = self.namespace(namespace);
-        let key = self.key_cell(key_hash).load(Ordering::Acquire);
-        Stamp { key, scope: self.scope(lane, namespace), lane, namespace }
+    /// Takes the stamp for a key. Call it **before** the value is read or loaded.
+    // P1 stamp-before-read: the loads are Acquire, so that no part of the read moves before them.
+    pub fn stamp(&self, key: KeyHash, lane: LaneIndex, policy: PolicyIndex) -> Stamp {
+        let policy = self.within(policy);
+        let generation = self.key_counter(key).load(Ordering::Acquire);
+        Stamp { key: generation, scope: self.scope(lane, policy), lane, policy }
     }
 
-    /// Tells whether no cell of the stamp has been advanced since it was taken.
-    // P2 only-current-is-served: the loads pair with the AcqRel adds of the advances; a caller that saw an advance return sees its effect.
+    /// Tells whether no counter of the stamp has been bumped since it was taken.
+    // P2 only-current-is-served: the loads pair with the AcqRel adds of the bumps. A caller that saw
+    // a bump return sees its effect.
     #[inline]
-    pub fn is_current(&self, key_hash: u64, stamp: &Stamp) -> bool {
-        self.key_cell(key_hash).load(Ordering::Acquire) == stamp.key && self.scope_is_current(stamp)
+    pub fn is_current(&self, key: KeyHash, stamp: &Stamp) -> bool {
+        self.key_counter(key).load(Ordering::Acquire) == stamp.key && self.scope_is_current(stamp)
     }
 
-    /// The same without the key's cell: all that is to be checked of an entry that a [`LocalStore`] holds, which was
-    /// current when it was stored, and is removed when its key's cell is advanced.
+    /// Checks the stamp's lane and policy, but not its key.
     ///
-    /// [`LocalStore`]: crate::LocalStore
+    /// That is enough for an entry in a [`LocalStore`](crate::LocalStore): its key was checked when
+    /// it was stored, and a bump of the key is followed by the entry's removal.
     #[inline]
     pub fn scope_is_current(&self, stamp: &Stamp) -> bool {
-        self.scope(stamp.lane, stamp.namespace) == stamp.scope
+        self.scope(stamp.lane, stamp.policy) == stamp.scope
     }
 
     #[inline]
-    fn scope(&self, lane: u16, namespace: u16) -> u64 {
-        generation(&self.lanes, lane).wrapping_add(generation(&self.namespaces, namespace))
+    fn scope(&self, lane: LaneIndex, policy: PolicyIndex) -> u64 {
+        generation(&self.lanes, lane.0).wrapping_add(generation(&self.policies, policy.0))
     }
 
-    /// One past the end is the last one.
-    fn namespace(&self, index: u16) -> u16 {
-        index.min(u16::try_from(self.namespaces.len() - 1).unwrap_or(u16::MAX))
+    /// The policy itself, or the last one if it is past the end.
+    fn within(&self, policy: PolicyIndex) -> PolicyIndex {
+        policy.min(PolicyIndex::at(self.policies.len() - 1))
     }
 
-    /// Makes every value of this key that is under way out of date. What is stored is to be removed **after** it.
-    pub fn bump_key(&self, key_hash: u64) {
-        self.key_cell(key_hash).fetch_add(1, Ordering::AcqRel);
+    /// Outdates every value of the key that is under way. Remove the stored entry **after** it.
+    pub fn bump_key(&self, key: KeyHash) {
+        self.key_counter(key).fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Advances the key cell if `stamp` is still current, and returns the stamp for the generation that follows.
+    /// Bumps the key if `stamp` is still current, and returns the stamp of the next generation.
     ///
-    /// A writer ends with it: `Some` says that no other write or invalidation of the key came between, and makes
-    /// every read that began before out of date, so that none of them can replace what the writer stores.
-    pub fn bump_key_if_current(&self, key_hash: u64, stamp: &Stamp) -> Option<Stamp> {
+    /// A writer ends with it. `Some` says that no other write or invalidation of the key came
+    /// between. Every read that began before is outdated, so none of them can replace the value
+    /// that the writer stores.
+    pub fn bump_key_if_current(&self, key: KeyHash, stamp: &Stamp) -> Option<Stamp> {
         if !self.scope_is_current(stamp) {
             return None;
         }
         let next = stamp.after_one();
-        self.key_cell(key_hash)
+        self.key_counter(key)
             .compare_exchange(stamp.key, next.key, Ordering::AcqRel, Ordering::Acquire)
             .ok()
             .map(|_| next)
     }
 
-    /// Makes everything that was read through this lane out of date.
-    pub fn bump_lane(&self, lane: u16) {
-        if let Some(cell) = self.lanes.get(usize::from(lane)) {
-            cell.fetch_add(1, Ordering::AcqRel);
+    /// Outdates every value that was read through this lane.
+    pub fn bump_lane(&self, lane: LaneIndex) {
+        if let Some(counter) = self.lanes.get(usize::from(lane.0)) {
+            counter.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Makes every value of this namespace out of date.
-    pub fn bump_policy(&self, namespace: u16) {
-        self.namespaces[usize::from(self.namespace(namespace))].fetch_add(1, Ordering::AcqRel);
+    /// Outdates every value of this policy.
+    pub fn bump_policy(&self, policy: PolicyIndex) {
+        let index = usize::from(self.within(policy).0);
+        self.policies[index].fetch_add(1, Ordering::AcqRel);
     }
 
     #[inline]
-    fn key_cell(&self, key_hash: u64) -> &AtomicU64 {
-        // The length is a power of two, so the low bits of the hash choose a cell.
+    fn key_counter(&self, key: KeyHash) -> &AtomicU64 {
+        // The length is a power of two, so the low bits of the hash choose a counter.
         #[expect(clippy::cast_possible_truncation, reason = "the mask keeps the low bits only")]
-        let index = (key_hash as usize) & (self.keys.len() - 1);
+        let index = (key.0 as usize) & (self.keys.len() - 1);
         &self.keys[index]
     }
 }
 
-/// What is not there has not been advanced.
+/// Reads a counter. One past the end has never been bumped.
 #[inline]
-fn generation(generations: &[AtomicU64], index: u16) -> u64 {
-    generations.get(usize::from(index)).map_or(0, |cell| cell.load(Ordering::Acquire))
+fn generation(counters: &[CachePadded<AtomicU64>], index: u16) -> u64 {
+    counters.get(usize::from(index)).map_or(0, |counter| counter.load(Ordering::Acquire))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ONE: KeyHash = KeyHash(1);
+    const OTHER: KeyHash = KeyHash(6);
+
     #[test]
-    fn fresh_stamp_is_current_until_a_cell_of_its_own_advances() {
+    fn fresh_stamp_is_current_until_a_counter_of_its_own_is_bumped() {
         let generations = Generations::new(8, 2, 2);
-        let advances: [fn(&Generations); 3] = [|c| c.bump_key(5), |c| c.bump_lane(1), |c| c.bump_policy(1)];
-        for advance in advances {
-            let stamp = generations.stamp(5, 1, 1);
-            assert!(generations.is_current(5, &stamp));
-            generations.bump_key(6);
-            generations.bump_lane(0);
-            generations.bump_policy(0);
-            assert!(generations.is_current(5, &stamp), "foreign generations do not matter");
-            advance(&generations);
-            assert!(!generations.is_current(5, &stamp));
+        let bumps: [fn(&Generations); 3] = [
+            |all| all.bump_key(ONE),
+            |all| all.bump_lane(LaneIndex(1)),
+            |all| all.bump_policy(PolicyIndex(1)),
+        ];
+        for bump in bumps {
+            let stamp = generations.stamp(ONE, LaneIndex(1), PolicyIndex(1));
+            assert!(generations.is_current(ONE, &stamp));
+            generations.bump_key(OTHER);
+            generations.bump_lane(LaneIndex(0));
+            generations.bump_policy(PolicyIndex(0));
+            assert!(generations.is_current(ONE, &stamp), "foreign counters do not matter");
+            bump(&generations);
+            assert!(!generations.is_current(ONE, &stamp));
         }
     }
 
     #[test]
     fn two_writers_that_overlap_never_both_end_current() {
         let generations = Generations::new(8, 1, 1);
-        generations.bump_key(1);
-        let first = generations.stamp(1, 0, 0);
-        generations.bump_key(1);
-        let second = generations.stamp(1, 0, 0);
-        assert_eq!(generations.bump_key_if_current(1, &first), None);
-        let stored = generations.bump_key_if_current(1, &second).unwrap();
-        assert!(generations.is_current(1, &stored));
-        assert!(!generations.is_current(1, &second), "a read that began before is out of date");
+        let stamp = || generations.stamp(ONE, LaneIndex(0), PolicyIndex(0));
+        generations.bump_key(ONE);
+        let first = stamp();
+        generations.bump_key(ONE);
+        let second = stamp();
+        assert_eq!(generations.bump_key_if_current(ONE, &first), None);
+        let stored = generations.bump_key_if_current(ONE, &second).unwrap();
+        assert!(generations.is_current(ONE, &stored));
+        assert!(!generations.is_current(ONE, &second), "a read that began before is outdated");
     }
 
     #[test]
-    fn lane_past_the_end_is_never_advanced_and_a_namespace_there_is_the_last_one() {
+    fn lane_past_the_end_is_never_bumped_and_a_policy_there_is_the_last_one() {
         let generations = Generations::new(0, 2, 0);
-        let stamp = generations.stamp(u64::MAX, Generations::NO_LANE, 9);
-        for lane in [0, 1, 2, 3, Generations::NO_LANE] {
+        let stamp = generations.stamp(ONE, LaneIndex::NONE, PolicyIndex(9));
+        for lane in [0, 1, 2, 3, u16::MAX].map(LaneIndex) {
             generations.bump_lane(lane);
         }
-        assert!(generations.is_current(u64::MAX, &stamp));
-        generations.bump_policy(3);
-        assert!(!generations.is_current(u64::MAX, &stamp));
+        assert!(generations.is_current(ONE, &stamp));
+        generations.bump_policy(PolicyIndex(3));
+        assert!(!generations.is_current(ONE, &stamp));
     }
 }

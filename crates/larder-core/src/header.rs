@@ -1,44 +1,56 @@
-use crate::CodecError;
+use crate::{codec::CodecError, tags::TagEpoch};
 
-/// What stands in front of a value that needs more than its bytes say: its order number and its tags.
+/// The header in front of a value that has tags: its tag epoch and the tags.
 ///
-/// A value without a frame is plain JSON, which never begins with the frame's first byte: that byte is not valid in
-/// UTF-8.
+/// A value without a header is plain JSON, which never begins with the header's first byte: that
+/// byte is not valid in UTF-8.
 ///
 /// | bytes | meaning |
 /// | --- | --- |
 /// | 1 | `0xFB` |
 /// | 1 | the version, 1 |
-/// | 1 | flags: 1 says that the entry has the tag of its row |
-/// | 8 | the order number, big-endian |
-/// | 2 | how many tags follow, big-endian |
+/// | 1 | flags: 1 says that the entry has the tag of its policy |
+/// | 8 | the tag epoch, big-endian |
+/// | 2 | the number of tags that follow, big-endian |
 /// | 2 + n, each | a tag: its length, big-endian, and its text |
 /// | the rest | the value |
+///
+/// # Examples
+/// ```
+/// use larder_core::{TagEpoch, ValueHeader};
+///
+/// let header = ValueHeader { epoch: TagEpoch(7), of_policy: false, tags: vec!["org:7"] };
+/// let mut stored = Vec::new();
+/// header.write(&mut stored)?;
+/// stored.extend(b"{}");
+/// assert_eq!(ValueHeader::read(&stored)?, (Some(header), b"{}".as_slice()));
+/// # Ok::<(), larder_core::CodecError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValueHeader<'a> {
-    /// A number from before the value was read.
-    pub order: u64,
-    /// Whether the entry has the tag of its row, by which the row is cleared.
-    pub row: bool,
+    /// The tag epoch from before the value was read.
+    pub epoch: TagEpoch,
+    /// Whether the entry has the tag of its policy, by which the policy is cleared in one step.
+    pub of_policy: bool,
     /// The entry's tags, each of at most 65,535 bytes.
     pub tags: Vec<&'a str>,
 }
 
 const MARK: u8 = 0xFB;
 const VERSION: u8 = 1;
-const ROW: u8 = 1;
+const OF_POLICY: u8 = 1;
 
 impl<'a> ValueHeader<'a> {
-    /// Appends the frame to `out`; the value's bytes follow.
+    /// Appends the header to `out`. The value's bytes follow.
     ///
     /// # Errors
-    /// [`CodecError`] if there are more tags, or longer ones, than it has room for.
+    /// [`CodecError`] if there are more than 65,535 tags, or one of them has more bytes than that.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let short = |len: usize| {
             u16::try_from(len).map_err(|_| CodecError::new("it has more tags, or longer ones, than 65,535"))
         };
-        out.extend([MARK, VERSION, if self.row { ROW } else { 0 }]);
-        out.extend(self.order.to_be_bytes());
+        out.extend([MARK, VERSION, if self.of_policy { OF_POLICY } else { 0 }]);
+        out.extend(self.epoch.0.to_be_bytes());
         out.extend(short(self.tags.len())?.to_be_bytes());
         for tag in &self.tags {
             out.extend(short(tag.len())?.to_be_bytes());
@@ -47,32 +59,32 @@ impl<'a> ValueHeader<'a> {
         Ok(())
     }
 
-    /// Tells whether stored bytes begin with a frame.
+    /// Tells whether stored bytes begin with a header.
     pub fn is_there(bytes: &[u8]) -> bool {
         bytes.first() == Some(&MARK)
     }
 
-    /// Splits stored bytes into the frame, if there is one, and the value's own bytes.
+    /// Splits stored bytes into the header, if there is one, and the value's own bytes.
     ///
     /// # Errors
-    /// [`CodecError`] if the frame is of a later version, or broken.
+    /// [`CodecError`] if the header is of a later version, or broken.
     pub fn read(bytes: &'a [u8]) -> Result<(Option<Self>, &'a [u8]), CodecError> {
         if !Self::is_there(bytes) {
             return Ok((None, bytes));
         }
         let mut rest = bytes;
-        let [_, VERSION, flags @ (0 | ROW)] = take(&mut rest)? else {
-            return Err(CodecError::new("the value's frame is of a later version"));
+        let [_, VERSION, flags @ (0 | OF_POLICY)] = take(&mut rest)? else {
+            return Err(CodecError::new("the value's header is of a later version"));
         };
-        let mut frame =
-            Self { order: u64::from_be_bytes(take(&mut rest)?), row: flags == ROW, tags: Vec::new() };
+        let epoch = TagEpoch(u64::from_be_bytes(take(&mut rest)?));
+        let mut header = Self { epoch, of_policy: flags == OF_POLICY, tags: Vec::new() };
         for _ in 0..u16::from_be_bytes(take(&mut rest)?) {
             let len = usize::from(u16::from_be_bytes(take(&mut rest)?));
             let (tag, after) = rest.split_at_checked(len).ok_or_else(broken)?;
-            frame.tags.push(std::str::from_utf8(tag).map_err(|_| broken())?);
+            header.tags.push(std::str::from_utf8(tag).map_err(|_| broken())?);
             rest = after;
         }
-        Ok((Some(frame), rest))
+        Ok((Some(header), rest))
     }
 }
 
@@ -83,7 +95,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], CodecError> {
 }
 
 fn broken() -> CodecError {
-    CodecError::new("the value's frame is broken")
+    CodecError::new("the value's header is broken")
 }
 
 #[cfg(test)]
@@ -91,19 +103,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frame_round_trips_and_every_cut_is_an_error() {
-        let frame = ValueHeader { order: 1 << 50, row: true, tags: vec!["org:7", "", "ü"] };
+    fn header_round_trips_and_every_cut_is_an_error() {
+        let header = ValueHeader { epoch: TagEpoch(1 << 50), of_policy: true, tags: vec!["org:7", "", "ü"] };
         let mut bytes = Vec::new();
-        frame.write(&mut bytes).unwrap();
+        header.write(&mut bytes).unwrap();
         for len in 1..bytes.len() {
             assert!(ValueHeader::read(&bytes[..len]).is_err(), "{len}");
         }
         bytes.extend(b"{}");
-        assert_eq!(ValueHeader::read(&bytes), Ok((Some(frame), b"{}".as_slice())));
+        assert_eq!(ValueHeader::read(&bytes), Ok((Some(header), b"{}".as_slice())));
     }
 
     #[test]
-    fn plain_value_has_no_frame_and_a_later_version_is_refused() {
+    fn plain_value_has_no_header_and_a_later_version_is_refused() {
         for plain in [b"".as_slice(), b"null", b"{\"a\":1}"] {
             assert_eq!(ValueHeader::read(plain), Ok((None, plain)));
         }

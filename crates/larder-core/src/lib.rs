@@ -1,28 +1,33 @@
-//! What the larder crates share: the traits of the two levels, keys, entries, stamps, the codec and the clock.
-//! Whoever writes a store for larder, or uses one of its crates alone, needs this crate and no other.
+//! The kernel of larder: keys, stamps, entries, the traits of the two levels, the codec and the clock.
+//! A store for larder, or a user of one of its crates alone, needs this crate and no other.
 //!
-//! It is not a cache: it holds no policy, names no engine, does no I/O and needs no runtime. The facade is `larder`.
+//! It is not a cache: it holds no policy, names no engine, does no I/O and needs no runtime. The
+//! cache is `larder`.
 //!
 //! ```text
 //! key ─▶ KeyBuf (stack) ─▶ LocalStore::get ── entry, stamp current? ─▶ value
 //!                               │ no
 //!                               ▼
-//!                          RemoteStore::get ─▶ Codec::decode ─▶ value
+//!                          ValueStore::get ─▶ Codec::decode ─▶ value
 //!                               │ absent
 //!                               ▼
-//!                          RemoteStore::claim … load … RemoteStore::commit
+//!                          LeaseStore::claim … load … LeaseStore::commit
 //! ```
 //!
 //! ```
-//! use larder_core::{Generations, KeyBuf};
+//! use larder_core::{CacheKey, Generations, KeyBuf, LaneIndex, PolicyIndex};
 //!
-//! let cells = Generations::new(1024, 1, 1);
-//! let key = KeyBuf::format::<(u64, String)>("user", &(42, "posts"));
-//! assert_eq!(key.as_str(), "user:42:posts");
+//! #[derive(CacheKey)]
+//! struct PostKey { user: u64, slug: String }
 //!
-//! let stamp = cells.stamp(key.as_ref().hash(), 0, 0);   // before the value is read
-//! cells.bump_key(key.as_ref().hash());               // somebody invalidates the key
-//! assert!(!cells.is_current(key.as_ref().hash(), &stamp)); // what was read must not be served
+//! let key = KeyBuf::format::<PostKey>("posts", &PostKey { user: 42, slug: "latest".into() });
+//! assert_eq!(key.as_str(), "posts:42:latest");
+//!
+//! let generations = Generations::new(1024, 1, 1);
+//! let hash = key.as_ref().hash();
+//! let stamp = generations.stamp(hash, LaneIndex::NONE, PolicyIndex(0)); // before the read
+//! generations.bump_key(hash); // another caller invalidates the key meanwhile
+//! assert!(!generations.is_current(hash, &stamp)); // so the value must not be served
 //! ```
 //!
 //! | feature | adds |
@@ -33,45 +38,43 @@
 
 mod clock;
 mod codec;
-mod deadlines;
 mod digest;
-mod entry;
 mod error;
 mod generations;
 mod header;
 mod key;
 mod life;
 mod local;
-mod local_key;
-mod memory;
 mod outbox;
 mod remote;
-mod stamped;
+#[doc(hidden)]
+pub mod sync;
 mod tags;
 mod token;
 
 pub use clock::{Clock, ManualClock, Moment};
 pub use codec::{Codec, CodecError, JsonCodec};
 pub use digest::Digest;
-pub use entry::{AnyValue, Entry};
 pub use error::StoreError;
-pub use generations::{Generations, Stamp};
+pub use generations::{Generations, LaneIndex, PolicyIndex, Stamp};
 pub use header::ValueHeader;
 pub use key::buf::{CacheKey, KeyBuf};
-pub use key::hash::KeyRef;
+pub use key::hash::{KeyHash, KeyRef};
 pub use key::owned::{Key, KeyError, MAX_KEY_LEN};
 pub use larder_derive::CoreCacheKey as CacheKey;
 pub use life::{Life, Phase};
+pub use local::entry::{AnyValue, Entry};
+pub use local::key::{KeptHash, LocalKey, PassThrough};
+pub use local::stamped::{LocalMap, Stamped};
 pub use local::{Capacity, LocalStore};
-pub use local_key::{KeptHash, LocalKey, PassThrough};
-pub use memory::{MemoryRemote, MemoryServer};
 pub use outbox::{Outbox, OutboxEntry, OutboxError};
-pub use remote::{
+pub use remote::memory::{MemoryRemote, MemoryServer};
+pub use remote::types::{
     BreakerState, Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteStats,
-    RemoteStore, Replacing, Stored, WriteClaim,
+    Replacing, Stored, Want, WriteClaim,
 };
-pub use stamped::{LocalMap, Stamped};
-pub use tags::{TagCell, TagStamp, Tags};
+pub use remote::{Lanes, LeaseStore, RemoteStore, TagStore, ValueStore};
+pub use tags::{TagCell, TagEpoch, TagStamp, Tags};
 pub use token::Token;
 
 /// The trait without the macro of that name, for `larder`, which has a macro of its own.

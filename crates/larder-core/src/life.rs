@@ -1,11 +1,26 @@
 use std::time::Duration;
 
-use crate::Moment;
+use crate::clock::Moment;
 
-/// How an entry ages: from fresh, to fresh but due for a reload, to stale, to gone.
+/// The times at which an entry goes from fresh to due for a reload, to stale, to gone.
 ///
-/// What follows the first of these moments is kept by how long after it that is, rounded down to milliseconds, or to seconds
-/// if the end comes 24 days later or more: so that an entry takes little room.
+/// To take little room, a life keeps its first moment, and the others by their distance from it: in
+/// milliseconds, or in seconds if the end is 24 days away or more. Both are rounded down.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use larder_core::{Clock, Life, Phase};
+///
+/// let (clock, hand) = Clock::manual();
+/// let after = |seconds| clock.now() + Duration::from_secs(seconds);
+/// let life = Life::new(after(50), after(60), after(90)); // due, stale, end
+///
+/// hand.advance(Duration::from_secs(55));
+/// assert_eq!(life.phase(clock.now()), Some(Phase::Due));
+/// hand.advance(Duration::from_secs(35));
+/// assert_eq!(life.phase(clock.now()), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
     due: Moment,
@@ -17,25 +32,27 @@ pub struct Life {
 
 const SECONDS: u32 = 1 << 31;
 
-/// What an entry is at some moment of its [`Life`].
+/// The part of its [`Life`] that an entry is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It is served.
     Fresh,
-    /// It is served, and who can load should start a reload.
+    /// It is served, and a caller that can load should start a reload.
     Due,
     /// It is served only in place of a load: while one runs, or because one has failed.
     Stale,
 }
 
 impl Life {
-    /// A life that is fresh to its end.
+    /// Makes a life that is fresh to its end.
     pub fn until(end: Moment) -> Self {
         Self { due: end, stale_in: 0, end_in: 0 }
     }
 
-    /// A life that is due for a reload from one moment on, stale from the next, and over from the last. An earlier
-    /// moment that lies behind a later one counts as that one.
+    /// Makes a life that is due from one moment on, stale from the next, and over from the last.
+    ///
+    /// If `due` is later than `stale`, or `stale` later than `end`, the later moment counts as the
+    /// earlier one.
     pub fn new(due: Moment, stale: Moment, end: Moment) -> Self {
         let stale = stale.min(end);
         let due = due.min(stale);

@@ -1,35 +1,61 @@
 use async_trait::async_trait;
 
-/// What keeps, in the application's own database, which keys have yet to be invalidated: an outbox.
+/// An outbox in the application's own database: the keys that have yet to be invalidated.
 ///
-/// A write records one [`OutboxEntry`] for each key that it makes out of date, **in the transaction that changes the data**.
-/// Once that has committed, the intent says that the key must be invalidated, whatever becomes of the process that was
-/// about to do it. It is confirmed, and may be deleted, when the key is gone from the shared store.
+/// A write records one [`OutboxEntry`] for each key that it outdates, **in the transaction that
+/// changes the data**. Once that has committed, the entry says that the key must be invalidated,
+/// whatever becomes of the process that was about to do it. When the key is gone from the remote
+/// store, larder confirms the entry, and the application may delete it.
 ///
 /// # Errors
-/// Whatever the database says; it is handed on, and what was not confirmed is tried again.
+/// Any error of the database. larder hands it on, and tries unconfirmed entries again.
+///
+/// # Examples
+/// ```
+/// use std::{collections::BTreeMap, sync::Mutex};
+/// use larder_core::{Outbox, OutboxEntry, OutboxError};
+///
+/// /// Stands for a table: an id that the database counts up, and a key.
+/// #[derive(Default)]
+/// struct Table(Mutex<BTreeMap<i64, String>>);
+///
+/// #[async_trait::async_trait]
+/// impl Outbox for Table {
+///     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
+///         let rows = self.0.lock().unwrap();
+///         let later = rows.iter().filter(|(id, _)| **id > after).take(limit);
+///         Ok(later.map(|(id, key)| OutboxEntry { id: *id, key: key.clone() }).collect())
+///     }
+///
+///     async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError> {
+///         self.0.lock().unwrap().retain(|id, _| !ids.contains(id));
+///         Ok(())
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// The first `limit` unconfirmed intents whose ids are larger than `after`, in the order of their ids. Only what is
-    /// committed may be among them. That an id may turn up later than a larger one, as those of a sequence do, is fine:
-    /// every replay begins anew with the smallest.
+    /// Returns the first `limit` unconfirmed entries with ids larger than `after`, in their order.
+    ///
+    /// Only committed entries may be among them. An id may turn up later than a larger one, as those
+    /// of a sequence do: every drain begins anew with the smallest.
     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError>;
 
-    /// Forgets these intents, and no others.
+    /// Forgets these entries, and no others.
     ///
-    /// By their ids, never by their keys: while a key was being invalidated, a later write may have recorded a newer
-    /// intent for it, and what was read since that write began may still have to go. An id that is not there any more
-    /// is no error: another process was faster.
+    /// By their ids, never by their keys: while a key was being invalidated, a later write may have
+    /// recorded a newer entry for it. An id that is not there any more is no error, because another
+    /// process may have been faster.
     async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError>;
 }
 
-/// What an outbox fails with: any error.
+/// An error of an outbox: any error of the application.
 pub type OutboxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A record that a key must be invalidated, because a write behind it has committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxEntry {
-    /// Names the intent, and no other one, ever: such as a number that the table counts up, without using one again.
+    /// The entry's own number. It is never used again, also after the entry is gone.
     pub id: i64,
     /// The key's whole text as it stands in the store: [`Key::to_string`](crate::Key).
     pub key: String,

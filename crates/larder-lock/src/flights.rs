@@ -151,7 +151,7 @@ impl<V: Clone> Flights<V> {
 
 impl<V> Flights<V> {
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard<V>> {
-        let index = (key.hash() >> 32) as usize % SHARDS;
+        let index = (key.hash().0 >> 32) as usize % SHARDS;
         lock(&self.0[index])
     }
 }

@@ -61,7 +61,7 @@ struct Loss {
 }
 
 impl Leases {
-    /// Uses the leases of this store. Pushes must reach [`waiters`](Self::waiters), see [`RemoteStore::listen`].
+    /// Uses the leases of this store. Pushes must reach [`waiters`](Self::waiters), see [`larder_core::Lanes::subscribe`].
     pub fn new(remote: Arc<dyn RemoteStore>) -> Self {
         Self { remote, waiters: Waiters::default() }
     }
@@ -76,7 +76,7 @@ impl Leases {
         &self.waiters
     }
 
-    /// Asks for the right to fill a key, see [`RemoteStore::claim`].
+    /// Asks for the right to fill a key, see [`LeaseStore::claim`](larder_core::LeaseStore::claim).
     ///
     /// # Cancellation
     /// If the future is dropped, a lease that it may have got is released in the background.
@@ -105,7 +105,7 @@ impl Leases {
         })
     }
 
-    /// Asks for the right to write behind a key, see [`RemoteStore::begin_write`].
+    /// Asks for the right to write behind a key, see [`LeaseStore::begin_write`](larder_core::LeaseStore::begin_write).
     ///
     /// # Cancellation
     /// If the future is dropped, a lease that it may have got is released in the background.
@@ -132,7 +132,7 @@ impl Leases {
         }
     }
 
-    /// Invalidates a key, see [`RemoteStore::invalidate`].
+    /// Invalidates a key, see [`ValueStore::invalidate`](larder_core::ValueStore::invalidate).
     ///
     /// # Errors
     /// What the store says.
@@ -142,7 +142,7 @@ impl Leases {
         done
     }
 
-    /// Invalidates every key that begins with `prefix`, see [`RemoteStore::clear`].
+    /// Invalidates every key that begins with `prefix`, see [`ValueStore::clear`](larder_core::ValueStore::clear).
     ///
     /// # Errors
     /// What the store says; a part may have been done.
@@ -165,7 +165,7 @@ impl Lease {
         Self { held, renewal: Renewal(renewal.abort_handle()), loss }
     }
 
-    /// Stores the value if the lease is still good, see [`RemoteStore::commit`], and gives the lease up.
+    /// Stores the value if the lease is still good, see [`LeaseStore::commit`](larder_core::LeaseStore::commit), and gives the lease up.
     ///
     /// # Errors
     /// What the store says. The value may be stored all the same; [`invalidate`](Self::invalidate) removes it.

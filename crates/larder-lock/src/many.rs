@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
-use larder_core::{Key, Phase, Stamp, StoreError, Stored};
+use larder_core::{Key, LaneIndex, Phase, Stamp, StoreError, Stored, Want};
 
 use crate::{Leases, Load, Look, StampedeLock, stampede::Sought};
 
@@ -58,10 +58,11 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         missing: Vec<(&mut (Key, L), &mut Sought<V>)>,
     ) {
         let stamps: Vec<Stamp> = missing.iter().map(|(look, _)| self.context.stamp(&look.0)).collect(); // P1 stamp-before-read
-        let with_ttl = missing.iter().any(|(look, _)| look.1.needs_ttl());
+        let needs_ttl = missing.iter().any(|(look, _)| look.1.needs_ttl());
+        let want = if needs_ttl { Want::ValueAndTtl } else { Want::Value };
         let found = {
             let keys: Vec<_> = missing.iter().map(|(look, _)| look.0.as_str()).zip(&stamps).collect();
-            find_many(leases, &keys, with_ttl).await
+            find_many(leases, &keys, want).await
         };
         let mut slow = Vec::new();
         for ((((key, look), sought), found), stamp) in missing.into_iter().zip(found).zip(&stamps) {
@@ -82,11 +83,11 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
 async fn find_many(
     leases: &Leases,
     keys: &[(&str, &Stamp)],
-    with_ttl: bool,
+    want: Want,
 ) -> Vec<Result<Option<Stored>, StoreError>> {
     let remote = leases.remote();
     let mut found: Vec<Result<Option<Stored>, StoreError>> = Vec::with_capacity(keys.len());
-    let mut lanes: BTreeMap<u16, (Vec<usize>, Vec<&str>)> = BTreeMap::new();
+    let mut lanes: BTreeMap<LaneIndex, (Vec<usize>, Vec<&str>)> = BTreeMap::new();
     for (at, (key, stamp)) in keys.iter().enumerate() {
         let (places, of_lane) = lanes.entry(stamp.lane()).or_default();
         places.push(at);
@@ -94,7 +95,7 @@ async fn find_many(
         found.push(Ok(None));
     }
     let asked = lanes.into_iter().map(|(lane, (places, keys))| async move {
-        let answer = remote.get_many(lane, &keys, with_ttl).await;
+        let answer = remote.get_many(lane, &keys, want).await;
         (places, answer)
     });
     for (places, answer) in join_all(asked).await {

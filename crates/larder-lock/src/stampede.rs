@@ -1,6 +1,6 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use larder_core::{Digest, Generations, Key, Phase, Stamp, StoreError, Stored};
+use larder_core::{Digest, Generations, Key, LaneIndex, Phase, PolicyIndex, Stamp, StoreError, Stored};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -46,7 +46,7 @@ pub struct StampedeLock<V> {
 pub(crate) struct Context {
     pub(crate) leases: Option<Leases>,
     pub(crate) generations: Arc<Generations>,
-    namespace: u16,
+    policy_index: PolicyIndex,
     pub(crate) policy: LoadLimits,
     pub(crate) turns: Turns,
     /// One permit for each load that may run.
@@ -76,11 +76,11 @@ enum Waited<V> {
 }
 
 impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
-    /// Makes a lock. Without leases it works within this process. `namespace` is the cell for all its keys.
+    /// Makes a lock. Without leases it works within this process. `policy_index` is that of all its keys.
     pub fn new(
         leases: Option<Leases>,
         generations: Arc<Generations>,
-        namespace: u16,
+        policy_index: PolicyIndex,
         policy: LoadLimits,
     ) -> Self {
         let slots = policy.max_loads.map(|most| {
@@ -90,7 +90,7 @@ impl<V: Clone + Send + Sync + 'static> StampedeLock<V> {
         let context = Context {
             leases,
             generations,
-            namespace,
+            policy_index,
             policy,
             turns: Turns::default(),
             slots,
@@ -328,9 +328,8 @@ fn serve<V: Clone, L: Look<Value = V>>(aging: &Present<V>, look: &mut L) -> V {
 impl Context {
     // P1 stamp-before-read: taken before the read or the load begins.
     pub(crate) fn stamp(&self, key: &Key) -> Stamp {
-        let lane =
-            self.leases.as_ref().map_or(Generations::NO_LANE, |leases| leases.remote().lane(key.as_str()));
-        self.generations.stamp(key.hash(), lane, self.namespace)
+        let lane = self.leases.as_ref().map_or(LaneIndex::NONE, |leases| leases.remote().lane(key.as_str()));
+        self.generations.stamp(key.hash(), lane, self.policy_index)
     }
 
     /// Takes what the remote store says of a key.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{KeyRef, Push, PushListener};
+use larder_core::{KeyHash, KeyRef, Push, PushListener};
 use tokio::sync::Notify;
 
 /// Who in this process waits for which lease to end.
@@ -15,27 +15,27 @@ use tokio::sync::Notify;
 pub struct Waiters(Arc<Mutex<Registry>>);
 
 /// By the hash of the key: two keys that share one wake each other needlessly, which costs one more claim.
-type Registry = HashMap<u64, Vec<Arc<Notify>>>;
+type Registry = HashMap<KeyHash, Vec<Arc<Notify>>>;
 
 /// A place in the list of those who wait for a key's lease. Leaves the list when it is dropped.
 pub struct Waiter {
     waiters: Waiters,
-    key_hash: u64,
+    key: KeyHash,
     woken: Arc<Notify>,
     at_most: Duration,
 }
 
 impl Waiters {
     /// Enters the list for this key. P8 register-then-claim: enter it **before** the claim is sent, or a push can come too early.
-    pub fn register(&self, key_hash: u64) -> Waiter {
+    pub fn register(&self, key: KeyHash) -> Waiter {
         let woken = Arc::new(Notify::new());
-        self.registry().entry(key_hash).or_default().push(woken.clone());
-        Waiter { waiters: self.clone(), key_hash, woken, at_most: Duration::ZERO }
+        self.registry().entry(key).or_default().push(woken.clone());
+        Waiter { waiters: self.clone(), key, woken, at_most: Duration::ZERO }
     }
 
     /// Wakes all who wait for this key.
-    pub fn wake(&self, key_hash: u64) {
-        if let Some(waiting) = self.registry().get(&key_hash) {
+    pub fn wake(&self, key: KeyHash) {
+        if let Some(waiting) = self.registry().get(&key) {
             waiting.iter().for_each(|woken| woken.notify_one());
         }
     }
@@ -104,10 +104,10 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut registry = self.waiters.registry();
-        if let Some(waiting) = registry.get_mut(&self.key_hash) {
+        if let Some(waiting) = registry.get_mut(&self.key) {
             waiting.retain(|woken| !Arc::ptr_eq(woken, &self.woken));
             if waiting.is_empty() {
-                registry.remove(&self.key_hash);
+                registry.remove(&self.key);
             }
         }
     }
@@ -126,9 +126,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn wake_up_before_the_wait_is_kept() {
         let waiters = Waiters::default();
-        let waiter = waiters.register(1).at_most(Duration::from_secs(3600));
-        waiters.wake(2);
-        waiters.wake(1);
+        let waiter = waiters.register(KeyHash(1)).at_most(Duration::from_secs(3600));
+        waiters.wake(KeyHash(2));
+        waiters.wake(KeyHash(1));
         let start = tokio::time::Instant::now();
         waiter.wait().await;
         assert_eq!(start.elapsed(), Duration::ZERO);
@@ -138,7 +138,7 @@ mod tests {
     async fn unannounced_end_of_the_lease_ends_the_wait() {
         let waiters = Waiters::default();
         let start = tokio::time::Instant::now();
-        waiters.register(1).at_most(Duration::from_millis(300)).wait().await;
+        waiters.register(KeyHash(1)).at_most(Duration::from_millis(300)).wait().await;
         let waited = start.elapsed();
         assert!((300..310).contains(&waited.as_millis()), "{waited:?}");
         assert!(waiters.is_empty(), "a dropped waiter leaves the list");

@@ -2,17 +2,18 @@ use std::collections::HashMap;
 
 use deadpool_redis::redis::{RedisResult, cmd};
 
-use crate::wire::Wire;
+use crate::command::target::Target;
 
-/// Asks for the server's settings that a cache depends on, in one command that every version knows.
-pub(crate) async fn ask(mut on: Wire) -> RedisResult<Vec<String>> {
+/// Reads the server's settings that a cache depends on, in one command that every version knows,
+/// and returns what to change.
+pub(crate) async fn ask(mut on: Target) -> RedisResult<Vec<String>> {
     let settings: HashMap<String, String> =
         cmd("CONFIG").arg("GET").arg("maxmemory*").query_async(&mut on.connection).await?;
     Ok(of_memory(&settings).into_iter().collect())
 }
 
-/// What is wrong with the limit on memory. Without a limit, and with any policy that evicts, nothing is:
-/// values, leases and tags have lifetimes, so that `volatile-*` finds them too.
+/// Advice about the limit on memory. Without a limit, and with any policy that evicts, there is
+/// none: values, leases and tags have lifetimes, so `volatile-*` finds them too.
 fn of_memory(settings: &HashMap<String, String>) -> Option<String> {
     let limit: u64 = settings.get("maxmemory")?.parse().ok().filter(|limit| *limit > 0)?;
     (settings.get("maxmemory-policy")? == "noeviction").then(|| {

@@ -11,12 +11,12 @@ use larder_core::{BreakerState, RemoteEvent};
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, info, warn};
 
-use crate::{RedisConfig, push::Listeners};
+use crate::{config::RedisConfig, listeners::Listeners};
 
-/// Decides whether a server is asked at all; all lanes to the server share one.
+/// A circuit breaker: decides whether Redis is asked at all. All lanes of a store share one.
 ///
 /// ```text
-/// closed ── trip ──▶ open ── its time is over ──▶ half-open, one trial ── passed ──▶ closed
+/// closed ── trip ──▶ open ── its pause is over ──▶ half-open, one trial ── passed ──▶ closed
 ///                      ▲                                   │
 ///                      └──────────── for longer ── failed ─┘
 /// ```
@@ -25,22 +25,23 @@ pub(crate) struct Breaker {
     longest: Duration,
     shown: String,
     phase: watch::Sender<Phase>,
-    /// Whether it is open: a copy, because every call asks, and must not write to a lock that all threads share.
-    open: AtomicBool,
+    /// Whether the phase is open: a copy, because every call asks, and must not write to a lock
+    /// that all threads share.
+    is_open: AtomicBool,
     listeners: Arc<Listeners>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// Since when, and how long it was open before.
+    /// Since when, and the pause before that.
     Closed { since: Instant, last: Duration },
-    /// Until when, and how long that is before chance shortens it.
+    /// Until when, and the pause before chance shortens it.
     Open { until: Instant, pause: Duration },
-    /// One who tries, after a pause of this length.
+    /// One lane tries, after a pause of this length.
     HalfOpen { pause: Duration },
 }
 
-/// The right to connect. A trial that is dropped without a verdict has failed.
+/// A lane's right to connect. A trial that is dropped without a verdict has failed.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     breaker: &'a Breaker,
@@ -49,11 +50,18 @@ pub(crate) struct Permit<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Whoever starts is told what is wrong with the connection itself.
+    /// The store is being made: its caller is told what is wrong with the connection itself.
     Start,
-    /// The breaker was closed, since then.
+    /// The breaker was closed, since this time.
     Closed(Instant),
     Trial,
+}
+
+/// What a trial has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    Failed,
 }
 
 impl Phase {
@@ -73,7 +81,7 @@ impl Breaker {
             longest: config.breaker_max_pause,
             shown,
             phase: watch::Sender::new(Phase::Closed { since: Instant::now(), last: Duration::ZERO }),
-            open: AtomicBool::new(false),
+            is_open: AtomicBool::new(false),
             listeners,
         }
     }
@@ -83,8 +91,9 @@ impl Breaker {
         self.phase.send_if_modified(|phase| {
             let Some(next) = next(*phase) else { return false };
             *phase = next;
-            // Under the phase's lock, so the copy is never older. Release pairs with the Acquire of who asks.
-            self.open.store(next.state() == BreakerState::Open, Ordering::Release);
+            // Under the phase's lock, so the copy is never older. Release pairs with the Acquire in
+            // `is_open`.
+            self.is_open.store(next.state() == BreakerState::Open, Ordering::Release);
             true
         })
     }
@@ -93,12 +102,13 @@ impl Breaker {
         self.phase.borrow().state()
     }
 
-    /// Whether the server is left alone, and nobody tries.
+    /// Whether Redis is bypassed, and no lane tries.
     pub(crate) fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+        self.is_open.load(Ordering::Acquire)
     }
 
-    /// Opens, if it is closed. In half-open only the trial's own verdict counts: what was asked before it says nothing.
+    /// Opens the breaker, if it is closed. While it is half-open, only the trial's own verdict
+    /// counts: what was asked before the trial says nothing.
     pub(crate) fn trip(&self, reason: &dyn fmt::Display) {
         self.trip_if(reason, |_| true);
     }
@@ -109,37 +119,41 @@ impl Breaker {
             if !is_meant(since) {
                 return None;
             }
-            // Only what stayed closed for a while begins anew, so that a server which comes and goes costs its callers
-            // one time-out in that while, and not one after each short pause.
+            // Only a breaker that stayed closed for a while begins with the shortest pause again,
+            // so that a server which comes and goes costs callers one time-out in that while, and
+            // not one after each short pause.
             let is_steady = since.elapsed() >= self.longest.saturating_mul(2);
-            Some(self.opened(if is_steady { Duration::ZERO } else { last }))
+            Some(self.open_after(if is_steady { Duration::ZERO } else { last }))
         });
         if opened {
-            self.listeners.tally.opened.add();
-            warn!(address = %self.shown, %reason, "Redis is not asked for a while: entries are loaded without it");
+            self.listeners.stats.breaker_opened.add(1);
+            warn!(event = "breaker_opened", address = %self.shown, %reason,
+                "circuit breaker opened: bypassing Redis");
             self.listeners.tell_event(RemoteEvent::Opened);
         }
     }
 
-    /// Open for longer than the last time.
-    fn opened(&self, last: Duration) -> Phase {
+    /// The open phase after this pause: it is longer.
+    fn open_after(&self, last: Duration) -> Phase {
         let pause = last.saturating_mul(2).max(self.first).min(self.longest);
         // Shortened by up to half at random, so that many processes don't come back in step.
         Phase::Open { until: Instant::now() + pause.mul_f64(1.0 - fastrand::f64() / 2.0), pause }
     }
 
-    /// Waits until the server is given up.
-    pub(crate) async fn given_up(&self) {
+    /// Waits until the breaker is not closed.
+    pub(crate) async fn opened(&self) {
         // The sender lives as long as `self`, so there is no error.
         let _ = self.phase.subscribe().wait_for(|phase| phase.state() != BreakerState::Closed).await;
     }
 
-    /// The right to connect for the start. It holds whatever happens to the lanes that are connected already.
+    /// The right to connect while the store is made. It holds whatever happens to the lanes that
+    /// are connected already.
     pub(crate) fn at_start(&self) -> Permit<'_> {
         Permit { breaker: self, kind: Kind::Start }
     }
 
-    /// Waits until the caller may connect: at once while it is closed, else when the time is over, and then only one.
+    /// Waits until the caller may connect: not at all while the breaker is closed, else until the
+    /// pause is over, and then for one caller only.
     pub(crate) async fn permit(&self) -> Permit<'_> {
         let mut phases = self.phase.subscribe();
         loop {
@@ -149,7 +163,7 @@ impl Breaker {
                 Phase::Open { until, .. } => Some(until),
                 Phase::HalfOpen { .. } => None,
             };
-            // Either the time is over, or somebody else was quicker and has come to a verdict.
+            // Either the pause is over, or another lane was quicker and has come to a verdict.
             tokio::select! {
                 () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
                     if self.begin_trial() {
@@ -161,7 +175,7 @@ impl Breaker {
         }
     }
 
-    /// Half-open from now on; `false` if it is not its time, or somebody else tries.
+    /// Becomes half-open; `false` if the pause is not over, or another lane tries.
     fn begin_trial(&self) -> bool {
         let begun = self.change(|phase| match phase {
             Phase::Open { until, pause } if until <= Instant::now() => Some(Phase::HalfOpen { pause }),
@@ -174,12 +188,12 @@ impl Breaker {
     }
 
     /// Ends a trial; `false` if it has its verdict already.
-    fn settle(&self, passed: bool) -> bool {
+    fn end_trial(&self, verdict: Verdict) -> bool {
         self.change(|phase| {
             let Phase::HalfOpen { pause } = phase else { return None };
-            Some(match passed {
-                true => Phase::Closed { since: Instant::now(), last: pause },
-                false => self.opened(pause),
+            Some(match verdict {
+                Verdict::Passed => Phase::Closed { since: Instant::now(), last: pause },
+                Verdict::Failed => self.open_after(pause),
             })
         })
     }
@@ -191,7 +205,7 @@ impl Permit<'_> {
         self.kind == Kind::Trial
     }
 
-    /// Whether it still holds: the server was not given up meanwhile.
+    /// Whether the permit still holds: the breaker has not opened meanwhile.
     pub(crate) fn holds(&self) -> bool {
         self.holds_in(*self.breaker.phase.borrow())
     }
@@ -204,22 +218,24 @@ impl Permit<'_> {
         }
     }
 
-    /// Waits until it does not hold any more.
+    /// Waits until the permit does not hold any more.
     pub(crate) async fn revoked(&self) {
         // The sender lives as long as the breaker, so there is no error.
         let _ = self.breaker.phase.subscribe().wait_for(|phase| !self.holds_in(*phase)).await;
     }
 
-    /// The server is back.
+    /// Says that the server is back.
     pub(crate) fn passed(self) {
         if self.is_trial() {
-            self.breaker.settle(true);
-            info!(address = %self.breaker.shown, "Redis is asked again");
+            self.breaker.end_trial(Verdict::Passed);
+            info!(event = "breaker_closed", address = %self.breaker.shown,
+                "circuit breaker closed: using Redis again");
             self.breaker.listeners.tell_event(RemoteEvent::Closed);
         }
     }
 
-    /// The server is not to be had. An attempt that began before it was last given up says nothing about it.
+    /// Says that the server cannot be used. An attempt that began before the breaker last opened
+    /// says nothing about it.
     pub(crate) fn failed(self, reason: &dyn fmt::Display) {
         if let Kind::Closed(mine) = self.kind {
             self.breaker.trip_if(reason, |since| since == mine);
@@ -229,8 +245,9 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if self.is_trial() && self.breaker.settle(false) {
-            debug!(address = %self.breaker.shown, "Redis is not back yet");
+        if self.is_trial() && self.breaker.end_trial(Verdict::Failed) {
+            debug!(event = "breaker_trial_failed", address = %self.breaker.shown,
+                "circuit breaker stays open: the trial failed");
             self.breaker.listeners.tell_event(RemoteEvent::Opened);
         }
     }
@@ -254,7 +271,7 @@ mod tests {
         Breaker::new(&config, "redis://x".to_owned(), Arc::default())
     }
 
-    /// How long until somebody may try.
+    /// Waits for a trial, and returns how long that took.
     async fn trial(breaker: &Breaker) -> (Duration, Permit<'_>) {
         let start = Instant::now();
         let permit = breaker.permit().await;
@@ -339,7 +356,7 @@ mod tests {
         let (one, other) = (breaker.permit().await, breaker.permit().await);
         one.failed(&"refused");
         other.failed(&"refused");
-        breaker.given_up().await;
+        breaker.opened().await;
         let (waited, trial) = trial(&breaker).await;
         assert!(is_about(waited, FIRST), "both failed in the same outage: {waited:?}");
         trial.passed();

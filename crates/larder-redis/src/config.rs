@@ -1,14 +1,26 @@
 use std::{fmt, thread::available_parallelism, time::Duration};
 
-use crate::endpoint::Endpoint;
+use larder_core::StoreError;
 
-/// Where Redis is, and how long to wait for it. Every option but the address has a default that suits production.
+/// Where Redis is, and how long to wait for it. Every option but the address has a default that
+/// suits production.
 ///
-/// `Debug` shows the address without its password.
+/// `Debug` shows the address without its user name and password.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_redis::RedisConfig;
+///
+/// let config = RedisConfig::new("rediss://app:s3cret@cache.example:6380/1")
+///     .namespace("shop")
+///     .command_timeout(Duration::from_millis(500));
+/// assert!(!format!("{config:?}").contains("s3cret"));
+/// ```
 #[derive(Clone)]
 pub struct RedisConfig {
     pub(crate) url: String,
     pub(crate) root_certificate: Option<Vec<u8>>,
+    pub(crate) namespace: Option<String>,
     pub(crate) lanes: u16,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
@@ -19,16 +31,35 @@ pub struct RedisConfig {
     pub(crate) breaker_max_pause: Duration,
 }
 
-/// No pause of the breaker is longer.
+/// No pause of the circuit breaker is longer.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// The longest namespace, in bytes: it stands in front of every key.
+const MAX_NAMESPACE: usize = 64;
+
 impl RedisConfig {
-    /// Takes an address: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or `unix:///path`. Of a cluster,
-    /// that of any of its servers; the others are reached in the same way, with the same user.
+    /// Takes an address, in one of these forms:
+    ///
+    /// - `redis://[user:password@]host[:port][/db]`, or `valkey://…`
+    /// - `rediss://…` or `valkeys://…`: the same over TLS
+    /// - `unix:///path[?db=…&user=…&pass=…]`: a Unix socket
+    ///
+    /// Of a cluster, the address of any of its servers; the store reaches the others in the same
+    /// way, as the same user. A `?`, `#`, `/`, `@` or `%` in a user name or password must be
+    /// percent-encoded. The address is checked when the store connects.
+    ///
+    /// ```
+    /// use larder_redis::RedisConfig;
+    ///
+    /// let plain = RedisConfig::new("redis://127.0.0.1:6379");
+    /// // The password is `what?`.
+    /// let with_user = RedisConfig::new("redis://app:what%3F@cache.example/2");
+    /// ```
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             root_certificate: None,
+            namespace: None,
             lanes: if available_parallelism().is_ok_and(|cores| cores.get() < 4) { 1 } else { 2 },
             connect_timeout: Duration::from_secs(2),
             command_timeout: Duration::from_secs(1),
@@ -40,16 +71,64 @@ impl RedisConfig {
         }
     }
 
-    /// Trusts this root certificate (PEM) for `rediss://`, instead of the system's.
+    /// Trusts this root certificate (PEM) for `rediss://`, instead of the system's. The store does not connect
+    /// with a text that is no certificate, or with an address without TLS.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// # let path = std::env::temp_dir().join("larder-redis-doc-ca.pem");
+    /// # std::fs::write(&path, "")?;
+    /// use larder_redis::RedisConfig;
+    ///
+    /// let pem = std::fs::read(path)?;
+    /// let config = RedisConfig::new("rediss://cache.example").root_certificate(pem);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.root_certificate = Some(pem.into());
         self
     }
 
-    /// Opens this many connections, at least one, in a cluster to each master; default 2, and 1 on fewer than four cores.
-    /// Each key always takes the same one. Values of 64 KiB or more take further ones, up to four for each, which are
-    /// opened when they are needed.
+    /// Puts `{namespace}/` in front of every name that the store writes or subscribes to by itself:
+    /// leases, tags, the tag epoch, probes and the invalidation channel. By default there is no
+    /// namespace.
+    ///
+    /// Values keep the keys that callers give: a caller puts `{namespace}/` in front of each, as
+    /// the facade `larder` does. Stores with different namespaces then share a server, and neither
+    /// sees the other's keys, tags, clears or messages; an ACL of `~{namespace}/*` and
+    /// `&{namespace}/*` suffices for each.
+    ///
+    /// A namespace has 1 to 64 bytes: ASCII letters, digits, `_`, `.` and `-`. The store does not
+    /// connect with another one.
+    ///
+    /// ```no_run
+    /// use larder_core::ValueStore;
+    /// use larder_redis::{RedisConfig, RedisStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), larder_core::StoreError> {
+    /// let config = RedisConfig::new("redis://127.0.0.1").namespace("shop");
+    /// let store = RedisStore::connect(config).await?;
+    /// assert_eq!(store.get("shop/user:42").await?, None);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Opens this many connections (lanes), at least one; in a cluster, this many to each master.
+    /// Default: 2, and 1 on fewer than four cores.
+    ///
+    /// Each key always takes the same lane. Values of 64 KiB or more take further connections, up
+    /// to four for each lane and master, which are opened when they are needed.
+    ///
+    /// ```
+    /// # use larder_redis::RedisConfig;
+    /// let config = RedisConfig::new("redis://127.0.0.1").lanes(4);
+    /// ```
     #[must_use]
     pub fn lanes(mut self, lanes: u16) -> Self {
         self.lanes = lanes.max(1);
@@ -57,13 +136,26 @@ impl RedisConfig {
     }
 
     /// Gives up connecting after this time; default 2 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use larder_redis::RedisConfig;
+    /// let config = RedisConfig::new("redis://127.0.0.1").connect_timeout(Duration::from_secs(5));
+    /// ```
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Waits this long for an answer; default 1 s. A connection that does not answer in time is replaced.
+    /// Waits this long for a reply; default 1 s. A connection whose reply does not come in time is
+    /// replaced, and the circuit breaker opens.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use larder_redis::RedisConfig;
+    /// let config = RedisConfig::new("redis://127.0.0.1").command_timeout(Duration::from_millis(500));
+    /// ```
     #[must_use]
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
@@ -71,39 +163,79 @@ impl RedisConfig {
     }
 
     /// Pings a connection that was idle for this time; default 1 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use larder_redis::RedisConfig;
+    /// let config = RedisConfig::new("redis://127.0.0.1").ping_interval(Duration::from_secs(3));
+    /// ```
     #[must_use]
     pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.ping_interval = interval.max(Duration::from_millis(1));
         self
     }
 
-    /// Tries this often whether changes are pushed to each connection; default 5 s. A connection that is alive but deaf,
-    /// as behind a proxy that loses pushes, is found within this time.
+    /// Tests this often whether invalidations are pushed to each connection; default 5 s. A
+    /// connection that is alive but deaf, as behind a proxy that loses pushes, is found within this
+    /// time.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use larder_redis::RedisConfig;
+    /// let config = RedisConfig::new("redis://127.0.0.1").probe_interval(Duration::from_secs(1));
+    /// ```
     #[must_use]
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = interval.max(Duration::from_millis(1));
         self
     }
 
-    /// Remembers at most this many keys and tags to invalidate for each lane while Redis is out of reach; default 100,000.
-    /// Past it, whole prefixes (rows) are remembered instead of their keys, and cleared on return; with 0, from the first
-    /// key on. Past it in tags, every tag is invalidated on return.
+    /// Remembers at most this many keys and tags to invalidate, for each lane, while Redis is out
+    /// of reach; default 100,000.
+    ///
+    /// - With more keys, the store remembers whole prefixes instead, and clears them when Redis is
+    ///   back.
+    /// - With more tags, the store invalidates every tag when Redis is back.
+    /// - With 0, it remembers prefixes and "every tag" from the first one on.
+    ///
+    /// ```
+    /// # use larder_redis::RedisConfig;
+    /// let config = RedisConfig::new("redis://127.0.0.1").max_unsent(10_000);
+    /// ```
     #[must_use]
     pub fn max_unsent(mut self, names: usize) -> Self {
         self.max_unsent = names;
         self
     }
 
-    /// Leaves Redis alone for this long when it does not answer, cannot be connected to, or takes no writes, and doubles
-    /// that with each trial that fails; default 50 ms, shortened by up to half at random.
+    /// Bypasses Redis for this long when it does not answer, cannot be connected to, or takes no
+    /// writes; default 50 ms.
+    ///
+    /// The pause doubles with each trial that fails, up to
+    /// [`breaker_max_pause`](Self::breaker_max_pause), and is shortened by up to half at random.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use larder_redis::RedisConfig;
+    /// let config = RedisConfig::new("redis://127.0.0.1").breaker_pause(Duration::from_millis(100));
+    /// ```
     #[must_use]
     pub fn breaker_pause(mut self, pause: Duration) -> Self {
         self.breaker_pause = pause.clamp(Duration::from_millis(1), DAY);
         self
     }
 
-    /// Leaves Redis alone for at most this long before it is tried again; default 1 s. The pauses are short again once it
-    /// was back for twice this long.
+    /// Bypasses Redis for at most this long before it is tried again; default 1 s.
+    ///
+    /// This is the upper bound on how long a recovered server stays unused; until then, other
+    /// processes do not hear of this process's writes. Once Redis has been back for twice this
+    /// time, the next outage begins with the shortest pause again.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use larder_redis::RedisConfig;
+    /// let config = RedisConfig::new("redis://127.0.0.1").breaker_max_pause(Duration::from_secs(5));
+    /// ```
     #[must_use]
     pub fn breaker_max_pause(mut self, pause: Duration) -> Self {
         self.breaker_max_pause = pause.clamp(Duration::from_millis(1), DAY);
@@ -111,10 +243,30 @@ impl RedisConfig {
     }
 }
 
+impl RedisConfig {
+    /// The namespace, empty for none.
+    ///
+    /// # Errors
+    /// [`StoreError::Namespace`] if it cannot stand in front of keys.
+    pub(crate) fn checked_namespace(&self) -> Result<&str, StoreError> {
+        let Some(namespace) = self.namespace.as_deref() else { return Ok("") };
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let problem = if namespace.is_empty() || namespace.len() > MAX_NAMESPACE {
+            format!("it has {} bytes; from 1 to {MAX_NAMESPACE} are allowed", namespace.len())
+        } else if let Some(other) = namespace.chars().find(|c| !is_allowed(*c)) {
+            format!("it has a {other:?}; ASCII letters, digits, `_`, `.` and `-` are allowed")
+        } else {
+            return Ok(namespace);
+        };
+        Err(StoreError::Namespace { namespace: namespace.to_owned(), problem })
+    }
+}
+
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
-            .field("address", &Endpoint::redacted(&self.url))
+            .field("address", &redacted(&self.url))
+            .field("namespace", &self.namespace)
             .field("lanes", &self.lanes)
             .field("connect_timeout", &self.connect_timeout)
             .field("command_timeout", &self.command_timeout)
@@ -127,6 +279,47 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
+/// Shows an address without anything that may be a user name or password: nothing before its last
+/// `@`, and no query.
+pub(crate) fn redacted(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => (format!("{scheme}://"), rest),
+        _ => (String::new(), url),
+    };
+    let query = rest.find('?');
+    let Some(at) = rest.rfind('@') else {
+        return format!("{scheme}{}", without_password(&rest[..query.unwrap_or(rest.len())]));
+    };
+    // A question mark before the last `@` is part of a password, or it begins a query with an `@`
+    // in one of its values: in that case, what follows the `@` is secret too.
+    if query.is_some_and(|query| query < at && (scheme.contains("unix") || rest[query..at].contains('='))) {
+        return format!("{scheme}…");
+    }
+    let shown = &rest[at + 1..];
+    format!("{scheme}{}", &shown[..shown.find(['?', '#']).unwrap_or(shown.len())])
+}
+
+/// Whether a text is a scheme of which it is known that it holds no secret.
+fn is_scheme(text: &str) -> bool {
+    matches!(
+        text.rsplit('+').next(),
+        Some("redis" | "rediss" | "valkey" | "valkeys" | "unix" | "http" | "https" | "tcp")
+    ) && text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'+')
+}
+
+/// Hides what stands in the place of the port and is no number: whoever forgot the host wrote a
+/// password there.
+fn without_password(host: &str) -> String {
+    match host.rsplit_once(':') {
+        Some((host, port))
+            if !port.starts_with(|c: char| c.is_ascii_digit()) && !host.starts_with(['/', '[']) =>
+        {
+            format!("{host}:…")
+        }
+        _ => host.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +328,48 @@ mod tests {
     fn debug_hides_the_password() {
         let shown = format!("{:?}", RedisConfig::new("redis://me:s3cret@cache.example:6380/1"));
         assert!(shown.contains("redis://cache.example:6380/1") && !shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
+    fn namespace_is_short_and_plain() {
+        let checked = |namespace: &str| {
+            let config = RedisConfig::new("redis://host").namespace(namespace);
+            config.checked_namespace().map(str::to_owned).map_err(|error| error.to_string())
+        };
+        for namespace in ["a", "shop_v1.eu-1", &"n".repeat(MAX_NAMESPACE)] {
+            assert_eq!(checked(namespace).as_deref(), Ok(namespace));
+        }
+        for namespace in ["", "a/b", "a:b", "a@2", "a{b}", "a b", "ü", "a\n", &"n".repeat(MAX_NAMESPACE + 1)]
+        {
+            assert!(checked(namespace).is_err_and(|error| error.contains("allowed")), "{namespace:?}");
+        }
+        assert_eq!(RedisConfig::new("redis://host").checked_namespace().unwrap(), "");
+        assert_eq!(
+            checked("a/b").unwrap_err(),
+            "the namespace \"a/b\" cannot be used: \
+             it has a '/'; ASCII letters, digits, `_`, `.` and `-` are allowed"
+        );
+    }
+
+    #[test]
+    fn shown_address_has_no_credentials() {
+        for (url, shown) in [
+            ("redis://host:1/2", "redis://host:1/2"),
+            ("rediss://u:p@ss@host:1", "rediss://host:1"),
+            ("unix:///run/redis.sock?pass=secret&db=1", "unix:///run/redis.sock"),
+            ("unix:///run/redis.sock?pass=sec@ret", "unix://…"),
+            ("unix:///run/a@b.sock", "unix://b.sock"),
+            ("u:p@host", "host"),
+            ("u:p://q@host", "host"),
+            ("redis://u:p?q@host:1", "redis://host:1"),
+            ("redis://u:p#q@host:1/2?protocol=resp3", "redis://host:1/2"),
+            ("redis://u:p/q@host", "redis://host"),
+            ("redis://host?pass=p@q", "redis://…"),
+            ("redis://u:p?q=r@host", "redis://…"),
+            ("redis://u:secret", "redis://u:…"),
+            ("redis://[::1]:6379", "redis://[::1]:6379"),
+        ] {
+            assert_eq!(redacted(url), shown, "{url}");
+        }
     }
 }

@@ -1,11 +1,15 @@
+//! What the errors of servers and connections mean.
+
 use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::redis::{ErrorKind, RedisError};
 use larder_core::StoreError;
 
-/// Tells whether the connection can no longer be relied on. A time-out counts: replies come in order, so whatever
-/// is asked next would wait behind the one that did not come. So does a server that has become a replica: its address
-/// may lead to the new master. And so does a cluster whose slots are on the move: where they are is asked anew.
+/// Tells whether the connection can no longer be relied on, which includes:
+///
+/// - a time-out: replies come in order, so the next one would wait behind the one that did not come
+/// - a server that has become a replica: its address may lead to the new master
+/// - a cluster whose slots move: the next session asks where they are
 pub(crate) fn is_loss(error: &RedisError) -> bool {
     error.is_timeout()
         || error.is_io_error()
@@ -14,37 +18,38 @@ pub(crate) fn is_loss(error: &RedisError) -> bool {
         || has_code(error, &["READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"])
 }
 
-/// What a server says that takes no writes, whatever the key is. Leases and invalidations are writes, so it cannot keep the
-/// protocol.
+/// The codes of a server that takes no writes, whatever the key is. Leases and invalidations are
+/// writes, so such a server cannot keep the protocol.
 const TAKES_NO_WRITES: [&str; 7] =
     ["OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "NOAUTH"];
 
-/// Tells whether the whole server is to be left alone for a while: it does not answer, or takes no writes. A connection
-/// that was merely lost says nothing about it.
+/// Tells whether the circuit breaker is to open: the server does not answer, or takes no writes. A
+/// connection that was merely lost says nothing about its server.
 pub(crate) fn is_outage(error: &RedisError) -> bool {
     error.is_timeout() || has_code(error, &TAKES_NO_WRITES)
 }
 
-/// Tells whether the server is kept from anything else by somebody's script.
+/// Tells whether another client's script keeps the server from everything else.
 pub(crate) fn is_busy(error: &RedisError) -> bool {
     error.code() == Some("BUSY")
 }
 
-/// Tells whether the refusal is about this key or this user, so that it would be repeated whenever it is asked again.
+/// Tells whether the refusal is permanent: it is about this key's type or this user's rights.
 pub(crate) fn is_final(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE") || is_denied(error)
 }
 
-/// Tells whether the user may not do this.
+/// Tells whether the user lacks the right to do this.
 pub(crate) fn is_denied(error: &RedisError) -> bool {
-    // Of a command within a script only the words say so: those of 7.0 and before, and of later ones.
+    // Within a script only the words say so, which differ up to Redis 7.0 and after it.
     let in_script = |detail: &str| {
         detail.contains("user executing the script can't") || detail.contains("ACL failure in script")
     };
     error.code() == Some("NOPERM") || error.detail().is_some_and(in_script)
 }
 
-/// Whether the server gave one of these codes. Redis before 7.0 quotes what a command within a script was refused with.
+/// Whether the server gave one of these codes. Redis before 7.0 quotes the code of a command within
+/// a script.
 fn has_code(error: &RedisError, codes: &[&str]) -> bool {
     match error.code() {
         Some("ERR") => {
@@ -55,7 +60,8 @@ fn has_code(error: &RedisError, codes: &[&str]) -> bool {
     }
 }
 
-/// Tells whether the server does not know RESP3, or the command that switches it on, or does not let us use it.
+/// Tells whether the server does not know RESP3, or the command that switches it on, or does not
+/// let this user use it.
 pub(crate) fn is_without_resp3(error: &RedisError) -> bool {
     let names_hello = |detail: &str| detail.to_ascii_lowercase().contains("'hello'");
     error.kind() == ErrorKind::RESP3NotSupported
@@ -63,7 +69,7 @@ pub(crate) fn is_without_resp3(error: &RedisError) -> bool {
         || error.detail().is_some_and(names_hello)
 }
 
-/// Says for the user what Redis or the connection said.
+/// Turns the error of a server or connection into one for the caller.
 pub(crate) fn describe(error: RedisError, address: &str, timeout: Duration, key: &str) -> StoreError {
     let address = address.to_owned();
     if error.is_timeout() {
@@ -92,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// What the client makes of an error reply.
+    /// The client's error for an error reply.
     fn said(words: &str) -> RedisError {
         match parse_redis_value(format!("-{words}\r\n").as_bytes()).and_then(Value::extract_error) {
             Err(error) => error,

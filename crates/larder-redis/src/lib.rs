@@ -1,5 +1,6 @@
-//! A shared store on Redis or Valkey: values, leases and pushes over a few multiplexed connections. Use it as
-//! larder's L2, or with `larder-lock` as a distributed lock.
+//! A shared cache store on Redis or Valkey: values, leases and invalidation pushes over a few
+//! multiplexed connections. Use it as the second level (L2) of `larder`, or with `larder-lock` as a
+//! distributed lock.
 //!
 //! It is not a Redis client: it knows the commands of the coherence protocol and no others.
 //!
@@ -12,40 +13,33 @@
 //! In a cluster, which it finds out by itself, each lane has one connection to each master.
 //!
 //! ```no_run
-//! use larder_core::RemoteStore;
+//! use larder_core::ValueStore;
 //! use larder_redis::{RedisConfig, RedisStore};
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder_core::StoreError> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), larder_core::StoreError> {
 //! let store = RedisStore::connect(RedisConfig::new("redis://127.0.0.1:6379")).await?;
 //! assert_eq!(store.get("user:42").await?, None);
 //! # Ok(()) }
 //! ```
-
-mod advice;
-mod breaker;
-mod bulk;
-mod bus;
-mod clear;
-mod config;
-mod connector;
-mod endpoint;
-mod error;
-mod keeper;
-mod keys;
-mod lane;
-mod large;
-mod live;
-mod many;
-mod nodes;
-mod pending;
-mod probe;
-mod push;
-mod reads;
-mod scripts;
-mod store;
-mod tally;
-mod topology;
-mod wire;
+//!
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | `tls` | yes | `rediss://` and `valkeys://` addresses, by rustls |
+//! | `tls-ring` | yes | the cryptography of `ring`, for a process that has not chosen any |
+//! | `tls-aws-lc-rs` | no | the cryptography of `aws-lc-rs` instead |
 
 pub use config::RedisConfig;
 pub use store::RedisStore;
+
+mod advice;
+mod breaker;
+mod command;
+mod config;
+mod connection;
+mod error;
+mod health;
+mod lane;
+mod listeners;
+mod stats;
+mod store;

@@ -6,65 +6,114 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use deadpool_redis::redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
+use deadpool_redis::redis::{PushInfo, cmd};
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteStats, RemoteStore, Replacing,
-    StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, PushListener,
+    RemoteStats, Replacing, StoreError, Stored, TagEpoch, TagStore, Token, ValueStore, Want, WriteClaim,
 };
 use tokio::task::AbortHandle;
 
 use crate::{
-    RedisConfig, advice,
+    advice,
     breaker::Breaker,
-    bulk::LARGE,
-    bus::Bus,
-    endpoint::Endpoint,
-    keeper,
-    keys::{ORDER, slot, tag_of},
-    lane::{Lane, TRIES},
-    nodes::{Nodes, Opened},
-    probe,
-    push::Listeners,
-    scripts,
-    wire::Wire,
+    command::{names::Names, reply::LARGE_VALUE, scripts, slots::slot, target::Target},
+    config::RedisConfig,
+    connection::{
+        bus::Bus,
+        dialer::{Dialed, Dialer},
+        endpoint::Endpoint,
+        handshake::PushSink,
+    },
+    health::{probe, reconnect, subscriber::Subscriber},
+    lane::{
+        Lane, Shared,
+        claim::{claim, commit, commit_large},
+        clear::clear,
+        current::TRIES,
+        get::get,
+        get_many::get_many,
+        invalidate::{Sent, invalidate, invalidate_tag},
+        unsent_queue::Remembered,
+    },
+    listeners::Listeners,
 };
 
-/// A [`RemoteStore`] on Redis 6.2 or later, or Valkey.
+/// A [`RemoteStore`](larder_core::RemoteStore) on Redis 6.2 or later, or Valkey.
 ///
-/// Values are stored as they come, under their key. The lease of `user:42` is `larder:lease:{user:42}`, the number under
-/// which the tag `org:7` is held is `larder:{tags}:org:7`.
+/// | name in Redis, after the [namespace](RedisConfig::namespace) | holds |
+/// | --- | --- |
+/// | `user:42` | a value, under the key that the caller gives |
+/// | `larder:lease:{user:42}` | the lease of that key |
+/// | `larder:{tags}` | the tag epoch |
+/// | `larder:{tags}:org:7` | the epoch at which the tag `org:7` was pinned |
+/// | `larder:probe:…` | keys by which connections prove that pushes arrive |
+/// | `larder:bus:0` | the invalidation channel of database 0 |
 ///
-/// Where the server refuses `CLIENT TRACKING`, processes tell each other what they change, over a channel. All who share a
-/// server must then be so: one that tracks does not tell.
+/// Where the server refuses `CLIENT TRACKING`, processes publish what they change on the
+/// invalidation channel. All processes that share a server must then do so: one that tracks does
+/// not publish.
 ///
-/// In a cluster, each lane is connected to every master. When a slot moves, the lanes that meet it are connected anew, and
-/// until then calls fail; while one is on its way, a clear is refused. What is known of a tag is then in no order with
-/// the values of other masters: see [`LaneState::Scattered`].
+/// In a cluster, each lane is connected to every master. When a slot moves, the lanes that meet it
+/// reconnect, and until then calls fail; while a slot migrates, a clear is refused. What is known
+/// of a tag is then in no order with the values of other masters: see [`LaneState::Scattered`].
 ///
 /// Dropping the store closes its connections.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use larder_core::{Claim, LeaseStore, Replacing, Token};
+/// use larder_redis::{RedisConfig, RedisStore};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), larder_core::StoreError> {
+/// let store = RedisStore::connect(RedisConfig::new("redis://127.0.0.1:6379")).await?;
+/// let (token, minute) = (Token::new(), Duration::from_secs(60));
+/// if let Claim::Leased = store.claim("user:42", &token, minute, Replacing::Nothing).await? {
+///     store.commit("user:42", &token, b"{\"name\":\"Ada\"}", minute, Replacing::Nothing).await?;
+/// }
+/// # Ok(()) }
+/// ```
 pub struct RedisStore {
     shown: String,
     lanes: Vec<Arc<Lane>>,
+    names: Arc<Names>,
     listeners: Arc<Listeners>,
     bus: Arc<Bus>,
     breaker: Arc<Breaker>,
     tasks: Vec<AbortHandle>,
 }
 
-/// The lanes that are to be connected, each with what connects it.
-type Unopened = Vec<(Arc<Lane>, Nodes)>;
+/// Lanes that are to be connected, each with what opens its connections.
+type Unconnected = Vec<(Arc<Lane>, Dialer)>;
 
 impl RedisStore {
-    /// Connects all lanes. Must be called in a tokio runtime, which then keeps the connections.
+    /// Connects all lanes. Must be called in a tokio runtime, which then drives the connections.
     ///
     /// # Errors
-    /// [`StoreError::Address`], [`StoreError::Unreachable`], [`StoreError::TimedOut`] and
-    /// [`StoreError::Unauthorized`], each with the address.
+    /// Nothing is left connected after any of these:
+    ///
+    /// - [`StoreError::Address`] if the address or the root certificate cannot be used
+    /// - [`StoreError::Namespace`] if the namespace cannot be used
+    /// - [`StoreError::Unreachable`] or [`StoreError::TimedOut`] if no server answers at the
+    ///   address
+    /// - [`StoreError::Unauthorized`] if the server refuses the user name or password
+    /// - [`StoreError::Refused`] with the words of a server that turns the connection away
+    ///
+    /// ```no_run
+    /// use larder_core::ValueStore;
+    /// use larder_redis::{RedisConfig, RedisStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), larder_core::StoreError> {
+    /// let store = RedisStore::connect(RedisConfig::new("redis://127.0.0.1:6379")).await?;
+    /// assert_eq!(store.get("user:42").await?, None);
+    /// # Ok(()) }
+    /// ```
     pub async fn connect(config: RedisConfig) -> Result<Self, StoreError> {
         let (mut store, lanes) = Self::new(&config)?;
-        for (lane, mut nodes) in lanes {
-            let opened = keeper::connect(&lane, &mut nodes, &lane.breaker.at_start()).await?;
-            store.keep(&config, lane, nodes, Some(opened));
+        for (lane, mut dialer) in lanes {
+            let dialed = reconnect::connect(&lane, &mut dialer, &store.breaker.at_start()).await?;
+            store.keep_connected(&config, lane, dialer, Some(dialed));
         }
         if store.lanes.iter().any(|lane| lane.needs_bus()) {
             store.bus.tried().await; // bounded by the time to connect
@@ -72,55 +121,104 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// Connects in the background: until then, and whenever a connection is lost, calls fail at once. Must be called
-    /// in a tokio runtime.
+    /// Connects in the background: until the store is connected, and whenever it has lost a
+    /// connection, calls fail at once. Must be called in a tokio runtime, which then drives the
+    /// connections.
     ///
     /// # Errors
-    /// [`StoreError::Address`].
+    /// - [`StoreError::Address`] if the address or the root certificate cannot be used
+    /// - [`StoreError::Namespace`] if the namespace cannot be used
+    ///
+    /// ```
+    /// use larder_core::{LaneIndex, LaneState, Lanes, ValueStore};
+    /// use larder_redis::{RedisConfig, RedisStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), larder_core::StoreError> {
+    /// // No server is there.
+    /// let store = RedisStore::connect_lazy(RedisConfig::new("redis://127.0.0.1:1"))?;
+    /// assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Down);
+    /// assert!(store.get("user:42").await.is_err());
+    /// # Ok(()) }
+    /// ```
     pub fn connect_lazy(config: RedisConfig) -> Result<Self, StoreError> {
         let (mut store, lanes) = Self::new(&config)?;
-        for (lane, nodes) in lanes {
-            store.keep(&config, lane, nodes, None);
+        for (lane, dialer) in lanes {
+            store.keep_connected(&config, lane, dialer, None);
         }
         Ok(store)
     }
 
     /// Makes the store, with the lanes that are to be connected.
-    fn new(config: &RedisConfig) -> Result<(Self, Unopened), StoreError> {
+    fn new(config: &RedisConfig) -> Result<(Self, Unconnected), StoreError> {
+        let names = Arc::new(Names::new(config.checked_namespace()?));
         let endpoint = Endpoint::parse(config)?;
         let listeners = Arc::new(Listeners::default());
-        let bus = Arc::new(Bus::new(endpoint.info.redis_settings().db(), listeners.clone()));
+        let bus = Arc::new(Bus::new(names.channel(endpoint.info.redis_settings().db())));
         let breaker = Arc::new(Breaker::new(config, endpoint.shown.clone(), listeners.clone()));
-        let open = |index| {
-            let (shown, listeners) = (endpoint.shown.clone(), listeners.clone());
-            let lane = Arc::new(Lane::new(index, shown, config, listeners, bus.clone(), breaker.clone()));
-            let nodes = Nodes::new(config, &endpoint, &Arc::downgrade(&lane))?;
-            Ok((lane, nodes))
+        let shared = Shared {
+            shown: endpoint.shown.clone(),
+            names: names.clone(),
+            listeners: listeners.clone(),
+            breaker: breaker.clone(),
+            bus: bus.clone(),
         };
-        let unopened = (0..config.lanes).map(open).collect::<Result<Unopened, StoreError>>()?;
-        let lanes: Vec<_> = unopened.iter().map(|(lane, _)| lane.clone()).collect();
-        // Tasks of their own, because nobody else would notice that nothing is told any more.
+        let unconnected = |index| {
+            let lane = Arc::new(Lane::new(index, config, shared.clone()));
+            let dialer = Dialer::new(config, &endpoint, sink(&lane));
+            (lane, dialer)
+        };
+        let unconnected: Unconnected = LaneIndex::all(config.lanes).map(unconnected).collect();
+        let lanes: Vec<_> = unconnected.iter().map(|(lane, _)| lane.clone()).collect();
+        let subscriber = Subscriber {
+            bus: bus.clone(),
+            names: names.clone(),
+            listeners: listeners.clone(),
+            lanes: lanes.clone(),
+            config: config.clone(),
+        };
+        // Tasks of their own, because no caller would notice that nothing is told any more.
         let tasks = vec![
-            tokio::spawn(bus.clone().run(lanes.clone(), config.clone())).abort_handle(),
+            tokio::spawn(subscriber.run()).abort_handle(),
             tokio::spawn(probe::run(lanes.clone(), config.clone())).abort_handle(),
         ];
-        Ok((Self { shown: endpoint.shown, lanes, listeners, bus, breaker, tasks }, unopened))
+        Ok((Self { shown: endpoint.shown, lanes, names, listeners, bus, breaker, tasks }, unconnected))
     }
 
-    fn keep(&mut self, config: &RedisConfig, lane: Arc<Lane>, nodes: Nodes, opened: Option<Opened>) {
-        // A task for each lane, because nobody else would notice that an idle connection is lost.
-        let keeper = tokio::spawn(keeper::keep(lane, nodes, config.ping_interval, opened));
-        self.tasks.push(keeper.abort_handle());
+    fn keep_connected(
+        &mut self,
+        config: &RedisConfig,
+        lane: Arc<Lane>,
+        dialer: Dialer,
+        dialed: Option<Dialed>,
+    ) {
+        // A task for each lane, because no caller would notice that an idle connection is lost.
+        let task = tokio::spawn(reconnect::keep_connected(lane, dialer, config.ping_interval, dialed));
+        self.tasks.push(task.abort_handle());
     }
 
-    fn at(&self, lane: u16) -> Result<&Lane, StoreError> {
+    fn lane_at(&self, lane: LaneIndex) -> Result<&Lane, StoreError> {
         let unreachable = || StoreError::Unreachable { address: self.shown.clone(), source: None };
-        self.lanes.get(usize::from(lane)).map(|lane| &**lane).ok_or_else(unreachable)
+        self.lanes.get(usize::from(lane.0)).map(|lane| &**lane).ok_or_else(unreachable)
     }
 
-    fn of(&self, key: &str) -> &Lane {
-        &self.lanes[usize::from(self.lane(key))]
+    fn lane_of(&self, key: &str) -> &Lane {
+        &self.lanes[usize::from(self.lane(key).0)]
     }
+}
+
+fn epochs(replies: Vec<Option<u64>>) -> Vec<Option<TagEpoch>> {
+    replies.into_iter().map(|epoch| epoch.map(TagEpoch)).collect()
+}
+
+/// Gives a lane the pushes of its connections, for as long as the lane lives.
+fn sink(lane: &Arc<Lane>) -> PushSink {
+    let lane = Arc::downgrade(lane);
+    Arc::new(move |push: &PushInfo| {
+        if let Some(lane) = lane.upgrade() {
+            lane.on_push(push);
+        }
+    })
 }
 
 impl Drop for RedisStore {
@@ -139,45 +237,21 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-/// A reply that none of our commands gives.
-pub(crate) fn unexpected() -> RedisError {
-    RedisError::from((ErrorKind::UnexpectedReturnType, "the server's reply is not one of this command"))
-}
-
-pub(crate) fn bytes(value: Value) -> RedisResult<Option<Bytes>> {
-    match value.extract_error()? {
-        Value::Nil => Ok(None),
-        Value::BulkString(bytes) => Ok(Some(bytes.into())), // moved, not copied
-        _ => Err(unexpected()),
-    }
-}
-
-pub(crate) fn rest(value: Value) -> RedisResult<Option<Duration>> {
-    match value.extract_error()? {
-        Value::Int(ms) => Ok(u64::try_from(ms).ok().map(Duration::from_millis)),
-        _ => Err(unexpected()),
-    }
-}
-
 #[async_trait]
-impl RemoteStore for RedisStore {
+impl Lanes for RedisStore {
     fn lanes(&self) -> u16 {
         u16::try_from(self.lanes.len()).unwrap_or(u16::MAX)
     }
 
-    fn lane(&self, key: &str) -> u16 {
+    fn lane(&self, key: &str) -> LaneIndex {
         match self.lanes() {
-            0 | 1 => 0,
-            lanes => slot(key) % lanes,
+            0 | 1 => LaneIndex(0),
+            lanes => LaneIndex(slot(key) % lanes),
         }
     }
 
-    fn lane_state(&self, lane: u16) -> LaneState {
-        self.lanes.get(usize::from(lane)).map_or(LaneState::Down, |lane| lane.state())
+    fn lane_state(&self, lane: LaneIndex) -> LaneState {
+        self.lanes.get(usize::from(lane.0)).map_or(LaneState::Down, |lane| lane.state())
     }
 
     fn subscribe(&self, listener: Weak<dyn PushListener>) {
@@ -185,33 +259,58 @@ impl RemoteStore for RedisStore {
     }
 
     fn call_timeout(&self) -> Option<Duration> {
-        self.lanes.first().map(|lane| lane.call_timeout())
+        self.lanes.first().map(|lane| lane.current.command_timeout())
     }
 
     async fn advice(&self) -> Vec<String> {
         let up = self.lanes.iter().find(|lane| lane.state() != LaneState::Down);
         let Some(lane) = up else { return Vec::new() };
         // A server may refuse to tell, as hosted ones do: that is no trouble.
-        lane.ask("", advice::ask).await.unwrap_or_default()
+        lane.current.ask("", advice::ask).await.unwrap_or_default()
     }
 
+    fn stats(&self) -> RemoteStats {
+        let unsent = self.lanes.iter().map(|lane| lane.unsent.len()).sum();
+        self.listeners.stats.read(self.breaker.state(), unsent)
+    }
+}
+
+#[async_trait]
+impl ValueStore for RedisStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.of(key).get(key, false).await?.map(|stored| stored.value))
+        Ok(get(&self.lane_of(key).current, key, Want::Value).await?.map(|stored| stored.value))
     }
 
     async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        self.of(key).get(key, true).await
+        get(&self.lane_of(key).current, key, Want::ValueAndTtl).await
     }
 
     async fn get_many(
         &self,
-        lane: u16,
+        lane: LaneIndex,
         keys: &[&str],
-        with_ttl: bool,
+        want: Want,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        self.at(lane)?.get_many(keys, with_ttl).await
+        get_many(&self.lane_at(lane)?.current, keys, want).await
     }
 
+    async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
+        let ask = async |on| scripts::holds(on, key, digest).await;
+        self.lane_of(key).current.ask(key, ask).await
+    }
+
+    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
+        let lane = self.lane_of(key.as_str());
+        invalidate(&lane.current, &lane.unsent, key, own).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
+        clear(&self.lane_of(prefix).current, prefix).await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for RedisStore {
     async fn claim(
         &self,
         key: &str,
@@ -219,39 +318,17 @@ impl RemoteStore for RedisStore {
         lease: Duration,
         replacing: Replacing<'_>,
     ) -> Result<Claim, StoreError> {
-        let ask = async |on| match scripts::claim(on, key, token, millis(lease), replacing).await? {
-            Value::Okay => Ok(Some(Claim::Leased)),
-            Value::Array(found) if found.is_empty() => Ok(None),
-            Value::Array(found) => {
-                let [value, pttl] = <[Value; 2]>::try_from(found).map_err(|_| unexpected())?;
-                let value = bytes(value)?.ok_or_else(unexpected)?;
-                Ok(Some(Claim::Hit(Stored { value, ttl: rest(pttl)? })))
-            }
-            busy => Ok(Some(Claim::Busy(rest(busy)?.unwrap_or_default()))),
-        };
-        let lane = self.of(key);
-        let live = lane.live()?;
-        let node = live.node(key);
-        match lane.ask_on(&live, node, key, ask).await? {
-            Some(claim) => Ok(claim),
-            None => {
-                let stored = lane.get_large(node, key).await?;
-                // If it has gone meanwhile, the key is to be claimed anew.
-                Ok(stored.map_or(Claim::Busy(Duration::ZERO), Claim::Hit))
-            }
-        }
+        claim(&self.lane_of(key).current, key, token, lease, replacing).await
     }
 
     async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError> {
-        let ask = async |on| match scripts::begin_write(on, key, token, millis(lease)).await? {
-            Value::Okay => Ok(WriteClaim::Leased),
-            busy => Ok(WriteClaim::Busy(rest(busy)?.unwrap_or_default())),
-        };
-        self.of(key).ask(key, ask).await
+        let ask = async |on| scripts::begin_write(on, key, token, lease).await;
+        self.lane_of(key).current.ask(key, ask).await
     }
 
     async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError> {
-        self.of(key).ask(key, async |on| scripts::renew(on, key, token, millis(lease)).await).await
+        let ask = async |on| scripts::renew(on, key, token, lease).await;
+        self.lane_of(key).current.ask(key, ask).await
     }
 
     async fn commit(
@@ -262,10 +339,11 @@ impl RemoteStore for RedisStore {
         ttl: Duration,
         replacing: Replacing<'_>,
     ) -> Result<Committed, StoreError> {
-        let ask = async |on| scripts::commit(on, key, token, value, millis(ttl), replacing).await;
-        match value.len() < LARGE {
-            true => self.of(key).commit(key, ask).await,
-            false => self.of(key).commit_large(key, ask).await,
+        let ask = async |on| scripts::commit(on, key, token, value, ttl, replacing).await;
+        let lane = self.lane_of(key);
+        match value.len() < LARGE_VALUE {
+            true => commit(&lane.current, &lane.health, key, ask).await,
+            false => commit_large(&lane.current, key, ask).await,
         }
     }
 
@@ -276,58 +354,52 @@ impl RemoteStore for RedisStore {
         kept: &Digest,
         ttl: Duration,
     ) -> Result<Committed, StoreError> {
-        let ttl_ms = if ttl.is_zero() { 0 } else { millis(ttl) };
-        let ask = async |on| scripts::touch(on, key, token, kept, ttl_ms).await;
-        self.of(key).commit(key, ask).await
-    }
-
-    async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
-        self.of(key).ask(key, async |on| scripts::holds(on, key, digest).await).await
+        let ask = async |on| scripts::touch(on, key, token, kept, ttl).await;
+        let lane = self.lane_of(key);
+        commit(&lane.current, &lane.health, key, ask).await
     }
 
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
-        self.of(key).ask(key, async |on| scripts::release(on, key, token).await).await
+        let ask = async |on| scripts::release(on, key, token).await;
+        self.lane_of(key).current.ask(key, ask).await
+    }
+}
+
+#[async_trait]
+impl TagStore for RedisStore {
+    async fn tag_epoch(&self, lane: LaneIndex) -> Result<TagEpoch, StoreError> {
+        self.lane_at(lane)?.current.ask(self.names.epoch(), scripts::tag_epoch).await.map(TagEpoch)
     }
 
-    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
-        self.of(key.as_str()).invalidate(key, own).await
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
-        self.of(prefix).clear(prefix).await
-    }
-
-    async fn tag_epoch(&self, lane: u16) -> Result<u64, StoreError> {
-        self.at(lane)?.ask(ORDER, scripts::tag_epoch).await
-    }
-
-    async fn tags(&self, lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError> {
-        let names: Vec<String> = tags.iter().map(|tag| tag_of(tag)).collect();
-        let ask = async |mut on: Wire| cmd("MGET").arg(&names).query_async(&mut on.connection).await;
-        self.at(lane)?.ask(ORDER, ask).await
+    async fn tags(&self, lane: LaneIndex, tags: &[&str]) -> Result<Vec<Option<TagEpoch>>, StoreError> {
+        let names: Vec<String> = tags.iter().map(|tag| self.names.tag(tag)).collect();
+        let ask = async |mut on: Target| cmd("MGET").arg(&names).query_async(&mut on.connection).await;
+        Ok(epochs(self.lane_at(lane)?.current.ask(self.names.epoch(), ask).await?))
     }
 
     async fn pin_tags(
         &self,
-        lane: u16,
+        lane: LaneIndex,
         tags: &[&str],
-        order: u64,
+        epoch: TagEpoch,
         ttl: Duration,
-    ) -> Result<Vec<Option<u64>>, StoreError> {
-        self.at(lane)?.ask(ORDER, async |on| scripts::pin_tags(on, tags, order, millis(ttl)).await).await
+    ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
+        let ask = async |on| scripts::pin_tags(on, tags, epoch.0, ttl).await;
+        Ok(epochs(self.lane_at(lane)?.current.ask(self.names.epoch(), ask).await?))
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
         for _ in 0..TRIES {
             for lane in &self.lanes {
-                if lane.invalidate_tag(tag).await? {
+                if invalidate_tag(&lane.current, tag).await? == Sent::Yes {
                     return Ok(Invalidated::Done);
                 }
             }
-            // P11 unsent-goes-first: entries with the tag are read through every lane, so each must send it before it is read through.
+            // P11 unsent-goes-first: entries with the tag are read through every lane, so each one
+            // must send it before a caller reads through it.
             let mut all_are_down = true;
             for lane in &self.lanes {
-                all_are_down &= lane.remember_tag(tag).await?;
+                all_are_down &= lane.unsent.remember_tag(&lane.current, tag).await? == Remembered::Yes;
             }
             if all_are_down {
                 return Ok(Invalidated::Deferred);
@@ -335,15 +407,10 @@ impl RemoteStore for RedisStore {
         }
         // Connections come and fail: leave it to the next ones.
         for lane in &self.lanes {
-            while !lane.remember_tag(tag).await? {
-                lane.give_up(&"an invalidation failed on it");
+            while lane.unsent.remember_tag(&lane.current, tag).await? == Remembered::LaneIsUp {
+                lane.current.give_up(&"an invalidation failed on it");
             }
         }
         Ok(Invalidated::Deferred)
-    }
-
-    fn stats(&self) -> RemoteStats {
-        let pending = self.lanes.iter().map(|lane| lane.pending()).sum();
-        self.listeners.tally.report(self.breaker.state(), pending)
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use larder_core::{LaneState, RemoteStore};
+use larder_core::{LaneIndex, LaneState, RemoteStore};
 use larder_ttl::{Advice, Levels, Policy, TtlTable};
 use tracing::warn;
 
@@ -27,7 +27,7 @@ pub(crate) async fn advise(table: &TtlTable, remote: Option<&dyn RemoteStore>) {
 
 /// What is fine in a row alone, but not with this connection.
 fn with_connection(table: &TtlTable, remote: &dyn RemoteStore) -> Vec<Advice> {
-    let untold = (0..remote.lanes())
+    let untold = LaneIndex::all(remote.lanes())
         .any(|lane| matches!(remote.lane_state(lane), LaneState::Subscribed | LaneState::Untracked));
     let patience = remote.call_timeout().unwrap_or_default();
     let mut found = Vec::new();

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Capacity, Clock, Generations, LocalStore, Outbox, RemoteStore, Tags};
+use larder_core::{Capacity, Clock, Generations, LocalStore, Outbox, PolicyIndex, RemoteStore, Tags};
 use larder_lock::Leases;
 use larder_redis::{RedisConfig, RedisStore};
 use larder_ttl::{Policy, TtlTable};
@@ -14,7 +14,7 @@ use crate::{
     advice::advise,
     events::Hook,
     invalidate::push_listener::L1Listener,
-    l1::L1,
+    l1,
     outbox::{OutboxSchedule, counts::DrainCounts, keep_draining},
     policy::{ActivePolicy, Levels, Reporter, SizeLimits},
     process::Process,
@@ -182,7 +182,7 @@ impl LarderBuilder {
         let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
         let policies = u16::try_from(self.table.policies().count()).unwrap_or(u16::MAX);
         let generations = Arc::new(Generations::new(KEY_CELLS, lanes, policies));
-        let l1 = Arc::new(L1::new(self.l1_store, self.capacity, &generations, &self.clock));
+        let l1 = Arc::new(l1::new(self.l1_store, self.capacity, &generations, &self.clock));
         let tags = Arc::new(Tags::new(lanes));
         let leases = remote.map(Leases::new);
         let size_limits = SizeLimits {
@@ -192,7 +192,7 @@ impl LarderBuilder {
         let activate = |(index, settings): (usize, &Policy)| {
             // Policies past the last generation share it, which costs a needless miss when one of
             // them is cleared.
-            let index = u16::try_from(index).unwrap_or(u16::MAX);
+            let index = PolicyIndex::at(index);
             // A larder without L2 keeps every policy in the one level that it has.
             let has_l1 = settings.levels().has_l1() || leases.is_none();
             let in_l2 = leases.clone().filter(|_| settings.levels().has_l2());

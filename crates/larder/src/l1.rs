@@ -1,84 +1,86 @@
 use std::sync::Arc;
 
-use larder_core::{Capacity, Clock, Entry, Generations, Key, KeyRef, LocalStore, Phase};
-use larder_moka::MokaStore;
+use larder_core::{Capacity, Clock, Entry, Generations, KeyRef, LocalKey, LocalMap, Moment, Stamped};
+use larder_moka::MokaMap;
 #[cfg(feature = "quick")]
-use larder_quick::QuickStore;
+use larder_quick::QuickMap;
 
-/// What keeps L1's entries, see [`LarderBuilder::l1_store`](crate::LarderBuilder::l1_store).
+/// The map that keeps L1's entries, see [`LarderBuilder::l1_store`](crate::LarderBuilder::l1_store).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum L1Store {
-    /// moka: what enters a full L1 must be wanted more often than what it displaces.
+    /// moka: a new entry enters a full L1 only if it is wanted more often than the entry that it
+    /// displaces.
     #[default]
     Moka,
-    /// quick_cache: a hit takes a fraction of the time. L1 is divided into parts that are filled independently, and what is
-    /// heavier than a part is not kept.
+    /// quick_cache: a hit takes a fraction of the time. L1 is divided into shards that are filled
+    /// independently, and an entry that is heavier than its shard is not kept.
     #[cfg(feature = "quick")]
     Quick,
 }
 
 /// The L1 of a larder. Not a `dyn LocalStore`, so that a hit is inlined into its caller.
-#[derive(Debug)]
-pub(crate) enum L1 {
-    Moka(MokaStore),
-    #[cfg(feature = "quick")]
-    Quick(QuickStore),
+pub(crate) type L1 = Stamped<L1Map>;
+
+/// Makes an empty L1.
+pub(crate) fn new(store: L1Store, capacity: Capacity, generations: &Arc<Generations>, clock: &Clock) -> L1 {
+    let map = match store {
+        L1Store::Moka => L1Map::Moka(MokaMap::new(capacity)),
+        #[cfg(feature = "quick")]
+        L1Store::Quick => L1Map::Quick(QuickMap::new(capacity)),
+    };
+    Stamped::new(map, generations.clone(), clock.clone())
 }
 
-macro_rules! each_store {
-    ($l1:expr, $store:ident => $call:expr) => {
-        match $l1 {
-            L1::Moka($store) => $call,
+/// Any of the maps.
+#[derive(Debug)]
+pub(crate) enum L1Map {
+    Moka(MokaMap),
+    #[cfg(feature = "quick")]
+    Quick(QuickMap),
+}
+
+macro_rules! each_map {
+    ($any:expr, $map:ident => $call:expr) => {
+        match $any {
+            L1Map::Moka($map) => $call,
             #[cfg(feature = "quick")]
-            L1::Quick($store) => $call,
+            L1Map::Quick($map) => $call,
         }
     };
 }
 
-impl L1 {
-    pub(crate) fn new(
-        store: L1Store,
-        capacity: Capacity,
-        generations: &Arc<Generations>,
-        clock: &Clock,
-    ) -> Self {
-        match store {
-            L1Store::Moka => Self::Moka(MokaStore::new(capacity, generations.clone(), clock.clone())),
-            #[cfg(feature = "quick")]
-            L1Store::Quick => Self::Quick(QuickStore::new(capacity, generations.clone(), clock.clone())),
-        }
-    }
-
-    /// Looks at what `get` returns without moving it.
+impl LocalMap for L1Map {
     #[inline]
-    pub(crate) fn look<R>(&self, key: KeyRef<'_>, see: impl FnOnce(&mut Entry, Phase) -> R) -> Option<R> {
-        each_store!(self, store => store.look(key, see))
-    }
-}
-
-impl LocalStore for L1 {
-    fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
-        each_store!(self, store => store.get(key))
+    fn get(&self, key: &KeyRef<'_>) -> Option<Entry> {
+        each_map!(self, map => map.get(key))
     }
 
-    fn get_uncounted(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
-        each_store!(self, store => store.get_uncounted(key))
+    fn contains_key(&self, key: &KeyRef<'_>) -> bool {
+        each_map!(self, map => map.contains_key(key))
     }
 
-    fn insert(&self, key: &Key, entry: Entry) {
-        each_store!(self, store => store.insert(key, entry));
+    fn insert(&self, key: LocalKey, entry: Entry) {
+        each_map!(self, map => map.insert(key, entry));
     }
 
     fn remove(&self, key: KeyRef<'_>) {
-        each_store!(self, store => store.remove(key));
+        each_map!(self, map => map.remove(key));
     }
 
-    fn maintain(&self) {
-        each_store!(self, store => store.maintain());
+    fn remove_expired(&self, key: KeyRef<'_>, now: Moment) {
+        each_map!(self, map => map.remove_expired(key, now));
+    }
+
+    fn for_each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
+        each_map!(self, map => map.for_each(see));
+    }
+
+    fn run_pending_tasks(&self) {
+        each_map!(self, map => map.run_pending_tasks());
     }
 
     fn len(&self) -> u64 {
-        each_store!(self, store => store.len())
+        each_map!(self, map => map.len())
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use larder::Error;
-use larder_core::{RemoteStore, Replacing, Token};
+use larder_core::{LeaseStore, Replacing, Token};
 use larder_testkit::Gate;
 
 use crate::support::{

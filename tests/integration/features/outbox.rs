@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use larder::{Key, Outbox, OutboxEntry, OutboxError};
-use larder_core::{LaneState, RemoteStore};
+use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, Reply};
 use larder_tests::FolderOutbox;
@@ -72,7 +72,10 @@ impl Outbox for Memory {
 }
 
 async fn is_down(store: &RedisStore) {
-    holds("it is cut off", || (0..store.lanes()).all(|lane| store.lane_state(lane) == LaneState::Down)).await;
+    holds("it is cut off", || {
+        LaneIndex::all(store.lanes()).all(|lane| store.lane_state(lane) == LaneState::Down)
+    })
+    .await;
 }
 
 /// A process of its own dies of SIGKILL.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::join_all};
-use larder_core::{RemoteStore, StoreError};
+use larder_core::{Lanes, StoreError, ValueStore};
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{Direction, Proxy};
 use tokio::{

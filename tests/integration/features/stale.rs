@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use larder::{Error, Loaded};
-use larder_core::RemoteStore;
+use larder_core::{LaneIndex, Lanes};
 
 use crate::support::{
     aging::{Aging, MINUTE, Source},
@@ -264,7 +264,7 @@ async fn value_kept_while_cut_off_has_no_stale_time() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
     world.advance(1);
     assert!(Source::open().fail(&cache, "k").await.is_err());
-    assert_eq!(remote.lane_state(0), larder_core::LaneState::Down);
+    assert_eq!(remote.lane_state(LaneIndex(0)), larder_core::LaneState::Down);
 }
 
 /// P28 stale-only-while-current: what is invalidated is a key, though keys share cells.
@@ -273,7 +273,7 @@ async fn stale_value_is_served_after_another_key_of_its_cell_was_invalidated() {
     let world = Aging::new();
     let cache = world.local("soft").await;
     Source::open().read(&cache, "k", "old").await.unwrap();
-    let cell = |key: &larder_core::Key| key.hash() % (1 << 16);
+    let cell = |key: &larder_core::Key| key.hash().0 % (1 << 16);
     let mut others = (0..).map(|n| n.to_string());
     let other = others.find(|other| cell(&cache.key(other.as_str())) == cell(&cache.key("k"))).unwrap();
     cache.invalidate(other).await.unwrap();

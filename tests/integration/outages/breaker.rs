@@ -7,7 +7,10 @@ use std::{
 
 use futures_util::FutureExt;
 use larder::{BreakerState, StoreError};
-use larder_core::{Invalidated, Key, KeyBuf, LaneState, Push, PushListener, RemoteEvent, RemoteStore, Token};
+use larder_core::{
+    Invalidated, Key, KeyBuf, LaneIndex, LaneState, Lanes, LeaseStore, Push, PushListener, RemoteEvent,
+    TagStore, Token, ValueStore,
+};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
 use tokio::time::Instant;
@@ -58,7 +61,7 @@ fn key(row: &str, n: impl std::fmt::Display) -> Key {
 }
 
 fn are(store: &RedisStore, state: LaneState) -> bool {
-    (0..store.lanes()).all(|lane| store.lane_state(lane) == state)
+    LaneIndex::all(store.lanes()).all(|lane| store.lane_state(lane) == state)
 }
 
 async fn cut_off(store: &RedisStore, proxy: &Proxy) {
@@ -163,8 +166,8 @@ async fn server_that_is_given_up_is_not_asked_on_another_lane() {
     let of_lane = |lane| (0..).map(|n| format!("item:{n}")).find(|key| store.lane(key) == lane).unwrap();
     let (token, lease) = (Token::new(), Duration::from_secs(1));
     // There is one thread, and this is one task: nothing else runs between the two calls.
-    let first = store.renew(&of_lane(0), &token, lease).await;
-    let second = store.renew(&of_lane(1), &token, lease).now_or_never();
+    let first = store.renew(&of_lane(LaneIndex(0)), &token, lease).await;
+    let second = store.renew(&of_lane(LaneIndex(1)), &token, lease).now_or_never();
     assert!(matches!(first, Err(StoreError::TimedOut { .. })), "{first:?}");
     assert!(matches!(second, Some(Err(StoreError::Unreachable { .. }))), "{second:?}");
     world.server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
@@ -258,8 +261,8 @@ async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
         let store = RedisStore::connect(config(server.url())).await.unwrap();
         let events = Events::of(&store, None);
         let tag = async || {
-            let order = store.tag_epoch(0).await.unwrap();
-            store.pin_tags(0, &["t"], order, BOUND).await.unwrap()
+            let order = store.tag_epoch(LaneIndex(0)).await.unwrap();
+            store.pin_tags(LaneIndex(0), &["t"], order, BOUND).await.unwrap()
         };
         assert!(tag().await[0].is_some());
         server.command(&["SET", "item:1", "old"]).await.unwrap();
@@ -280,7 +283,7 @@ async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
         tell(&server, heal_it).await;
         holds("it is back", || are(&store, LaneState::Tracking)).await;
         assert_eq!(store.get("item:1").await.unwrap(), None, "{name}");
-        assert_eq!(store.tags(1, &["t"]).await.unwrap(), [None], "{name}");
+        assert_eq!(store.tags(LaneIndex(1), &["t"]).await.unwrap(), [None], "{name}");
         assert_eq!((store.stats().unsent, store.stats().resent), (0, 3), "{name}");
     }
 }
@@ -328,16 +331,16 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
         }
         assert!(Instant::now() < give_up, "it is not busy");
     }
-    assert_eq!(store.lane_state(0), LaneState::Tracking, "a reader's refusal takes nothing down");
+    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Tracking, "a reader's refusal takes nothing down");
     for n in 0..10 {
         assert_eq!(store.invalidate(&key("item", n), None).await.unwrap(), Invalidated::Deferred);
     }
     holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 2).await;
-    assert_eq!((store.lane_state(0), store.stats().unsent), (LaneState::Down, 10));
+    assert_eq!((store.lane_state(LaneIndex(0)), store.stats().unsent), (LaneState::Down, 10));
     assert_eq!(server.command(&["SCRIPT", "KILL"]).await.unwrap(), Reply::Status("OK".to_owned()));
     script.await.unwrap().unwrap();
-    holds("it is back", || store.lane_state(0) != LaneState::Down).await;
-    assert_eq!(store.lane_state(0), LaneState::Tracking);
+    holds("it is back", || store.lane_state(LaneIndex(0)) != LaneState::Down).await;
+    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Tracking);
     assert_eq!((store.stats().unsent, store.stats().resent), (0, 10));
     assert_eq!(server.command(&["KEYS", "item:*"]).await.unwrap(), Reply::Array(vec![]));
 
@@ -352,13 +355,13 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
     holds("it is lost", || store.stats().lanes_lost > lost).await;
     let tried = events.count(RemoteEvent::HalfOpen) + 2;
     holds("it is tried", || {
-        assert_eq!(store.lane_state(0), LaneState::Down, "P12: nobody would tell it of changes");
+        assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Down, "P12: nobody would tell it of changes");
         events.count(RemoteEvent::HalfOpen) >= tried
     })
     .await;
     server.command(&["SCRIPT", "KILL"]).await.unwrap();
     script.await.unwrap().unwrap();
-    holds("it tracks", || store.lane_state(0) == LaneState::Tracking).await;
+    holds("it tracks", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
 }
 
 /// P11 unsent-goes-first: a clear on return takes as long as Redis has keys, and no writer waits for it.
@@ -382,9 +385,9 @@ async fn invalidation_during_a_long_clear_does_not_wait_for_it() {
     }
     let remembered = tokio::time::timeout(BOUND / 2, store.invalidate(&key("other", 1), None)).await;
     assert_eq!(remembered.expect("it waits for the clear").unwrap(), Invalidated::Deferred);
-    assert_eq!((store.lane_state(0), store.stats().unsent), (LaneState::Down, 2));
+    assert_eq!((store.lane_state(LaneIndex(0)), store.stats().unsent), (LaneState::Down, 2));
     server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
-    holds("it is back", || store.lane_state(0) == LaneState::Tracking).await;
+    holds("it is back", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
     assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
     for name in ["item:1", "other:1"] {
         assert_eq!(store.get(name).await.unwrap(), None, "{name}");
@@ -483,8 +486,8 @@ async fn too_many_tags_invalidated_in_an_outage_end_as_all_tags() {
     let other = RedisStore::connect(config(server.url()).command_timeout(BOUND)).await.unwrap();
     let tags: Vec<String> = (0..600).map(|n| format!("t{n}")).collect();
     let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-    let before = other.tag_epoch(0).await.unwrap();
-    let held = other.pin_tags(0, &tags, before, BOUND).await.unwrap();
+    let before = other.tag_epoch(LaneIndex(0)).await.unwrap();
+    let held = other.pin_tags(LaneIndex(0), &tags, before, BOUND).await.unwrap();
     assert!(held.iter().all(|held| *held == Some(before)));
     cut_off(&store, &proxy).await;
     for tag in &tags {
@@ -494,17 +497,17 @@ async fn too_many_tags_invalidated_in_an_outage_end_as_all_tags() {
     assert_eq!(store.stats().unsent, 2, "once for each lane");
     proxy.refuse(false);
     holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert!(other.tags(0, &tags).await.unwrap().iter().all(Option::is_none), "none is held");
-    let late = other.pin_tags(0, &["t1", "never held"], before, BOUND).await.unwrap();
+    assert!(other.tags(LaneIndex(0), &tags).await.unwrap().iter().all(Option::is_none), "none is held");
+    let late = other.pin_tags(LaneIndex(0), &["t1", "never held"], before, BOUND).await.unwrap();
     assert_eq!(late, [None, None], "nor by a load that began before");
 
     // Also if none is held at all, so that there is nothing to be found.
-    let before = other.tag_epoch(0).await.unwrap();
+    let before = other.tag_epoch(LaneIndex(0)).await.unwrap();
     cut_off(&store, &proxy).await;
     for tag in &tags[..3] {
         store.invalidate_tag(tag).await.unwrap();
     }
     proxy.refuse(false);
     holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert_eq!(other.pin_tags(0, &["t1"], before, BOUND).await.unwrap(), [None]);
+    assert_eq!(other.pin_tags(LaneIndex(0), &["t1"], before, BOUND).await.unwrap(), [None]);
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use larder::{Error, RedisConfig, StoreError};
-use larder_core::{Key, LaneState, Push, PushListener, RemoteStore};
+use larder_core::{Key, LaneIndex, LaneState, Lanes, Push, PushListener, ValueStore};
 use larder_lock::LeaseLock;
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, RedisServer};
@@ -95,7 +95,8 @@ async fn write_during_an_outage_is_seen_by_all_after_it() {
         gets(&cut_off, &key, Some("old")).await;
         proxy.refuse(true);
         proxy.cut();
-        holds("it is cut off", || (0..2).all(|lane| store.lane_state(lane) == LaneState::Down)).await;
+        holds("it is cut off", || LaneIndex::all(2).all(|lane| store.lane_state(lane) == LaneState::Down))
+            .await;
         let start = Instant::now();
         match verb {
             "write_through" => drop(cut_off.write_through(key.as_str(), || value("new")).await.unwrap()),
@@ -172,16 +173,16 @@ async fn deaf_connection_is_found_by_its_ping() {
 async fn lost_lane_is_down_until_it_is_connected_again() {
     let mut server = RedisServer::start().await.unwrap();
     let store = RedisStore::connect(config(server.url()).lanes(1)).await.unwrap();
-    assert_eq!(store.lane_state(0), LaneState::Tracking);
+    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Tracking);
     server.pause().unwrap();
-    holds("a paused server is noticed", || store.lane_state(0) == LaneState::Down).await;
+    holds("a paused server is noticed", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
     let start = Instant::now();
     assert!(matches!(store.get("k").await, Err(StoreError::Unreachable { .. })));
     assert!(start.elapsed() < Duration::from_millis(100), "at once: {:?}", start.elapsed());
     server.resume().unwrap();
-    holds("it is connected again", || store.lane_state(0) == LaneState::Tracking).await;
+    holds("it is connected again", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
     server.restart().await.unwrap();
-    holds("and after a restart", || store.lane_state(0) == LaneState::Tracking).await;
+    holds("and after a restart", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
     let give_up = Instant::now() + BOUND;
     while store.get("k").await.is_err() {
         assert!(Instant::now() < give_up);
@@ -209,7 +210,7 @@ async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
         .await
         .unwrap();
     let store = RedisStore::connect(config(server.url())).await.unwrap();
-    assert_eq!(store.lane_state(0), LaneState::Untracked);
+    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Untracked);
     let (clock, hand) = larder::Clock::manual();
     let larder = builder().redis(server.url()).clock(clock).build().await.unwrap();
     let cache: Items = larder.cache("item").unwrap();
@@ -277,7 +278,7 @@ async fn lane_is_down_whenever_what_was_read_through_it_is_said_to_be_out_of_dat
     let proxy = Proxy::start(&server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect_lazy(config(proxy.url()).lanes(1)).unwrap());
     let watcher = Watcher::of(&store); // on one thread, so nothing has happened yet
-    holds("it is connected", || store.lane_state(0) == LaneState::Tracking).await;
+    holds("it is connected", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
     assert_eq!(watcher.seen(), [LaneState::Down], "once, before it was handed out");
     proxy.refuse(true);
     proxy.stall(Direction::ToClient, true); // so that no end of the connection announces its loss
@@ -316,7 +317,7 @@ async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
     server.command(&["SET", "k", "old"]).await.unwrap();
     proxy.refuse(true);
     proxy.cut();
-    holds("it is cut off", || store.lane_state(0) == LaneState::Down).await;
+    holds("it is cut off", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
     assert_eq!(
         store.invalidate(&Key::from_stored_name("k"), None).await.unwrap(),
         larder_core::Invalidated::Deferred
@@ -327,7 +328,7 @@ async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
     holds("it connects again", || proxy.connections() >= before + 2).await;
     assert!(store.get("k").await.is_err(), "the old value could be read");
     server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
-    holds("it is back", || store.lane_state(0) == LaneState::Tracking).await;
+    holds("it is back", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
     assert_eq!(store.get("k").await.unwrap(), None);
 }
 
@@ -343,7 +344,7 @@ async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
     let mut foreign = server.client().await.unwrap();
     proxy.refuse(true);
     proxy.cut();
-    holds("it is cut off", || store.lane_state(0) == LaneState::Down).await;
+    holds("it is cut off", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
     for n in 0..KEYS {
         foreign.command(&["SET", &format!("k{n}"), "old"]).await.unwrap();
         store.invalidate(&Key::from_stored_name(format!("k{n}").as_str()), None).await.unwrap();
@@ -374,7 +375,7 @@ async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
     for done in again.join_all().await {
         done.unwrap();
     }
-    holds("it is back", || store.lane_state(0) == LaneState::Tracking).await;
+    holds("it is back", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
     assert_eq!(server.command(&["KEYS", "k*"]).await.unwrap(), larder_testkit::Reply::Array(vec![]));
 }
 
@@ -390,7 +391,8 @@ async fn row_of_l1_alone_survives_the_loss_of_redis() {
     world.server.command(&["FLUSHALL"]).await.unwrap();
     gets(&item, "k", None).await;
     world.server.pause().unwrap();
-    holds("both lanes are lost", || (0..2).all(|lane| store.lane_state(lane) == LaneState::Down)).await;
+    holds("both lanes are lost", || LaneIndex::all(2).all(|lane| store.lane_state(lane) == LaneState::Down))
+        .await;
     assert_eq!(get(&local, "k").await.as_deref(), Some("value"));
     local.invalidate("k").await.unwrap();
     assert_eq!(get(&local, "k").await, None);
@@ -402,7 +404,7 @@ async fn row_of_l1_alone_survives_the_loss_of_redis() {
 async fn server_without_resp3_is_used_without_tracking() {
     let server = RedisServer::builder().args(&["--rename-command", "HELLO", ""]).start().await.unwrap();
     let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
-    assert_eq!(store.lane_state(0), LaneState::Subscribed);
+    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
     let cache: Items = builder().remote_store(store).build().await.unwrap().cache("item").unwrap();
     assert_eq!(load(&cache, "k", "value").await, "value");
     assert_eq!(server.command(&["GET", "item:k"]).await.unwrap().text().as_deref(), Some("\"value\""));
@@ -426,7 +428,7 @@ async fn invalidations_that_cannot_be_remembered_are_errors() {
     let mut server = RedisServer::start().await.unwrap();
     let store = RedisStore::connect(config(server.url()).lanes(1).max_unsent(2)).await.unwrap();
     server.kill();
-    holds("the lane is down", || store.lane_state(0) == LaneState::Down).await;
+    holds("the lane is down", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
     for key in ["a", "b", "a"] {
         assert_eq!(
             store.invalidate(&Key::from_stored_name(key), None).await.unwrap(),
@@ -483,7 +485,7 @@ async fn load_of_a_process_that_is_cut_off_is_not_for_those_who_came_later() {
     proxy.refuse(true);
     proxy.cut();
     let is_down = |lane| store.lane_state(lane) == LaneState::Down;
-    holds("it is cut off", || (0..store.lanes()).all(is_down)).await;
+    holds("it is cut off", || LaneIndex::all(store.lanes()).all(is_down)).await;
     let gate = Gate::new();
     let first = slow_load(&here, "k", "old", &gate);
     gate.reached().await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larder::Larder;
-use larder_core::{LaneState, RemoteStore};
+use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::{Gate, Proxy, Reply};
 
@@ -27,7 +27,7 @@ async fn every_kind_of_removal_reaches_the_other_process() {
     let world = World::without_tracking().await;
     let (store, one, here) = process(&world).await;
     let (_, other, there) = process(&world).await;
-    assert_eq!(store.lane_state(0), LaneState::Subscribed);
+    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
     let framed: [Items; 2] = [one.cache("framed").unwrap(), other.cache("framed").unwrap()];
     for round in 0..5 {
         load_tagged(&here, "k", "old", "t").await;
@@ -79,7 +79,7 @@ async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
     let cache: Items = larder.cache("shared").unwrap();
     load_tagged(&cache, "k", "old", "t").await;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
-    holds("it is subscribed", || store.lane_state(0) == LaneState::Subscribed).await;
+    holds("it is subscribed", || store.lane_state(LaneIndex(0)) == LaneState::Subscribed).await;
     proxy.deafen(true);
     world.larder().await.invalidate_tag("t").await.unwrap();
     assert_eq!(get(&cache, "k").await, None);
@@ -100,7 +100,7 @@ async fn lost_subscription_is_a_lost_lane() {
         holds("the loss is noticed", || larder.stats().lanes_lost > lost).await;
         there.insert("k", new.clone()).await.unwrap();
         gets(&here, "k", Some(&new)).await;
-        holds("it hears again", || store.lane_state(0) == LaneState::Subscribed).await;
+        holds("it hears again", || store.lane_state(LaneIndex(0)) == LaneState::Subscribed).await;
         there.insert("k", "newer".to_owned()).await.unwrap();
         gets(&here, "k", Some("newer")).await;
     }
@@ -116,7 +116,7 @@ async fn entries_read_without_a_subscription_are_short_lived() {
     let cache: Items = larder.cache("item").unwrap();
     world.server.command(&["ACL", "SETUSER", "default", "-subscribe"]).await.unwrap();
     world.server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
-    holds("the loss is noticed", || store.lane_state(0) == LaneState::Untracked).await;
+    holds("the loss is noticed", || store.lane_state(LaneIndex(0)) == LaneState::Untracked).await;
     load(&cache, "k", "old").await;
     world.server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
@@ -132,10 +132,10 @@ async fn deaf_subscription_is_noticed() {
     load(&cache, "k", "v").await;
     // The subscriber's user may not read the channel any more, and stays connected: its own messages do not come back.
     world.server.command(&["ACL", "SETUSER", "default", "resetchannels", "&none"]).await.unwrap();
-    holds("it is noticed", || store.lane_state(0) == LaneState::Untracked).await;
+    holds("it is noticed", || store.lane_state(LaneIndex(0)) == LaneState::Untracked).await;
     holds("it is counted", || larder.stats().lanes_lost >= 1).await;
     world.server.command(&["ACL", "SETUSER", "default", "allchannels"]).await.unwrap();
-    holds("it hears again", || store.lane_state(0) == LaneState::Subscribed).await;
+    holds("it hears again", || store.lane_state(LaneIndex(0)) == LaneState::Subscribed).await;
 }
 
 /// A process ignores its own messages, and hearing one sends none.
@@ -160,9 +160,9 @@ async fn process_that_starts_before_its_server_subscribes_later() {
     let mut world = World::without_tracking().await;
     world.server.kill();
     let store = Arc::new(RedisStore::connect_lazy(config(world.server.url())).unwrap());
-    assert_eq!(store.lane_state(0), LaneState::Down);
+    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Down);
     world.server.restart().await.unwrap();
-    holds("it hears", || store.lane_state(0) == LaneState::Subscribed).await;
+    holds("it hears", || store.lane_state(LaneIndex(0)) == LaneState::Subscribed).await;
     let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
     let (_, _, there) = process(&world).await;
     load(&cache, "k", "old").await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larder::{Clock, Key, Larder, ManualClock, StoreError};
-use larder_core::{Invalidated, LaneState, RemoteStore};
+use larder_core::{Invalidated, LaneIndex, LaneState, Lanes, RemoteStore, ValueStore};
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{Gate, Proxy, RedisCluster, RedisServer, Reply, conformance};
 
@@ -35,7 +35,7 @@ impl Process {
     }
 
     fn is(&self, state: LaneState) -> bool {
-        (0..self.store.lanes()).all(|lane| self.store.lane_state(lane) == state)
+        LaneIndex::all(self.store.lanes()).all(|lane| self.store.lane_state(lane) == state)
     }
 
     async fn is_back(&self) {
@@ -81,7 +81,7 @@ async fn redis_store_on_a_cluster_conforms() {
     let cluster = cluster().await;
     let store = async || {
         let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2)).await.unwrap();
-        assert_eq!(store.lane_state(0), LaneState::Scattered);
+        assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Scattered);
         Arc::new(store) as Arc<dyn RemoteStore>
     };
     conformance::remote_store(store).await;
@@ -95,7 +95,7 @@ async fn redis_store_on_a_cluster_without_tracking_conforms() {
     let cluster = RedisCluster::start_as(&options, 3, 0).await.unwrap();
     let store = async || {
         let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2)).await.unwrap();
-        assert_eq!(store.lane_state(0), LaneState::Subscribed);
+        assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
         Arc::new(store) as Arc<dyn RemoteStore>
     };
     conformance::remote_store(store).await;
@@ -263,7 +263,7 @@ async fn tag_whose_push_is_late_is_not_believed_for_a_value_of_another_master() 
     let key = keys(&cluster, "shared").await.swap_remove(away);
     load_tagged(&cache, &key, "old", "t").await;
     assert_eq!(get(&cache, &key).await.as_deref(), Some("old"), "its tag is known here");
-    assert_eq!(process.store.lane_state(0), LaneState::Scattered);
+    assert_eq!(process.store.lane_state(LaneIndex(0)), LaneState::Scattered);
     proxy.deafen(true);
     Process::new(&cluster).await.larder.invalidate_tag("t").await.unwrap();
     assert_eq!(get(&cache, &key).await, None);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use larder_core::{Clock, MemoryServer, RemoteStore};
-use larder_moka::{Capacity, MokaStore};
-use larder_quick::QuickStore;
+use larder_moka::{Capacity, MokaMap, MokaStore};
+use larder_quick::{QuickMap, QuickStore};
 use larder_testkit::{RedisServer, conformance};
 
 use crate::support::{gated::Gated, world::World};
@@ -40,7 +40,7 @@ async fn memory_store_conforms() {
 fn moka_store_conforms() {
     for capacity in [Capacity::Entries, Capacity::Weight] {
         conformance::local_store(|entries, generations, clock| {
-            Arc::new(MokaStore::new(capacity(entries), generations, clock))
+            Arc::new(MokaStore::new(MokaMap::new(capacity(entries)), generations, clock))
         });
     }
 }
@@ -50,7 +50,7 @@ fn moka_store_conforms() {
 fn quick_store_conforms() {
     for capacity in [Capacity::Entries, Capacity::Weight] {
         conformance::local_store(|entries, generations, clock| {
-            Arc::new(QuickStore::new(capacity(entries), generations, clock))
+            Arc::new(QuickStore::new(QuickMap::new(capacity(entries)), generations, clock))
         });
     }
 }

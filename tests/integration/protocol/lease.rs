@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use larder::Error;
-use larder_core::{Claim, RemoteStore, Replacing, Token};
+use larder_core::{Claim, LeaseStore, Replacing, Token};
 use larder_testkit::Gate;
 use tokio::time::Instant;
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use larder::{Clock, Larder, Loaded, ManualClock};
-use larder_core::{LaneState, RemoteStore};
+use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy};
 
@@ -437,7 +437,7 @@ async fn push_lost_with_its_connection_leaves_no_old_value() {
     let store = Arc::new(RedisStore::connect(options).await.unwrap());
     let reader: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
     let writer = world.items().await;
-    let all = |state| (0..store.lanes()).all(|lane| store.lane_state(lane) == state);
+    let all = |state| LaneIndex::all(store.lanes()).all(|lane| store.lane_state(lane) == state);
     for round in 0..rounds() {
         let (key, new) = (format!("r{round}"), format!("new {round}"));
         load(&writer, &key, "old").await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larder::Larder;
-use larder_core::{LaneState, RemoteStore};
+use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::Proxy;
 use tokio::time::Instant;
@@ -37,7 +37,7 @@ impl Deaf {
     }
 
     fn state(&self) -> LaneState {
-        self.store.lane_state(0)
+        self.store.lane_state(LaneIndex(0))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use larder::{Error, Event, Level};
-use larder_core::{RemoteStore, Replacing, Token};
+use larder_core::{LeaseStore, Replacing, Token};
 use larder_testkit::Gate;
 use tokio::{task::JoinSet, time::Instant};
 

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use larder::{Error, Larder, Loaded};
-use larder_core::{LaneState, RemoteStore};
+use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
 
@@ -72,9 +72,9 @@ async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known
     proxy.refuse(true);
     proxy.cut();
     world.larder().await.invalidate_tag("t").await.unwrap();
-    holds("the loss is noticed", || store.lane_state(0) == LaneState::Down).await;
+    holds("the loss is noticed", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
     proxy.refuse(false);
-    holds("it is connected again", || store.lane_state(0) == LaneState::Tracking).await;
+    holds("it is connected again", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
     assert_eq!(get(&cache, "k").await, None);
 }
 

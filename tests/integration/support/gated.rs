@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use larder::Larder;
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneState, PushListener, RemoteStats, RemoteStore, Replacing,
-    StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, PushListener,
+    RemoteStats, RemoteStore, Replacing, StoreError, Stored, TagEpoch, TagStore, Token, ValueStore, Want,
+    WriteClaim,
 };
 use larder_testkit::Gate;
 
@@ -105,16 +106,16 @@ impl Gated {
 }
 
 #[async_trait]
-impl RemoteStore for Gated {
+impl Lanes for Gated {
     fn lanes(&self) -> u16 {
         self.inner.lanes()
     }
 
-    fn lane(&self, key: &str) -> u16 {
+    fn lane(&self, key: &str) -> LaneIndex {
         self.inner.lane(key)
     }
 
-    fn lane_state(&self, lane: u16) -> LaneState {
+    fn lane_state(&self, lane: LaneIndex) -> LaneState {
         self.inner.lane_state(lane)
     }
 
@@ -122,6 +123,13 @@ impl RemoteStore for Gated {
         self.inner.subscribe(listener);
     }
 
+    fn stats(&self) -> RemoteStats {
+        self.inner.stats()
+    }
+}
+
+#[async_trait]
+impl ValueStore for Gated {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         self.through(Call::Get, self.inner.get(key)).await
     }
@@ -132,13 +140,28 @@ impl RemoteStore for Gated {
 
     async fn get_many(
         &self,
-        lane: u16,
+        lane: LaneIndex,
         keys: &[&str],
-        with_ttl: bool,
+        want: Want,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        self.through(Call::GetMany, self.inner.get_many(lane, keys, with_ttl)).await
+        self.through(Call::GetMany, self.inner.get_many(lane, keys, want)).await
     }
 
+    async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
+        self.through(Call::Holds, self.inner.holds(key, digest)).await
+    }
+
+    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
+        self.through(Call::Invalidate, self.inner.invalidate(key, own)).await
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
+        self.through(Call::Clear, self.inner.clear(prefix)).await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for Gated {
     async fn claim(
         &self,
         key: &str,
@@ -178,46 +201,33 @@ impl RemoteStore for Gated {
         self.through(Call::Commit, self.inner.touch(key, token, kept, ttl)).await
     }
 
-    async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
-        self.through(Call::Holds, self.inner.holds(key, digest)).await
-    }
-
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
         self.inner.release(key, token).await
     }
+}
 
-    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
-        self.through(Call::Invalidate, self.inner.invalidate(key, own)).await
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
-        self.through(Call::Clear, self.inner.clear(prefix)).await
-    }
-
-    async fn tag_epoch(&self, lane: u16) -> Result<u64, StoreError> {
+#[async_trait]
+impl TagStore for Gated {
+    async fn tag_epoch(&self, lane: LaneIndex) -> Result<TagEpoch, StoreError> {
         self.inner.tag_epoch(lane).await
     }
 
-    async fn tags(&self, lane: u16, tags: &[&str]) -> Result<Vec<Option<u64>>, StoreError> {
+    async fn tags(&self, lane: LaneIndex, tags: &[&str]) -> Result<Vec<Option<TagEpoch>>, StoreError> {
         self.through(Call::Tags, self.inner.tags(lane, tags)).await
     }
 
     async fn pin_tags(
         &self,
-        lane: u16,
+        lane: LaneIndex,
         tags: &[&str],
-        order: u64,
+        epoch: TagEpoch,
         ttl: Duration,
-    ) -> Result<Vec<Option<u64>>, StoreError> {
-        self.through(Call::HoldTags, self.inner.pin_tags(lane, tags, order, ttl)).await
+    ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
+        self.through(Call::HoldTags, self.inner.pin_tags(lane, tags, epoch, ttl)).await
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
         self.through(Call::InvalidateTag, self.inner.invalidate_tag(tag)).await
-    }
-
-    fn stats(&self) -> RemoteStats {
-        self.inner.stats()
     }
 }
 

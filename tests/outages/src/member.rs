@@ -8,7 +8,7 @@ use std::{
 };
 
 use larder::{Cache, Larder, TtlTable};
-use larder_core::{LaneState, RemoteStore};
+use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::Proxy;
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,7 @@ impl Member {
     /// Whether it is connected as if nothing had been, and everything was sent.
     pub(crate) fn is_well(&self) -> bool {
         let tracking = |lane| self.store.lane_state(lane) == LaneState::Tracking;
-        (0..self.store.lanes()).all(tracking) && self.larder.stats().unsent == 0
+        LaneIndex::all(self.store.lanes()).all(tracking) && self.larder.stats().unsent == 0
     }
 
     async fn read_on(self: Arc<Self>, mut random: fastrand::Rng) {

@@ -13,6 +13,10 @@ static HASHER: LazyLock<foldhash::quality::RandomState> =
 /// to fifteen zeros at their ends.
 pub(crate) const CHUNK: usize = size_of::<u128>();
 
+/// The hash of a key's text. Equal texts have equal hashes within one process only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyHash(pub u64);
+
 /// A key with its hash, borrowed, for a look-up in a store.
 ///
 /// # Examples
@@ -25,7 +29,7 @@ pub(crate) const CHUNK: usize = size_of::<u128>();
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct KeyRef<'a> {
-    hash: u64,
+    hash: KeyHash,
     text: &'a [u8],
 }
 
@@ -38,7 +42,7 @@ impl<'a> KeyRef<'a> {
 
     /// Joins a text with the hash that [`hash`] made of it.
     #[inline]
-    pub(crate) fn of_hashed(hash: u64, text: &'a str) -> Self {
+    pub(crate) fn of_hashed(hash: KeyHash, text: &'a str) -> Self {
         Self { hash, text: text.as_bytes() }
     }
 
@@ -52,9 +56,9 @@ impl<'a> KeyRef<'a> {
         }
     }
 
-    /// The hash of the key's text. Equal texts have equal hashes within one process only.
+    /// The hash of the key's text.
     #[inline]
-    pub fn hash(self) -> u64 {
+    pub fn hash(self) -> KeyHash {
         self.hash
     }
 
@@ -76,23 +80,23 @@ impl Eq for KeyRef<'_> {}
 /// Feeds the finished hash, so that a map with a pass-through hasher hashes no key twice.
 impl Hash for KeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+        state.write_u64(self.hash.0);
     }
 }
 
 /// Hashes a whole text.
 #[inline]
-pub(crate) fn hash(text: &[u8]) -> u64 {
+pub(crate) fn hash(text: &[u8]) -> KeyHash {
     let (whole, rest) = text.as_chunks::<CHUNK>();
     let whole = whole.iter().map(|chunk| u128::from_le_bytes(*chunk));
     hash_chunks(whole.chain((!rest.is_empty()).then(|| padded(rest))))
 }
 
 #[inline]
-fn hash_chunks(chunks: impl Iterator<Item = u128>) -> u64 {
+fn hash_chunks(chunks: impl Iterator<Item = u128>) -> KeyHash {
     let mut hasher = HASHER.build_hasher();
     chunks.for_each(|chunk| hasher.write_u128(chunk));
-    hasher.finish()
+    KeyHash(hasher.finish())
 }
 
 /// Puts zeros behind a text that is shorter than a chunk.

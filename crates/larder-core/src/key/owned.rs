@@ -5,7 +5,7 @@ use std::{
 
 use smol_str::SmolStr;
 
-use super::hash::{KeyRef, hash};
+use super::hash::{KeyHash, KeyRef, hash};
 
 /// The longest key that a store is asked for: 8 KiB, prefix included.
 pub const MAX_KEY_LEN: usize = 8 * 1024;
@@ -23,7 +23,7 @@ pub const MAX_KEY_LEN: usize = 8 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct Key {
-    hash: u64,
+    hash: KeyHash,
     /// Up to 23 bytes lie here, without an allocation. All clones share a longer text.
     text: SmolStr,
     /// Zero where the prefix is not known, else its length and that of the colon behind it.
@@ -81,8 +81,8 @@ impl Key {
         KeyRef::of_hashed(self.hash, &self.text)
     }
 
-    /// The hash of the key's text. Equal texts have equal hashes within one process only.
-    pub fn hash(&self) -> u64 {
+    /// The hash of the key's text.
+    pub fn hash(&self) -> KeyHash {
         self.hash
     }
 
@@ -134,6 +134,6 @@ impl Eq for Key {}
 /// Feeds the finished hash, so that a map with a pass-through hasher hashes no key twice.
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+        state.write_u64(self.hash.0);
     }
 }

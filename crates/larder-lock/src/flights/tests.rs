@@ -1,3 +1,5 @@
+use larder_core::{LaneIndex, PolicyIndex};
+
 use super::*;
 
 struct Table {
@@ -16,7 +18,9 @@ impl Table {
     }
 
     fn join(&self) -> Joined<u32> {
-        self.flights.join(&self.key, &self.generations, || self.generations.stamp(self.key.hash(), 0, 0))
+        self.flights.join(&self.key, &self.generations, || {
+            self.generations.stamp(self.key.hash(), LaneIndex(0), PolicyIndex(0))
+        })
     }
 
     fn lead(&self) -> (Lead<u32>, Ticket<u32>) {
@@ -51,7 +55,7 @@ async fn caller_that_joins_after_something_was_asked_for_starts_over() {
 #[tokio::test]
 async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
     let table = Table::new();
-    let stamp = || table.generations.stamp(table.key.hash(), 0, 0);
+    let stamp = || table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0));
     let queue = || table.flights.queue(&table.key, &table.generations, stamp);
     let (Joined::Leader(first, in_time), None) = queue() else { panic!("no flight is under way") };
     let (Joined::Waiter(also_in_time), None) = queue() else { panic!("nothing was asked for yet") };
@@ -73,8 +77,11 @@ async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
 #[tokio::test(start_paused = true)]
 async fn who_is_late_joins_a_flight_that_has_asked_since_it_came() {
     let table = Table::new();
-    let join_late =
-        |came| table.flights.join_late(&table.key, came, || table.generations.stamp(table.key.hash(), 0, 0));
+    let join_late = |came| {
+        table.flights.join_late(&table.key, came, || {
+            table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0))
+        })
+    };
     let tick = async || {
         tokio::time::advance(Duration::from_millis(1)).await;
         Instant::now()
@@ -111,7 +118,7 @@ async fn flight_that_holds_off_is_joined_whatever_its_stamp_until_it_goes_on() {
     lead.hold_off();
     table.generations.bump_key(table.key.hash());
     let late = table.wait();
-    lead.restamp(table.generations.stamp(table.key.hash(), 0, 0));
+    lead.restamp(table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0)));
     let asked = lead.ask();
     table.generations.bump_key(table.key.hash());
     let (_next, _ticket) = table.lead();

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Clock, Entry, Generations, Key, Life, LocalStore, ManualClock, Phase};
+use larder_core::{
+    Clock, Entry, Generations, Key, LaneIndex, Life, LocalStore, ManualClock, Phase, PolicyIndex,
+};
 
 /// Holds a [`LocalStore`] to its contract. `make` makes an empty store for about this many entries, each of weight 1.
 ///
@@ -50,7 +52,7 @@ impl Case {
     }
 
     fn entry(&self, key: &Key, value: u32, life: Life) -> Entry {
-        let stamp = self.generations.stamp(key.hash(), 1, 1);
+        let stamp = self.generations.stamp(key.hash(), LaneIndex(1), PolicyIndex(1));
         Entry { value: Some(Arc::new(value)), life, stamp, tags: None, weight: 1 }
     }
 
@@ -104,8 +106,8 @@ fn entry_with_an_outdated_stamp_is_not_served(case: &Case) {
             case.generations.bump_key(key(1).hash());
             case.store.remove(key(1).as_ref());
         },
-        |case| case.generations.bump_lane(1),
-        |case| case.generations.bump_policy(1),
+        |case| case.generations.bump_lane(LaneIndex(1)),
+        |case| case.generations.bump_policy(PolicyIndex(1)),
     ];
     for invalidate in invalidations {
         case.insert(&key(1), 7);
@@ -123,7 +125,7 @@ fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
         for _ in 0..2 {
             scope.spawn(|| {
                 while truth.load(Ordering::Acquire) < WRITES {
-                    let stamp = case.generations.stamp(key.hash(), 1, 1);
+                    let stamp = case.generations.stamp(key.hash(), LaneIndex(1), PolicyIndex(1));
                     let read = truth.load(Ordering::Acquire);
                     let entry = Entry { stamp, ..case.entry(&key, read, case.life()) };
                     case.store.insert(&key, entry);
@@ -187,7 +189,7 @@ fn entry_is_found_again_while_it_is_served(case: &Case) {
 
 fn invalid_entry_is_removed_when_it_is_met(case: &Case) {
     case.insert(&key(1), 7);
-    case.generations.bump_lane(1);
+    case.generations.bump_lane(LaneIndex(1));
     case.store.maintain();
     assert_eq!(case.store.len(), 1, "nobody has looked yet");
     assert_eq!(case.get(&key(1)), None);

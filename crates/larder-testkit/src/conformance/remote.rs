@@ -140,7 +140,7 @@ impl Pair {
         let store = &self.one.store;
         assert!(store.lanes() >= 1);
         for key in ["a:1", "a:2", "{tag}:1", ""] {
-            assert!(store.lane(key) < store.lanes(), "a lane outside the range");
+            assert!(store.lane(key).0 < store.lanes(), "a lane outside the range");
             assert_eq!(store.lane(key), store.lane(key), "a key has one lane");
             let state = store.lane_state(store.lane(key));
             assert!(!matches!(state, LaneState::Untracked | LaneState::Down), "{state:?}");

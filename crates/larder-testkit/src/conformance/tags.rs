@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use larder_core::Invalidated;
+use larder_core::{Invalidated, LaneIndex, TagEpoch};
 
 use super::remote::Process;
 
 const TTL: Duration = Duration::from_secs(600);
+const LANE: LaneIndex = LaneIndex(0);
 
 /// What a remote store must do with tags.
 pub(super) async fn conform(one: &Process, other: &Process) {
@@ -14,12 +15,12 @@ pub(super) async fn conform(one: &Process, other: &Process) {
     tags_live_at_least_as_long_as_they_are_held_for(one).await;
 }
 
-async fn tag_epoch(process: &Process) -> u64 {
-    process.store.tag_epoch(0).await.expect("order")
+async fn tag_epoch(process: &Process) -> TagEpoch {
+    process.store.tag_epoch(LANE).await.expect("tag_epoch")
 }
 
-async fn hold(process: &Process, order: u64, tags: &[&str]) -> Vec<Option<u64>> {
-    process.store.pin_tags(0, tags, order, TTL).await.expect("pin_tags")
+async fn hold(process: &Process, epoch: TagEpoch, tags: &[&str]) -> Vec<Option<TagEpoch>> {
+    process.store.pin_tags(LANE, tags, epoch, TTL).await.expect("pin_tags")
 }
 
 async fn invalidate(process: &Process, tag: &str) {
@@ -35,7 +36,7 @@ async fn tag_is_held_only_if_none_was_invalidated_since(one: &Process, other: &P
     let held = hold(one, before, &["g1:a"]).await;
     assert_eq!(held, [None], "P23: nobody knows whether the tag was invalidated meanwhile");
     assert_eq!(hold(one, after, &["g1:a", "g1:b"]).await, [Some(after), Some(after)]);
-    let tags = other.store.tags(0, &["g1:b", "g1:none", "g1:a"]).await.expect("tags");
+    let tags = other.store.tags(LANE, &["g1:b", "g1:none", "g1:a"]).await.expect("tags");
     assert_eq!(tags, [Some(after), None, Some(after)]);
 }
 
@@ -46,7 +47,7 @@ async fn held_tag_keeps_its_number_and_an_invalidated_one_is_gone(one: &Process,
     let second = tag_epoch(other).await;
     assert_eq!(hold(other, second, &["g2"]).await, [Some(first)], "entries of before stay valid");
     invalidate(other, "g2").await;
-    assert_eq!(one.store.tags(0, &["g2"]).await.expect("tags"), [None]);
+    assert_eq!(one.store.tags(LANE, &["g2"]).await.expect("tags"), [None]);
     assert_eq!(hold(one, second, &["g2"]).await, [None], "P23: a load of before is refused");
     let third = tag_epoch(one).await;
     assert_eq!(hold(one, third, &["g2"]).await, [Some(third)], "a load of after is not");
@@ -56,12 +57,12 @@ async fn held_tag_keeps_its_number_and_an_invalidated_one_is_gone(one: &Process,
 async fn both_are_told_of_an_invalidated_tag(one: &Process, other: &Process) {
     let held_at = tag_epoch(one).await;
     hold(one, held_at, &["g3"]).await;
-    other.store.tags(0, &["g3"]).await.expect("tags");
+    other.store.tags(LANE, &["g3"]).await.expect("tags");
     tag_epoch(other).await;
     for (teller, hearer) in [(other, one), (one, other)] {
         let held_at = tag_epoch(hearer).await;
         hold(hearer, held_at, &["g3"]).await;
-        hearer.store.tags(0, &["g3"]).await.expect("tags");
+        hearer.store.tags(LANE, &["g3"]).await.expect("tags");
         hearer.forget();
         invalidate(teller, "g3").await;
         hearer.hears("tag 0 g3").await; // P24 tags-known-by-lane
@@ -71,9 +72,9 @@ async fn both_are_told_of_an_invalidated_tag(one: &Process, other: &Process) {
 
 async fn tags_live_at_least_as_long_as_they_are_held_for(one: &Process) {
     let (now, short) = (tag_epoch(one).await, Duration::from_millis(30));
-    let held = one.store.pin_tags(0, &["g4"], now, short).await.expect("pin_tags");
+    let held = one.store.pin_tags(LANE, &["g4"], now, short).await.expect("pin_tags");
     assert_eq!(held, [Some(now)]);
     assert_eq!(hold(one, now, &["g4"]).await, [Some(now)], "P21: extended for a longer life");
     tokio::time::sleep(3 * short).await;
-    assert_eq!(one.store.tags(0, &["g4"]).await.expect("tags"), [Some(now)]);
+    assert_eq!(one.store.tags(LANE, &["g4"]).await.expect("tags"), [Some(now)]);
 }

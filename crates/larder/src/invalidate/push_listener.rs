@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use larder_core::{Generations, KeyRef, Push, PushListener, RemoteEvent, Tags};
+use larder_core::{Generations, KeyRef, PolicyIndex, Push, PushListener, RemoteEvent, Tags};
 use larder_lock::Waiters;
 
 use crate::{
@@ -38,7 +38,7 @@ impl PushListener for L1Listener {
             Push::Prefix(prefix) => {
                 for (index, of_policy) in self.prefixes.iter().enumerate() {
                     if of_policy == prefix {
-                        self.generations.bump_policy(u16::try_from(index).unwrap_or(u16::MAX));
+                        self.generations.bump_policy(PolicyIndex::at(index));
                     }
                 }
             }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::join_all};
-use larder_core::{Invalidated, Key, LaneState, Outbox, OutboxEntry, OutboxError, StoreError};
+use larder_core::{Invalidated, Key, LaneIndex, LaneState, Outbox, OutboxEntry, OutboxError, StoreError};
 use tokio::time::MissedTickBehavior;
 
 use crate::{Error, process::Process, runtime::in_runtime, stats::Count};
@@ -188,7 +188,7 @@ async fn invalidate(
 fn is_reached(process: &Process) -> bool {
     process.leases.as_ref().is_none_or(|leases| {
         let remote = leases.remote();
-        (0..remote.lanes()).any(|lane| remote.lane_state(lane) != LaneState::Down)
+        LaneIndex::all(remote.lanes()).any(|lane| remote.lane_state(lane) != LaneState::Down)
     })
 }
 

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use larder_core::{
-    AnyValue, Entry, Generations, Key, KeyRef, LaneState, Life, LocalStore, Phase, RemoteStore, Stamp,
-    TagStamp,
+    AnyValue, Entry, Generations, Key, KeyRef, LaneIndex, LaneState, Life, LocalStore, Phase, PolicyIndex,
+    RemoteStore, Stamp, TagStamp,
 };
 use larder_lock::Leases;
 
@@ -18,7 +18,7 @@ pub(crate) struct Levels {
     leases: Option<Leases>,
     generations: Arc<Generations>,
     /// The policy's own generation.
-    index: u16,
+    index: PolicyIndex,
 }
 
 /// An entry as L1 has it.
@@ -36,7 +36,7 @@ impl Levels {
         has_l1: bool,
         leases: Option<Leases>,
         generations: Arc<Generations>,
-        index: u16,
+        index: PolicyIndex,
     ) -> Self {
         Self { served: has_l1.then(|| l1.clone()), l1, leases, generations, index }
     }
@@ -108,8 +108,8 @@ impl Levels {
     }
 
     /// The lane of L2 that serves this key.
-    pub(crate) fn lane(&self, key: &Key) -> u16 {
-        self.remote().map_or(Generations::NO_LANE, |remote| remote.lane(key.as_str()))
+    pub(crate) fn lane(&self, key: &Key) -> LaneIndex {
+        self.remote().map_or(LaneIndex::NONE, |remote| remote.lane(key.as_str()))
     }
 
     /// The state of that lane; `None` without an L2.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{AnyValue, Clock, Digest, Key, KeyBuf, Moment, Stamp, Tags, ValueHeader};
+use larder_core::{AnyValue, Clock, Digest, Key, KeyBuf, Moment, PolicyIndex, Stamp, Tags, ValueHeader};
 use larder_lock::{Kept, LoadLimits, StampedeLock};
 use larder_ttl::{OnOutage, Policy};
 
@@ -25,7 +25,7 @@ pub(crate) use self::{
 use crate::{
     CacheKey, Error,
     stats::Count,
-    value::{CachedValue, Outcome, StoredImage, Value, ValueCodec},
+    value::{CachedValue, Outcome, ReadBack, StoredImage, Value, ValueCodec},
 };
 
 /// A policy of the TTL table at work: its levels, its flights and its numbers.
@@ -35,7 +35,7 @@ pub(crate) struct ActivePolicy {
     prefix: String,
     /// That text with its colon, ready to be copied and added to.
     pub(crate) stem: KeyBuf,
-    pub(crate) index: u16,
+    pub(crate) index: PolicyIndex,
     pub(crate) levels: Levels,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) tagging: Tagging,
@@ -43,6 +43,7 @@ pub(crate) struct ActivePolicy {
     pub(crate) lock: StampedeLock<Outcome>,
     pub(crate) clock: Clock,
     size_limits: SizeLimits,
+    read_back: ReadBack,
     types: OnceLock<Types>,
 }
 
@@ -67,7 +68,7 @@ impl ActivePolicy {
     /// Puts the parts together. `index` is the policy's place in the table.
     pub(crate) fn new(
         settings: Policy,
-        index: u16,
+        index: PolicyIndex,
         levels: Levels,
         tags: Arc<Tags>,
         reporter: Reporter,
@@ -97,6 +98,7 @@ impl ActivePolicy {
             reporter,
             clock,
             size_limits,
+            read_back: ReadBack::default(),
             types: OnceLock::new(),
         }
     }
@@ -153,7 +155,11 @@ impl ActivePolicy {
         let wrong = |source| Error::Encode { key: key.to_string(), source };
         let mut bytes = Vec::new();
         header.map_or(Ok(()), |header| header.write(&mut bytes)).map_err(wrong)?;
+        let start = bytes.len();
         self.codec().encode(value, &mut bytes).map_err(wrong)?;
+        if value.is_some() {
+            self.read_back.check(self.codec(), &bytes[start..]).map_err(wrong)?;
+        }
         let (size, limit) = (bytes.len(), self.size_limits.largest);
         if size > limit {
             return Err(Error::ValueTooLarge { key: key.to_string(), size, limit });
@@ -180,7 +186,7 @@ impl ActivePolicy {
         }
         let Some(epoch) = epochs.remote else { return Ok(None) };
         let tags = value.tags().iter().map(|tag| &**tag).collect();
-        let header = ValueHeader { order: epoch, row: self.tagging.instant_clear(), tags };
+        let header = ValueHeader { epoch, of_policy: self.tagging.instant_clear(), tags };
         let bytes = self.encode(key, value.value.as_ref(), Some(&header))?;
         match self.tagging.pin(self.levels.lane(key), &names, epoch, ttl).await {
             Ok(true) => Ok(Some(image(bytes, Some(&header)))),

@@ -1,5 +1,5 @@
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -133,6 +133,7 @@ impl Reporter {
     pub(crate) fn unstorable(&self, reason: &Error) {
         self.counters.add(Count::Unstorable);
         if first(&self.warned.unstorable) {
+            let reason = Chain(reason);
             warn!(policy = self.policy, %reason,
                 "a value is served but not kept; further ones of this policy are only counted");
         }
@@ -145,10 +146,26 @@ impl Reporter {
         if matches!(error, StoreError::WrongType { .. } | StoreError::Refused { .. })
             && first(&self.warned.refused)
         {
+            let error = Chain(error);
             warn!(policy = self.policy, %error,
                 "L2 refuses, reads go to the loader; \
                  further refusals of this policy are only counted");
         }
+    }
+}
+
+/// Shows an error with all its sources: the remedy often stands in the last one.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(source) = next {
+            write!(f, ": {source}")?;
+            next = source.source();
+        }
+        Ok(())
     }
 }
 
@@ -166,4 +183,18 @@ fn counted_as(event: &Event<'_>) -> Option<Count> {
         },
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::CodecError;
+
+    use super::*;
+
+    #[test]
+    fn warning_shows_the_remedy_that_stands_in_a_source() {
+        let source = CodecError::new("use string keys");
+        let error = Error::Encode { key: "user:1".to_owned(), source };
+        assert!(Chain(&error).to_string().ends_with(": use string keys"), "{}", Chain(&error));
+    }
 }

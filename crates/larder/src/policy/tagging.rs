@@ -1,6 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use larder_core::{Key, LaneState, RemoteStore, StoreError, TagCell, TagStamp, Tags, ValueHeader};
+use larder_core::{
+    Key, LaneIndex, LaneState, RemoteStore, StoreError, TagCell, TagEpoch, TagStamp, Tags, ValueHeader,
+};
 
 use crate::Error;
 
@@ -26,9 +28,9 @@ const MOST_TAGS: usize = 256;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TagEpochs {
     /// The process's own, for what is kept in L1 alone.
-    pub(crate) own: u64,
+    pub(crate) own: TagEpoch,
     /// L2's; unknown if L2 did not say.
-    pub(crate) remote: Option<u64>,
+    pub(crate) remote: Option<TagEpoch>,
 }
 
 /// The tags of an entry that may be kept, if it has any.
@@ -71,13 +73,13 @@ impl Tagging {
     }
 
     /// The process's own epoch of this moment.
-    pub(crate) fn own_epoch(&self) -> u64 {
+    pub(crate) fn own_epoch(&self) -> TagEpoch {
         self.tags.own_epoch()
     }
 
     /// The epochs of this moment. L2's is asked for only if this process does not know it, or is not
     /// told of its changes.
-    pub(crate) async fn epochs(&self, lane: u16) -> TagEpochs {
+    pub(crate) async fn epochs(&self, lane: LaneIndex) -> TagEpochs {
         let own = self.tags.own_epoch();
         let Some(remote) = &self.remote else { return TagEpochs { own, remote: None } };
         let cell = self.tags.epoch_cell(lane); // P24 tags-known-by-lane: before it is asked for
@@ -128,9 +130,9 @@ impl Tagging {
     // P23 tags-pinned-before-commit: the commit comes after this
     pub(crate) async fn pin(
         &self,
-        lane: u16,
+        lane: LaneIndex,
         names: &[String],
-        epoch: u64,
+        epoch: TagEpoch,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
         let Some(remote) = &self.remote else { return Ok(false) };
@@ -144,12 +146,12 @@ impl Tagging {
     pub(crate) async fn pin_again(
         &self,
         key: &Key,
-        lane: u16,
+        lane: LaneIndex,
         header: &ValueHeader<'_>,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        match self.names_with(key, &header.tags, header.row) {
-            Ok(names) => self.pin(lane, &names, header.order, ttl).await,
+        match self.names_with(key, &header.tags, header.of_policy) {
+            Ok(names) => self.pin(lane, &names, header.epoch, ttl).await,
             Err(_) => Ok(false), // another process wrote it, with other limits than ours
         }
     }
@@ -165,7 +167,7 @@ impl Tagging {
         if names.is_empty() {
             return Ok(Ok(None));
         }
-        let pinned = self.tags.hold(epochs.own, names.iter().map(String::as_str));
+        let pinned = self.tags.pin(epochs.own, names.iter().map(String::as_str));
         Ok(pinned.map(|stamp| Some(Arc::new(stamp))).ok_or(Unpinned))
     }
 
@@ -173,19 +175,19 @@ impl Tagging {
     // P21 tags-pinned-in-time: each tag is pinned under no more than the value's own epoch
     pub(crate) async fn judge(
         &self,
-        lane: u16,
+        lane: LaneIndex,
         header: &ValueHeader<'_>,
     ) -> Result<Option<Arc<TagStamp>>, StoreError> {
         let Some(remote) = &self.remote else { return Ok(None) };
         let mut names: Vec<String> = header.tags.iter().map(|tag| format!("{TAG}{tag}")).collect();
-        if header.row {
+        if header.of_policy {
             names.push(policy_tag(&self.prefix));
         }
         let cells = self.cells(lane, &names);
         // P24 tags-known-by-lane: only where a push comes before the answer, what is known is true.
         // P26 scripts-publish: on the bus it comes in no order, so the tags are read anew.
         let is_in_order = remote.lane_state(lane) == LaneState::Tracking;
-        let known: Option<Vec<u64>> =
+        let known: Option<Vec<TagEpoch>> =
             cells.iter().map(|cell| cell.known()).collect::<Option<_>>().filter(|_| is_in_order);
         let pinned = match known {
             Some(known) => known.into_iter().map(Some).collect(),
@@ -194,17 +196,17 @@ impl Tagging {
                 remote.tags(lane, &asked).await?
             }
         };
-        Ok(learn(header.order, cells, pinned))
+        Ok(learn(header.epoch, cells, pinned))
     }
 
     // P24 tags-known-by-lane: taken before the store is asked
-    fn cells(&self, lane: u16, names: &[String]) -> Vec<Arc<TagCell>> {
+    fn cells(&self, lane: LaneIndex, names: &[String]) -> Vec<Arc<TagCell>> {
         names.iter().map(|name| self.tags.cell(lane, name)).collect()
     }
 }
 
 /// Notes what the store said of the tags, and stamps the entry if each of them is pinned in time.
-fn learn(epoch: u64, cells: Vec<Arc<TagCell>>, pinned: Vec<Option<u64>>) -> Option<Arc<TagStamp>> {
+fn learn(epoch: TagEpoch, cells: Vec<Arc<TagCell>>, pinned: Vec<Option<TagEpoch>>) -> Option<Arc<TagStamp>> {
     let mut is_valid = cells.len() == pinned.len();
     for (cell, pinned) in cells.iter().zip(pinned) {
         match pinned {

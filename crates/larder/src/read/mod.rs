@@ -114,7 +114,7 @@ impl Look for Read {
             policy.reporter.undecodable(key, &reason);
             unusable()
         })?;
-        if policy.tagging.instant_clear() && !header.as_ref().is_some_and(|header| header.row) {
+        if policy.tagging.instant_clear() && !header.as_ref().is_some_and(|header| header.of_policy) {
             return Err(unusable()); // P25 clear-leaves-nothing: no clear would remove it
         }
         let tags = match &header {

@@ -5,6 +5,6 @@ mod loaded;
 mod stored;
 
 pub use codec::Value;
-pub(crate) use codec::ValueCodec;
+pub(crate) use codec::{ReadBack, ValueCodec};
 pub use loaded::{BoxError, LoadManyResult, LoadResult, Loaded};
 pub(crate) use stored::{CachedValue, Outcome, StoredImage, typed};

@@ -1,6 +1,6 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
-use larder_core::{AnyValue, Digest, Moment, ValueHeader};
+use larder_core::{AnyValue, Digest, Moment, TagEpoch, ValueHeader};
 
 use super::loaded::Content;
 use crate::{Error, Loaded};
@@ -66,16 +66,16 @@ pub(crate) struct StoredImage {
 
 #[derive(Debug)]
 struct OwnedHeader {
-    order: u64,
-    row: bool,
+    epoch: TagEpoch,
+    of_policy: bool,
     tags: Box<[Box<str>]>,
 }
 
 impl StoredImage {
     pub(crate) fn new(digest: Digest, size: usize, header: Option<&ValueHeader<'_>>, ends: Moment) -> Self {
         let header = header.map(|header| OwnedHeader {
-            order: header.order,
-            row: header.row,
+            epoch: header.epoch,
+            of_policy: header.of_policy,
             tags: header.tags.iter().map(|tag| (*tag).into()).collect(),
         });
         Self { digest, size, header, ends }
@@ -84,8 +84,8 @@ impl StoredImage {
     /// The header in front of the value, if there is one.
     pub(crate) fn header(&self) -> Option<ValueHeader<'_>> {
         self.header.as_ref().map(|header| ValueHeader {
-            order: header.order,
-            row: header.row,
+            epoch: header.epoch,
+            of_policy: header.of_policy,
             tags: header.tags.iter().map(|tag| &**tag).collect(),
         })
     }

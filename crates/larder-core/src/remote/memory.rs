@@ -1,0 +1,507 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    Lanes, LeaseStore, TagStore, ValueStore,
+    types::{
+        Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, Replacing, Stored,
+        WriteClaim,
+    },
+};
+use crate::{
+    clock::{Clock, Moment},
+    digest::Digest,
+    error::StoreError,
+    generations::LaneIndex,
+    key::owned::Key,
+    sync::lock,
+    tags::TagEpoch,
+    token::Token,
+};
+
+/// A remote store in memory, for tests without a server.
+///
+/// It has values, leases, tracking and pushes as the protocol has them. Each
+/// [`connect`](Self::connect) stands for one process.
+///
+/// # Examples
+/// ```
+/// use larder_core::{Clock, MemoryServer};
+///
+/// let server = MemoryServer::new(Clock::system());
+/// let (_one, other) = (server.connect(), server.connect()); // two processes
+///
+/// server.write("user:42", "\"Ada\"", None);
+/// assert_eq!(server.read("user:42").as_deref(), Some(b"\"Ada\"".as_slice()));
+/// other.disconnect(); // its calls fail, and its invalidations are remembered
+/// other.reconnect();
+/// ```
+#[derive(Clone, Debug)]
+pub struct MemoryServer {
+    clock: Clock,
+    state: Arc<Mutex<State>>,
+}
+
+/// One process's connection to a [`MemoryServer`]: a [`RemoteStore`](crate::RemoteStore) with a
+/// single lane.
+#[derive(Debug)]
+pub struct MemoryRemote {
+    server: MemoryServer,
+    id: u64,
+    down: AtomicBool,
+    /// Invalidations that could not be sent, with the lease that ends with each.
+    unsent: Mutex<HashMap<Key, Option<Token>>>,
+    unsent_tags: Mutex<HashSet<String>>,
+}
+
+#[derive(Default)]
+struct State {
+    values: HashMap<String, (Bytes, Moment)>,
+    leases: HashMap<String, Lease>,
+    /// E, and T(t) of each tag that is pinned, with its end.
+    epoch: TagEpoch,
+    tags: HashMap<String, (TagEpoch, Moment)>,
+    /// The connections that have read a name and are told of its next change.
+    tracking: HashMap<(Kind, String), HashSet<u64>>,
+    listeners: HashMap<u64, Vec<Weak<dyn PushListener>>>,
+    next_id: u64,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("values", &self.values.len())
+            .field("leases", &self.leases.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Value,
+    Lease,
+    /// A tag, or E under the empty name.
+    Tag,
+}
+
+struct Lease {
+    token: Token,
+    until: Moment,
+    holder: Holder,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Reader,
+    Writer,
+    /// A writer whose key was invalidated meanwhile: its commit will be refused.
+    DirtyWriter,
+}
+
+impl MemoryServer {
+    /// Makes an empty server, whose entries expire by this clock.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, state: Arc::default() }
+    }
+
+    /// Connects one more process.
+    pub fn connect(&self) -> MemoryRemote {
+        let mut state = self.state();
+        state.next_id += 1;
+        let id = state.next_id;
+        drop(state);
+        MemoryRemote {
+            server: self.clone(),
+            id,
+            down: AtomicBool::new(false),
+            unsent: Mutex::default(),
+            unsent_tags: Mutex::default(),
+        }
+    }
+
+    /// Writes a value as a foreign program would, without any lease. With `None` it has no end.
+    pub fn write(&self, key: &str, value: impl Into<Bytes>, ttl: Option<Duration>) {
+        let until = ttl.map_or(Moment::NEVER, |ttl| self.clock.now() + ttl);
+        let mut state = self.state();
+        state.values.insert(key.to_owned(), (value.into(), until));
+        state.push(Kind::Value, key);
+    }
+
+    /// Deletes a value as a foreign program would.
+    pub fn delete(&self, key: &str) {
+        let mut state = self.state();
+        if state.values.remove(key).is_some() {
+            state.push(Kind::Value, key);
+        }
+    }
+
+    /// Reads a value as a foreign program would, without being tracked.
+    pub fn read(&self, key: &str) -> Option<Bytes> {
+        let now = self.clock.now();
+        self.state().value(key, now).map(|stored| stored.value)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl MemoryRemote {
+    /// Cuts the connection: calls fail at once, pushes are lost, invalidations are remembered.
+    pub fn disconnect(&self) {
+        self.down.store(true, Ordering::Release);
+        let mut state = self.server.state();
+        state.tracking.values_mut().for_each(|readers| {
+            readers.remove(&self.id);
+        });
+        state.tell(self.id, Push::Lane(LANE));
+    }
+
+    /// Restores the connection, after the remembered invalidations have been done.
+    pub fn reconnect(&self) {
+        let mut state = self.server.state();
+        let unsent = std::mem::take(&mut *lock(&self.unsent));
+        for (key, own) in &unsent {
+            state.invalidate(key.as_str(), own.as_ref());
+        }
+        let tags = std::mem::take(&mut *lock(&self.unsent_tags));
+        tags.iter().for_each(|tag| state.invalidate_tag(tag));
+        let count = many(unsent.len() + tags.len());
+        if count > 0 {
+            state.tell_event(self.id, RemoteEvent::Resent { count });
+        }
+        state.tell(self.id, Push::Lane(LANE));
+        self.down.store(false, Ordering::Release);
+    }
+
+    fn up(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.server.state();
+        if self.down.load(Ordering::Acquire) {
+            return Err(StoreError::Unreachable { address: "memory".to_owned(), source: None });
+        }
+        Ok(state)
+    }
+}
+
+impl State {
+    fn value(&mut self, key: &str, now: Moment) -> Option<Stored> {
+        let (value, until) = self.values.get(key)?;
+        if *until <= now {
+            self.values.remove(key);
+            self.push(Kind::Value, key);
+            return None;
+        }
+        let ttl = (*until != Moment::NEVER).then(|| until.since(now));
+        Some(Stored { value: value.clone(), ttl })
+    }
+
+    fn lease(&mut self, key: &str, now: Moment) -> Option<&mut Lease> {
+        if self.leases.get(key).is_some_and(|lease| lease.until <= now) {
+            self.end_lease(key);
+        }
+        self.leases.get_mut(key)
+    }
+
+    fn end_lease(&mut self, key: &str) {
+        if self.leases.remove(key).is_some() {
+            self.push(Kind::Lease, key);
+        }
+    }
+
+    fn track(&mut self, kind: Kind, key: &str, reader: u64) {
+        self.tracking.entry((kind, key.to_owned())).or_default().insert(reader);
+    }
+
+    /// Tells all connections that track the name, also the writer's own, and stops tracking.
+    fn push(&mut self, kind: Kind, key: &str) {
+        for reader in self.tracking.remove(&(kind, key.to_owned())).unwrap_or_default() {
+            self.tell(
+                reader,
+                match kind {
+                    Kind::Value => Push::Value(key),
+                    Kind::Lease => Push::Lease(key),
+                    Kind::Tag if key.is_empty() => Push::TagEpoch(LANE),
+                    Kind::Tag => Push::Tag(LANE, key),
+                },
+            );
+        }
+    }
+
+    fn tell(&self, reader: u64, push: Push<'_>) {
+        let listeners = self.listeners.get(&reader).into_iter().flatten();
+        listeners.filter_map(Weak::upgrade).for_each(|listener| listener.on_push(push));
+    }
+
+    fn tell_event(&self, id: u64, event: RemoteEvent) {
+        let listeners = self.listeners.get(&id).into_iter().flatten();
+        listeners.filter_map(Weak::upgrade).for_each(|listener| listener.on_event(event));
+    }
+
+    fn delete_value(&mut self, key: &str) {
+        if self.values.remove(key).is_some() {
+            self.push(Kind::Value, key);
+        }
+    }
+
+    fn tag(&mut self, tag: &str, now: Moment, reader: u64) -> Option<TagEpoch> {
+        self.track(Kind::Tag, tag, reader);
+        if self.tags.get(tag).is_some_and(|(_, until)| *until <= now) {
+            self.tags.remove(tag);
+            self.push(Kind::Tag, tag);
+        }
+        self.tags.get(tag).map(|(epoch, _)| *epoch)
+    }
+
+    fn invalidate_tag(&mut self, tag: &str) {
+        self.epoch.0 += 1;
+        self.push(Kind::Tag, "");
+        self.tags.remove(tag);
+        self.push(Kind::Tag, tag);
+    }
+
+    fn invalidate(&mut self, key: &str, own: Option<&Token>) {
+        self.delete_value(key);
+        match self.leases.get_mut(key) {
+            Some(lease) if lease.holder == Holder::Reader || own == Some(&lease.token) => {
+                self.end_lease(key);
+            }
+            Some(lease) => lease.holder = Holder::DirtyWriter,
+            None => {}
+        }
+    }
+}
+
+/// The only lane.
+const LANE: LaneIndex = LaneIndex(0);
+
+fn many(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+/// Tells whether the value is as a claim with this digest found it.
+fn is_as_found(stored: Option<&Stored>, replacing: Replacing<'_>) -> bool {
+    match (stored, replacing) {
+        (Some(stored), Replacing::Value(seen) | Replacing::Ended(seen)) => *seen == Digest::of(&stored.value),
+        (None, Replacing::Nothing | Replacing::Ended(_)) => true,
+        (Some(_), Replacing::Nothing) | (None, Replacing::Value(_)) => false,
+    }
+}
+
+#[async_trait]
+impl Lanes for MemoryRemote {
+    fn lanes(&self) -> u16 {
+        1
+    }
+
+    fn lane(&self, _key: &str) -> LaneIndex {
+        LANE
+    }
+
+    fn lane_state(&self, _lane: LaneIndex) -> LaneState {
+        if self.down.load(Ordering::Acquire) { LaneState::Down } else { LaneState::Tracking }
+    }
+
+    fn subscribe(&self, listener: Weak<dyn PushListener>) {
+        self.server.state().listeners.entry(self.id).or_default().push(listener);
+    }
+}
+
+#[async_trait]
+impl ValueStore for MemoryRemote {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.get_with_ttl(key).await?.map(|stored| stored.value))
+    }
+
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+        let mut state = self.up()?;
+        let stored = state.value(key, self.server.clock.now());
+        state.track(Kind::Value, key, self.id);
+        Ok(stored)
+    }
+
+    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
+        let mut state = self.server.state(); // to the end, so that a reconnection comes before or after
+        if self.down.load(Ordering::Acquire) {
+            let mut unsent = lock(&self.unsent);
+            let ends = unsent.entry(key.clone()).or_default();
+            *ends = ends.take().or_else(|| own.cloned());
+            state.tell_event(self.id, RemoteEvent::Unsent { count: many(unsent.len()) });
+            return Ok(Invalidated::Deferred);
+        }
+        state.invalidate(key.as_str(), own);
+        Ok(Invalidated::Done)
+    }
+
+    async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
+        let mut state = self.up()?;
+        let of_prefix = |keys: Vec<String>| keys.into_iter().filter(|key| key.starts_with(prefix));
+        for key in of_prefix(state.leases.keys().cloned().collect()) {
+            state.invalidate(&key, None);
+        }
+        let mut cleared = 0;
+        for key in of_prefix(state.values.keys().cloned().collect()) {
+            state.invalidate(&key, None);
+            cleared += 1;
+        }
+        Ok(cleared)
+    }
+}
+
+#[async_trait]
+impl LeaseStore for MemoryRemote {
+    async fn claim(
+        &self,
+        key: &str,
+        token: &Token,
+        lease: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<Claim, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        let stored = state.value(key, now);
+        state.track(Kind::Value, key, self.id);
+        if let Some(stored) = stored.filter(|stored| !is_as_found(Some(stored), replacing)) {
+            return Ok(Claim::Hit(stored));
+        }
+        if let Some(held) = state.lease(key, now) {
+            let rest = held.until.since(now);
+            state.track(Kind::Lease, key, self.id);
+            return Ok(Claim::Busy(rest));
+        }
+        let held = Lease { token: token.clone(), until: now + lease, holder: Holder::Reader };
+        state.leases.insert(key.to_owned(), held);
+        state.push(Kind::Lease, key);
+        Ok(Claim::Leased)
+    }
+
+    async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        if let Some(held) = state.lease(key, now).filter(|held| held.holder != Holder::Reader) {
+            let rest = held.until.since(now);
+            state.track(Kind::Lease, key, self.id);
+            return Ok(WriteClaim::Busy(rest));
+        }
+        state.delete_value(key);
+        let held = Lease { token: token.clone(), until: now + lease, holder: Holder::Writer };
+        state.leases.insert(key.to_owned(), held);
+        state.push(Kind::Lease, key);
+        Ok(WriteClaim::Leased)
+    }
+
+    async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        let held = state.lease(key, now).filter(|held| held.token == *token);
+        Ok(held.map(|held| held.until = now + lease).is_some())
+    }
+
+    async fn commit(
+        &self,
+        key: &str,
+        token: &Token,
+        value: &[u8],
+        ttl: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<Committed, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        let Some(held) = state.lease(key, now).filter(|held| held.token == *token) else {
+            return Ok(Committed::Refused);
+        };
+        let clean = held.holder != Holder::DirtyWriter;
+        state.end_lease(key);
+        let found = state.value(key, now);
+        if !clean || !is_as_found(found.as_ref(), replacing) {
+            return Ok(Committed::Refused);
+        }
+        state.track(Kind::Value, key, self.id);
+        state.values.insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
+        state.push(Kind::Value, key);
+        state.track(Kind::Value, key, self.id); // P4 l1-read-from-l2
+        Ok(Committed::Tracked { told: true })
+    }
+
+    async fn touch(
+        &self,
+        key: &str,
+        token: &Token,
+        kept: &Digest,
+        ttl: Duration,
+    ) -> Result<Committed, StoreError> {
+        let found = self.get(key).await?.filter(|found| Digest::of(found) == *kept);
+        let Some(found) = found else {
+            return self.release(key, token).await.map(|_| Committed::Refused);
+        };
+        // Atomic all the same: the commit looks at the value again.
+        self.commit(key, token, &found, ttl, Replacing::Value(kept)).await
+    }
+
+    async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        let Some(held) = state.lease(key, now).filter(|held| held.token == *token) else {
+            return Ok(false);
+        };
+        let clean = held.holder != Holder::DirtyWriter;
+        state.end_lease(key);
+        Ok(clean)
+    }
+}
+
+#[async_trait]
+impl TagStore for MemoryRemote {
+    async fn tag_epoch(&self, _lane: LaneIndex) -> Result<TagEpoch, StoreError> {
+        let mut state = self.up()?;
+        state.track(Kind::Tag, "", self.id);
+        Ok(state.epoch)
+    }
+
+    async fn tags(&self, _lane: LaneIndex, tags: &[&str]) -> Result<Vec<Option<TagEpoch>>, StoreError> {
+        let mut state = self.up()?;
+        let now = self.server.clock.now();
+        Ok(tags.iter().map(|tag| state.tag(tag, now, self.id)).collect())
+    }
+
+    async fn pin_tags(
+        &self,
+        _lane: LaneIndex,
+        tags: &[&str],
+        epoch: TagEpoch,
+        ttl: Duration,
+    ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
+        let mut state = self.up()?;
+        let until = self.server.clock.now() + ttl;
+        let now = self.server.clock.now();
+        for tag in tags {
+            if let Some((_, end)) = state.tags.get_mut(*tag).filter(|(_, end)| *end > now) {
+                *end = until.max(*end);
+            } else if state.epoch == epoch {
+                state.tags.insert((*tag).to_owned(), (epoch, until));
+                state.push(Kind::Tag, tag);
+            }
+        }
+        Ok(tags.iter().map(|tag| state.tag(tag, now, self.id)).collect())
+    }
+
+    async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
+        let mut state = self.server.state(); // to the end, so that a reconnection comes before or after
+        if self.down.load(Ordering::Acquire) {
+            let mut unsent = lock(&self.unsent_tags);
+            unsent.insert(tag.to_owned());
+            state.tell_event(self.id, RemoteEvent::Unsent { count: many(unsent.len()) });
+            return Ok(Invalidated::Deferred);
+        }
+        state.invalidate_tag(tag);
+        Ok(Invalidated::Done)
+    }
+}

@@ -1,0 +1,235 @@
+//! The level that processes share, L2: its traits by role, and an implementation in memory.
+
+pub(crate) mod memory;
+pub(crate) mod types;
+
+use std::{fmt::Debug, sync::Weak, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use self::types::{
+    Claim, Committed, Invalidated, LaneState, PushListener, RemoteStats, Replacing, Stored, Want, WriteClaim,
+};
+use crate::{
+    digest::Digest, error::StoreError, generations::LaneIndex, key::owned::Key, tags::TagEpoch, token::Token,
+};
+
+/// A store that several processes share, the L2. It is all of its roles together:
+///
+/// | role | is asked for |
+/// | --- | --- |
+/// | [`Lanes`] | the state of the connections, and the pushes that come over them |
+/// | [`ValueStore`] | values and their invalidation |
+/// | [`LeaseStore`] | the right to fill a key, or to write behind it |
+/// | [`TagStore`] | the invalidation of many entries by a name that they share |
+///
+/// Implement the four roles, and this trait is implemented. Every call is one atomic step in the
+/// store. A `Duration` is rounded down to whole milliseconds, and never to less than one.
+/// `larder-testkit` has the suite that every implementation must pass.
+/// [`MemoryRemote`](crate::MemoryRemote) is an implementation to read, and for tests without a
+/// server.
+///
+/// # Cancellation
+/// A call whose future is dropped may or may not take effect. A caller that must know runs the call
+/// in a task of its own.
+///
+/// # Errors
+/// Every call fails with [`StoreError::Unreachable`] at once while the key's lane is down, with
+/// [`StoreError::TimedOut`] if no answer came, and with [`StoreError::Refused`] or
+/// [`StoreError::WrongType`] if the server refused it. An error leaves open whether the call has
+/// taken effect, or still will.
+pub trait RemoteStore: Lanes + ValueStore + LeaseStore + TagStore {}
+
+impl<S: Lanes + ValueStore + LeaseStore + TagStore> RemoteStore for S {}
+
+/// The connections of a [`RemoteStore`]: its lanes, and the pushes that come over them.
+#[async_trait]
+pub trait Lanes: Debug + Send + Sync + 'static {
+    /// The number of lanes, at least one. It never changes.
+    fn lanes(&self) -> u16;
+
+    /// The lane that every call for this key takes. It never changes.
+    fn lane(&self, key: &str) -> LaneIndex;
+
+    /// The present state of a lane.
+    fn lane_state(&self, lane: LaneIndex) -> LaneState;
+
+    /// Adds a listener to pushes.
+    ///
+    /// Where the server does not push, a store does not tell of what is written through itself. So
+    /// two caches that share one store do not hear of each other: give each a store of its own.
+    fn subscribe(&self, listener: Weak<dyn PushListener>);
+
+    /// The time after which a call fails. `None`, the default, where that is not known.
+    fn call_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Asks the server for settings that hurt a cache. Each problem comes with its remedy.
+    ///
+    /// By default there are none.
+    async fn advice(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Counters of the connections. All are zero in a store that has none.
+    fn stats(&self) -> RemoteStats {
+        RemoteStats::default()
+    }
+}
+
+/// The values of a [`RemoteStore`].
+#[async_trait]
+pub trait ValueStore: Send + Sync + 'static {
+    /// Reads a value. The lane tracks the key from now on, also if there is none.
+    ///
+    /// An empty value, which no codec writes, may count as none.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
+
+    /// Reads a value and the rest of its life in one round trip. Tracks the key like
+    /// [`get`](Self::get).
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError>;
+
+    /// Reads many values of one lane, in as few round trips as the store can. Tracks the keys like
+    /// [`get`](Self::get).
+    ///
+    /// Where a key holds something that is no value, the answer is `None`, and a
+    /// [`claim`](LeaseStore::claim) tells why. By default the keys are read one after the other.
+    async fn get_many(
+        &self,
+        _lane: LaneIndex,
+        keys: &[&str],
+        want: Want,
+    ) -> Result<Vec<Option<Stored>>, StoreError> {
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            let stored = match want {
+                Want::ValueAndTtl => self.get_with_ttl(key).await,
+                Want::Value => {
+                    let value = self.get(key).await;
+                    value.map(|value| value.map(|value| Stored { value, ttl: None }))
+                }
+            };
+            found.push(match stored {
+                Err(StoreError::WrongType { .. }) => None,
+                stored => stored?,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Tells whether the value is the one with this digest. Tracks the key like [`get`](Self::get).
+    async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.get(key).await?.is_some_and(|value| Digest::of(&value) == *digest))
+    }
+
+    /// Deletes the value and a reader's lease, and marks another writer's lease.
+    ///
+    /// A marked lease refuses its commit. The lease named by `own`, which the caller gives up with
+    /// this call, is deleted too.
+    ///
+    /// While the lane is down, or if it is lost meanwhile, or if the server refuses for now, the key
+    /// is remembered. The invalidation is then done before anything else is read through the lane.
+    /// A store that remembers too much may remember the key's [prefix](Key::prefix) instead, and
+    /// clear it.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongType`], and [`StoreError::Refused`] if the store's user may not do this.
+    /// [`StoreError::TooManyUnsent`] if it could be neither done nor remembered.
+    async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError>;
+
+    /// Invalidates every key that begins with `prefix`, and returns how many values there were.
+    ///
+    /// First every lease is ended, so that no load that began before can commit, then every value.
+    /// It is not atomic as a whole.
+    async fn clear(&self, prefix: &str) -> Result<u64, StoreError>;
+}
+
+/// The leases of a [`RemoteStore`]: time-limited rights to fill a key, or to write behind it.
+#[async_trait]
+pub trait LeaseStore: Send + Sync + 'static {
+    /// Asks for the right to fill the key. Tracks the value and the lease.
+    ///
+    /// Returns the value, if there is one that is not to be replaced. Else takes the lease if it is
+    /// free, or tells how long it is still held.
+    async fn claim(
+        &self,
+        key: &str,
+        token: &Token,
+        lease: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<Claim, StoreError>;
+
+    /// Asks for the right to write behind the key. Deletes the value, and takes the lease from any
+    /// reader.
+    async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError>;
+
+    /// Extends a lease, also a marked one. `false` if it is lost.
+    async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError>;
+
+    /// Stores the value and gives up the lease.
+    ///
+    /// It stores only if the lease is still held and unmarked, and the value is as the claim found
+    /// it. Every store that tracks the key is told, this one too, before the reply to its next call
+    /// is here.
+    async fn commit(
+        &self,
+        key: &str,
+        token: &Token,
+        value: &[u8],
+        ttl: Duration,
+        replacing: Replacing<'_>,
+    ) -> Result<Committed, StoreError>;
+
+    /// Gives the value with this digest a new life of `ttl`, and gives up the lease.
+    ///
+    /// It does so only if the lease is still held and unmarked, and the value is there. A `ttl` of
+    /// zero removes the value. Tells like [`commit`](Self::commit).
+    async fn touch(
+        &self,
+        key: &str,
+        token: &Token,
+        kept: &Digest,
+        ttl: Duration,
+    ) -> Result<Committed, StoreError>;
+
+    /// Gives up a lease without storing anything.
+    ///
+    /// Returns whether it was still held and unmarked, so that no other caller wrote or invalidated
+    /// the key since the claim.
+    async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError>;
+}
+
+/// The tags of a [`RemoteStore`]: names that entries share, by which they are invalidated together.
+#[async_trait]
+pub trait TagStore: Send + Sync + 'static {
+    /// Reads the tag epoch, which grows with each invalidation of any tag. The lane tracks it.
+    async fn tag_epoch(&self, lane: LaneIndex) -> Result<TagEpoch, StoreError>;
+
+    /// Reads the epoch under which each tag is pinned. `None` for a tag that is not. The lane tracks
+    /// them.
+    async fn tags(&self, lane: LaneIndex, tags: &[&str]) -> Result<Vec<Option<TagEpoch>>, StoreError>;
+
+    /// Pins tags for an entry of this epoch that is to live for `ttl`, in one atomic step.
+    ///
+    /// A tag that is not pinned becomes so if the tag epoch is still `epoch`. Returns what
+    /// [`tags`](Self::tags) would return then. The lane tracks them.
+    async fn pin_tags(
+        &self,
+        lane: LaneIndex,
+        tags: &[&str],
+        epoch: TagEpoch,
+        ttl: Duration,
+    ) -> Result<Vec<Option<TagEpoch>>, StoreError>;
+
+    /// Invalidates a tag: the epoch grows and the tag is no longer pinned, so no entry that has it
+    /// is valid.
+    ///
+    /// While every lane is down, the tag is remembered. It is then invalidated before anything else
+    /// is read through any of them.
+    ///
+    /// # Errors
+    /// Like [`ValueStore::invalidate`], except for too many: then every tag may be invalidated.
+    async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError>;
+}

@@ -1,0 +1,11 @@
+//! What this crate says to a server: the names of its keys, its scripts, its commands and their
+//! replies.
+
+pub(crate) mod mget;
+pub(crate) mod names;
+pub(crate) mod publisher;
+pub(crate) mod reply;
+pub(crate) mod scan;
+pub(crate) mod scripts;
+pub(crate) mod slots;
+pub(crate) mod target;

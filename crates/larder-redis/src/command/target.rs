@@ -1,0 +1,30 @@
+use std::sync::Arc;
+
+use deadpool_redis::redis::aio::MultiplexedConnection;
+
+use crate::command::{names::Names, publisher::Publisher};
+
+/// A server's connection, and what every command over it needs.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) connection: MultiplexedConnection,
+    /// Shared, because each command takes a copy of this.
+    pub(crate) scope: Arc<Scope>,
+}
+
+/// What all commands of a session have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    pub(crate) names: Arc<Names>,
+    pub(crate) publisher: Publisher,
+}
+
+impl Target {
+    pub(crate) fn names(&self) -> &Names {
+        &self.scope.names
+    }
+
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.scope.publisher
+    }
+}

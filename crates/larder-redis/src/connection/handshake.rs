@@ -1,0 +1,90 @@
+use std::{io, sync::Arc};
+
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, RedisResult,
+    aio::{MultiplexedConnection, SendError},
+    cmd,
+};
+
+use crate::{
+    config::RedisConfig,
+    connection::endpoint::Endpoint,
+    error::{is_busy, is_loss, is_outage},
+};
+
+/// Takes what a connection says without being asked. The connection's driver calls it, so it must
+/// not block.
+pub(crate) type PushSink = Arc<dyn Fn(&PushInfo) + Send + Sync>;
+
+/// Whether the server pushes the invalidation of what a connection reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tracking {
+    On,
+    Refused,
+}
+
+/// The requests that may wait for one connection's writer: 1024. More only makes callers wait in
+/// another place.
+const BUFFER: usize = 1024;
+
+/// Opens a lane's connection to a server, with tracking switched on if the server lets us.
+///
+/// # Errors
+/// That of the connection, or of a server that cannot say now whether it tracks.
+pub(crate) async fn handshake(
+    endpoint: &Endpoint,
+    protocol: ProtocolVersion,
+    config: &RedisConfig,
+    sink: &PushSink,
+) -> RedisResult<(MultiplexedConnection, Tracking)> {
+    let opened = async {
+        let client = Client::open(endpoint.info_for(protocol))?;
+        let options = options(protocol, config, sink);
+        let mut connection = match client.get_multiplexed_async_connection_with_config(&options).await {
+            Ok(connection) => connection,
+            Err(error) => return Err(endpoint.explain(error).await),
+        };
+        let tracking = match protocol {
+            ProtocolVersion::RESP2 => Tracking::Refused, // it has no pushes
+            _ => switch_tracking_on(&mut connection).await?,
+        };
+        Ok((connection, tracking))
+    };
+    // The limit covers what the client's own time-outs do not: a server that accepts and then says
+    // nothing.
+    match tokio::time::timeout(config.connect_timeout.saturating_mul(2), opened).await {
+        Ok(opened) => opened,
+        Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+}
+
+fn options(protocol: ProtocolVersion, config: &RedisConfig, sink: &PushSink) -> AsyncConnectionConfig {
+    let options = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(config.connect_timeout))
+        .set_response_timeout(Some(config.command_timeout))
+        .set_pipeline_buffer_size(BUFFER);
+    if protocol == ProtocolVersion::RESP2 {
+        return options;
+    }
+    let sink = sink.clone();
+    options.set_push_sender(move |push: PushInfo| {
+        sink(&push);
+        Ok::<_, SendError>(())
+    })
+}
+
+// P12 tracking-never-assumed: switched on before the connection is handed to anybody.
+async fn switch_tracking_on(connection: &mut MultiplexedConnection) -> RedisResult<Tracking> {
+    let mut tracking = cmd("CLIENT");
+    // Not NOLOOP: with it, the server does not tell a connection what it evicts to make room for
+    // its commands.
+    tracking.arg("TRACKING").arg("ON");
+    match tracking.exec_async(connection).await {
+        Ok(()) => Ok(Tracking::On),
+        // P12 tracking-never-assumed: a server that refuses for now would be taken for one without
+        // pushes, whose other clients publish their writes.
+        Err(error) if is_loss(&error) || is_outage(&error) || is_busy(&error) => Err(error),
+        // A server that refuses is a server without pushes, and no worse.
+        Err(_refused) => Ok(Tracking::Refused),
+    }
+}

@@ -1,0 +1,89 @@
+use std::{sync::Arc, time::Duration};
+
+use larder_core::StoreError;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use crate::{
+    breaker::Permit,
+    connection::dialer::{Dialed, Dialer},
+    health::ping::{Pinged, ping_session},
+    lane::Lane,
+};
+
+/// The pauses before a young connection that was lost is replaced: doubled from the first to the
+/// last, and shortened by up to half at random. An older connection is replaced at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_millis(500);
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// Keeps a lane connected, for as long as its store lives and the circuit breaker lets it.
+pub(crate) async fn keep_connected(
+    lane: Arc<Lane>,
+    mut dialer: Dialer,
+    ping_interval: Duration,
+    mut dialed: Option<Dialed>,
+) {
+    let mut pause = Duration::ZERO;
+    loop {
+        if let Some(dialed) = dialed.take() {
+            let born = Instant::now();
+            watch(&lane, ping_interval).await;
+            drop(dialed); // closed before the next connections are opened
+            // A lost connection does not open the breaker, so a server that accepts each one and
+            // drops it is bounded here.
+            pause = match born.elapsed() < YOUNG {
+                true => pause.saturating_mul(2).clamp(FIRST_PAUSE, LAST_PAUSE),
+                false => Duration::ZERO,
+            };
+            tokio::time::sleep(pause.mul_f64(1.0 - fastrand::f64() / 2.0)).await;
+        }
+        let permit = lane.current.breaker.permit().await;
+        match connect(&lane, &mut dialer, &permit).await {
+            Ok(connected) => {
+                permit.passed();
+                info!(event = "connected", ?lane, "connected to Redis");
+                dialed = Some(connected);
+            }
+            Err(error) => {
+                permit.failed(&error);
+                debug!(event = "connect_failed", ?lane, %error, "cannot connect to Redis yet");
+            }
+        }
+    }
+}
+
+/// Opens a lane's connections and takes them into service.
+pub(crate) async fn connect(
+    lane: &Lane,
+    dialer: &mut Dialer,
+    permit: &Permit<'_>,
+) -> Result<Dialed, StoreError> {
+    let dialed = tokio::select! {
+        // Boxed: it is seldom run, and so deep that it would count in the futures of all who build
+        // a store.
+        dialed = Box::pin(dialer.dial()) => dialed?,
+        // Another lane has found the server gone: an attempt that hangs would only keep this lane
+        // from the next one.
+        () = permit.revoked() => return Err(lane.current.unreachable()),
+    };
+    Box::pin(lane.activate(&dialed, permit)).await?;
+    Ok(dialed)
+}
+
+/// Waits until the lane has lost its session, or the breaker opens.
+// P13 silence-is-not-health: a half-open connection does not say so, so an idle one is pinged.
+async fn watch(lane: &Lane, ping_interval: Duration) {
+    let kept = async {
+        while !lane.current.is_down() {
+            let is_suspected = tokio::time::timeout(ping_interval, lane.current.suspected()).await.is_ok();
+            ping_session(&lane.current, if is_suspected { Pinged::All } else { Pinged::Idle }).await;
+        }
+    };
+    // Whatever a connection is asked at that moment, it is given up at once when another lane finds
+    // the server gone.
+    tokio::select! {
+        () = kept => {}
+        () = lane.current.breaker.opened() => lane.current.give_up(&"the circuit breaker is open"),
+    }
+}

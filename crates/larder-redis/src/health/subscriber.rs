@@ -1,0 +1,162 @@
+use std::{sync::Arc, time::Duration};
+
+use deadpool_redis::redis::{
+    RedisResult,
+    aio::{PubSubSink, PubSubStream},
+};
+use futures_util::StreamExt;
+use larder_core::Push;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{
+    command::{names::Names, publisher::Message},
+    config::RedisConfig,
+    connection::{
+        bus::{Bus, Subscription},
+        endpoint::Endpoint,
+    },
+    lane::Lane,
+    listeners::Listeners,
+};
+
+/// Subscribes to the invalidation channel whenever a lane needs it.
+pub(crate) struct Subscriber {
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) listeners: Arc<Listeners>,
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) config: RedisConfig,
+}
+
+/// The pause before the next try to subscribe, on average.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Whether the log says that subscribing fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reported {
+    Yes,
+    No,
+}
+
+impl Subscriber {
+    /// Runs for as long as the store lives.
+    pub(crate) async fn run(self) {
+        let mut failure = Reported::No;
+        loop {
+            let Some(endpoint) = self.lanes.iter().find_map(|lane| lane.bus_endpoint()) else {
+                self.bus.wanted().await;
+                continue;
+            };
+            // The limit covers a server that accepts and then says nothing.
+            match tokio::time::timeout(self.config.connect_timeout, self.subscribe(&endpoint)).await {
+                Ok(Ok((_sink, messages))) => {
+                    failure = Reported::No;
+                    self.serve(messages).await;
+                }
+                failed => {
+                    self.bus.note_tried();
+                    if failure == Reported::No {
+                        let reason = match failed {
+                            Ok(Err(refused)) => refused.to_string(),
+                            _ => "no answer in time".to_owned(),
+                        };
+                        warn!(event = "channel_refused", channel = %self.bus.publisher.channel(), %reason,
+                            "cannot subscribe to the invalidation channel: entries in L1 live at most as long as \
+                             degraded_l1_ttl says");
+                    }
+                    failure = Reported::Yes;
+                }
+            }
+            tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+        }
+    }
+
+    async fn subscribe(&self, endpoint: &Endpoint) -> RedisResult<(PubSubSink, PubSubStream)> {
+        let connected = match endpoint.client()?.get_async_pubsub().await {
+            Ok(connected) => connected,
+            Err(error) => return Err(endpoint.explain(error).await),
+        };
+        let (mut sink, messages) = connected.split();
+        sink.subscribe(self.bus.publisher.channel()).await?;
+        Ok((sink, messages))
+    }
+
+    /// Listens until the subscription ends or is found deaf.
+    async fn serve(&self, messages: PubSubStream) {
+        let channel = self.bus.publisher.channel();
+        // P26 scripts-publish: subscribed before it is believed; what was read until now nobody has
+        // told of.
+        self.bus.set_up(Subscription::Up);
+        self.tell_lost();
+        self.bus.note_tried();
+        info!(event = "channel_subscribed", %channel,
+            "CLIENT TRACKING unavailable: subscribed to the invalidation channel");
+        let reason = tokio::select! {
+            () = self.listen(messages) => "it has ended",
+            () = self.beat() => "it is deaf",
+        };
+        // P26 scripts-publish, in the order of P10 loss-told-before-successor: first nobody
+        // believes it any more.
+        self.bus.set_up(Subscription::Down);
+        self.tell_lost();
+        self.listeners.stats.lanes_lost.add(1);
+        warn!(event = "channel_lost", %channel, reason, "lost the subscription to the invalidation channel");
+    }
+
+    /// Makes everything out of date that was read while nobody listened, or was told while nobody
+    /// heard.
+    fn tell_lost(&self) {
+        self.lanes.iter().for_each(|lane| lane.current.tell_lost());
+    }
+
+    async fn listen(&self, mut messages: PubSubStream) {
+        while let Some(message) = messages.next().await {
+            if let Ok(message) = message.get_payload::<String>() {
+                self.handle(&message);
+            }
+        }
+    }
+
+    fn handle(&self, message: &str) {
+        match self.bus.publisher.parse(message) {
+            Message::Changed(name) => {
+                let lanes = self.lanes.iter().map(|lane| lane.index());
+                self.listeners.tell_change(&self.names, lanes, name);
+            }
+            Message::Cleared(prefix) => {
+                self.listeners.stats.pushes.add(1);
+                self.listeners.tell(Push::Prefix(prefix));
+            }
+            Message::OwnBeat(beat) => self.bus.note_heard(beat),
+            Message::Other => {}
+        }
+    }
+
+    /// Sends a message to this process itself from time to time, and returns when one does not come
+    /// back.
+    // P13 silence-is-not-health and P27 channel-proves-alive: a subscription that is connected but
+    // deaf does not say so.
+    async fn beat(&self) {
+        let mut heard = self.bus.heard();
+        let mut beat = *heard.borrow();
+        loop {
+            tokio::time::sleep(self.config.ping_interval).await;
+            let Some(lane) = self.lanes.iter().find(|lane| lane.needs_bus()) else { continue };
+            beat += 1;
+            let (message, sent) = (self.bus.publisher.beat_message(beat), Instant::now());
+            if lane.current.publish(&self.bus.publisher, &message).await.is_err() {
+                continue; // the lane's own loss, which is told as such
+            }
+            // The limit is that of any other reply.
+            let heard = heard.wait_for(|heard| *heard >= beat);
+            match tokio::time::timeout(self.config.command_timeout, heard).await {
+                Ok(_) => self.listeners.stats.note_push_lag(sent.elapsed()),
+                Err(_) => {
+                    self.listeners.stats.probe_failures.add(1);
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Reads of one value, of any size.
+
+use deadpool_redis::redis::{RedisResult, Value, pipe};
+use larder_core::{StoreError, Stored, Want};
+
+use crate::{
+    command::{
+        reply::{LARGE_VALUE, ReadReply, unexpected},
+        target::Target,
+    },
+    connection::session::Link,
+    lane::current::CurrentSession,
+};
+
+/// Reads a value, with its remaining time to live if the caller asks for that. The lane tracks the
+/// key from now on.
+pub(crate) async fn get(
+    current: &CurrentSession,
+    key: &str,
+    want: Want,
+) -> Result<Option<Stored>, StoreError> {
+    let session = current.get()?;
+    let link = session.link(key);
+    link.note_used();
+    match link.reads.read(key, want).await.and_then(ReadReply::stored_unless_empty) {
+        Ok(Some(stored)) if stored.value.len() >= LARGE_VALUE => get_large(current, link, key).await,
+        Ok(stored) => Ok(stored),
+        Err(error) => {
+            current.on_error(&session, link, &error);
+            Err(current.describe(error, &link.endpoint.shown, key))
+        }
+    }
+}
+
+/// Reads a value out of band, with its remaining time to live.
+// P29 large-out-of-band: the lane has read the key before, so it is told of whatever happens to the
+// value from then on.
+pub(crate) async fn get_large(
+    current: &CurrentSession,
+    link: &Link,
+    key: &str,
+) -> Result<Option<Stored>, StoreError> {
+    current.note_large_value();
+    current.ask_out_of_band(link, key, async |on| read_whole(on, key).await).await
+}
+
+/// Reads a whole value and its time to live, in one round trip.
+async fn read_whole(mut on: Target, key: &str) -> RedisResult<Option<Stored>> {
+    let mut both = pipe();
+    both.cmd("GET").arg(key).cmd("PTTL").arg(key);
+    let replies = on.connection.send_packed_commands(&both, 0, 2).await?;
+    let [value, pttl] = <[Value; 2]>::try_from(replies).map_err(|_| unexpected())?;
+    ReadReply { value, pttl: Some(pttl) }.stored()
+}

@@ -1,0 +1,78 @@
+//! Invalidations of keys and tags, sent now or remembered.
+
+use std::sync::Arc;
+
+use deadpool_redis::redis::RedisResult;
+use larder_core::{Invalidated, Key, StoreError, Token};
+
+use crate::{
+    command::{scripts, target::Target},
+    connection::session::{Link, Session},
+    error::is_final,
+    lane::{
+        current::{CurrentSession, TRIES},
+        unsent_queue::{Remembered, UnsentQueue},
+    },
+};
+
+/// Whether an invalidation reached the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Yes,
+    /// It did not, and the lane is down: the invalidation must be remembered.
+    LaneIsDown,
+}
+
+/// Invalidates a key, or remembers to.
+pub(crate) async fn invalidate(
+    current: &CurrentSession,
+    unsent: &UnsentQueue,
+    key: &Key,
+    own: Option<&Token>,
+) -> Result<Invalidated, StoreError> {
+    for _ in 0..TRIES {
+        let Some(session) = current.load() else {
+            match unsent.remember_key(current, key, own).await? {
+                Remembered::Yes => return Ok(Invalidated::Deferred),
+                Remembered::LaneIsUp => continue,
+            }
+        };
+        let ask = async |on| scripts::invalidate(on, key.as_str(), own).await;
+        if send_on(current, &session, session.link(key.as_str()), key.as_str(), ask).await? == Sent::Yes {
+            return Ok(Invalidated::Done);
+        }
+    }
+    // Connections come and fail: leave it to the next session, and see to it that there is a next
+    // one.
+    while unsent.remember_key(current, key, own).await? == Remembered::LaneIsUp {
+        current.give_up(&"an invalidation failed on it");
+    }
+    Ok(Invalidated::Deferred)
+}
+
+/// Invalidates a tag, for all lanes.
+pub(crate) async fn invalidate_tag(current: &CurrentSession, tag: &str) -> Result<Sent, StoreError> {
+    let Some(session) = current.load() else { return Ok(Sent::LaneIsDown) };
+    let ask = async |on| scripts::invalidate_tag(on, tag).await;
+    let (epoch, link) = (session.names().epoch(), session.tags_link());
+    send_on(current, &session, link, epoch, ask).await
+}
+
+async fn send_on(
+    current: &CurrentSession,
+    session: &Arc<Session>,
+    link: &Link,
+    key: &str,
+    ask: impl AsyncFnOnce(Target) -> RedisResult<()>,
+) -> Result<Sent, StoreError> {
+    match current.try_on(session, link, ask).await {
+        Ok(()) => Ok(Sent::Yes),
+        Err(error) if is_final(&error) => Err(current.describe(error, &link.endpoint.shown, key)),
+        // P11 unsent-goes-first: also what was refused must be done before any caller reads through
+        // the lane again.
+        Err(error) => {
+            current.drop_session(session, &link.endpoint.shown, &error);
+            Ok(Sent::LaneIsDown)
+        }
+    }
+}

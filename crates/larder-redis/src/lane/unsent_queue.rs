@@ -1,0 +1,146 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use deadpool_redis::redis::RedisResult;
+use larder_core::{Key, RemoteEvent, StoreError, Token};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{
+    connection::session::Session,
+    lane::{current::CurrentSession, unsent::Unsent},
+    listeners::Listeners,
+};
+
+/// The invalidations of a lane that could not be sent. They are sent through the lane's next
+/// session before any caller reads through it.
+pub(crate) struct UnsentQueue {
+    /// The most keys and tags that are remembered by themselves.
+    max: usize,
+    listeners: Arc<Listeners>,
+    /// Invalidations that wait for a session.
+    waiting: Mutex<Unsent>,
+    /// Invalidations from before the session was opened, while they are sent through it.
+    sending: Mutex<Unsent>,
+    /// Entries in `waiting` plus `sending`, readable without either lock (for stats).
+    count: AtomicU64,
+}
+
+/// Whether an invalidation is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remembered {
+    Yes,
+    /// It is not: the lane has a session, through which it can be sent.
+    LaneIsUp,
+}
+
+/// The times that what callers add meanwhile is sent apart: 4. After that, callers who add more
+/// must wait.
+const ROUNDS: usize = 4;
+
+impl UnsentQueue {
+    pub(crate) fn new(max: usize, listeners: Arc<Listeners>) -> Self {
+        Self {
+            max,
+            listeners,
+            waiting: Mutex::default(),
+            sending: Mutex::default(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// The number of invalidations that have not been sent.
+    pub(crate) fn len(&self) -> u64 {
+        // Pairs with Release in `note_change`: a caller that sees none sees that all were sent.
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Remembers the invalidation of a key while the lane is down, with the caller's own lease,
+    /// which ends with it.
+    pub(crate) async fn remember_key(
+        &self,
+        current: &CurrentSession,
+        key: &Key,
+        own: Option<&Token>,
+    ) -> Result<Remembered, StoreError> {
+        self.remember(current, |waiting| waiting.add_key(key, own, self.max)).await
+    }
+
+    /// Remembers the invalidation of a tag while the lane is down.
+    pub(crate) async fn remember_tag(
+        &self,
+        current: &CurrentSession,
+        tag: &str,
+    ) -> Result<Remembered, StoreError> {
+        let add = |waiting: &mut Unsent| {
+            waiting.add_tag(tag, self.max);
+            true
+        };
+        self.remember(current, add).await
+    }
+
+    async fn remember(
+        &self,
+        current: &CurrentSession,
+        add: impl FnOnce(&mut Unsent) -> bool,
+    ) -> Result<Remembered, StoreError> {
+        let mut waiting = self.waiting.lock().await;
+        if !current.is_down() {
+            return Ok(Remembered::LaneIsUp);
+        }
+        let before = waiting.len();
+        if !add(&mut waiting) {
+            return Err(StoreError::TooManyUnsent { address: current.shown().to_owned(), unsent: before });
+        }
+        self.note_change(before, waiting.len());
+        drop(waiting);
+        self.listeners.tell_event(RemoteEvent::Unsent { count: self.len() });
+        Ok(Remembered::Yes)
+    }
+
+    /// Sends all that was remembered until now, and, as long as that is much, all that callers add
+    /// meanwhile. While the guard lives, no other session is made ready.
+    // P11 unsent-goes-first: a clear may take long, so what is remembered meanwhile goes elsewhere,
+    // and is sent in the next round.
+    pub(crate) async fn send_in_rounds(&self, session: &Session) -> RedisResult<MutexGuard<'_, Unsent>> {
+        let mut sending = self.sending.lock().await;
+        for round in 0..ROUNDS {
+            self.send(&mut sending, session).await?;
+            let mut waiting = self.waiting.lock().await;
+            if round > 0 && waiting.is_brief() {
+                break;
+            }
+            std::mem::swap(&mut *sending, &mut *waiting);
+        }
+        self.send(&mut sending, session).await?;
+        Ok(sending)
+    }
+
+    /// Sends the rest. While the guard lives, callers who would add more wait.
+    pub(crate) async fn send_rest(&self, session: &Session) -> RedisResult<MutexGuard<'_, Unsent>> {
+        let mut waiting = self.waiting.lock().await;
+        self.send(&mut waiting, session).await?;
+        Ok(waiting)
+    }
+
+    // P11 unsent-goes-first
+    async fn send(&self, unsent: &mut Unsent, session: &Session) -> RedisResult<()> {
+        let (before, mut done) = (unsent.len(), 0);
+        let sent = unsent.drain(session, &mut done).await;
+        self.note_change(before, unsent.len());
+        if done > 0 {
+            self.listeners.stats.resent.add(done);
+            self.listeners.tell_event(RemoteEvent::Resent { count: done });
+        }
+        sent
+    }
+
+    fn note_change(&self, before: usize, after: usize) {
+        let number = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        match after >= before {
+            true => self.count.fetch_add(number(after - before), Ordering::Release),
+            false => self.count.fetch_sub(number(before - after), Ordering::Release),
+        };
+    }
+}

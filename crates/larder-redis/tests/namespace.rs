@@ -1,0 +1,162 @@
+//! Stores with different namespaces share a server, and neither sees the other.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use larder_core::{
+    Claim, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, Push, PushListener, Replacing, StoreError,
+    TagEpoch, TagStore, Token, ValueStore,
+    WriteClaim,
+};
+use larder_redis::{RedisConfig, RedisStore};
+use larder_testkit::{RedisServer, Reply, eventually};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(20);
+
+/// Writes down the pushes that a store tells of.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<String>>);
+
+impl PushListener for Recorder {
+    fn on_push(&self, push: Push<'_>) {
+        self.0.lock().unwrap().push(format!("{push:?}"));
+    }
+}
+
+impl Recorder {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+struct Tenant {
+    name: &'static str,
+    store: RedisStore,
+    pushes: Arc<Recorder>,
+}
+
+impl Tenant {
+    async fn new(server: &RedisServer, name: &'static str) -> Self {
+        let config = RedisConfig::new(server.url()).lanes(1).probe_interval(Duration::from_millis(20));
+        let store = RedisStore::connect(config.namespace(name)).await.unwrap();
+        let pushes = Arc::new(Recorder::default());
+        let listener: Arc<dyn PushListener> = pushes.clone();
+        store.subscribe(Arc::downgrade(&listener));
+        Self { name, store, pushes }
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.name)
+    }
+
+    async fn put(&self, key: &str, value: &[u8]) {
+        let (key, token) = (self.key(key), Token::new());
+        let claim = self.store.claim(&key, &token, MINUTE, Replacing::Nothing).await.unwrap();
+        assert_eq!(claim, Claim::Leased, "{key}");
+        let done = self.store.commit(&key, &token, value, MINUTE, Replacing::Nothing).await.unwrap();
+        assert!(done.is_done(), "{key}");
+    }
+
+    async fn value(&self, key: &str) -> Option<Vec<u8>> {
+        self.store.get(&self.key(key)).await.unwrap().map(|value| value.to_vec())
+    }
+
+    async fn pin(&self, tag: &str) -> Option<TagEpoch> {
+        let epoch = self.store.tag_epoch(LaneIndex(0)).await.unwrap();
+        self.store.pin_tags(LaneIndex(0), &[tag], epoch, MINUTE).await.unwrap()[0]
+    }
+}
+
+async fn both_kinds_of_server() -> [(RedisServer, LaneState); 2] {
+    let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking"];
+    [
+        (RedisServer::start().await.unwrap(), LaneState::Tracking),
+        (RedisServer::builder().args(&refuse).start().await.unwrap(), LaneState::Subscribed),
+    ]
+}
+
+/// P21 tags-pinned-in-time, P25 clear-leaves-nothing, P26 scripts-publish: each of them within one
+/// namespace only.
+#[tokio::test(flavor = "multi_thread")]
+async fn clears_tags_and_messages_of_one_namespace_are_not_seen_by_another() {
+    for (server, state) in both_kinds_of_server().await {
+        let (shop, blog) = (Tenant::new(&server, "shop").await, Tenant::new(&server, "blog").await);
+        assert_eq!((shop.store.lane_state(LaneIndex(0)), blog.store.lane_state(LaneIndex(0))), (state, state));
+        for tenant in [&shop, &blog] {
+            tenant.put("user:42", tenant.name.as_bytes()).await;
+            assert!(tenant.pin("org:7").await.is_some());
+        }
+        let held = Token::new();
+        let lease = blog.store.begin_write(&blog.key("user:7"), &held, MINUTE).await.unwrap();
+        assert_eq!(lease, WriteClaim::Leased);
+        blog.pushes.take();
+
+        let lease = shop.store.begin_write(&shop.key("user:7"), &Token::new(), MINUTE).await.unwrap();
+        assert_eq!(lease, WriteClaim::Leased, "the other's lease is another one");
+        let key = Key::from_stored_name(&shop.key("user:42"));
+        assert_eq!(shop.store.invalidate(&key, None).await.unwrap(), Invalidated::Done);
+        shop.put("user:43", b"x").await;
+        assert_eq!(shop.store.invalidate_tag("org:7").await.unwrap(), Invalidated::Done);
+        assert_eq!(shop.store.clear(&shop.key("user:")).await.unwrap(), 1);
+        assert_eq!(shop.store.tags(LaneIndex(0), &["org:7"]).await.unwrap(), [None]);
+
+        assert_eq!(shop.value("user:42").await, None);
+        assert_eq!(blog.value("user:42").await.as_deref(), Some(b"blog".as_slice()));
+        assert!(blog.store.tags(LaneIndex(0), &["org:7"]).await.unwrap()[0].is_some());
+        assert!(blog.store.renew(&blog.key("user:7"), &held, MINUTE).await.unwrap());
+        // Another round trip on each side, so that whatever would be told has been.
+        let other = Tenant::new(&server, "blog").await;
+        other.store.invalidate(&Key::from_stored_name(&blog.key("user:42")), None).await.unwrap();
+        let told = eventually(BOUND, || {
+            let pushes = blog.pushes.0.lock().unwrap();
+            pushes.iter().any(|push| push == "Value(\"blog/user:42\")")
+        });
+        assert!(told.await, "{:?}", blog.pushes.take());
+        for push in blog.pushes.take() {
+            assert!(push.contains("\"blog/user:"), "{push}");
+        }
+    }
+}
+
+/// Everything that a store writes or listens to lies under its namespace, so that an ACL can keep
+/// it there.
+#[tokio::test(flavor = "multi_thread")]
+async fn user_of_one_namespace_needs_no_other_keys_and_channels() {
+    for (server, state) in both_kinds_of_server().await {
+        let mut user = vec!["ACL", "SETUSER", "default", "resetkeys", "resetchannels", "~shop/*", "&shop/*"];
+        if state == LaneState::Subscribed {
+            user.push("-client|tracking");
+        }
+        server.command(&user).await.unwrap();
+        let shop = Tenant::new(&server, "shop").await;
+        shop.put("user:42", b"x").await;
+        assert!(shop.pin("org:7").await.is_some());
+        let lease = shop.store.begin_write(&shop.key("user:{a"), &Token::new(), MINUTE).await.unwrap();
+        assert_eq!(lease, WriteClaim::Leased);
+        if state == LaneState::Tracking {
+            let probed = eventually(BOUND, || shop.store.stats().push_lag.is_some()).await;
+            assert!(probed, "{:?}", shop.store.stats());
+        }
+        assert_eq!(shop.store.lane_state(LaneIndex(0)), state);
+        let Reply::Array(keys) = server.command(&["KEYS", "*"]).await.unwrap() else { panic!("no keys") };
+        let keys: Vec<String> = keys.iter().filter_map(Reply::text).collect();
+        assert!(keys.len() >= 4 && keys.iter().all(|key| key.starts_with("shop/")), "{keys:?}");
+        assert_eq!(shop.store.invalidate_tag("org:7").await.unwrap(), Invalidated::Done);
+        assert_eq!(shop.store.clear("shop/user:").await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn namespace_that_cannot_stand_in_front_of_keys_is_an_error() {
+    for namespace in ["", "a/b", "a:b", "a b"] {
+        let config = RedisConfig::new("redis://127.0.0.1:1").namespace(namespace);
+        let error = RedisStore::connect_lazy(config).unwrap_err();
+        assert!(matches!(error, StoreError::Namespace { .. }), "{error}");
+        assert!(error.to_string().contains("allowed"), "{error}");
+    }
+}
