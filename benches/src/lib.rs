@@ -1,4 +1,5 @@
-//! What the benchmarks compare: larder, and the raw libraries below it, on the same keys and values.
+//! The subjects of the benchmarks: larder, and the raw libraries below it, on the same keys and
+//! values.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
@@ -30,7 +31,7 @@ impl User {
     }
 }
 
-/// How many keys there are.
+/// The number of keys.
 pub const KEYS: u64 = 10_000;
 
 const TABLE: &str = r#"
@@ -130,7 +131,8 @@ impl Local {
     }
 }
 
-/// As a caller does, who awaits each: none of them waits for anything, so all are done when this is polled once.
+/// Awaits each future, as a caller does. None of them waits for anything, so one poll ends them
+/// all.
 fn hit_all(cache: &Cache<u64, User>, keys: &[u64]) {
     let hits = async {
         for id in keys {
@@ -158,7 +160,7 @@ async fn own(store: L1Store, server: Option<&RedisServer>) -> Cache<u64, User> {
 /// L2 through larder, and through the client by itself.
 #[derive(Clone)]
 pub struct Remote {
-    /// A row that lives in L2 only.
+    /// A policy whose entries live in L2 only.
     pub cache: Cache<u64, User>,
     /// One multiplexed connection.
     pub raw: MultiplexedConnection,
@@ -180,7 +182,7 @@ impl Remote {
         Self::with(server, RedisConfig::new(server.url())).await
     }
 
-    /// The same, with options of larder's own connections.
+    /// Like [`new`](Self::new), with options of larder's own connections.
     pub async fn with(server: &RedisServer, config: RedisConfig) -> Self {
         let larder = Larder::builder()
             .ttl_table(TtlTable::from_toml(TABLE).unwrap())

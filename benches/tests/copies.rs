@@ -1,4 +1,5 @@
-//! A large value is copied no more often than the client itself copies it. All on one thread, so that every allocation counts.
+//! A large value is copied no more often than the client itself copies it. The tests run on one
+//! thread, so that every allocation counts.
 
 use std::convert::Infallible;
 
@@ -9,12 +10,13 @@ use tokio::runtime::{Builder, Runtime};
 
 const SIZE: usize = 1024 * 1024;
 
-/// What is left for all that does not grow with the value: the first 64 KiB of it, which the lane reads, in its buffers.
+/// The allowance for memory that does not grow with the value: the lane's buffers, which hold its
+/// first 64 KiB.
 const REST: u64 = 300 * 1024;
 
 const TABLE: &str = "[value]\nttl = '1h'\nlevels = 'l2'\n[kept]\nttl = '1h'\n";
 
-/// How many bytes are allocated while this runs, on the second of two runs.
+/// Returns the bytes that the second of two runs allocates.
 fn bytes<T>(runtime: &Runtime, mut run: impl AsyncFnMut() -> T) -> u64 {
     runtime.block_on(run());
     allocation_counter::measure(|| drop(runtime.block_on(run()))).bytes_total

@@ -1,4 +1,5 @@
-//! An L1 that is too small for its keys keeps those which are asked for most, as its map does by itself.
+//! An L1 that is too small for its keys keeps those which are asked for most, as its map does by
+//! itself.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 #![allow(
@@ -18,8 +19,9 @@ const READS: usize = 200_000;
 /// How many keys are read at once.
 const MANY: usize = 10;
 
-/// The share of the later reads that find their key, in per cent, when a few keys are asked for often: that of rank k as
-/// often as 1 / k. `read` says how many of the keys it has found, and puts in the others.
+/// The share of the later reads that find their key, in per cent, when a few keys are asked for
+/// often: that of rank k as often as 1 / k. `read` says how many of the keys it has found, and puts
+/// in the others.
 async fn ratio(mut read: impl AsyncFnMut(&[u32]) -> usize) -> f64 {
     let mut random = Rng::with_seed(7);
     let mut order: Vec<u32> = (0..KEYS).collect();

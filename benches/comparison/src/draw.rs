@@ -9,8 +9,8 @@ pub(crate) fn uniform(keys: u64, len: usize) -> Vec<u32> {
     (0..len).map(|_| random.u32(0..keys)).collect()
 }
 
-/// Zipf's distribution: the key of rank k as often as 1 / k to the power of `exponent`. Ranks are spread over the keys,
-/// so that keys which are asked for often do not lie side by side.
+/// Zipf's distribution: the key of rank k as often as 1 / k to the power of `exponent`. Ranks are
+/// spread over the keys, so that keys which are asked for often do not lie side by side.
 pub(crate) fn zipf(keys: u64, exponent: f64, len: usize) -> Vec<u32> {
     let mut random = fastrand::Rng::with_seed(SEED);
     let many = u32::try_from(keys).unwrap_or(u32::MAX);
@@ -31,8 +31,8 @@ pub(crate) fn zipf(keys: u64, exponent: f64, len: usize) -> Vec<u32> {
         .collect()
 }
 
-/// Zipf's distribution over the first half of the keys, and now and then a scan: as many keys of the second half as the
-/// cache holds, one after the other, each once.
+/// Zipf's distribution over the first half of the keys, and now and then a scan: as many keys of
+/// the second half as the cache holds, one after the other, each once.
 pub(crate) fn zipf_and_scans(keys: u64, capacity: u64, len: usize) -> Vec<u32> {
     let half = u32::try_from(keys / 2).unwrap_or(u32::MAX);
     let scan = usize::try_from(capacity).unwrap_or(usize::MAX).min(len);

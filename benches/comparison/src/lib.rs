@@ -1,16 +1,18 @@
-//! What larder and its peers are asked, how each answer is measured, and the report that is made of the answers.
-//! It names no cache: each cache is a [`Subject`], a small adapter in a package of its own under `benches/`.
+//! The questions to larder and its peers, the measurement of each answer, and the report. It names
+//! no cache: each cache is a [`Subject`], a small adapter in a package of its own under `benches/`.
 //!
 //! ```text
-//! conductor ── for each question, round by round, every subject in turn ──▶ a job: one process, one subject
-//!     ▲                                                                        opens, fills, measures
-//!     └──────────────────── one line of JSON for each measured cell ◀──────────┘
+//! conductor ── each question, round by round, every subject in turn ──▶ a job: one process
+//!     ▲                                                                 opens, fills, measures
+//!     └──────────────── one line of JSON for each measured cell ◀───────────────┘
 //! medians over the rounds ──▶ docs/benchmarks.md and its charts
 //! ```
 //!
-//! Every measurement has a process of its own, so that no cache runs on what another one has left in the allocator, the
-//! thread-locals or the caches of the processor, and caches whose dependencies clash are measured alike.
+//! Every measurement has a process of its own. So no cache runs on an allocator, thread-locals or
+//! processor caches that another one has used, and caches whose dependencies clash are measured
+//! alike.
 
+mod contender;
 mod database;
 mod draw;
 mod job;
@@ -23,8 +25,9 @@ mod value;
 pub mod conductor;
 pub mod report;
 
+pub use contender::{Contender, run};
 pub use database::{Database, monotonic};
-pub use job::{Contender, Entrant, Job, run};
+pub use job::{Entrant, Job};
 pub use line::{Answer, Line};
 pub use question::{Cell, Kind, Part, Question};
 pub use subject::{Cannot, Levels, Problem, Setting, Subject, cannot};

@@ -4,16 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cannot, Problem};
 
-/// What one job says about one cell, in one line of JSON.
+/// The answer of one job for one cell, as one line of JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// Which cell of the question; `*` for all of them.
+    /// The cell of the question; `*` for all of them.
     pub cell: String,
-    /// What was measured.
+    /// The measurement.
     pub answer: Answer,
 }
 
-/// A measurement, or why there is none.
+/// A measurement, or the reason why there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
@@ -54,7 +54,7 @@ fn with_sources(error: &(dyn Error + 'static)) -> String {
     said
 }
 
-/// So that a process can hand on why another one gave no answer.
+/// Lets a process hand on the reason why another one gave no answer.
 impl Error for Answer {}
 
 impl fmt::Display for Answer {

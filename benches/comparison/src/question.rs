@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// What a job measures.
+/// The kind of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -12,7 +12,8 @@ pub enum Kind {
     Storm,
     /// Writes of the database and all levels.
     Write,
-    /// From an invalidation to the last process that served the old value; the part is the number of other processes.
+    /// From an invalidation to the last process that served the old value; the part is the number
+    /// of other processes.
     Fanout,
     /// Heap and resident memory of an entry.
     Memory,
@@ -29,19 +30,19 @@ pub enum Kind {
 /// A question that all subjects are asked, and one section of the report.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
-    /// How it is measured.
+    /// The kind of its measurement.
     pub kind: Kind,
     /// Its name on the command line and in the names of files.
     pub id: &'static str,
     /// The section's heading.
     pub title: &'static str,
-    /// What exactly is measured.
+    /// The exact measurement, in words.
     pub about: &'static str,
-    /// What it is asked for: each is a job of its own.
+    /// The sizes that it is asked for; each is a job of its own.
     pub parts: &'static [Part],
-    /// What is measured of each part.
+    /// The numbers that are measured for each part.
     pub cells: &'static [Cell],
-    /// How often each subject has its turn.
+    /// The number of turns of each subject.
     pub rounds: u32,
     /// Whether each part is a table of its own.
     pub split: bool,
@@ -52,7 +53,7 @@ pub struct Question {
 pub struct Part {
     /// The number that the job is given.
     pub number: u64,
-    /// What it is called.
+    /// Its name in the tables.
     pub name: &'static str,
     /// Whether a quick run has it too.
     pub quick: bool,
@@ -61,13 +62,13 @@ pub struct Part {
 /// One measured number.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
-    /// What the job calls it.
+    /// Its name in the job's answers.
     pub id: &'static str,
-    /// What the table calls it.
+    /// Its name in the tables.
     pub name: &'static str,
-    /// In what it is measured.
+    /// Its unit.
     pub unit: &'static str,
-    /// How many digits behind the point are worth something.
+    /// The number of digits behind the point that mean something.
     pub digits: usize,
 }
 

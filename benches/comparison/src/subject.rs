@@ -2,12 +2,13 @@ use std::{borrow::Borrow, error::Error, fmt, future::Future};
 
 use crate::{Database, Key, User};
 
-/// Why something was not measured.
+/// The reason why something was not measured.
 pub type Problem = Box<dyn Error + Send + Sync>;
 
-/// A cache that is compared. An adapter does what the cache's own documentation says is fastest, and no more.
+/// A cache that is compared. An adapter does what the cache's own documentation says is fastest,
+/// and no more.
 pub trait Subject: Clone + Send + Sync + 'static {
-    /// What a read gives: a value of its own, or a share of one.
+    /// The result of a read: a value of its own, or a share of one.
     type Value: Borrow<User> + Send;
 
     /// Makes one, or says what it [cannot](cannot).
@@ -19,15 +20,15 @@ pub trait Subject: Clone + Send + Sync + 'static {
     /// Puts a value into all its levels.
     fn insert(&self, key: &Key, user: User) -> impl Future<Output = Result<(), Problem>> + Send;
 
-    /// Reads, and loads on a miss, with whatever it has against many loads of one key.
+    /// Reads, and loads on a miss, with its own protection against many loads of one key.
     fn get_or_load(
         &self,
         key: &Key,
         database: &Database,
     ) -> impl Future<Output = Result<Self::Value, Problem>> + Send;
 
-    /// Writes the database and all levels; a cache that has no such call is used as its users do: first the one, then
-    /// the other.
+    /// Writes the database and all levels; a cache that has no such call is used as its users do:
+    /// first the one, then the other.
     fn write_through(
         &self,
         key: &Key,
@@ -44,20 +45,20 @@ pub trait Subject: Clone + Send + Sync + 'static {
     fn invalidate(&self, key: &Key) -> impl Future<Output = Result<(), Problem>> + Send;
 }
 
-/// What a subject is made for.
+/// The setting that a subject is made for.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// Which levels it shall have.
+    /// The levels that it shall have.
     pub levels: Levels,
     /// The address of Redis.
     pub redis: String,
-    /// How many entries its L1 holds.
+    /// The capacity of its L1, in entries.
     pub capacity: u64,
-    /// Whether other processes must hear of invalidations.
+    /// Whether invalidations must reach other processes.
     pub coherent: bool,
 }
 
-/// Which levels are asked for.
+/// The levels that a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Levels {
     /// In the process only.
@@ -72,7 +73,7 @@ pub enum Levels {
 #[derive(Debug)]
 pub struct Cannot(&'static str);
 
-/// Says what a subject cannot do.
+/// Returns the answer for something that a subject cannot do.
 ///
 /// # Errors
 /// Always: it is how an adapter ends.

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-/// The value that every cache holds; as JSON it has about 300 bytes, or as many more as `about` is longer.
+/// The value that every cache holds; as JSON it has about 300 bytes, or as many more as `about` is
+/// longer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The number in its key.

@@ -6,7 +6,8 @@ use tick::Clock;
 
 use crate::moka::local_only;
 
-/// Its tier in memory. Protection from stampedes takes a lock at each read, so it is on only where it is wanted.
+/// Its tier in memory. Protection from stampedes takes a lock at each read, so it is on only where
+/// it is wanted.
 #[derive(Clone)]
 pub(crate) struct Subject(Arc<Cache<String, Arc<User>>>);
 

@@ -1,4 +1,5 @@
-//! The contenders: larder, its peers, and the raw libraries below them. `cargo xtask bench` runs it.
+//! The contenders: larder, its peers, and the raw libraries below them. `cargo xtask bench` runs
+//! it.
 //!
 //! Each adapter is a file of its own, and does what the documentation of its cache says is fastest.
 

@@ -10,7 +10,7 @@ pub(crate) struct Sync(moka::sync::Cache<String, Arc<User>>);
 #[derive(Clone)]
 pub(crate) struct Future(moka::future::Cache<String, Arc<User>>);
 
-/// What holds for every cache that lives in one process.
+/// The limits of every cache that lives in one process.
 pub(crate) fn local_only(setting: &Setting) -> Result<(), Problem> {
     match setting.levels {
         Levels::Remote => cannot("no Redis"),

@@ -1,5 +1,6 @@
-//! What one operation costs, in figures that do not depend on how busy a machine is: instructions, counted by callgrind, and
-//! allocations. Compares them with `benches/guard.toml` and fails if one is larger than it may be; `--write` writes them
+//! The cost of one operation in figures that do not depend on the load of the machine:
+//! instructions, counted by callgrind, and allocations. The guard compares them with
+//! `benches/guard.toml` and fails if one is larger than the file allows; `--write` writes them
 //! there instead.
 #![allow(
     clippy::print_stdout,
@@ -28,17 +29,17 @@ const HEADER: &str = "\
 # `cargo xtask guard --write` writes this file, after a change that is meant to cost what it costs.
 ";
 
-/// So many per cent more instructions are no slower path: the C library chooses its routines by the processor, and a
-/// server's replies do not always arrive in one piece.
+/// The percentage of further instructions that is no slower path: the C library chooses its
+/// routines by the processor, and a server's replies do not always arrive in one piece.
 const TOLERANCE: f64 = 0.06;
 
 const TRIES: usize = 3;
 
-/// How many keys are read over and over, and how many are there to be read once.
+/// The number of keys that are read over and over, and the number of keys that are read once.
 const HOT: u64 = 100;
 const COLD: u64 = 6_400;
 
-/// How many tasks read at the same time, where they are many.
+/// The number of tasks that read at the same time, where an operation has several.
 const TASKS: u64 = 64;
 
 const NEVER: Duration = Duration::from_secs(3600);
@@ -52,7 +53,7 @@ const TABLE: &str = r#"
     levels = "l2"
 "#;
 
-/// The operations: what each is called, and how often it is done to be counted.
+/// The operations: the name of each, and the number of its runs that are counted.
 const OPERATIONS: [(&str, u64); 6] = [
     ("l1_hit", 20_000),
     ("l1_hit_quick", 20_000),
@@ -62,7 +63,7 @@ const OPERATIONS: [(&str, u64); 6] = [
     ("miss", 1_000),
 ];
 
-/// What one operation costs.
+/// The cost of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Cost {
     instructions: u64,
@@ -106,7 +107,7 @@ fn compare() -> ExitCode {
             reason = "they are small"
         )]
         let most = (was.instructions as f64 * (1.0 + TOLERANCE)) as u64;
-        // None stays none; among many, one more may be a table that grows.
+        // No allocation stays none. Among many, one more may be a table that grows.
         let more = u64::from(was.allocations > 0);
         let is_kept = |is: Cost| is.instructions <= most && is.allocations <= was.allocations + more;
         let is = least(name, times, is_kept);
@@ -122,8 +123,8 @@ fn compare() -> ExitCode {
     }
 }
 
-/// The least that an operation cost in a few tries, or the first cost that is little enough: how often a task is woken for
-/// one reply is the machine's doing, and not the operation's.
+/// Returns the first cost of a few tries that is low enough, or else the lowest. The machine
+/// decides how often a task is woken for one reply; the operation does not.
 fn least(operation: &str, times: u64, is_enough: impl Fn(Cost) -> bool) -> Cost {
     let mut least = cost(operation, times);
     for _ in 1..TRIES {
@@ -134,7 +135,8 @@ fn least(operation: &str, times: u64, is_enough: impl Fn(Cost) -> bool) -> Cost 
     least
 }
 
-/// Counts a program that does nothing else, and one that does it twice as often: the difference is what it costs.
+/// Counts a program that only does the operation, and one that does it twice as often. The
+/// difference is the cost.
 fn cost(operation: &str, times: u64) -> Cost {
     let [once, twice] = [times, 2 * times].map(|times| instructions(operation, times));
     let instructions = (twice.saturating_sub(once)) / times;
@@ -158,16 +160,16 @@ fn instructions(operation: &str, times: u64) -> u64 {
     collected.unwrap_or_else(|| panic!("valgrind says {said}")).trim().parse().unwrap()
 }
 
-/// Does an operation so often, and returns how many allocations that took.
+/// Does an operation this often, and returns the number of allocations.
 fn run(operation: &str, times: u64) -> u64 {
-    // One thread: everything is counted, and nothing depends on who runs when.
+    // One thread: everything is counted, and nothing depends on the scheduler.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let server = runtime.block_on(RedisServer::start()).unwrap();
     let is_hit = operation.starts_with("l1_hit");
     let store = if operation == "l1_hit_quick" { L1Store::Quick } else { L1Store::Moka };
     let larder = || {
         let table = TtlTable::from_toml(TABLE).unwrap();
-        // One lane, one connection: no probe and no ping falls into the time that is counted.
+        // One lane, one connection: no probe and no ping falls into the counted time.
         let redis = RedisConfig::new(server.url()).lanes(1).probe_interval(NEVER).ping_interval(NEVER);
         let build = Larder::builder().ttl_table(table).l1_store(store).redis_config(redis).build();
         runtime.block_on(build).unwrap()
@@ -175,7 +177,7 @@ fn run(operation: &str, times: u64) -> u64 {
     let row = if operation.starts_with("l2_hit") { "remote" } else { "both" };
     let (filler, cache): (Cache<u64, User>, Cache<u64, User>) =
         (larder().cache(row).unwrap(), larder().cache(row).unwrap());
-    // The same number always, so that the difference between two runs has nothing of it.
+    // A constant number, so that it cancels out in the difference between two runs.
     let there = match operation {
         "miss" => 0,
         _ if is_hit => HOT,
@@ -194,7 +196,7 @@ fn run(operation: &str, times: u64) -> u64 {
     if is_hit {
         (0..HOT).for_each(load);
     }
-    // The first uses of everything are not the operation's.
+    // The first use of each part sets it up, which is not the operation's cost.
     let warm = 200; // the same number always, too
     (0..warm).for_each(|n| read(key(n)));
     if operation == "l2_hit_of_many" {

@@ -1,7 +1,7 @@
-//! Prints how many reads a second L2 gives over so many lanes to so many tasks, as a share of what one multiplexed
-//! connection gives, and one whose reads the server tracks, which larder's do too: measured in turn in one run, medians of
-//! all rounds. With `raw` or a number of lanes and a number of reads, only reads, for `perf` and
-//! `valgrind --tool=callgrind`.
+//! Prints how many reads a second L2 gives over so many lanes to so many tasks, as a share of what
+//! one multiplexed connection gives, and one whose reads the server tracks, which larder's do too:
+//! measured in turn in one run, medians of all rounds. With `raw` or a number of lanes and a number
+//! of reads, only reads, for `perf` and `valgrind --tool=callgrind`.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

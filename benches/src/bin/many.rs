@@ -1,5 +1,6 @@
-//! Prints how long a thousand keys take by `get_many`, and by a bare `MGET` whose values are decoded: measured in turn in one
-//! run, medians of all rounds. With `--check`, fails if a promise is not kept.
+//! Prints how long a thousand keys take by `get_many`, and by a bare `MGET` whose values are
+//! decoded: measured in turn in one run, medians of all rounds. With `--check`, fails if a promise
+//! is not kept.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

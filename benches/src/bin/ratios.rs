@@ -1,5 +1,5 @@
-//! Prints how larder compares with the raw libraries below it: measured in turn in one run, medians of all rounds.
-//! With `--l1`, of L1 only. With `--check`, fails if a promise is not kept.
+//! Prints how larder compares with the raw libraries below it: measured in turn in one run, medians
+//! of all rounds. With `--l1`, of L1 only. With `--check`, fails if a promise is not kept.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -71,7 +71,8 @@ fn one_thread(name: &str, local: &Local) -> bool {
         "{name}: on quick_cache {on_quick:.0} ns, its own {quick:.0} ns: {over_quick:.2} × (at most {QUICK_LIMIT}), \
          and {gain:.1} times as fast as moka's own (at least {QUICK_GAIN})"
     );
-    // Now and then, moka reorders what was hit, and its memory reclamation allocates: in both alike.
+    // Now and then, moka reorders what was hit, and its memory reclamation allocates: in both
+    // alike.
     let some = &keys[..HITS / 10];
     let allocated = HITS_ON.map(|hit| allocation_counter::measure(|| hit(local, some)).count_total);
     println!(
@@ -151,8 +152,8 @@ fn l2(runtime: &tokio::runtime::Runtime, server: &RedisServer) -> bool {
     kept
 }
 
-/// Times the second of two runs: what was measured before has left its own memory in the processor's caches, and waiting
-/// for that would make all alike.
+/// Times the second of two runs: what was measured before has left its own memory in the
+/// processor's caches, and waiting for that would make all alike.
 fn time_warm(run: impl Fn()) -> Duration {
     run();
     time(run)

@@ -29,6 +29,8 @@
 //! | `tls-ring` | yes | the cryptography of `ring`, for a process that has not chosen any |
 //! | `tls-aws-lc-rs` | no | the cryptography of `aws-lc-rs` instead |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub use config::RedisConfig;
 pub use store::RedisStore;
 

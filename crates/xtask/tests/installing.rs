@@ -1,5 +1,6 @@
 //! A chore that lacks a program: on a machine whose PATH holds only what a test put there.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::{
     fs,

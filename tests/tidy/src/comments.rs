@@ -84,7 +84,7 @@ pub(crate) fn comment(line: &str, lua: bool) -> Option<&str> {
         let before = &line[..*at];
         // Not within a text, nor in an address.
         let quotes = before.matches('"').count() - before.matches("\\\"").count();
-        quotes % 2 == 0 && !before.ends_with(':')
+        quotes.is_multiple_of(2) && !before.ends_with(':')
     });
     found.map(|(at, _)| &line[at..])
 }

@@ -246,7 +246,8 @@ pub(crate) fn leaves(tree: &UseTree) -> Vec<Leaf> {
             }
             UseTree::Name(name) => {
                 let name = name.ident.to_string();
-                found.push(Leaf { path: [path.as_slice(), &[name.clone()]].concat(), name: Some(name) });
+                let path = path.iter().chain([&name]).cloned().collect();
+                found.push(Leaf { path, name: Some(name) });
             }
             UseTree::Rename(rename) => {
                 let name = rename.ident.to_string();

@@ -17,7 +17,7 @@ use crate::{
 };
 use program::Program;
 
-/// What is asked.
+/// The choice of questions and subjects.
 #[derive(Debug)]
 pub struct Settings {
     /// The programs that bring the contenders.
@@ -26,18 +26,18 @@ pub struct Settings {
     pub quick: bool,
     /// Only the questions with this text in their ids.
     pub only: Option<String>,
-    /// Shows how far it is.
+    /// Shows the progress.
     pub progress: ProgressBar,
 }
 
-/// What everybody said.
+/// The answers of all subjects.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// Whether it was a short run.
     pub quick: bool,
-    /// Who was asked, in the order of the tables.
+    /// The subjects that were asked, in the order of the tables.
     pub entrants: Vec<Entrant>,
-    /// All that was said.
+    /// All answers.
     pub given: Vec<Given>,
 }
 
@@ -48,16 +48,16 @@ pub struct Given {
     pub question: String,
     /// The part's number.
     pub part: u64,
-    /// Who says it.
+    /// The subject that answers.
     pub subject: String,
-    /// What it says; of all cells, if the cell is `*`.
+    /// Its answer; for all cells, if the cell is `*`.
     pub line: Line,
 }
 
-/// Asks.
+/// Asks every subject every question.
 ///
 /// # Errors
-/// If Redis or a program cannot be started. What goes wrong in a job is that job's answer.
+/// Redis or a program cannot be started. A failure within a job is that job's answer.
 pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let server = RedisServer::start().await?;
     let (mut entrants, mut owners) = (Vec::new(), Vec::new());
@@ -81,7 +81,8 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     for question in asked {
         for part in question.parts(settings.quick) {
             for round in 0..question.rounds(settings.quick) {
-                // Each round begins with another one, so that none is always the one that comes after the pause.
+                // Each round begins with another subject, so that none always comes after the
+                // pause.
                 let first = round as usize % owners.len();
                 for (program, subject) in owners[first..].iter().chain(&owners[..first]) {
                     settings.progress.set_message(format!("{} {}: {subject}", question.id, part.name));
@@ -103,7 +104,7 @@ fn job(question: &Question, part: &Part, subject: &str, server: &RedisServer, qu
     Job { subject: subject.to_owned(), kind: question.kind, part: part.number, redis: server.url(), quick }
 }
 
-/// One subject's answers; what goes wrong is an answer too.
+/// Returns one subject's answers; a failure is an answer too.
 async fn ask(program: &Program, question: &Question, job: &Job) -> Vec<Line> {
     let answered = match question.kind {
         Kind::Storm => members::storm(program, job).await,

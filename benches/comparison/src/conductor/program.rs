@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Program(PathBuf);
 
-/// No job takes as long as this, so one that does will never end.
+/// A time that no job takes: a job that does will never end.
 const BOUND: Duration = Duration::from_secs(300);
 
 impl Program {
@@ -27,12 +27,12 @@ impl Program {
         &self.0
     }
 
-    /// Whom it brings.
+    /// Lists the contenders that it brings.
     pub(super) async fn list(&self) -> Result<Vec<Entrant>, Problem> {
         lines(&self.finish("list").await?)
     }
 
-    /// Has it do a job that needs no other process.
+    /// Runs a job that needs no other process.
     pub(super) async fn measure(&self, job: &Job) -> Result<Vec<Line>, Problem> {
         lines(&self.finish(&serde_json::to_string(job)?).await?)
     }
@@ -48,7 +48,7 @@ impl Program {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Starts a process that is told what to do line by line, and waits until it is ready.
+    /// Starts a process that takes its orders line by line, and waits until it is ready.
     pub(super) async fn start(&self, job: &Job) -> Result<Member, Problem> {
         let mut command = Command::new(&self.0);
         command.arg(serde_json::to_string(job)?).kill_on_drop(true);
@@ -62,7 +62,7 @@ impl Program {
     }
 }
 
-/// A process that does what it is told; it ends with this value.
+/// A process that takes orders; it ends when this value is dropped.
 pub(super) struct Member {
     _process: Child,
     orders: ChildStdin,
@@ -75,7 +75,7 @@ impl Member {
         Ok(self.orders.flush().await?)
     }
 
-    /// What it says next. A line that is said of all cells is why it goes no further.
+    /// Reads its next line. A line about all cells is the reason why it goes no further.
     pub(super) async fn hear<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, Problem> {
         let said =
             timeout(BOUND, self.said.next_line()).await.map_err(|_| "a process says nothing any more")??;

@@ -1,4 +1,4 @@
-//! What a hit in L1 allocates.
+//! Allocations of a hit in L1.
 
 use std::sync::Arc;
 

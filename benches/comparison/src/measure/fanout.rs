@@ -1,4 +1,4 @@
-//! From an invalidation to the last process that served the old value: what one of the processes does.
+//! From an invalidation to the last process that served the old value: the part of one process.
 
 use std::{borrow::Borrow, time::Duration};
 
@@ -13,10 +13,11 @@ use crate::{
     job::{Job, say},
 };
 
-/// After this long it is not a delay any more, but a value that nobody removes.
+/// A time after which it is no delay any more, but a value that nobody removes.
 pub(crate) const BOUND: Duration = Duration::from_secs(2);
 
-/// Says that it is ready, and then does what it reads: `insert`, `watch` or `invalidate`, and the number of a key.
+/// Says that it is ready, and then follows the orders that it reads: `insert`, `watch` or
+/// `invalidate`, each with the number of a key.
 pub(crate) async fn member<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> {
     let mut setting = job.setting(Levels::All, 10_000);
     setting.coherent = true;
@@ -42,7 +43,8 @@ pub(crate) async fn member<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> 
     Ok(Vec::new())
 }
 
-/// Says that it has the value, and returns when it did not serve it any more; 0 if it did to the end.
+/// Says that it has the value, and returns the moment from which it no longer serves it; 0 if it
+/// served the value to the end.
 async fn watch<S: Subject>(subject: &S, key: &Key) -> Result<u64, Problem> {
     let give_up = Instant::now() + BOUND;
     while !serves(subject, key).await {
@@ -51,7 +53,7 @@ async fn watch<S: Subject>(subject: &S, key: &Key) -> Result<u64, Problem> {
         }
         sleep(Duration::from_millis(1)).await;
     }
-    // What is promoted into L1 only now and then is read until it is there.
+    // Some caches promote a value into L1 only now and then: read until it is there.
     for _ in 0..50 {
         serves(subject, key).await;
     }
@@ -66,7 +68,7 @@ async fn watch<S: Subject>(subject: &S, key: &Key) -> Result<u64, Problem> {
     Ok(0)
 }
 
-/// Leaves the processor to others, above all to this process's own tasks.
+/// Yields the processor, above all to this process's own tasks.
 #[expect(
     clippy::disallowed_methods,
     reason = "tokio's timers are ten times as coarse, and this thread drives no task but this"

@@ -4,7 +4,7 @@ use tokio::task::JoinSet;
 
 use crate::{Key, Problem, Subject, User};
 
-/// Puts all keys into a subject, so many at a time.
+/// Puts all keys into a subject, in batches.
 pub(crate) async fn fill<S: Subject>(
     subject: &S,
     keys: &Arc<Vec<Key>>,

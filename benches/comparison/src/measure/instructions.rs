@@ -1,4 +1,4 @@
-//! What valgrind is to count.
+//! The code that valgrind counts.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::{Key, Levels, Line, Problem, Subject, draw, job::Job, measure::fill::
 
 const KEYS: u64 = 1000;
 
-/// What valgrind is told to count: all that this module's function of this name does.
+/// The function whose instructions valgrind counts, by its name in this module.
 pub(crate) const COUNTED: &str = "*instructions::counted_hits*";
 
 pub(crate) fn of_hits<S: Subject>(runtime: &Runtime, job: &Job) -> Result<Vec<Line>, Problem> {

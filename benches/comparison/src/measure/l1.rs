@@ -6,7 +6,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{Key, Levels, Line, Problem, Subject, draw, job::Job, measure::fill::fill};
 
-/// How many reads lie between two looks at the clock.
+/// The number of reads between two looks at the clock.
 const STRIDE: usize = 256;
 const DRAWN: usize = 1 << 20;
 /// A cache with shards may evict a few entries although it has room for twice as many.
@@ -68,7 +68,7 @@ async fn on_all_cores<S: Subject>(
     Ok(sum)
 }
 
-/// Reads as they are drawn, and returns how many it did in a second.
+/// Reads keys as they are drawn, and returns the number of reads per second.
 async fn read<S: Subject>(subject: &S, keys: &[Key], drawn: &[u32], span: Duration) -> Result<f64, Problem> {
     let (mut read, mut missed) = (0_usize, 0_usize);
     let start = Instant::now();

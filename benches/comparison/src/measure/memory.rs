@@ -30,7 +30,7 @@ pub(crate) fn of_entries<S: Subject>(runtime: &Runtime, job: &Job) -> Result<Vec
     Ok(lines)
 }
 
-/// How much memory this process has, in bytes, where the system says it (it is Linux that does).
+/// Returns the memory of this process in bytes, where the system says it (Linux does).
 fn resident() -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

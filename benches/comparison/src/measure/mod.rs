@@ -1,4 +1,4 @@
-//! How each question is answered: one file for each of them.
+//! The measurement of each kind of question, one file for each.
 
 pub(crate) mod allocations;
 pub(crate) mod fanout;

@@ -1,4 +1,4 @@
-//! Many callers of a cold key: what one of the processes does.
+//! Many callers of a cold key: the part of one process.
 
 use std::{borrow::Borrow, time::Duration};
 
@@ -13,17 +13,18 @@ use crate::{Database, Key, Levels, Line, Problem, Subject, database::monotonic, 
 const CALLERS: usize = 100;
 const LOAD: Duration = Duration::from_millis(50);
 
-/// What a process saw of one storm.
+/// One storm, as one process saw it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) loads: u64,
-    /// When its first load ended; 0 if it had none.
+    /// The end of its first load; 0 if it had none.
     pub(crate) first_end: u64,
-    /// When its last caller had the value.
+    /// The moment at which its last caller had the value.
     pub(crate) served: u64,
 }
 
-/// Says that it is ready, and then, for each number that it reads, what it saw of the storm for this key.
+/// Says that it is ready. Then it reads numbers of keys, and answers each with its view of the
+/// storm for this key.
 pub(crate) async fn member<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> {
     let subject = S::open(&job.setting(Levels::All, 10_000)).await?;
     say(&"ready")?;

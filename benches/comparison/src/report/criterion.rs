@@ -1,4 +1,4 @@
-//! What criterion measured, as it leaves it in its folder.
+//! The estimates that criterion leaves in its folder.
 
 use std::{
     fmt::Write as _,
@@ -38,7 +38,7 @@ struct Interval {
     upper_bound: f64,
 }
 
-/// A table of all of it; nothing, if there is nothing.
+/// Returns a table of all estimates; empty, if there are none.
 pub(super) fn table(folder: &Path) -> Option<String> {
     let mut lines: Vec<String> = found_in(folder).into_iter().filter_map(|new| line(&new)).collect();
     lines.sort();
@@ -51,7 +51,7 @@ fn line(new: &Path) -> Option<String> {
     let benchmark: Benchmark = read(&new.join("benchmark.json"))?;
     let Estimates { median: Estimate { point_estimate, confidence_interval } } =
         read(&new.join("estimates.json"))?;
-    // A run of many reads is one sample; what is shown is one read.
+    // A run of many reads is one sample; the table shows one read.
     let each = match benchmark.throughput {
         Some(Throughput::Elements(elements)) => elements as f64,
         _ => 1.0,

@@ -2,12 +2,12 @@ use std::{fmt, fs, process::Command};
 
 use larder_testkit::find_server;
 
-/// Where the numbers were measured, and of what.
+/// The machine and the versions behind the numbers.
 #[derive(Debug)]
 pub struct Machine(Vec<(&'static str, String)>);
 
 impl Machine {
-    /// Asks the system; what it does not say is left out.
+    /// Asks the system, and leaves out what it does not say.
     pub fn ask() -> Self {
         let cores = std::thread::available_parallelism().map(|cores| cores.to_string()).ok();
         let model = line_of("/proc/cpuinfo", "model name")

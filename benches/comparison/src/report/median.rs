@@ -4,15 +4,16 @@ use crate::{
     question::{Cell, Part, Question},
 };
 
-/// What all rounds together say of a cell.
+/// The result of a cell over all rounds.
 #[derive(Clone, Debug)]
 pub(super) enum Summary {
     Value(f64),
-    /// Why there is no value.
+    /// The reason why there is no value.
     Said(Answer),
 }
 
-/// The median of what was measured; why not, if nothing was; nothing, if nobody was asked.
+/// Returns the median of the measured values, or the reason why there is none. `None`: no subject
+/// was asked.
 pub(super) fn median(
     outcome: &Outcome,
     question: &Question,

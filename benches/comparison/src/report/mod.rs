@@ -16,11 +16,11 @@ use chart::{Bar, Curve};
 pub use machine::Machine;
 use median::{Summary, median};
 
-/// Writes the report into this file, and its charts into the folder beside it that has the same name. What criterion has
-/// left in its folder is the last section.
+/// Writes the report into this file, and its charts into the folder of the same name beside it. The
+/// last section is a table of criterion's estimates.
 ///
 /// # Errors
-/// If one of them cannot be written.
+/// A file cannot be written.
 pub fn write(outcome: &Outcome, machine: &Machine, criterion: &Path, file: &Path) -> Result<(), Problem> {
     let folder = file.with_extension("");
     fs::create_dir_all(&folder)?;
@@ -139,7 +139,7 @@ fn number(value: f64, digits: usize) -> String {
     rest.map_or_else(|| grouped.clone(), |rest| format!("{grouped}.{rest}"))
 }
 
-/// A chart for the first cell of each unit, which is the one that says most, and for each count.
+/// Draws a chart for the first cell of each unit, which says most, and for each count.
 fn bars(outcome: &Outcome, question: &Question, parts: &[&Part]) -> Vec<(String, String)> {
     let mut charts = Vec::new();
     let Some(part) = parts.last() else { return charts };

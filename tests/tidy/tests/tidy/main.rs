@@ -1,5 +1,7 @@
 //! Rules of the project that no compiler keeps.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
 use std::sync::LazyLock;
 
 use larder_tidy::Project;
