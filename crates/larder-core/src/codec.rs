@@ -45,6 +45,15 @@ pub trait Codec: Debug + Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CodecError`] that names the type and the remedy.
+    ///
+    /// # Examples
+    /// ```
+    /// use larder_core::{Codec, JsonCodec};
+    ///
+    /// assert!(JsonCodec.check::<Vec<f64>>(b"[1.5]").is_ok());
+    /// let error = JsonCodec.check::<Vec<f64>>(b"[null]").unwrap_err(); // how JSON writes infinity
+    /// assert!(error.to_string().contains("cannot be read back"));
+    /// ```
     fn check<T: Serialize + DeserializeOwned>(&self, bytes: &[u8]) -> Result<(), CodecError> {
         let name = type_name::<T>();
         let back = self.decode::<T>(bytes).map_err(|error| {

@@ -45,6 +45,17 @@ pub enum Phase {
 
 impl Life {
     /// Makes a life that is fresh to its end.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_core::{Clock, Life, Phase};
+    ///
+    /// let (clock, hand) = Clock::manual();
+    /// let life = Life::until(clock.now() + Duration::from_secs(60));
+    /// hand.advance(Duration::from_secs(59));
+    /// assert_eq!(life.phase(clock.now()), Some(Phase::Fresh));
+    /// ```
     pub fn until(end: Moment) -> Self {
         Self { due: end, stale_in: 0, end_in: 0 }
     }

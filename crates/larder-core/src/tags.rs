@@ -86,6 +86,20 @@ impl Tags {
     /// The cell of a tag. Get it **before** the remote store is asked.
     ///
     /// Only then does [`TagCell::learn`] notice that the tag was invalidated meanwhile.
+    ///
+    /// # Examples
+    /// ```
+    /// use larder_core::{LaneIndex, TagEpoch, TagStamp, Tags};
+    ///
+    /// let (tags, lane) = (Tags::new(1), LaneIndex(0));
+    /// let cell = tags.cell(lane, "org:7"); // then the remote store is asked
+    /// cell.learn(TagEpoch(5)); // its answer
+    /// let stamp = TagStamp::new(TagEpoch(6), [cell]);
+    /// assert!(stamp.is_current());
+    ///
+    /// tags.forget(lane, "org:7"); // a push names the tag
+    /// assert!(!stamp.is_current());
+    /// ```
     // P24 tags-known-by-lane
     pub fn cell(&self, lane: LaneIndex, tag: &str) -> Arc<TagCell> {
         let Some(lane) = self.lanes.get(usize::from(lane.0)) else { return Arc::default() };

@@ -8,9 +8,8 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, Push, PushListener, Replacing, StoreError,
-    TagEpoch, TagStore, Token, ValueStore,
-    WriteClaim,
+    Claim, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, Push, PushListener, Replacing,
+    StoreError, TagEpoch, TagStore, Token, ValueStore, WriteClaim,
 };
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{RedisServer, Reply, eventually};
@@ -86,7 +85,10 @@ async fn both_kinds_of_server() -> [(RedisServer, LaneState); 2] {
 async fn clears_tags_and_messages_of_one_namespace_are_not_seen_by_another() {
     for (server, state) in both_kinds_of_server().await {
         let (shop, blog) = (Tenant::new(&server, "shop").await, Tenant::new(&server, "blog").await);
-        assert_eq!((shop.store.lane_state(LaneIndex(0)), blog.store.lane_state(LaneIndex(0))), (state, state));
+        assert_eq!(
+            (shop.store.lane_state(LaneIndex(0)), blog.store.lane_state(LaneIndex(0))),
+            (state, state)
+        );
         for tenant in [&shop, &blog] {
             tenant.put("user:42", tenant.name.as_bytes()).await;
             assert!(tenant.pin("org:7").await.is_some());

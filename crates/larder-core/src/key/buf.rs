@@ -89,6 +89,16 @@ impl KeyBuf {
     }
 
     /// Formats `{prefix}:`, with which all keys of a policy begin.
+    ///
+    /// # Examples
+    /// ```
+    /// use larder_core::KeyBuf;
+    ///
+    /// let users = KeyBuf::begin("user"); // once
+    /// let mut key = users.copy(); // for each key
+    /// key.add::<u64>(&42);
+    /// assert_eq!(key.as_str(), "user:42");
+    /// ```
     pub fn begin(prefix: &str) -> Self {
         let mut buf = Self { inline: [0; INLINE], len: 0, spilled: None, prefix_len: prefix.len() + 1 };
         buf.push_raw(prefix);
@@ -120,6 +130,25 @@ impl KeyBuf {
     }
 
     /// Appends text to the current part. A `:` in it is written `%3A`, a `%` is written `%25`.
+    ///
+    /// # Examples
+    /// ```
+    /// use larder_core::{CacheKey, KeyBuf};
+    ///
+    /// /// A version, with the major one as the first part.
+    /// struct Version(u32, String);
+    ///
+    /// impl CacheKey for Version {
+    ///     fn write_to(&self, out: &mut KeyBuf) {
+    ///         self.0.write_to(out);
+    ///         out.next_part();
+    ///         out.push(&self.1);
+    ///     }
+    /// }
+    ///
+    /// let key = KeyBuf::format::<Version>("docs", &Version(2, "rc:1".into()));
+    /// assert_eq!(key.as_str(), "docs:2:rc%3A1");
+    /// ```
     #[inline]
     pub fn push(&mut self, text: &str) {
         // Without an early end, so that the compiler looks at many bytes at once.

@@ -72,6 +72,14 @@ impl Key {
     ///
     /// The text is neither escaped nor given a prefix: `from_stored_name("42")` names the entry
     /// `42`, which no policy has. A cache makes the keys of its own entries with `Cache::key`.
+    ///
+    /// # Examples
+    /// ```
+    /// use larder_core::Key;
+    ///
+    /// let key = Key::from_stored_name("posts:42:a%3Ab"); // a name as an outbox keeps it
+    /// assert_eq!(key.to_string(), "posts:42:a%3Ab");
+    /// ```
     pub fn from_stored_name(name: &str) -> Self {
         Self::new(name, 0)
     }
@@ -106,6 +114,14 @@ impl Key {
     ///
     /// # Errors
     /// [`KeyError`] if the key is empty or too long.
+    ///
+    /// # Examples
+    /// ```
+    /// use larder_core::{KeyBuf, KeyError};
+    ///
+    /// let nameless = KeyBuf::format::<str>("user", "").to_key();
+    /// assert!(matches!(nameless.check(), Err(KeyError::Empty { .. })));
+    /// ```
     pub fn check(&self) -> Result<(), KeyError> {
         check(&self.text, self.prefix_len)
     }

@@ -11,6 +11,17 @@ use crate::key::{
 /// A key as an in-process map owns it, looked up with a [`KeyRef`].
 ///
 /// A text of up to 23 bytes lies in the map itself, so that a hit follows one pointer less.
+///
+/// # Examples
+/// ```
+/// use std::hash::BuildHasher;
+/// use larder_core::{Key, LocalKey, PassThrough};
+///
+/// let key = Key::from_stored_name("user:42");
+/// let local = LocalKey::from(&key);
+/// assert_eq!(local.as_ref(), key.as_ref());
+/// assert_eq!(PassThrough::default().hash_one(&local), key.hash().0); // hashed once
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalKey(SmolStr);
 

@@ -44,6 +44,30 @@ pub trait RemoteStore: Lanes + ValueStore + LeaseStore + TagStore {}
 impl<S: Lanes + ValueStore + LeaseStore + TagStore> RemoteStore for S {}
 
 /// The connections of a [`RemoteStore`]: its lanes, and the pushes that come over them.
+///
+/// # Examples
+/// ```
+/// use std::sync::{Arc, Mutex, Weak};
+/// use larder_core::{Clock, LaneIndex, LaneState, Lanes, MemoryServer, Push, PushListener};
+///
+/// #[derive(Default)]
+/// struct Heard(Mutex<Vec<String>>);
+///
+/// impl PushListener for Heard {
+///     fn on_push(&self, push: Push<'_>) {
+///         self.0.lock().unwrap().push(format!("{push:?}"));
+///     }
+/// }
+///
+/// let store = MemoryServer::new(Clock::system()).connect();
+/// let heard = Arc::new(Heard::default());
+/// let listener: Weak<dyn PushListener> = Arc::downgrade(&heard) as _;
+/// store.subscribe(listener);
+///
+/// assert_eq!(store.lane_state(store.lane("user:42")), LaneState::Tracking);
+/// store.disconnect();
+/// assert_eq!(*heard.0.lock().unwrap(), [format!("{:?}", Push::Lane(LaneIndex(0)))]);
+/// ```
 #[async_trait]
 pub trait Lanes: Debug + Send + Sync + 'static {
     /// The number of lanes, at least one. It never changes.
@@ -80,6 +104,24 @@ pub trait Lanes: Debug + Send + Sync + 'static {
 }
 
 /// The values of a [`RemoteStore`].
+///
+/// # Examples
+/// ```
+/// use larder_core::{Clock, Invalidated, Key, MemoryServer, ValueStore};
+/// # use futures_util::FutureExt;
+/// # async {
+/// let server = MemoryServer::new(Clock::system());
+/// server.write("user:42", "\"Ada\"", None); // as another program would
+///
+/// let store = server.connect();
+/// assert_eq!(store.get("user:42").await?.as_deref(), Some(b"\"Ada\"".as_slice()));
+///
+/// let key = Key::from_stored_name("user:42");
+/// assert_eq!(store.invalidate(&key, None).await?, Invalidated::Done);
+/// assert_eq!(store.get("user:42").await?, None);
+/// # Ok::<(), larder_core::StoreError>(()) }.now_or_never().unwrap()?;
+/// # Ok::<(), larder_core::StoreError>(())
+/// ```
 #[async_trait]
 pub trait ValueStore: Send + Sync + 'static {
     /// Reads a value. The lane tracks the key from now on, also if there is none.
@@ -147,6 +189,30 @@ pub trait ValueStore: Send + Sync + 'static {
 }
 
 /// The leases of a [`RemoteStore`]: time-limited rights to fill a key, or to write behind it.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use larder_core::{Claim, Clock, LeaseStore, MemoryServer, Replacing, Token};
+/// # use futures_util::FutureExt;
+/// # async {
+/// const MINUTE: Duration = Duration::from_secs(60);
+/// let server = MemoryServer::new(Clock::system());
+/// let (one, other) = (server.connect(), server.connect()); // two processes
+/// let token = Token::new();
+///
+/// // The first process may load. The other one waits until it hears that the lease has ended.
+/// assert_eq!(one.claim("user:42", &token, MINUTE, Replacing::Nothing).await?, Claim::Leased);
+/// let claim = other.claim("user:42", &Token::new(), MINUTE, Replacing::Nothing).await?;
+/// assert!(matches!(claim, Claim::Busy(_)));
+///
+/// let committed = one.commit("user:42", &token, b"1", MINUTE, Replacing::Nothing).await?;
+/// assert!(committed.is_done());
+/// let claim = other.claim("user:42", &Token::new(), MINUTE, Replacing::Nothing).await?;
+/// assert!(matches!(claim, Claim::Hit(_)));
+/// # Ok::<(), larder_core::StoreError>(()) }.now_or_never().unwrap()?;
+/// # Ok::<(), larder_core::StoreError>(())
+/// ```
 #[async_trait]
 pub trait LeaseStore: Send + Sync + 'static {
     /// Asks for the right to fill the key. Tracks the value and the lease.
@@ -202,6 +268,25 @@ pub trait LeaseStore: Send + Sync + 'static {
 }
 
 /// The tags of a [`RemoteStore`]: names that entries share, by which they are invalidated together.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use larder_core::{Clock, LaneIndex, MemoryServer, TagStore};
+/// # use futures_util::FutureExt;
+/// # async {
+/// let store = MemoryServer::new(Clock::system()).connect();
+/// let (lane, hour) = (LaneIndex(0), Duration::from_secs(3600));
+///
+/// let epoch = store.tag_epoch(lane).await?; // before the load
+/// let pinned = store.pin_tags(lane, &["org:7"], epoch, hour).await?; // before the commit
+/// assert_eq!(pinned, [Some(epoch)]);
+///
+/// store.invalidate_tag("org:7").await?;
+/// assert_eq!(store.tags(lane, &["org:7"]).await?, [None]);
+/// # Ok::<(), larder_core::StoreError>(()) }.now_or_never().unwrap()?;
+/// # Ok::<(), larder_core::StoreError>(())
+/// ```
 #[async_trait]
 pub trait TagStore: Send + Sync + 'static {
     /// Reads the tag epoch, which grows with each invalidation of any tag. The lane tracks it.
