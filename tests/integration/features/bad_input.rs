@@ -3,7 +3,11 @@
 use larder::{Cache, Error, KeyError, Larder, RedisConfig};
 use larder_testkit::RedisServer;
 
-use crate::support::world::{Items, World, builder, get, gets, load, value};
+use crate::support::{
+    calls::{Items, get, gets, load, value},
+    policy::builder,
+    world::World,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_and_huge_keys_are_refused_by_every_call() {

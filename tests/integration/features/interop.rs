@@ -4,7 +4,11 @@ use larder::{Cache, TtlTable};
 use larder_testkit::Reply;
 use serde::{Deserialize, Serialize};
 
-use crate::support::world::{World, builder, get, gets, load, slow_load, value};
+use crate::support::{
+    calls::{get, gets, load, slow_load, value},
+    policy::builder,
+    world::World,
+};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct User {

@@ -9,16 +9,25 @@ use std::{
     time::Duration,
 };
 
-use larder::Error;
+use larder::{Error, OnOutage};
 use larder_core::{LeaseStore, Replacing, Token};
 use larder_testkit::Gate;
+use larder_ttl::PolicyBuilder;
 
 use crate::support::{
     aging::{Aging, Source},
+    calls::{Items, get},
     gated::{Call, Gated, When},
+    policy::{MINUTE, SECOND, builder_of, ms, policy},
     redis::config,
-    world::{BOUND, Items, World, builder, get, holds, start},
+    wait::{BOUND, holds, start},
+    world::World,
 };
+
+/// One load at a time, for which others wait 50 ms.
+fn crowded() -> PolicyBuilder {
+    policy().max_loads(1).max_wait(ms(50)).stale_for(10 * MINUTE).soft_timeout(5 * SECOND)
+}
 
 /// A database that knows how many loads run, and ran at most, at once.
 #[derive(Clone, Default)]
@@ -45,8 +54,8 @@ impl Load {
 async fn mass_invalidation_of_hot_keys_runs_no_more_loads_than_the_row_allows() {
     const KEYS: usize = 10_000;
     let world = World::new().await;
-    let larder = world.larder().await;
-    let cache: Items = larder.cache("few").unwrap();
+    let larder = world.larder_of(&[policy().max_loads(3).max_wait(MINUTE)]).await;
+    let cache: Items = larder.cache("item").unwrap();
     for round in 0..2 {
         let load = Load::default();
         let reading: Vec<_> = (0..KEYS)
@@ -68,7 +77,7 @@ async fn mass_invalidation_of_hot_keys_runs_no_more_loads_than_the_row_allows() 
 async fn load_that_finds_no_room_in_time_is_an_error_that_says_so() {
     for has_l2 in [true, false] {
         let world = Aging::new();
-        let cache = if has_l2 { world.cache("crowded").await } else { world.local("crowded").await };
+        let cache = world.cache_in(has_l2, &crowded()).await;
         let source = Source::gated();
         let first = {
             let (cache, source) = (cache.clone(), source.clone());
@@ -90,7 +99,7 @@ async fn load_that_finds_no_room_in_time_is_an_error_that_says_so() {
 #[tokio::test(start_paused = true)]
 async fn load_that_finds_no_room_serves_the_stale_value() {
     let world = Aging::new();
-    let cache = world.cache("crowded").await;
+    let cache = world.cache(&crowded()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
     let source = Source::gated();
@@ -109,7 +118,7 @@ async fn load_that_finds_no_room_serves_the_stale_value() {
 async fn load_that_waited_for_its_turn_is_joined_after_an_invalidation() {
     for has_l2 in [true, false] {
         let world = Aging::new();
-        let cache = if has_l2 { world.cache("crowded").await } else { world.local("crowded").await };
+        let cache = world.cache_in(has_l2, &crowded()).await;
         let (first, second) = (Source::gated(), Source::gated());
         let read = |source: &Source, key: &'static str| {
             let (cache, source) = (cache.clone(), source.clone());
@@ -140,9 +149,10 @@ async fn load_that_waited_for_its_turn_is_joined_after_an_invalidation() {
 #[tokio::test]
 async fn load_that_waits_for_a_lease_or_stores_its_value_leaves_its_place_to_others() {
     let world = Aging::new();
+    let one_at_a_time = policy().max_loads(1).max_wait(MINUTE);
     let remote = Gated::new(Arc::new(world.server.connect()));
     let (cache, other) =
-        (world.cache_on(remote.clone(), "crowded_long").await, world.cache("crowded_long").await);
+        (world.cache_on(remote.clone(), &one_at_a_time).await, world.cache(&one_at_a_time).await);
     let held = Source::gated();
     let read = |cache: &Items, source: &Source, key: &'static str| {
         let (cache, source) = (cache.clone(), source.clone());
@@ -167,9 +177,9 @@ async fn load_that_waits_for_a_lease_or_stores_its_value_leaves_its_place_to_oth
 #[tokio::test(start_paused = true)]
 async fn loads_without_a_lease_are_as_few_as_others() {
     let world = Aging::new();
-    let cache = world.cache("crowded").await;
+    let cache = world.cache(&crowded()).await;
     let remote = world.server.connect();
-    for key in ["crowded:a", "crowded:b"] {
+    for key in ["item:a", "item:b"] {
         remote.claim(key, &Token::new(), Duration::from_secs(60), Replacing::Nothing).await.unwrap();
     }
     let source = Source::gated();
@@ -194,7 +204,7 @@ async fn loads_without_a_lease_are_as_few_as_others() {
 #[tokio::test]
 async fn waiting_load_that_nobody_wants_any_more_is_not_run() {
     let world = Aging::new();
-    let cache = world.cache("few").await;
+    let cache = world.cache(&policy().max_loads(3).max_wait(MINUTE)).await;
     let source = Source::gated();
     let running: Vec<_> = ["a", "b", "c"]
         .map(|key| {
@@ -220,8 +230,9 @@ async fn waiting_load_that_nobody_wants_any_more_is_not_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn strict_row_gets_the_error_before_the_database_is_touched() {
     let mut world = World::new().await;
-    let larder = builder().redis_config(config(world.server.url())).build().await.unwrap();
-    let cache: Items = larder.cache("strict").unwrap();
+    let larder = builder_of(&[policy().on_outage(OnOutage::Fail)]);
+    let larder = larder.redis_config(config(world.server.url())).build().await.unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     assert_eq!(Source::open().read(&cache, "k", "value").await.unwrap(), "value");
     world.server.kill();
     holds("the loss of both lanes is noticed", || larder.stats().lanes_lost >= 2).await;
@@ -249,7 +260,7 @@ async fn strict_row_gets_the_error_before_the_database_is_touched() {
 #[tokio::test(start_paused = true)]
 async fn reload_that_nobody_waits_for_does_not_queue_before_those_who_have_nothing() {
     let world = Aging::new();
-    let cache = world.cache("few_stale").await;
+    let cache = world.cache(&policy().max_loads(1).max_wait(MINUTE).stale_for(10 * MINUTE)).await;
     for key in 0..20 {
         Source::open().read(&cache, &format!("old{key}"), "old").await.unwrap();
     }

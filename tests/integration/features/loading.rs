@@ -9,8 +9,11 @@ use larder_testkit::Gate;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::support::{
+    calls::{Numbers, value},
     database::Database,
-    world::{BOUND, Numbers, World, builder, start, value},
+    policy::{MINUTE, builder, policy},
+    wait::{BOUND, start},
+    world::World,
 };
 
 /// No test waits for a window to end: it is over at once, or never.
@@ -23,7 +26,9 @@ fn batches(cache: &Numbers, window: Duration, database: &Database) -> LoadingCac
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_wanted_within_a_window_are_one_load() {
     let world = World::new().await;
-    let (one, other, database) = (world.numbers().await, world.numbers().await, Database::default());
+    let remembering = [policy().negative_ttl(5 * MINUTE)];
+    let numbers = async || world.larder_of(&remembering).await.cache::<u64, String>("item").unwrap();
+    let (one, other, database) = (numbers().await, numbers().await, Database::default());
     let loading = batches(&one, Duration::from_millis(500), &database);
     let mut callers = JoinSet::new();
     for key in (0..100).chain(0..100) {

@@ -17,9 +17,12 @@ use tokio::{
 
 use crate::support::{
     aging::Aging,
+    calls::{Items, Numbers, value},
     database::{Database, name},
     gated::{Call, Gated, When},
-    world::{BOUND, Items, Numbers, World, builder, start, value},
+    policy::{MINUTE, builder, ms, policy},
+    wait::{BOUND, start},
+    world::World,
 };
 
 type Many = Result<HashMap<u64, Arc<String>>, Error>;
@@ -70,7 +73,9 @@ async fn commands(world: &World, name: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_no_level_has_is_loaded_by_one_call() {
     let world = World::new().await;
-    let (one, other, database) = (world.numbers().await, world.numbers().await, Database::default());
+    let remembering = [policy().negative_ttl(5 * MINUTE)];
+    let numbers = async || world.larder_of(&remembering).await.cache::<u64, String>("item").unwrap();
+    let (one, other, database) = (numbers().await, numbers().await, Database::default());
     load_one(&one, 0, &name(0)).await; // in both levels
     load_one(&other, 2, &name(2)).await; // in L2
     let found = load_many(&one, &[0, 2, 4, 5, 6, 4], &database).await.unwrap();
@@ -229,16 +234,20 @@ async fn load_that_fails_fails_for_its_keys_and_leaves_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn load_that_takes_too_long_is_given_up() {
     let world = World::new().await;
-    let (cache, gate) = (world.larder().await.cache("hasty").unwrap(), Gate::new());
+    let (cache, gate) =
+        (world.larder_of(&[policy().load_timeout(ms(100))]).await.cache("item").unwrap(), Gate::new());
     let hanging = load_many(&cache, &[0, 2], &Database::gated(&gate)).await;
     assert!(matches!(hanging, Err(Error::LoadTimedOut { .. })), "{hanging:?}");
-    are(&load_many(&cache, &[0, 2], &Database::default()).await.unwrap(), [0, 2]);
+    are(&load_many(&world.numbers().await, &[0, 2], &Database::default()).await.unwrap(), [0, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_is_one_load_of_those_that_a_row_allows() {
     let world = World::new().await;
-    let (cache, gate) = (world.larder().await.cache("crowded").unwrap(), Gate::new());
+    let (cache, gate) = (
+        world.larder_of(&[policy().max_loads(1).max_wait(ms(50))]).await.cache("item").unwrap(),
+        Gate::new(),
+    );
     let first = start_many(&cache, &[0, 2, 4], &Database::gated(&gate));
     gate.reached().await;
     let database = Database::default();
@@ -253,10 +262,11 @@ async fn batch_is_one_load_of_those_that_a_row_allows() {
 #[tokio::test]
 async fn stale_values_are_served_while_one_batch_reloads_them() {
     let aging = Aging::new();
-    let cache: Numbers = aging.larder().await.cache("stale").unwrap();
+    let cache: Numbers = aging.larder(&policy().stale_for(10 * MINUTE)).await.cache("item").unwrap();
     are(&load_many(&cache, &[0, 2], &Database::default()).await.unwrap(), [0, 2]);
     aging.advance(15);
-    let (gate, other): (_, Numbers) = (Gate::new(), aging.larder().await.cache("stale").unwrap());
+    let (gate, other): (_, Numbers) =
+        (Gate::new(), aging.larder(&policy().stale_for(10 * MINUTE)).await.cache("item").unwrap());
     let database = Database::gated(&gate);
     are(&load_many(&cache, &[0, 2], &database).await.unwrap(), [0, 2]);
     gate.reached().await;
@@ -384,7 +394,7 @@ async fn keys_of_all_masters_of_a_cluster_are_found_at_once() {
 #[tokio::test]
 async fn stale_values_of_l1_alone_are_served_when_their_load_fails() {
     let aging = Aging::new();
-    let cache: Numbers = aging.local_larder().await.cache("stale").unwrap();
+    let cache: Numbers = aging.local_larder(&policy().stale_for(10 * MINUTE)).await.cache("item").unwrap();
     are(&load_many(&cache, &[0, 2], &Database::default()).await.unwrap(), [0, 2]);
     aging.advance(15);
     for _ in 0..2 {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use larder::{Key, Outbox, OutboxEntry, OutboxError};
+use larder::{Key, Levels, Outbox, OutboxEntry, OutboxError};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, Reply};
@@ -17,10 +17,13 @@ use larder_tests::FolderOutbox;
 use tokio::time::Instant;
 
 use crate::support::{
+    calls::{Items, get, gets, load},
     log::Log,
+    policy::{builder, named, policy},
     redis::config,
+    wait::{BOUND, holds},
     worker::Worker,
-    world::{BOUND, Items, World, builder, get, gets, holds, load},
+    world::World,
 };
 
 /// An outbox in memory, with gates where a test wants to come between.
@@ -164,7 +167,7 @@ async fn replay_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
     while confirmed < 3 {
         assert!(Instant::now() < give_up, "not connected again");
         confirmed += cut_off.drain_outbox(&*outbox).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
     for key in ["a", "b", "c"] {
         assert_eq!(world.l2(&format!("item:{key}")).await, None);
@@ -196,7 +199,7 @@ async fn backlog_that_cannot_be_done_takes_no_room_that_writes_need() {
     while !outbox.ids().is_empty() {
         assert!(Instant::now() < give_up, "not connected again");
         larder.drain_outbox(&*outbox).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
     assert_eq!(larder.stats().outbox_drained, 1200);
 }
@@ -226,7 +229,8 @@ async fn intent_recorded_during_a_replay_is_not_confirmed_by_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn key_of_an_intent_finds_the_levels_of_its_row() {
     let world = World::new().await;
-    let larder = world.larder().await;
+    let policies = [policy(), named("local").levels(Levels::L1), named("shared").levels(Levels::L2)];
+    let larder = world.larder_of(&policies).await;
     let local: Items = larder.cache("local").unwrap();
     load(&local, "k", "old").await;
     // What stands under the names of a row that is not in L2 belongs to another program.

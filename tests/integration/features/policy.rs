@@ -2,13 +2,15 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use larder::{Clock, Error, Loaded};
+use larder::{Clock, Error, Levels, Loaded};
 
 use larder_testkit::Gate;
 
 use crate::support::{
+    calls::{Items, get, load, slow_load, value},
     gated::{Call, Gated, When},
-    world::{Items, World, builder, get, load, slow_load, value},
+    policy::{MINUTE, builder, builder_of, named, policy},
+    world::World,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,9 +39,9 @@ async fn l1_serves_for_its_own_ttl_and_never_past_the_end_of_l2() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn row_of_l2_keeps_nothing_in_the_process() {
+async fn policy_of_l2_keeps_nothing_in_the_process() {
     let world = World::new().await;
-    let cache: Items = world.larder().await.cache("shared").unwrap();
+    let cache: Items = world.cache(&policy().levels(Levels::L2)).await;
     load(&cache, "k", "value").await;
     for _ in 0..3 {
         assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
@@ -48,11 +50,11 @@ async fn row_of_l2_keeps_nothing_in_the_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_every_row_lives_in_l1_for_its_ttl() {
+async fn without_redis_every_policy_lives_in_l1_for_its_ttl() {
     let (clock, hand) = Clock::manual();
-    let larder = builder().clock(clock).build().await.unwrap();
-    for row in ["item", "shared"] {
-        let cache: Items = larder.cache(row).unwrap();
+    for policy in [policy(), policy().levels(Levels::L2)] {
+        let larder = builder_of(&[policy]).clock(clock.clone()).build().await.unwrap();
+        let cache: Items = larder.cache("item").unwrap();
         cache.insert("k", "value".to_owned()).await.unwrap();
         hand.advance(Duration::from_secs(599));
         assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
@@ -62,9 +64,10 @@ async fn without_redis_every_row_lives_in_l1_for_its_ttl() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn absence_is_remembered_as_the_row_says() {
+async fn absence_is_remembered_as_the_policy_says() {
     let world = World::new().await;
-    let larder = world.larder().await;
+    let remembering = policy().negative_ttl(5 * MINUTE);
+    let larder = world.larder_of(&[remembering.clone(), named("other")]).await;
     let absent = || async { Ok::<Option<String>, Infallible>(None) };
     let remembers: Items = larder.cache("item").unwrap();
     for _ in 0..3 {
@@ -72,7 +75,7 @@ async fn absence_is_remembered_as_the_row_says() {
     }
     assert_eq!(remembers.stats().loads, 1);
     assert_eq!(world.l2("item:k").await.as_deref(), Some("null"));
-    let elsewhere = world.items().await;
+    let elsewhere = world.cache(&remembering).await;
     assert!(elsewhere.find_or_load("k", absent).await.unwrap().is_none());
     assert_eq!((elsewhere.stats().loads, get(&elsewhere, "k").await), (0, None));
     let strict = remembers.get_or_load("k", || value("x")).await;

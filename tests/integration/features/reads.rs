@@ -14,7 +14,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::support::world::{BOUND, World, start};
+use crate::support::{
+    wait::{BOUND, start},
+    world::World,
+};
 
 /// More than go together at once.
 const MANY: usize = 300;

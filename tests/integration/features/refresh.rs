@@ -2,20 +2,40 @@
 
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
-use larder::{Error, Loaded};
+use larder::{Error, Levels, Loaded};
 use larder_testkit::Reply;
+use larder_ttl::PolicyBuilder;
 
 use crate::support::{
-    aging::{Aging, MINUTE, Source},
+    aging::{Aging, Source},
+    calls::{Items, get, gets, load_tagged},
     gated::{Call, Gated, When},
-    world::{Items, World, get, gets, holds, load_tagged, start},
+    policy::{MINUTE, SECOND, ms, policy},
+    wait::{holds, start},
+    world::World,
 };
+
+/// A read in the last fifth of a life starts a reload.
+fn ahead() -> PolicyBuilder {
+    policy().l1_ttl(10 * MINUTE).refresh_ahead(0.8)
+}
+
+/// Like [`ahead`] without L1, and with a stale time after the ten minutes.
+fn ahead_in_l2() -> PolicyBuilder {
+    let policy = policy().levels(Levels::L2).refresh_ahead(0.8).negative_ttl(MINUTE);
+    policy.stale_for(10 * MINUTE).soft_timeout(5 * SECOND)
+}
+
+/// A value past its time is served if its load takes longer than 200 ms.
+fn stale() -> PolicyBuilder {
+    policy().stale_for(10 * MINUTE).soft_timeout(ms(200))
+}
 
 #[tokio::test(start_paused = true)]
 async fn read_in_the_last_part_of_a_life_starts_one_reload_over_all_processes() {
-    for row in ["ahead", "ahead_shared"] {
+    for policy in [ahead(), ahead_in_l2()] {
         let world = Aging::new();
-        let (one, other) = (world.cache(row).await, world.cache(row).await);
+        let (one, other) = (world.cache(&policy).await, world.cache(&policy).await);
         let source = Source::gated();
         Source::open().read(&one, "k", "old").await.unwrap();
         assert_eq!(source.read(&other, "k", "new").await.unwrap(), "old");
@@ -36,7 +56,7 @@ async fn read_in_the_last_part_of_a_life_starts_one_reload_over_all_processes() 
         gets(&other, "k", Some("new")).await;
         world.advance(7);
         assert_eq!(get(&one, "k").await.as_deref(), Some("new"), "its life began anew");
-        assert_eq!(source.loads(), 1, "{row}");
+        assert_eq!(source.loads(), 1, "{policy:?}");
     }
 }
 
@@ -44,7 +64,7 @@ async fn read_in_the_last_part_of_a_life_starts_one_reload_over_all_processes() 
 async fn entry_that_expires_while_its_reload_runs_is_waited_for() {
     for has_l2 in [true, false] {
         let world = Aging::new();
-        let cache = if has_l2 { world.cache("ahead").await } else { world.local("ahead").await };
+        let cache = world.cache_in(has_l2, &ahead()).await;
         Source::open().read(&cache, "k", "old").await.unwrap();
         world.advance_by(10 * MINUTE - Duration::from_secs(3));
         let source = Source::gated();
@@ -66,7 +86,7 @@ async fn entry_that_expires_while_its_reload_runs_is_waited_for() {
 async fn entry_invalidated_while_its_reload_runs_is_not_kept() {
     for has_l2 in [true, false] {
         let world = Aging::new();
-        let cache = if has_l2 { world.cache("ahead").await } else { world.local("ahead").await };
+        let cache = world.cache_in(has_l2, &ahead()).await;
         Source::open().read(&cache, "k", "old").await.unwrap();
         world.advance(9);
         let source = Source::gated();
@@ -82,7 +102,7 @@ async fn entry_invalidated_while_its_reload_runs_is_not_kept() {
 #[tokio::test(start_paused = true)]
 async fn what_was_loaded_together_is_not_reloaded_together() {
     let world = Aging::new();
-    let cache = world.local("ahead").await;
+    let cache = world.local(&ahead()).await;
     let slow = Source::gated();
     let loading: Vec<_> = (0..300)
         .map(|key| {
@@ -123,7 +143,7 @@ async fn what_was_loaded_together_is_not_reloaded_together() {
     );
     assert!(
         seconds.iter().all(|second| (240..=481).contains(second)),
-        "none later than its row says, nor before half of that: {seconds:?}"
+        "none later than its policy says, nor before half of that: {seconds:?}"
     );
 }
 
@@ -131,7 +151,7 @@ async fn what_was_loaded_together_is_not_reloaded_together() {
 async fn not_modified_keeps_the_entry_and_starts_its_life_anew() {
     for has_l2 in [true, false] {
         let world = Aging::new();
-        let cache = if has_l2 { world.cache("soft").await } else { world.local("soft").await };
+        let cache = world.cache_in(has_l2, &stale()).await;
         Source::open().read(&cache, "k", "same").await.unwrap();
         world.advance(11);
         let source = Source::open();
@@ -151,13 +171,13 @@ async fn not_modified_keeps_the_entry_and_starts_its_life_anew() {
 #[tokio::test]
 async fn not_modified_writes_nothing_but_the_expiry() {
     let world = World::new().await;
-    let cache: Items = world.larder().await.cache("soft").unwrap();
+    let cache: Items = world.cache(&stale()).await;
     let foreign = "\"same\"  "; // which no larder would write so
-    world.server.command(&["SET", "soft:k", foreign, "EX", "600"]).await.unwrap();
+    world.server.command(&["SET", "item:k", foreign, "EX", "600"]).await.unwrap();
     let (shown, served) = Source::open().keep(&cache, "k").await;
     assert_eq!((shown.as_deref(), served.unwrap().as_str()), (Some("same"), "same"));
-    assert_eq!(world.l2("soft:k").await.as_deref(), Some(foreign));
-    let rest = world.server.command(&["TTL", "soft:k"]).await.unwrap();
+    assert_eq!(world.l2("item:k").await.as_deref(), Some(foreign));
+    let rest = world.server.command(&["TTL", "item:k"]).await.unwrap();
     assert!(matches!(rest, Reply::Integer(1195..=1200)), "{rest:?}");
     assert_eq!(get(&cache, "k").await.as_deref(), Some("same"));
     let hits = cache.stats().l1_hits;
@@ -170,8 +190,8 @@ async fn not_modified_writes_nothing_but_the_expiry() {
 async fn tagged_entry_that_lives_on_keeps_its_tags() {
     for has_l2 in [true, false] {
         let world = Aging::new();
-        let larder = if has_l2 { world.larder().await } else { world.local_larder().await };
-        let cache: Items = larder.cache("soft").unwrap();
+        let larder = world.larder_in(has_l2, &stale()).await;
+        let cache: Items = larder.cache("item").unwrap();
         load_tagged(&cache, "k", "same", "t").await;
         for _ in 0..3 {
             world.advance(11);
@@ -179,7 +199,7 @@ async fn tagged_entry_that_lives_on_keeps_its_tags() {
             assert_eq!(get(&cache, "k").await.as_deref(), Some("same"));
         }
         if has_l2 {
-            let other = world.cache("soft").await;
+            let other = world.cache(&stale()).await;
             assert_eq!(get(&other, "k").await.as_deref(), Some("same"), "its tags live on with it");
         }
         larder.invalidate_tag("t").await.unwrap();
@@ -204,7 +224,7 @@ async fn tagged_entry_that_lives_on_keeps_its_tags() {
 #[tokio::test]
 async fn entry_written_while_it_is_found_unmodified_is_not_touched() {
     let world = Aging::new();
-    let (one, other) = (world.cache("soft").await, world.cache("soft").await);
+    let (one, other) = (world.cache(&stale()).await, world.cache(&stale()).await);
     Source::open().read(&one, "k", "old").await.unwrap();
     world.advance(11);
     let source = Source::gated();
@@ -224,7 +244,7 @@ async fn entry_written_while_it_is_found_unmodified_is_not_touched() {
 #[tokio::test]
 async fn writer_without_a_value_leaves_none() {
     let world = Aging::new();
-    let cache = world.cache("item").await;
+    let cache = world.cache(&policy().negative_ttl(MINUTE)).await;
     for answer in [Loaded::<String>::absent(), Loaded::not_modified()] {
         cache.insert("k", "old".to_owned()).await.unwrap();
         let written = cache.write_through("k", || async { Ok::<_, Infallible>(answer) }).await;
@@ -241,7 +261,7 @@ async fn writer_without_a_value_leaves_none() {
 #[tokio::test]
 async fn hit_that_starts_a_reload_is_one_hit() {
     let world = Aging::new();
-    let cache = world.cache("ahead").await;
+    let cache = world.cache(&ahead()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(9);
     assert_eq!(Source::open().read(&cache, "k", "new").await.unwrap(), "old");
@@ -252,7 +272,7 @@ async fn hit_that_starts_a_reload_is_one_hit() {
 #[tokio::test]
 async fn hit_outside_a_runtime_is_served_though_nothing_can_be_reloaded() {
     let world = Aging::new();
-    let cache = world.local("ahead").await;
+    let cache = world.local(&ahead()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(9);
     let outside = std::thread::spawn(move || {
@@ -263,9 +283,9 @@ async fn hit_outside_a_runtime_is_served_though_nothing_can_be_reloaded() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_reload_ahead_of_time_is_not_tried_again_before_its_pause_is_over() {
-    for row in ["ahead", "ahead_shared"] {
+    for policy in [ahead(), ahead_in_l2()] {
         let world = Aging::new();
-        let cache = world.cache(row).await;
+        let cache = world.cache(&policy).await;
         Source::open().read(&cache, "k", "old").await.unwrap();
         world.advance(9);
         let source = Source::open();
@@ -277,7 +297,7 @@ async fn failed_reload_ahead_of_time_is_not_tried_again_before_its_pause_is_over
                 tokio::task::yield_now().await;
             }
         }
-        assert_eq!(source.loads(), 1, "{row}");
+        assert_eq!(source.loads(), 1, "{policy:?}");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(source.fail(&cache, "k").await.unwrap(), "old");
         holds("it is tried again", || source.loads() == 2).await;
@@ -288,14 +308,14 @@ async fn failed_reload_ahead_of_time_is_not_tried_again_before_its_pause_is_over
 async fn due_value_that_appears_while_a_load_begins_is_served_at_once() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let cache = world.cache_on(remote.clone(), "ahead").await;
+    let cache = world.cache_on(remote.clone(), &ahead()).await;
     let (claim, source) = (remote.gate(Call::Claim, When::Before), Source::gated());
     let reading = {
         let (cache, source) = (cache.clone(), source.clone());
         start(async move { source.read(&cache, "k", "loaded").await })
     };
     claim.reached().await;
-    world.server.write("ahead:k", "\"there\"", Some(MINUTE));
+    world.server.write("item:k", "\"there\"", Some(MINUTE));
     claim.open();
     assert_eq!(reading.await.unwrap().unwrap(), "there");
     assert_eq!(source.loads(), 0);
@@ -303,9 +323,9 @@ async fn due_value_that_appears_while_a_load_begins_is_served_at_once() {
 
 #[tokio::test]
 async fn absence_is_neither_stale_nor_reloaded_ahead_in_any_process() {
-    for row in ["stale", "ahead_shared"] {
+    for policy in [stale().negative_ttl(MINUTE), ahead_in_l2()] {
         let world = Aging::new();
-        let (one, other) = (world.cache(row).await, world.cache(row).await);
+        let (one, other) = (world.cache(&policy).await, world.cache(&policy).await);
         let absent = || async { Ok::<_, Infallible>(Loaded::<String>::absent()) };
         assert!(matches!(one.get_or_load("k", absent).await, Err(Error::Absent { .. })));
         assert!(matches!(other.get_or_load("k", absent).await, Err(Error::Absent { .. })));
@@ -315,7 +335,7 @@ async fn absence_is_neither_stale_nor_reloaded_ahead_in_any_process() {
         assert_eq!(
             (other.stats().loads, other.stats().stale_hits, other.stats().l2_hits),
             (0, 0, 1),
-            "{row}"
+            "{policy:?}"
         );
     }
 }
@@ -324,15 +344,15 @@ async fn absence_is_neither_stale_nor_reloaded_ahead_in_any_process() {
 async fn reload_of_what_cannot_be_read_any_more_is_shown_nothing() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let cache = world.cache_on(remote.clone(), "ahead_shared").await;
-    world.server.write("ahead_shared:k", "\"stale\"", Some(MINUTE));
+    let cache = world.cache_on(remote.clone(), &ahead_in_l2()).await;
+    world.server.write("item:k", "\"stale\"", Some(MINUTE));
     let (claim, source) = (remote.gate(Call::Claim, When::Before), Source::open());
     let keeping = {
         let (cache, source) = (cache.clone(), source.clone());
         start(async move { source.keep(&cache, "k").await })
     };
     claim.reached().await;
-    world.server.write("ahead_shared:k", "neither JSON nor a frame", Some(MINUTE));
+    world.server.write("item:k", "neither JSON nor a frame", Some(MINUTE));
     claim.open();
     let (shown, served) = keeping.await.unwrap();
     assert!(shown.is_none() && matches!(served, Err(Error::NothingToKeep { .. })), "{shown:?} {served:?}");
@@ -343,7 +363,7 @@ async fn reload_of_what_cannot_be_read_any_more_is_shown_nothing() {
 async fn value_whose_tag_is_removed_while_it_is_loaded_goes_only_to_those_who_came_before() {
     for has_l2 in [true, false] {
         let world = Aging::new();
-        let larder = if has_l2 { world.larder().await } else { world.local_larder().await };
+        let larder = world.larder_in(has_l2, &policy()).await;
         let cache: Items = larder.cache("item").unwrap();
         let source = Source::gated();
         let before = {
@@ -369,12 +389,12 @@ async fn value_whose_tag_is_removed_while_it_is_loaded_goes_only_to_those_who_ca
     }
 }
 
-/// Who reads a value from L2 cannot know that it was given less than its row's time: then it seems due at once.
+/// Who reads a value from L2 cannot know that it was given less than its policy's time: then it seems due at once.
 #[tokio::test]
 async fn value_with_a_short_life_of_its_own_is_not_reloaded_at_every_read() {
-    for row in ["ahead", "ahead_shared"] {
+    for policy in [ahead(), ahead_in_l2()] {
         let world = Aging::new();
-        let (one, other) = (world.cache(row).await, world.cache(row).await);
+        let (one, other) = (world.cache(&policy).await, world.cache(&policy).await);
         for _ in 0..50 {
             for cache in [&one, &other] {
                 let brief = || async { Ok::<_, Infallible>(Loaded::new("value".to_owned()).ttl(MINUTE)) };
@@ -385,6 +405,6 @@ async fn value_with_a_short_life_of_its_own_is_not_reloaded_at_every_read() {
             }
         }
         let loads = one.stats().loads + other.stats().loads;
-        assert!(loads <= 2, "{row}: one for each process and life, and not {loads}");
+        assert!(loads <= 2, "{policy:?}: one for each process and life, and not {loads}");
     }
 }

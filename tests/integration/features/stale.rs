@@ -2,14 +2,28 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use larder::{Error, Loaded};
+use larder::{Error, Levels, Loaded};
 use larder_core::{LaneIndex, Lanes};
+use larder_ttl::PolicyBuilder;
 
 use crate::support::{
-    aging::{Aging, MINUTE, Source},
+    aging::{Aging, Source},
+    calls::{Items, get, gets, load_tagged},
     gated::{Call, Gated, When},
-    world::{Items, World, get, gets, holds, load_tagged, start},
+    policy::{MINUTE, ms, policy},
+    wait::{holds, start},
+    world::World,
 };
+
+/// Values are served for ten minutes past their time, while they are loaded anew.
+fn stale() -> PolicyBuilder {
+    policy().stale_for(10 * MINUTE)
+}
+
+/// Like [`stale`], after a wait of 200 ms for the load.
+fn soft() -> PolicyBuilder {
+    stale().soft_timeout(ms(200))
+}
 
 async fn is(cache: &Items, key: &str, expected: &str) {
     gets(cache, key, Some(expected)).await;
@@ -17,9 +31,9 @@ async fn is(cache: &Items, key: &str, expected: &str) {
 
 #[tokio::test]
 async fn stale_value_is_served_at_once_while_one_reload_runs_over_all_processes() {
-    for row in ["stale", "stale_shared"] {
+    for policy in [stale(), stale().levels(Levels::L2)] {
         let world = Aging::new();
-        let (one, other) = (world.cache(row).await, world.cache(row).await);
+        let (one, other) = (world.cache(&policy).await, world.cache(&policy).await);
         Source::open().read(&one, "k", "old").await.unwrap();
         assert_eq!(get(&other, "k").await.as_deref(), Some("old"));
         world.advance(11);
@@ -34,7 +48,7 @@ async fn stale_value_is_served_at_once_while_one_reload_runs_over_all_processes(
         reload.gate.open();
         is(&one, "k", "new").await;
         is(&other, "k", "new").await;
-        assert_eq!((reload.loads(), never.loads()), (1, 0), "{row}");
+        assert_eq!((reload.loads(), never.loads()), (1, 0), "{policy:?}");
         assert_eq!((one.stats().stale_hits, other.stats().stale_hits), (11, 10));
     }
 }
@@ -42,7 +56,7 @@ async fn stale_value_is_served_at_once_while_one_reload_runs_over_all_processes(
 #[tokio::test]
 async fn stale_value_without_l2_is_served_while_one_reload_runs() {
     let world = Aging::new();
-    let cache = world.local("stale").await;
+    let cache = world.local(&stale()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
     let reload = Source::gated();
@@ -59,11 +73,11 @@ async fn stale_value_without_l2_is_served_while_one_reload_runs() {
 #[tokio::test]
 async fn real_server_keeps_a_value_past_its_ttl_and_says_so_by_its_pttl() {
     let world = World::new().await;
-    let cache: Items = world.larder().await.cache("stale").unwrap();
+    let cache: Items = world.cache(&stale()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
-    let rest = world.server.command(&["TTL", "stale:k"]).await.unwrap();
+    let rest = world.server.command(&["TTL", "item:k"]).await.unwrap();
     assert!(matches!(rest, larder_testkit::Reply::Integer(1195..=1200)), "{rest:?}");
-    world.server.command(&["EXPIRE", "stale:k", "600"]).await.unwrap();
+    world.server.command(&["EXPIRE", "item:k", "600"]).await.unwrap();
     let reload = Source::gated();
     // The push that follows the change of its life empties L1.
     gets(&cache, "k", None).await;
@@ -76,7 +90,7 @@ async fn real_server_keeps_a_value_past_its_ttl_and_says_so_by_its_pttl() {
 #[tokio::test(start_paused = true)]
 async fn soft_timeout_gives_a_quick_load_its_chance_and_a_slow_one_goes_on() {
     let world = Aging::new();
-    let cache = world.cache("soft").await;
+    let cache = world.cache(&soft()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
     assert_eq!(Source::open().read(&cache, "k", "quick").await.unwrap(), "quick", "it was in time");
@@ -96,9 +110,9 @@ async fn soft_timeout_gives_a_quick_load_its_chance_and_a_slow_one_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_reload_serves_the_stale_value_and_is_not_tried_again_before_its_pause_is_over() {
-    for row in ["stale", "soft", "stale_shared"] {
+    for policy in [stale(), soft(), stale().levels(Levels::L2)] {
         let world = Aging::new();
-        let cache = world.cache(row).await;
+        let cache = world.cache(&policy).await;
         Source::open().read(&cache, "k", "old").await.unwrap();
         world.advance(11);
         let source = Source::open();
@@ -128,9 +142,9 @@ async fn failed_reload_serves_the_stale_value_and_is_not_tried_again_before_its_
 /// P28 stale-only-while-current: neither while its reload runs nor when it fails, in the process that invalidates and in another.
 #[tokio::test(start_paused = true)]
 async fn invalidated_value_is_never_served_as_stale() {
-    for (row, by_the_same) in [("soft", true), ("soft", false)] {
+    for by_the_same in [true, false] {
         let world = Aging::new();
-        let (one, other) = (world.cache(row).await, world.cache(row).await);
+        let (one, other) = (world.cache(&soft()).await, world.cache(&soft()).await);
         let writer = if by_the_same { &one } else { &other };
         Source::open().read(&one, "k", "old").await.unwrap();
         world.advance(11);
@@ -154,13 +168,8 @@ async fn invalidated_value_is_never_served_as_stale() {
 async fn value_whose_tag_is_removed_is_never_served_as_stale() {
     for has_l2 in [true, false] {
         let world = Aging::new();
-        let larder = world.larder().await;
-        let (larder, cache) = if has_l2 {
-            let cache: Items = larder.cache("soft").unwrap();
-            (Some(larder), cache)
-        } else {
-            (None, world.local("soft").await)
-        };
+        let larder = world.larder_in(has_l2, &soft()).await;
+        let cache: Items = larder.cache("item").unwrap();
         load_tagged(&cache, "k", "old", "t").await;
         world.advance(11);
         let source = Source::gated();
@@ -169,10 +178,7 @@ async fn value_whose_tag_is_removed_is_never_served_as_stale() {
             start(async move { source.fail(&cache, "k").await })
         };
         source.gate.reached().await;
-        match &larder {
-            Some(larder) => larder.invalidate_tag("t").await.unwrap(),
-            None => cache.clear().await.unwrap(),
-        }
+        larder.invalidate_tag("t").await.unwrap();
         source.gate.open();
         assert!(reading.await.unwrap().is_err());
     }
@@ -182,7 +188,7 @@ async fn value_whose_tag_is_removed_is_never_served_as_stale() {
 #[tokio::test(start_paused = true)]
 async fn value_invalidated_before_the_soft_timeout_makes_the_caller_wait() {
     let world = Aging::new();
-    let cache = world.cache("soft").await;
+    let cache = world.cache(&soft()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
     let source = Source::gated();
@@ -204,7 +210,7 @@ async fn value_invalidated_before_the_soft_timeout_makes_the_caller_wait() {
 #[tokio::test]
 async fn reload_that_overlaps_with_a_write_is_refused() {
     let world = Aging::new();
-    let (one, other) = (world.cache("stale").await, world.cache("stale").await);
+    let (one, other) = (world.cache(&stale()).await, world.cache(&stale()).await);
     for (reader, writer) in [(&one, &one), (&one, &other)] {
         writer.insert("k", "old".to_owned()).await.unwrap();
         world.advance(11);
@@ -217,7 +223,7 @@ async fn reload_that_overlaps_with_a_write_is_refused() {
         holds("it is refused", || reader.stats().refused == refused + 1).await;
         assert_eq!(get(reader, "k").await.as_deref(), Some("written"));
     }
-    let local = world.local("stale").await;
+    let local = world.local(&stale()).await;
     local.insert("k", "old".to_owned()).await.unwrap();
     world.advance(11);
     let source = Source::gated();
@@ -232,7 +238,8 @@ async fn reload_that_overlaps_with_a_write_is_refused() {
 #[tokio::test]
 async fn absence_has_no_stale_time() {
     let world = Aging::new();
-    for cache in [world.cache("stale").await, world.local("stale").await] {
+    let remembers = stale().negative_ttl(5 * MINUTE);
+    for cache in [world.cache(&remembers).await, world.local(&remembers).await] {
         let absent = || async { Ok::<_, Infallible>(Loaded::<String>::absent()) };
         assert!(matches!(cache.get_or_load("k", absent).await, Err(Error::Absent { .. })));
         assert!(matches!(cache.get_or_load("k", absent).await, Err(Error::Absent { .. })));
@@ -246,7 +253,7 @@ async fn absence_has_no_stale_time() {
 #[tokio::test]
 async fn value_that_is_gone_from_the_database_replaces_the_stale_one() {
     let world = Aging::new();
-    let cache = world.cache("soft").await;
+    let cache = world.cache(&soft()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
     let gone = cache.find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
@@ -258,7 +265,7 @@ async fn value_that_is_gone_from_the_database_replaces_the_stale_one() {
 async fn value_kept_while_cut_off_has_no_stale_time() {
     let world = Aging::new();
     let remote = Arc::new(world.server.connect());
-    let cache = world.cache_on(remote.clone(), "stale").await;
+    let cache = world.cache_on(remote.clone(), &stale()).await;
     remote.disconnect();
     Source::open().read(&cache, "k", "old").await.unwrap();
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
@@ -271,7 +278,7 @@ async fn value_kept_while_cut_off_has_no_stale_time() {
 #[tokio::test(start_paused = true)]
 async fn stale_value_is_served_after_another_key_of_its_cell_was_invalidated() {
     let world = Aging::new();
-    let cache = world.local("soft").await;
+    let cache = world.local(&soft()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     let cell = |key: &larder_core::Key| key.hash().0 % (1 << 16);
     let mut others = (0..).map(|n| n.to_string());
@@ -287,8 +294,8 @@ async fn stale_value_that_the_database_has_no_more_is_not_served_again() {
     let unkept = || Loaded::new("new".to_owned()).ttl(Duration::ZERO);
     for (has_l2, answer) in [(true, absent()), (true, unkept()), (false, absent()), (false, unkept())] {
         let world = Aging::new();
-        let cache = if has_l2 { world.cache("soft").await } else { world.local("soft").await };
-        let other = if has_l2 { world.cache("soft").await } else { cache.clone() };
+        let cache = world.cache_in(has_l2, &soft()).await;
+        let other = if has_l2 { world.cache(&soft()).await } else { cache.clone() };
         Source::open().read(&cache, "k", "old").await.unwrap();
         world.advance(11);
         let answered = answer.clone();
@@ -307,7 +314,7 @@ async fn stale_value_that_the_database_has_no_more_is_not_served_again() {
 async fn value_deleted_by_a_foreign_program_while_its_reload_runs_is_not_brought_back() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let cache = world.cache_on(remote.clone(), "stale_shared").await;
+    let cache = world.cache_on(remote.clone(), &stale().levels(Levels::L2)).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
     let (slow, source) = (remote.gate(Call::Get, When::Before), Source::gated());
@@ -320,7 +327,7 @@ async fn value_deleted_by_a_foreign_program_while_its_reload_runs_is_not_brought
     slow.open();
     assert_eq!(reading.await.unwrap().unwrap(), "old");
     source.gate.reached().await;
-    world.server.delete("stale_shared:k");
+    world.server.delete("item:k");
     source.gate.open();
     holds("it is refused", || cache.stats().refused == 1).await;
     assert_eq!(get(&cache, "k").await, None);
@@ -329,7 +336,7 @@ async fn value_deleted_by_a_foreign_program_while_its_reload_runs_is_not_brought
 #[tokio::test(start_paused = true)]
 async fn pause_for_the_reload_of_another_process_ends_with_it() {
     let world = Aging::new();
-    let (one, other) = (world.cache("stale").await, world.cache("stale").await);
+    let (one, other) = (world.cache(&stale()).await, world.cache(&stale()).await);
     Source::open().read(&one, "k", "old").await.unwrap();
     world.advance(11);
     let source = Source::gated();
@@ -357,8 +364,8 @@ async fn pause_for_the_reload_of_another_process_ends_with_it() {
 async fn reload_that_is_always_overtaken_is_given_up() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let cache = world.cache_on(remote.clone(), "stale_shared").await;
-    let write = |value: &str| world.server.write("stale_shared:k", format!("\"{value}\""), Some(5 * MINUTE));
+    let cache = world.cache_on(remote.clone(), &stale().levels(Levels::L2)).await;
+    let write = |value: &str| world.server.write("item:k", format!("\"{value}\""), Some(5 * MINUTE));
     write("stale");
     let claims = [(); 3].map(|()| remote.gate(Call::Claim, When::Before));
     let source = Source::gated();
@@ -381,7 +388,7 @@ async fn reload_that_is_always_overtaken_is_given_up() {
 async fn process_that_finds_a_reload_under_way_does_not_ask_again() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let (one, other) = (world.cache("stale").await, world.cache_on(remote.clone(), "stale").await);
+    let (one, other) = (world.cache(&stale()).await, world.cache_on(remote.clone(), &stale()).await);
     Source::open().read(&one, "k", "old").await.unwrap();
     world.advance(11);
     let source = Source::gated();
@@ -402,7 +409,7 @@ async fn process_that_finds_a_reload_under_way_does_not_ask_again() {
 #[tokio::test(start_paused = true)]
 async fn reload_that_did_not_fail_makes_the_next_pause_short_again() {
     let world = Aging::new();
-    let cache = world.cache("soft").await;
+    let cache = world.cache(&soft()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     for _ in 0..5 {
         world.advance(11);
@@ -418,8 +425,8 @@ async fn reload_that_did_not_fail_makes_the_next_pause_short_again() {
 #[tokio::test]
 async fn value_that_the_database_has_no_more_is_gone_from_l1_on_a_server_that_refuses_tracking() {
     let world = World::without_tracking().await;
-    let cache: Items = world.larder().await.cache("soft").unwrap();
-    world.server.command(&["SET", "soft:k", "\"old\"", "EX", "600"]).await.unwrap();
+    let cache: Items = world.cache(&soft()).await;
+    world.server.command(&["SET", "item:k", "\"old\"", "EX", "600"]).await.unwrap();
     let gone = cache.find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
     assert!(gone.unwrap().is_none());
     let served = Source::open().fail(&cache, "k").await;

@@ -1,16 +1,10 @@
 //! What is possible but will hurt is logged when the larder is built, each once, and hinders nothing.
 
-use std::time::Duration;
-
 use larder::{Larder, RedisConfig, TtlTable};
 use larder_testkit::{Direction, Proxy, RedisServer};
 use tokio::time::Instant;
 
-use crate::support::{
-    log::Log,
-    redis::config,
-    world::{World, load},
-};
+use crate::support::{calls::load, log::Log, redis::config, wait::BOUND, world::World};
 
 /// What is logged while a larder with this table is built on this server.
 async fn said(table: &str, config: RedisConfig) -> Log {
@@ -80,6 +74,6 @@ async fn server_that_does_not_answer_holds_up_the_start_for_a_command_timeout_at
     proxy.stall(Direction::ToClient, true);
     let start = Instant::now();
     let larder = Larder::builder().remote_store(std::sync::Arc::new(store)).build().await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < BOUND / 2, "{:?}", start.elapsed());
     drop(larder);
 }

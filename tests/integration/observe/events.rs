@@ -11,8 +11,10 @@ use larder_testkit::RedisServer;
 
 use crate::support::{
     aging::{Aging, Source},
+    calls::{Items, get},
+    policy::{MINUTE, builder, ms, policy},
     redis::config,
-    world::{Items, builder, get, holds},
+    wait::holds,
 };
 
 /// Keeps what it was told of, one line each.
@@ -57,21 +59,23 @@ impl Told {
 async fn hook_is_told_of_every_kind_of_event() {
     let world = Aging::new();
     let told = Told::default();
-    let cache: Items = world.builder().on_event(told.hook()).build().await.unwrap().cache("soft").unwrap();
-    let other = world.cache("soft").await;
+    let soft = policy().stale_for(10 * MINUTE).soft_timeout(ms(200));
+    let cache: Items =
+        world.builder(&soft).on_event(told.hook()).build().await.unwrap().cache("item").unwrap();
+    let other = world.cache(&soft).await;
     get(&cache, "k").await;
-    told.hears(&["miss soft:k"]).await;
+    told.hears(&["miss item:k"]).await;
     Source::open().read(&other, "k", "old").await.unwrap();
     get(&cache, "k").await;
     get(&cache, "k").await;
-    told.hears(&["hit soft:k in L2", "hit soft:k in L1"]).await;
+    told.hears(&["hit item:k in L2", "hit item:k in L1"]).await;
 
     world.advance(11);
     assert_eq!(Source::open().fail(&cache, "k").await.unwrap(), "old");
-    told.hears(&["refresh soft:k", "load soft:k: Failed", "stale soft:k"]).await;
+    told.hears(&["refresh item:k", "load item:k: Failed", "stale item:k"]).await;
     tokio::time::advance(Duration::from_secs(60)).await;
     Source::open().keep(&cache, "k").await.1.unwrap();
-    told.hears(&["refresh soft:k", "load soft:k: NotModified"]).await;
+    told.hears(&["refresh item:k", "load item:k: NotModified"]).await;
 
     cache.invalidate("k").await.unwrap();
     let source = Source::gated();
@@ -83,14 +87,14 @@ async fn hook_is_told_of_every_kind_of_event() {
     other.insert("k", "written".to_owned()).await.unwrap();
     source.gate.open();
     loading.await.unwrap().unwrap();
-    told.hears(&["miss soft:k", "load soft:k: Loaded", "refused soft:k"]).await;
+    told.hears(&["miss item:k", "load item:k: Loaded", "refused item:k"]).await;
 
     let absent = cache.find_or_load("none", || async { Ok::<Option<String>, Infallible>(None) });
     assert!(absent.await.unwrap().is_none());
-    told.hears(&["miss soft:none", "load soft:none: Absent"]).await;
+    told.hears(&["miss item:none", "load item:none: Absent"]).await;
     let hanging = cache.get_or_load("hung", std::future::pending::<Result<String, Infallible>>);
     assert!(hanging.await.is_err());
-    told.hears(&["miss soft:hung", "load soft:hung: TimedOut"]).await;
+    told.hears(&["miss item:hung", "load item:hung: TimedOut"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +119,7 @@ async fn hook_is_told_of_an_outage() {
 async fn hook_that_panics_harms_nobody() {
     let world = Aging::new();
     let cache: Items = world
-        .builder()
+        .builder(&policy())
         .on_event(|_| panic!("a hook's own affair"))
         .build()
         .await

@@ -4,8 +4,10 @@ use larder::RedisConfig;
 use larder_testkit::RedisServer;
 
 use crate::support::{
+    calls::{Items, load},
     log::Log,
-    world::{Items, World, builder, load},
+    policy::builder,
+    world::World,
 };
 
 #[tokio::test]

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use larder_testkit::{Gate, eventually};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
-use crate::support::world::{BOUND, Items, World, builder, get, holds, load, slow_load, slow_tagged_load};
+use crate::support::{
+    calls::{Items, get, load, slow_load, slow_tagged_load},
+    policy::builder,
+    wait::{BOUND, holds},
+    world::World,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_published() {

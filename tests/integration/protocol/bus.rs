@@ -2,21 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder::Larder;
+use larder::{Larder, Levels};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::{Gate, Proxy, Reply};
 
 use crate::support::{
-    gated::{Call, When, gated},
+    calls::{Items, get, gets, load, load_tagged, slow_load},
+    gated::{Call, When, gated_cache},
+    policy::{MINUTE, builder, builder_of, named, policy},
     redis::config,
-    world::{Items, World, builder, get, gets, holds, load, load_tagged, slow_load},
+    wait::holds,
+    world::{World, cache_on},
 };
 
 /// A larder whose store the test can ask too.
 async fn process(world: &World) -> (Arc<RedisStore>, Larder, Items) {
     let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
+    let policies = [policy(), named("instant").instant_clear(true)];
+    let larder = builder_of(&policies).remote_store(store.clone()).build().await.unwrap();
     let cache = larder.cache("item").unwrap();
     (store, larder, cache)
 }
@@ -28,12 +32,12 @@ async fn every_kind_of_removal_reaches_the_other_process() {
     let (store, one, here) = process(&world).await;
     let (_, other, there) = process(&world).await;
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
-    let framed: [Items; 2] = [one.cache("framed").unwrap(), other.cache("framed").unwrap()];
+    let instant: [Items; 2] = [one.cache("instant").unwrap(), other.cache("instant").unwrap()];
     for round in 0..5 {
         load_tagged(&here, "k", "old", "t").await;
-        load_tagged(&framed[0], "k", "old", "t").await;
+        load_tagged(&instant[0], "k", "old", "t").await;
         assert_eq!(get(&there, "k").await.as_deref(), Some("old"), "round {round}");
-        assert_eq!(get(&framed[1], "k").await.as_deref(), Some("old"));
+        assert_eq!(get(&instant[1], "k").await.as_deref(), Some("old"));
         match round {
             0 => here.invalidate("k").await.unwrap(),
             1 => here.insert("k", "new".to_owned()).await.unwrap(),
@@ -42,8 +46,8 @@ async fn every_kind_of_removal_reaches_the_other_process() {
             _ => here.write_around("k", || async { Ok::<_, std::io::Error>(()) }).await.unwrap(),
         }
         gets(&there, "k", (round == 1).then_some("new")).await;
-        framed[0].clear().await.unwrap();
-        gets(&framed[1], "k", None).await;
+        instant[0].clear().await.unwrap();
+        gets(&instant[1], "k", None).await;
         here.invalidate("k").await.unwrap();
         gets(&there, "k", None).await;
     }
@@ -53,9 +57,9 @@ async fn every_kind_of_removal_reaches_the_other_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn waiter_in_another_process_is_woken_by_a_message() {
     let world = World::without_tracking().await;
-    let (_, one, _) = process(&world).await;
-    let (store, other) = gated(&world).await;
-    let (here, there): (Items, Items) = (one.cache("patient").unwrap(), other.cache("patient").unwrap());
+    let patient = policy().lease(MINUTE).max_wait(MINUTE);
+    let here = world.cache(&patient).await;
+    let (store, there) = gated_cache(&world, &patient).await;
     let gate = Gate::new();
     let loading = slow_load(&here, "k", "loaded", &gate);
     gate.reached().await;
@@ -75,8 +79,7 @@ async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
     let world = World::without_tracking().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap());
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Items = larder.cache("shared").unwrap();
+    let cache = cache_on(store.clone(), &policy().levels(Levels::L2)).await;
     load_tagged(&cache, "k", "old", "t").await;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
     holds("it is subscribed", || store.lane_state(LaneIndex(0)) == LaneState::Subscribed).await;

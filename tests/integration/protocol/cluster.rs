@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder::{Clock, Key, Larder, ManualClock, StoreError};
+use larder::{Clock, Key, Larder, Levels, ManualClock, StoreError};
 use larder_core::{Invalidated, LaneIndex, LaneState, Lanes, RemoteStore, ValueStore};
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{Gate, Proxy, RedisCluster, RedisServer, Reply, conformance};
 
-use crate::support::world::{
-    Items, builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load, value,
+use crate::support::{
+    calls::{Items, get, gets, load, load_tagged, slow_load, slow_tagged_load, value},
+    policy::{builder_of, named, policy},
+    wait::holds,
 };
 
 /// What the tags' slot holds.
@@ -29,7 +31,13 @@ impl Process {
     async fn with(config: RedisConfig) -> Self {
         let store = Arc::new(RedisStore::connect(config).await.unwrap());
         let (clock, hand) = Clock::manual();
-        let larder = builder().remote_store(store.clone()).clock(clock).build().await.unwrap();
+        let policies = [
+            policy(),
+            named("other"),
+            named("shared").levels(Levels::L2),
+            named("instant").instant_clear(true),
+        ];
+        let larder = builder_of(&policies).remote_store(store.clone()).clock(clock).build().await.unwrap();
         let items = larder.cache("item").unwrap();
         Self { store, larder, items, hand }
     }
@@ -136,7 +144,7 @@ async fn keys_of_all_shards_are_used_like_any_other() {
 
 /// P25 clear-leaves-nothing: on every master, and what was being loaded before.
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_row_under_load_is_cleared_on_every_master() {
+async fn plain_policy_under_load_is_cleared_on_every_master() {
     let cluster = cluster().await;
     let (one, other) = (Process::new(&cluster).await, Process::new(&cluster).await);
     for n in 0..100 {
@@ -167,11 +175,11 @@ async fn plain_row_under_load_is_cleared_on_every_master() {
 
 /// P25 clear-leaves-nothing: with a tag, which is on one master only.
 #[tokio::test(flavor = "multi_thread")]
-async fn framed_row_under_load_is_cleared_on_every_master() {
+async fn policy_of_instant_clears_under_load_is_cleared_on_every_master() {
     let cluster = cluster().await;
     let (one, other) = (Process::new(&cluster).await, Process::new(&cluster).await);
-    let [here, there] = [&one, &other].map(|of| of.larder.cache::<String, String>("framed").unwrap());
-    let keys = keys(&cluster, "framed").await;
+    let [here, there] = [&one, &other].map(|of| of.larder.cache::<String, String>("instant").unwrap());
+    let keys = keys(&cluster, "instant").await;
     for key in &keys {
         load(&here, key, "old").await;
         load(&here, &format!("{key}x"), "old").await;

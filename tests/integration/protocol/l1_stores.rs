@@ -8,7 +8,12 @@ use std::{
 use larder::{Clock, L1Store, Larder};
 use larder_testkit::Gate;
 
-use crate::support::world::{Items, World, builder, get, gets, holds, load, load_tagged, slow_load};
+use crate::support::{
+    calls::{Items, get, gets, load, load_tagged, slow_load},
+    policy::builder,
+    wait::holds,
+    world::World,
+};
 
 const STORES: [L1Store; 2] = [L1Store::Moka, L1Store::Quick];
 

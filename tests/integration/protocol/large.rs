@@ -1,13 +1,15 @@
 //! Large values, which travel beside the lanes.
 
-use std::time::Duration;
-
-use larder::{Larder, RedisConfig};
+use larder::{Larder, Levels, RedisConfig};
 use larder_testkit::{Gate, Proxy};
+use larder_ttl::PolicyBuilder;
 use tokio::{task::JoinHandle, time::timeout};
 
-use crate::support::world::{
-    BOUND, Items, World, builder, get, gets, holds, slow_load, slow_write, waits_for_the_lease,
+use crate::support::{
+    calls::{Items, get, gets, slow_load, slow_write},
+    policy::{MINUTE, SECOND, builder_of, named, policy},
+    wait::{BOUND, holds},
+    world::{World, waits_for_the_lease},
 };
 
 const LARGE: usize = 1024 * 1024;
@@ -16,10 +18,10 @@ const LARGE: usize = 1024 * 1024;
 const NARROW: usize = 100_000;
 
 /// A process whose keys all take one lane, on a link that can be made narrow.
-async fn through(proxy: &Proxy) -> Larder {
+async fn through(proxy: &Proxy, policies: &[PolicyBuilder]) -> Larder {
     // No time-out and no probe loses the lane while a test leads its address elsewhere.
     let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(BOUND * 2).probe_interval(BOUND * 2);
-    builder().redis_config(config).build().await.unwrap()
+    builder_of(policies).redis_config(config).build().await.unwrap()
 }
 
 fn large(text: &str) -> String {
@@ -40,9 +42,10 @@ async fn in_time<T>(what: &str, call: impl Future<Output = T>) -> T {
 async fn large_value_on_a_slow_link_holds_up_no_small_one() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let (larder, other) = (through(&proxy).await, world.larder().await);
-    for (round, row) in ["item", "shared"].into_iter().enumerate() {
-        let [here, there]: [Items; 2] = [&larder, &other].map(|larder| larder.cache(row).unwrap());
+    let policies = [policy(), named("shared").levels(Levels::L2)];
+    let (larder, other) = (through(&proxy, &policies).await, world.larder_of(&policies).await);
+    for (round, name) in ["item", "shared"].into_iter().enumerate() {
+        let [here, there]: [Items; 2] = [&larder, &other].map(|larder| larder.cache(name).unwrap());
         there.insert("large", large("large")).await.unwrap();
         there.insert("small", "small".to_owned()).await.unwrap();
         proxy.narrow(Some(NARROW));
@@ -72,14 +75,17 @@ async fn large_value_on_a_slow_link_holds_up_no_small_one() {
 async fn large_value_that_another_process_has_loaded_is_claimed_beside_the_lane() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let (here, there): (Items, Items) =
-        (through(&proxy).await.cache("patient").unwrap(), world.larder().await.cache("patient").unwrap());
+    let patient = [policy().lease(MINUTE).max_wait(MINUTE)];
+    let (here, there): (Items, Items) = (
+        through(&proxy, &patient).await.cache("item").unwrap(),
+        world.larder_of(&patient).await.cache("item").unwrap(),
+    );
     there.insert("small", "small".to_owned()).await.unwrap();
     let gate = Gate::new();
     let loading = slow_load(&there, "k", &large("loaded"), &gate);
     gate.reached().await;
     let waiting = slow_load(&here, "k", "must not be loaded", &Gate::new());
-    waits_for_the_lease(&world, "patient:k", 2).await;
+    waits_for_the_lease(&world, "item:k", 2).await;
     proxy.narrow(Some(NARROW));
     gate.open();
     proxy.holds_back(1).await;
@@ -95,7 +101,7 @@ async fn large_value_that_another_process_has_loaded_is_claimed_beside_the_lane(
 async fn large_value_that_is_replaced_on_its_way_does_not_stay_in_l1() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let here: Items = through(&proxy).await.cache("item").unwrap();
+    let here: Items = through(&proxy, &[policy()]).await.cache("item").unwrap();
     let there = world.items().await;
     there.insert("large", large("old")).await.unwrap();
     proxy.narrow(Some(NARROW));
@@ -134,10 +140,11 @@ async fn large_value_in_l1_is_invalidated_by_others() {
 async fn large_value_that_takes_too_long_costs_no_connection() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(Duration::from_millis(200));
-    let larder = builder().redis_config(config).build().await.unwrap();
-    let (here, there): (Items, Items) =
-        (larder.cache("shared").unwrap(), world.larder().await.cache("shared").unwrap());
+    let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(SECOND);
+    let in_l2 = policy().levels(Levels::L2);
+    let policies = std::slice::from_ref(&in_l2);
+    let larder = builder_of(policies).redis_config(config).build().await.unwrap();
+    let (here, there): (Items, Items) = (larder.cache("item").unwrap(), world.cache(&in_l2).await);
     there.insert("large", large("large")).await.unwrap();
     there.insert("small", "small".to_owned()).await.unwrap();
     proxy.narrow(Some(NARROW));
@@ -154,7 +161,7 @@ async fn large_value_that_takes_too_long_costs_no_connection() {
 async fn large_values_among_many_hold_up_no_small_one() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let (larder, other) = (through(&proxy).await, world.larder().await);
+    let (larder, other) = (through(&proxy, &[policy()]).await, world.larder().await);
     let [here, there]: [Items; 2] = [&larder, &other].map(|larder| larder.cache("item").unwrap());
     there.insert_many([("large", large("large")), ("first", large("first"))]).await.unwrap();
     there.insert_many(["small", "other", "third"].map(|key| (key, key.to_owned()))).await.unwrap();
@@ -179,10 +186,11 @@ async fn large_values_among_many_hold_up_no_small_one() {
 async fn large_value_of_another_server_at_the_same_address_is_not_taken() {
     let (world, failed_over) = (World::new().await, World::new().await);
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let larder = through(&proxy).await;
-    for (round, row) in (1..).zip(["item", "shared"]) {
-        let caches =
-            [&larder, &world.larder().await, &failed_over.larder().await].map(|of| of.cache(row).unwrap());
+    let policies = [policy(), named("shared").levels(Levels::L2)];
+    let larder = through(&proxy, &policies).await;
+    for (round, name) in (1..).zip(["item", "shared"]) {
+        let (second, third) = (world.larder_of(&policies).await, failed_over.larder_of(&policies).await);
+        let caches = [&larder, &second, &third].map(|of| of.cache(name).unwrap());
         let [here, there, elsewhere]: [Items; 3] = caches;
         there.insert("large", large("new")).await.unwrap();
         there.insert("small", "small".to_owned()).await.unwrap();

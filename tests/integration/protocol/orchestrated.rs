@@ -10,15 +10,18 @@ use std::{
     time::Duration,
 };
 
-use larder::{Clock, Larder, Loaded, ManualClock};
+use larder::{Clock, Error, Larder, Loaded, ManualClock};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy};
 
 use crate::support::{
+    calls::{Items, get, gets, load, load_tagged, slow_load, slow_tagged_load},
     gated::{Call, Gated, When},
+    policy::{MINUTE, builder, builder_of, ms, named, policy},
     redis::config,
-    world::{BOUND, Items, World, builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load},
+    wait::{BOUND, holds},
+    world::World,
 };
 
 /// Two processes on one server, with gates in their ways.
@@ -32,8 +35,8 @@ struct Process {
     store: Arc<Gated>,
     larder: Larder,
     items: Items,
-    framed: Items,
-    /// A row whose callers hardly wait for others.
+    instant: Items,
+    /// Callers of this policy hardly wait for others.
     impatient: Items,
     hand: ManualClock,
 }
@@ -60,10 +63,15 @@ impl Database {
 impl Process {
     async fn new(world: &World) -> Self {
         let (store, (clock, hand)) = (Gated::new(world.store().await), Clock::manual());
-        let larder = builder().remote_store(store.clone()).clock(clock).build().await.unwrap();
-        let [items, framed, impatient] =
-            ["item", "framed", "impatient"].map(|row| larder.cache(row).unwrap());
-        Self { store, larder, items, framed, impatient, hand }
+        let policies = [
+            policy(),
+            named("instant").instant_clear(true),
+            named("impatient").lease(MINUTE).max_wait(ms(50)),
+        ];
+        let larder = builder_of(&policies).remote_store(store.clone()).clock(clock).build().await.unwrap();
+        let [items, instant, impatient] =
+            ["item", "instant", "impatient"].map(|name| larder.cache(name).unwrap());
+        Self { store, larder, items, instant, impatient, hand }
     }
 
     /// Waits until one more change by another process has been heard than `before`.
@@ -140,9 +148,9 @@ races! {
     invalidation_during_promotion_leaves_no_old_value
     tag_removed_during_a_load_is_cached_nowhere
     tag_removed_during_a_load_in_the_background_is_cached_nowhere
-    row_cleared_during_a_load_is_cached_nowhere
-    row_cleared_during_a_load_in_the_background_is_cached_nowhere
-    framed_row_cleared_during_a_load_is_cached_nowhere
+    policy_cleared_during_a_load_is_cached_nowhere
+    policy_cleared_during_a_load_in_the_background_is_cached_nowhere
+    policy_of_instant_clears_cleared_during_a_load_is_cached_nowhere
     clocks_that_differ_by_a_quarter_of_an_hour_change_nothing
 }
 
@@ -158,7 +166,8 @@ async fn key_deleted_during_its_load_is_cached_nowhere(stage: &Stage, round: &st
         gate.reached().await;
         deleter.items.invalidate(key.as_str()).await.unwrap();
         gate.open();
-        loading.await.unwrap().unwrap();
+        let served = loading.await.unwrap().unwrap();
+        assert_eq!(*served, "old", "P16 only-for-earlier-callers: its caller came before the deletion");
         stage.everybody_reads(&key, None).await;
     }
 }
@@ -251,11 +260,17 @@ async fn writer_that_fails_after_the_database_changed_leaves_no_old_value(stage:
             assert_eq!(load(&process.items, &key, "old").await, "old");
         }
         let in_writer = database.clone();
+        let panics = round == "r0"; // once: a panic prints its backtrace
         let failing = move || async move {
             in_writer.write("new");
+            assert!(!panics, "the writer panics on purpose");
             Err::<String, _>(io::Error::other("the connection broke after the commit"))
         };
-        writer.items.write_through(key.as_str(), failing).await.unwrap_err();
+        let failed = writer.items.write_through(key.as_str(), failing).await;
+        match panics {
+            true => assert!(matches!(failed, Err(Error::Panicked { .. })), "{failed:?}"),
+            false => assert!(matches!(failed, Err(Error::Write { .. })), "{failed:?}"),
+        }
         stage.everybody_reads(&key, None).await;
         assert_eq!(load(&stage.other.items, &key, &database.read()).await, "new");
         stage.everybody_reads(&key, Some("new")).await;
@@ -278,7 +293,7 @@ async fn reply_held_back_while_another_process_writes_is_not_kept(stage: &Stage,
         writer.items.insert(key.as_str(), "new".to_owned()).await.unwrap();
         reader.hears(heard).await;
         gate.open();
-        reading.await.unwrap(); // it came before
+        assert_eq!(reading.await.unwrap().as_deref(), Some("old"), "it came before the write");
         stage.everybody_reads(&key, Some("new")).await;
     }
 }
@@ -363,7 +378,7 @@ async fn tag_removed_during_a_load_in_the_background_is_cached_nowhere(stage: &S
 }
 
 /// P25 clear-leaves-nothing.
-async fn row_cleared_during_a_load_is_cached_nowhere(stage: &Stage, round: &str) {
+async fn policy_cleared_during_a_load_is_cached_nowhere(stage: &Stage, round: &str) {
     for (n, clearer) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
         let loading = slow_load(&stage.one.items, &key, "old", &gate);
@@ -375,7 +390,7 @@ async fn row_cleared_during_a_load_is_cached_nowhere(stage: &Stage, round: &str)
     }
 }
 
-async fn row_cleared_during_a_load_in_the_background_is_cached_nowhere(stage: &Stage, round: &str) {
+async fn policy_cleared_during_a_load_in_the_background_is_cached_nowhere(stage: &Stage, round: &str) {
     for (n, clearer) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
         let loading = in_the_background(&stage.one, &key, None, &gate).await;
@@ -386,16 +401,16 @@ async fn row_cleared_during_a_load_in_the_background_is_cached_nowhere(stage: &S
     }
 }
 
-async fn framed_row_cleared_during_a_load_is_cached_nowhere(stage: &Stage, round: &str) {
+async fn policy_of_instant_clears_cleared_during_a_load_is_cached_nowhere(stage: &Stage, round: &str) {
     for (n, clearer) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
-        let loading = slow_load(&stage.one.framed, &key, "old", &gate);
+        let loading = slow_load(&stage.one.instant, &key, "old", &gate);
         gate.reached().await;
-        clearer.framed.clear().await.unwrap();
+        clearer.instant.clear().await.unwrap();
         gate.open();
         loading.await.unwrap().unwrap();
         for process in stage.actors() {
-            gets(&process.framed, &key, None).await;
+            gets(&process.instant, &key, None).await;
         }
     }
 }

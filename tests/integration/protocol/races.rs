@@ -2,34 +2,19 @@
 
 use std::time::Duration;
 
+use larder::Levels;
 use larder_core::{Key, Replacing, Token};
 use larder_testkit::Gate;
 
 use crate::support::{
-    gated::{Call, Gated, When, gated},
-    world::{Items, World, builder, get, gets, load, nowhere, slow_load, start_load, value},
+    calls::{Items, get, gets, load, slow_load, start_load, value},
+    gated::{Call, Gated, When, gated, gated_cache},
+    policy::{MINUTE, builder, ms, policy},
+    world::{World, nowhere},
 };
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(60);
-
-/// P1 stamp-before-read, P3 clean-lease-commits, P5 invalidation-marks-writers: the load read the database before the deletion.
-#[tokio::test(flavor = "multi_thread")]
-async fn key_deleted_during_its_load_is_cached_nowhere() {
-    let world = World::new().await;
-    let (one, other) = (world.items().await, world.items().await);
-    for (n, invalidator) in [&one, &other].into_iter().enumerate() {
-        let key = format!("k{n}");
-        let gate = Gate::new();
-        let loading = slow_load(&one, &key, "old", &gate);
-        gate.reached().await;
-        invalidator.invalidate(key.as_str()).await.unwrap();
-        gate.open();
-        assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "old", "its caller came before the deletion");
-        nowhere(&world, &[&one, &other], &key).await;
-    }
-    assert_eq!(one.stats().refused, 2);
-}
 
 /// P1 stamp-before-read: without a second level, the stamp alone refuses the late fill.
 #[tokio::test(flavor = "multi_thread")]
@@ -66,24 +51,6 @@ async fn refused_value_goes_only_to_those_who_came_before_its_load() {
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
 }
 
-/// P1 stamp-before-read, P2 only-current-is-served: the reply is handled after the push that makes it out of date.
-#[tokio::test(flavor = "multi_thread")]
-async fn l2_reply_that_is_handled_after_the_push_does_not_enter_l1() {
-    let world = World::new().await;
-    let writer = world.items().await;
-    load(&writer, "k", "old").await;
-    let (store, larder) = gated(&world).await;
-    let reader: Items = larder.cache("item").unwrap();
-    let reply = store.gate(Call::Get, When::After);
-    let reading = slow_load(&reader, "k", "must not be loaded", &Gate::new());
-    reply.reached().await;
-    writer.write_through("k", || value("new")).await.unwrap();
-    store.hear("item:k").await;
-    reply.open();
-    assert_eq!(**reading.await.unwrap().as_ref().unwrap(), "old", "it was read before the write");
-    assert_eq!(get(&reader, "k").await.as_deref(), Some("new"));
-}
-
 /// P1 stamp-before-read: the same for a value that another process stored between the look and the claim.
 #[tokio::test(flavor = "multi_thread")]
 async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
@@ -108,10 +75,10 @@ async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn read_of_l2_alone_does_not_share_an_earlier_look() {
     let world = World::new().await;
-    let other: Items = world.larder().await.cache("shared").unwrap();
+    let in_l2 = policy().levels(Levels::L2);
+    let other = world.cache(&in_l2).await;
     load(&other, "k", "old").await;
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("shared").unwrap();
+    let (store, cache) = gated_cache(&world, &in_l2).await;
     for loads in [false, true] {
         other.insert("k", "old".to_owned()).await.unwrap();
         let reply = store.gate(Call::Get, When::After);
@@ -147,15 +114,13 @@ async fn load_without_l2_that_is_outdated_goes_only_to_those_who_came_before_it(
 async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
     let world = World::new().await;
     let (other, token) = (world.store().await, Token::new());
-    other.begin_write("impatient:k", &token, LONG).await.unwrap();
-    let cache: Items = world.larder().await.cache("impatient").unwrap();
+    other.begin_write("item:k", &token, LONG).await.unwrap();
+    let cache: Items = world.cache(&policy().max_wait(ms(50))).await;
     let gate = Gate::new();
     let early = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
     let late = start_load(&cache, "k", "must not be loaded");
-    assert!(
-        other.commit("impatient:k", &token, b"\"new\"", LONG, Replacing::Nothing).await.unwrap().is_done()
-    );
+    assert!(other.commit("item:k", &token, b"\"new\"", LONG, Replacing::Nothing).await.unwrap().is_done());
     gate.open();
     assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
@@ -166,15 +131,14 @@ async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
 async fn value_loaded_after_a_wait_is_kept_though_its_key_was_invalidated_meanwhile() {
     let world = World::new().await;
     let (other, token) = (world.store().await, Token::new());
-    other.begin_write("patient:k", &token, LONG).await.unwrap();
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("patient").unwrap();
+    other.begin_write("item:k", &token, LONG).await.unwrap();
+    let (store, cache) = gated_cache(&world, &policy().max_wait(MINUTE)).await;
     let busy = store.gate(Call::Claim, When::After);
     let reading = slow_load(&cache, "k", "value", &Gate::opened());
     busy.reached().await;
     cache.invalidate("k").await.unwrap();
     busy.open();
-    other.release("patient:k", &token).await.unwrap();
+    other.release("item:k", &token).await.unwrap();
     assert_eq!(**reading.await.unwrap().as_ref().unwrap(), "value");
     let before = cache.stats().l1_hits;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
@@ -220,31 +184,6 @@ async fn invalidation_whose_caller_is_gone_is_carried_out() {
     assert!(invalidating.await.is_err());
     done.open();
     gets(&cache, "k", None).await;
-}
-
-/// P1 stamp-before-read: what is under way when its key is invalidated does not enter L1.
-#[tokio::test(flavor = "multi_thread")]
-async fn invalidation_during_promotion_is_not_lost() {
-    let world = World::new().await;
-    let owner = world.items().await;
-    load(&owner, "k", "old").await;
-    let (store, larder) = gated(&world).await;
-    let reader: Items = larder.cache("item").unwrap();
-    for by_reader in [true, false] {
-        let reply = store.gate(Call::Get, When::After);
-        let reading = tokio::spawn({
-            let reader = reader.clone();
-            async move { get(&reader, "k").await }
-        });
-        reply.reached().await;
-        let invalidator = if by_reader { &reader } else { &owner };
-        invalidator.invalidate("k").await.unwrap();
-        reply.open();
-        assert_eq!(reading.await.unwrap().as_deref(), Some("old"));
-        gets(&reader, "k", None).await;
-        gets(&owner, "k", None).await; // its push has come too
-        load(&owner, "k", "old").await;
-    }
 }
 
 /// P9 reply-invalidates-again: a read between the call and its scan must not survive the call.

@@ -1,18 +1,19 @@
 //! Tags, and clears that use them: what has a tag goes with it, at once, everywhere, and nothing else does.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc};
 
-use larder::{Error, Larder, Loaded};
+use larder::{Error, Larder, Levels, Loaded};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
 
 use crate::support::{
+    calls::{Items, get, gets, load, load_tagged, slow_load, slow_tagged_load, start_load},
     gated::{Call, Gated, When, gated},
+    policy::{MINUTE, builder, builder_of, policy},
     redis::config,
-    world::{
-        Items, World, builder, get, gets, holds, load, load_tagged, slow_load, slow_tagged_load, start_load,
-    },
+    wait::{BOUND, holds},
+    world::{World, cache_on},
 };
 
 async fn pair(world: &World) -> [(Larder, Items); 2] {
@@ -65,8 +66,7 @@ async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap());
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Items = larder.cache("shared").unwrap();
+    let cache = cache_on(store.clone(), &policy().levels(Levels::L2)).await;
     load_tagged(&cache, "k", "old", "t").await;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
     proxy.refuse(true);
@@ -363,12 +363,13 @@ async fn unusable_tags_are_errors_and_their_values_are_served_but_not_kept() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P25 clear-leaves-nothing: the clear of a framed row takes one step, and leaves nothing that anybody could be served.
+/// P25 clear-leaves-nothing: an instant clear takes one step, and leaves nothing that anybody could be served.
 #[tokio::test(flavor = "multi_thread")]
-async fn framed_row_is_cleared_in_one_step_in_every_process() {
+async fn instant_clear_is_one_step_in_every_process() {
     let world = World::new().await;
-    let (one, other) = (world.larder().await, world.larder().await);
-    let (here, there): (Items, Items) = (one.cache("framed").unwrap(), other.cache("framed").unwrap());
+    let policies = [policy().instant_clear(true).negative_ttl(5 * MINUTE)];
+    let (one, other) = (world.larder_of(&policies).await, world.larder_of(&policies).await);
+    let (here, there): (Items, Items) = (one.cache("item").unwrap(), other.cache("item").unwrap());
     for n in 0..100 {
         here.insert(n.to_string(), "old".to_owned()).await.unwrap();
         assert_eq!(get(&there, &n.to_string()).await.as_deref(), Some("old"));
@@ -388,7 +389,7 @@ async fn framed_row_is_cleared_in_one_step_in_every_process() {
     for loading in loading {
         loading.await.unwrap().unwrap();
     }
-    let late: Items = world.larder().await.cache("framed").unwrap();
+    let late = world.cache(&policies[0]).await;
     for key in (0..100).map(|n| n.to_string()).chain(["here".to_owned(), "there".to_owned()]) {
         assert_eq!(get(&there, &key).await, None, "{key}");
         assert_eq!(get(&late, &key).await, None, "{key}");
@@ -398,36 +399,39 @@ async fn framed_row_is_cleared_in_one_step_in_every_process() {
     assert_eq!(get(&late, "0").await.as_deref(), Some("new"));
     one.clear().await.unwrap();
     assert_eq!(get(&here, "0").await, None);
-    assert_eq!(get(&world.larder().await.cache("framed").unwrap(), "0").await, None);
+    assert_eq!(get(&world.cache(&policies[0]).await, "0").await, None);
 }
 
 /// P25 clear-leaves-nothing: what a clear would not remove is not served.
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_value_in_a_framed_row_is_replaced() {
+async fn plain_value_in_a_policy_of_instant_clears_is_replaced() {
     let world = World::new().await;
-    let cache: Items = world.larder().await.cache("framed").unwrap();
-    world.server.command(&["SET", "framed:k", "\"foreign\""]).await.unwrap();
+    let instant = policy().instant_clear(true);
+    let cache = world.cache(&instant).await;
+    world.server.command(&["SET", "item:k", "\"foreign\""]).await.unwrap();
     assert_eq!(get(&cache, "k").await, None);
     assert_eq!(load(&cache, "k", "loaded").await, "loaded");
     holds("it is in L2", || cache.stats().refused == 0).await;
-    let late: Items = world.larder().await.cache("framed").unwrap();
+    let late = world.cache(&instant).await;
     assert_eq!(get(&late, "k").await.as_deref(), Some("loaded"));
 }
 
-/// P11 unsent-goes-first: so is a clear of a framed row.
+/// P11 unsent-goes-first: so is an instant clear.
 #[tokio::test(flavor = "multi_thread")]
-async fn framed_row_cleared_while_cut_off_is_empty_when_redis_is_back() {
+async fn instant_clear_while_cut_off_is_empty_when_redis_is_back() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
-    let cache: Items = larder.cache("framed").unwrap();
+    let instant = policy().instant_clear(true);
+    let larder = builder_of(std::slice::from_ref(&instant));
+    let larder = larder.redis_config(config(proxy.url())).build().await.unwrap();
+    let cache: Items = larder.cache("item").unwrap();
     cache.insert("k", "old".to_owned()).await.unwrap();
     proxy.refuse(true);
     proxy.cut();
     cache.clear().await.unwrap();
     assert_eq!(get(&cache, "k").await, None);
     proxy.refuse(false);
-    let late: Items = world.larder().await.cache("framed").unwrap();
+    let late = world.cache(&instant).await;
     gets(&late, "k", None).await;
     assert_eq!(get(&cache, "k").await, None);
 }
@@ -444,5 +448,5 @@ async fn broken_frame_is_a_miss_that_is_replaced() {
     assert_eq!(load_tagged(&cache, "k", "again", "t").await, "again");
     assert_eq!(get(&world.items().await, "k").await.as_deref(), Some("again"));
     assert!(cache.stats().undecodable >= 1);
-    tokio::time::timeout(Duration::from_secs(1), cache.get("k")).await.unwrap().unwrap();
+    tokio::time::timeout(BOUND, cache.get("k")).await.unwrap().unwrap();
 }

@@ -1,35 +1,19 @@
 //! Writers that meet readers, other writers, and trouble.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
-use larder::{Error, Loaded};
+use larder::Loaded;
 use larder_testkit::{Gate, Proxy};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    gated::{Call, When, gated},
+    calls::{Items, get, gets, load, slow_load, slow_write, value},
+    gated::{Call, When, gated, gated_cache},
+    policy::{MINUTE, builder, builder_of, policy},
     redis::config,
-    world::{Items, World, builder, get, gets, holds, load, nowhere, slow_load, slow_write, value},
+    wait::holds,
+    world::{World, nowhere},
 };
-
-/// P6 one-writer-first: a reader cannot fill in what it read before the write.
-#[tokio::test(flavor = "multi_thread")]
-async fn slow_reader_does_not_replace_what_a_writer_stored() {
-    let world = World::new().await;
-    let (one, other) = (world.items().await, world.items().await);
-    for (n, reader) in [&one, &other].into_iter().enumerate() {
-        let key = format!("k{n}");
-        let gate = Gate::new();
-        let reading = slow_load(reader, &key, "old", &gate);
-        gate.reached().await;
-        one.write_through(key.as_str(), || value("new")).await.unwrap();
-        gate.open();
-        reading.await.unwrap().unwrap();
-        assert_eq!(world.l2(&format!("item:{key}")).await.as_deref(), Some("\"new\""));
-        gets(&one, &key, Some("new")).await;
-        gets(&other, &key, Some("new")).await;
-    }
-}
 
 /// P15 writer-ends-by-compare: without leases, two writers that overlap leave no value, because nobody knows whose came last.
 #[tokio::test(flavor = "multi_thread")]
@@ -69,30 +53,6 @@ async fn read_that_overlaps_a_writer_without_l2_does_not_replace_its_value() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
-/// P18 failed-write-invalidates: a failed write can still have reached the database.
-#[tokio::test(flavor = "multi_thread")]
-async fn writer_that_fails_after_the_database_changed_leaves_no_value() {
-    let world = World::new().await;
-    let (one, other) = (world.items().await, world.items().await);
-    for panics in [false, true] {
-        load(&one, "k", "old").await;
-        gets(&other, "k", Some("old")).await;
-        let writer = move || async move {
-            assert!(!panics, "the writer panics on purpose");
-            Err::<String, _>(io::Error::other("connection lost after COMMIT"))
-        };
-        let failed = one.write_through("k", writer).await;
-        match panics {
-            true => assert!(matches!(failed, Err(Error::Panicked { .. })), "{failed:?}"),
-            false => assert!(matches!(failed, Err(Error::Write { .. })), "{failed:?}"),
-        }
-        gets(&other, "k", None).await;
-        nowhere(&world, &[&one, &other], "k").await;
-        assert_eq!(load(&one, "k", "read again").await, "read again", "its lease is free");
-        one.invalidate("k").await.unwrap();
-    }
-}
-
 /// P5 invalidation-marks-writers, P18 failed-write-invalidates: the order of the two database writes is not known.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_invalidated_during_its_write_is_cached_nowhere() {
@@ -106,36 +66,6 @@ async fn key_invalidated_during_its_write_is_cached_nowhere() {
         gate.open();
         assert_eq!(**write.await.unwrap().as_ref().unwrap(), "written");
         nowhere(&world, &[&one, &other], "k").await;
-    }
-}
-
-/// P6 one-writer-first: writers of one key run one at a time, in whatever process.
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_writers_leave_the_cache_equal_to_the_database() {
-    let world = World::new().await;
-    let caches = [world.items().await, world.items().await, world.items().await];
-    let database = Arc::new(std::sync::Mutex::new(String::new()));
-    for round in 0..100 {
-        let mut writers = tokio::task::JoinSet::new();
-        for (n, cache) in caches.iter().cycle().take(6).enumerate() {
-            let (cache, database) = (cache.clone(), database.clone());
-            writers.spawn(async move {
-                let written = format!("{round}-{n}");
-                let writer = move || async move {
-                    tokio::task::yield_now().await;
-                    database.lock().unwrap().clone_from(&written);
-                    tokio::task::yield_now().await;
-                    Ok::<_, Infallible>(written)
-                };
-                cache.write_through("k", writer).await.unwrap();
-            });
-        }
-        writers.join_all().await;
-        let truth = database.lock().unwrap().clone();
-        assert_eq!(world.l2("item:k").await, Some(format!("\"{truth}\"")));
-        for cache in &caches {
-            gets(cache, "k", Some(truth.as_str())).await;
-        }
     }
 }
 
@@ -254,12 +184,12 @@ async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn write_whose_beginning_is_not_answered_holds_nobody_up() {
     let world = World::new().await;
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("patient").unwrap();
+    let patient = policy().lease(MINUTE);
+    let (store, cache) = gated_cache(&world, &patient).await;
     store.lose_reply(Call::BeginWrite);
     cache.write_through("k", || value("one")).await.unwrap();
-    let other: Items = world.larder().await.cache("patient").unwrap();
-    let lease = world.server.command(&["EXISTS", "larder:lease:{patient:k}"]).await.unwrap();
+    let other = world.cache(&patient).await;
+    let lease = world.server.command(&["EXISTS", "larder:lease:{item:k}"]).await.unwrap();
     assert_eq!(lease, larder_testkit::Reply::Integer(0));
     other.write_through("k", || value("two")).await.unwrap();
     gets(&cache, "k", Some("two")).await;
@@ -271,8 +201,10 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     for ending in [Ending::Value, Ending::Around] {
-        let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
-        let cache: Items = larder.cache("patient").unwrap();
+        let patient = policy().lease(MINUTE);
+        let larder = builder_of(std::slice::from_ref(&patient));
+        let larder = larder.redis_config(config(proxy.url())).build().await.unwrap();
+        let cache: Items = larder.cache("item").unwrap();
         let gate = Gate::new();
         let write = write_that_ends(&cache, ending, &gate);
         gate.reached().await;
@@ -283,9 +215,9 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
         write.await.unwrap();
         proxy.refuse(false);
         holds("it is connected again", || proxy.connections() > before).await;
-        let other: Items = world.larder().await.cache("patient").unwrap();
+        let other = world.cache(&patient).await;
         other.write_through("k", || value("next")).await.unwrap();
-        assert_eq!(world.l2("patient:k").await.as_deref(), Some("\"next\""), "{ending:?}");
+        assert_eq!(world.l2("item:k").await.as_deref(), Some("\"next\""), "{ending:?}");
     }
 }
 

@@ -13,10 +13,12 @@ use std::{
 use larder::{Clock, Error, Larder, LarderBuilder, Loaded, ManualClock};
 use larder_core::{MemoryServer, RemoteStore};
 use larder_testkit::Gate;
+use larder_ttl::PolicyBuilder;
 
-use super::world::{Items, builder};
-
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+use super::{
+    calls::Items,
+    policy::{MINUTE, builder_of},
+};
 
 /// A server in memory, and the clock that it shares with its processes.
 pub(crate) struct Aging {
@@ -31,31 +33,48 @@ impl Aging {
         Self { server: MemoryServer::new(clock.clone()), clock, hand }
     }
 
-    /// A process on this server, to be built.
-    pub(crate) fn builder(&self) -> LarderBuilder {
-        builder().remote_store(Arc::new(self.server.connect())).clock(self.clock.clone())
+    /// Begins a process on this server.
+    pub(crate) fn builder(&self, policy: &PolicyBuilder) -> LarderBuilder {
+        self.builder_on(Arc::new(self.server.connect()), policy)
     }
 
-    pub(crate) async fn larder(&self) -> Larder {
-        self.builder().build().await.unwrap()
+    fn builder_on(&self, remote: Arc<dyn RemoteStore>, policy: &PolicyBuilder) -> LarderBuilder {
+        self.local_builder(policy).remote_store(remote)
     }
 
-    pub(crate) async fn cache(&self, row: &str) -> Items {
-        self.larder().await.cache(row).unwrap()
+    fn local_builder(&self, policy: &PolicyBuilder) -> LarderBuilder {
+        builder_of(std::slice::from_ref(policy)).clock(self.clock.clone())
     }
 
-    pub(crate) async fn cache_on(&self, remote: Arc<dyn RemoteStore>, row: &str) -> Items {
-        let builder = builder().remote_store(remote).clock(self.clock.clone());
-        builder.build().await.unwrap().cache(row).unwrap()
+    pub(crate) async fn larder(&self, policy: &PolicyBuilder) -> Larder {
+        self.builder(policy).build().await.unwrap()
     }
 
-    /// A process that has no L2.
-    pub(crate) async fn local(&self, row: &str) -> Items {
-        self.local_larder().await.cache(row).unwrap()
+    pub(crate) async fn cache(&self, policy: &PolicyBuilder) -> Items {
+        self.larder(policy).await.cache("item").unwrap()
     }
 
-    pub(crate) async fn local_larder(&self) -> Larder {
-        builder().clock(self.clock.clone()).build().await.unwrap()
+    /// A process that reaches the server by a store of the test's own.
+    pub(crate) async fn cache_on(&self, remote: Arc<dyn RemoteStore>, policy: &PolicyBuilder) -> Items {
+        self.builder_on(remote, policy).build().await.unwrap().cache("item").unwrap()
+    }
+
+    /// A process without L2.
+    pub(crate) async fn local(&self, policy: &PolicyBuilder) -> Items {
+        self.local_larder(policy).await.cache("item").unwrap()
+    }
+
+    pub(crate) async fn local_larder(&self, policy: &PolicyBuilder) -> Larder {
+        self.local_builder(policy).build().await.unwrap()
+    }
+
+    /// A process with L2 or without.
+    pub(crate) async fn cache_in(&self, has_l2: bool, policy: &PolicyBuilder) -> Items {
+        if has_l2 { self.cache(policy).await } else { self.local(policy).await }
+    }
+
+    pub(crate) async fn larder_in(&self, has_l2: bool, policy: &PolicyBuilder) -> Larder {
+        if has_l2 { self.larder(policy).await } else { self.local_larder(policy).await }
     }
 
     pub(crate) fn advance(&self, minutes: u32) {

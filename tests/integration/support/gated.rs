@@ -12,8 +12,13 @@ use larder_core::{
     WriteClaim,
 };
 use larder_testkit::Gate;
+use larder_ttl::PolicyBuilder;
 
-use super::world::{World, builder};
+use super::{
+    calls::Items,
+    policy::builder,
+    world::{World, cache_on},
+};
 
 /// Another remote store with gates before its calls and before their replies, so that a test decides on the order.
 #[derive(Debug)]
@@ -236,4 +241,11 @@ pub(crate) async fn gated(world: &World) -> (Arc<Gated>, Larder) {
     let store = Gated::new(world.store().await);
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
     (store, larder)
+}
+
+/// Like [`gated`], with one policy; returns its cache.
+pub(crate) async fn gated_cache(world: &World, policy: &PolicyBuilder) -> (Arc<Gated>, Items) {
+    let store = Gated::new(world.store().await);
+    let cache = cache_on(store.clone(), policy).await;
+    (store, cache)
 }

@@ -5,7 +5,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use super::world::BOUND;
+use super::wait::BOUND;
 
 /// A process of its own with a larder; see `src/worker.rs`. Killed when it is dropped.
 pub(crate) struct Worker {
