@@ -82,3 +82,8 @@ pub use token::Token;
 pub mod reexport {
     pub use crate::key::buf::CacheKey;
 }
+
+/// The example of the README, which the tests run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -35,3 +35,8 @@ mod map;
 
 pub use larder_core::Capacity;
 pub use map::{MokaMap, MokaStore};
+
+/// The example of the README, which the tests run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

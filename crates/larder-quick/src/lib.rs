@@ -36,3 +36,8 @@ mod shards;
 
 pub use larder_core::Capacity;
 pub use map::{QuickMap, QuickStore};
+
+/// The example of the README, which the tests run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

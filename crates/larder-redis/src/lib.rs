@@ -45,3 +45,8 @@ mod lane;
 mod listeners;
 mod stats;
 mod store;
+
+/// The example of the README, which the tests run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

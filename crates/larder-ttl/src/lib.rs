@@ -55,3 +55,8 @@ mod policy;
 mod source;
 mod table;
 mod value;
+
+/// The example of the README, which the tests run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
