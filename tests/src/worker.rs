@@ -1,10 +1,20 @@
 //! A process of its own with a larder, driven line by line: `worker <redis url>`, then on standard input
-//! `<id> get|load|storm|hang-load|hang-write|die-owing <row> <key> …`. Answers begin with the id of their line.
+//! `<id> get|load|storm|storm-bytes|hang-load|hang-write|die-owing <row> <key> …`. Answers begin with the id of their line.
 #![allow(clippy::print_stdout, reason = "its standard output is its protocol")]
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use larder::{Cache, Larder, TtlTable};
+use larder::{Cache, Key, Larder, RedisConfig, TtlTable};
+use larder_lock::{LoadLimits, SharedBytes};
+use larder_redis::RedisStore;
 use larder_tests::FolderOutbox;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -12,7 +22,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let url = std::env::args().nth(1).ok_or("usage: worker <redis url>")?;
     let table = TtlTable::from_toml(larder_tests::TABLE)?;
-    let larder = Larder::builder().ttl_table(table).redis(url).build().await?;
+    let larder = Larder::builder().ttl_table(table).redis(url.clone()).build().await?;
+    let store = RedisStore::connect(RedisConfig::new(url)).await?;
+    let bytes = Arc::new(SharedBytes::new(Arc::new(store), Duration::from_secs(60), LoadLimits::default()));
     println!("ready");
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     // The parent ends the process by closing its input, or harder.
@@ -21,6 +33,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let [id, verb, row, key, rest @ ..] = words.as_slice() else {
             return Err(io::Error::other(format!("not understood: {line}")).into());
         };
+        if verb == "storm-bytes" {
+            tokio::spawn(storm_bytes(bytes.clone(), id.clone(), format!("{row}:{key}"), rest.to_vec()));
+            continue;
+        }
         let cache = larder.cache(row)?;
         tokio::spawn(obey(cache, id.clone(), verb.clone(), key.clone(), rest.to_vec()));
     }
@@ -64,6 +80,26 @@ async fn obey(cache: Cache<String, String>, id: String, verb: String, key: Strin
         other => format!("no such verb: {other}"),
     };
     println!("{id} {answer}");
+}
+
+/// Many tasks want the bytes of one key at once, of the stampede lock alone; says how many were served.
+async fn storm_bytes(bytes: Arc<SharedBytes>, id: String, key: String, rest: Vec<String>) {
+    let number = |n: usize| rest.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    let (takes, loads) = (Duration::from_millis(number(1)), Arc::new(AtomicUsize::new(0)));
+    let mut storm = tokio::task::JoinSet::new();
+    for _ in 0..number(0) {
+        let (bytes, key, loads) = (bytes.clone(), Key::from_stored_name(&key), loads.clone());
+        storm.spawn(async move {
+            let load = move || async move {
+                loads.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(takes).await;
+                Ok::<_, Infallible>(b"value".to_vec())
+            };
+            bytes.get_or_load(&key, load).await.map(|value| value == "value")
+        });
+    }
+    let good = storm.join_all().await.into_iter().filter(|served| matches!(served, Ok(true))).count();
+    println!("{id} served {good}, loads {}", loads.load(Ordering::Relaxed));
 }
 
 /// Many tasks want one key at once; says when the loader ended, and when all have been served.

@@ -1,18 +1,21 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use larder_core::{Generations, Key, Stamp};
 use tokio::{sync::Notify, time::Instant};
 
-/// The loads that run in this process, by key: who asks for a key that is under way joins its flight.
+use crate::sync::lock;
+
+/// Single flight: the reads and loads that run in this process, by key. A caller that asks for a key
+/// joins the flight that is under way.
 ///
-/// A flight may be joined only while its stamp is current, or is about to be taken anew: one that began before an
-/// invalidation goes on for those who joined it, and a new one starts beside it. Only who came before it asked for
-/// anything may join it all the same.
+/// A flight may be joined only while its stamp is current, or is about to be renewed: a flight that
+/// began before an invalidation goes on for the callers that joined it, and a new one starts beside
+/// it. Callers that came before the flight asked for anything may join it all the same.
 pub struct Flights<V>(Arc<[Mutex<Shard<V>>]>);
 
 type Shard<V> = HashMap<Key, Arc<Flight<V>>>;
@@ -21,56 +24,57 @@ const SHARDS: usize = 16;
 
 /// How a caller takes part in a flight.
 pub enum Joined<V> {
-    /// The caller runs the flight, and waits for it like everybody else.
-    Leader(Lead<V>, Ticket<V>),
-    /// Somebody else runs it.
-    Waiter(Ticket<V>),
+    /// The caller runs the flight, and waits for it like all others.
+    Leader(Leader<V>, Follower<V>),
+    /// Another caller runs it.
+    Follower(Follower<V>),
 }
 
-/// A moment in a flight at which something was asked for: of a store, or of a loader.
+/// The number of a flight's latest question, to a store or to a loader.
 ///
-/// What comes of it may be older than a write that ends a moment later, so it is only for callers who joined before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Asked(u64);
+/// The answer may be older than a write that ends a moment later, so it is only for callers that
+/// joined before the question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadSeq(u64);
 
-/// The right to run a flight. If it is dropped without an outcome, those who wait start over.
-pub struct Lead<V> {
+/// The right to run a flight. If it is dropped without an outcome, the callers that wait start over.
+pub struct Leader<V> {
     flights: Flights<V>,
     key: Key,
     flight: Arc<Flight<V>>,
 }
 
-/// A place in a flight. When the last one is dropped, the flight is given up, unless it was told to
-/// [go on](Self::go_on).
-pub struct Ticket<V> {
+/// A caller's place in a flight. When the last one is dropped, the flight is given up, unless it was
+/// told to [go on](Self::go_on).
+pub struct Follower<V> {
     flight: Arc<Flight<V>>,
-    joined: Asked,
+    joined: ReadSeq,
 }
 
 struct Flight<V> {
     began: Instant,
     state: Mutex<State<V>>,
     ended: Notify,
-    /// Nobody waits any more.
+    /// The last caller that waited has gone.
     left: Notify,
 }
 
 struct State<V> {
     stamp: Stamp,
-    /// Whether it will be restamped before anything more is asked for.
-    holds_off: bool,
-    asked: Asked,
+    /// Whether the stamp will be renewed before anything more is asked for.
+    is_about_to_wait: bool,
+    asked: ReadSeq,
     first_asked: Option<Instant>,
     waiting: usize,
-    /// Whether it goes on also if nobody waits.
+    /// Whether it goes on although no caller waits.
     goes_on: bool,
     end: Option<End<V>>,
 }
 
 enum End<V> {
-    /// For those who joined before this was asked for.
-    Outcome(V, Asked),
-    /// Whoever ran it was dropped.
+    /// For callers that joined before this question.
+    Outcome(V, ReadSeq),
+    /// Its leader was dropped.
     Dropped,
 }
 
@@ -85,37 +89,37 @@ impl<V: Clone> Flights<V> {
         self.enter(key, generations, stamp, |_| true).0
     }
 
-    /// The same for a flight that asks only once: what it has asked for already is not for who comes now. Such a caller
-    /// joins the next flight, or starts it. That holds off until whoever runs it [restamps](Lead::restamp) it, after the
-    /// flight has ended for which a ticket is returned too.
-    pub fn queue(
+    /// Like [`join`](Self::join), for a flight that asks only once: a caller that comes after the
+    /// question joins the next flight, or starts it. The next flight is about to wait for the running
+    /// one, whose follower is returned too; its leader [renews the stamp](Leader::renew_stamp) then.
+    pub fn join_next(
         &self,
         key: &Key,
         generations: &Generations,
         stamp: impl FnOnce() -> Stamp,
-    ) -> (Joined<V>, Option<Ticket<V>>) {
-        self.enter(key, generations, stamp, |ticket| ticket.joined == Asked(0))
+    ) -> (Joined<V>, Option<Follower<V>>) {
+        self.enter(key, generations, stamp, |follower| follower.joined == ReadSeq(0))
     }
 
-    /// The same for who came so long ago that nothing is joined any more for what it brings later: what has been asked for
-    /// since that caller came is for it, whoever else it was asked for and whatever was invalidated since.
-    pub fn join_late(&self, key: &Key, came: Instant, stamp: impl FnOnce() -> Stamp) -> Joined<V> {
+    /// Like [`join`](Self::join), for a caller that has used up its `max_wait`. It joins any flight
+    /// whose first question was sent after the caller came; otherwise it starts one.
+    pub fn join_expired(&self, key: &Key, came: Instant, stamp: impl FnOnce() -> Stamp) -> Joined<V> {
         let mut shard = self.shard(key);
         let slot = shard.entry(key.clone());
         if let Entry::Occupied(running) = &slot
-            && let Some(ticket) = running.get().join_late(came)
+            && let Some(follower) = running.get().join_expired(came)
         {
-            return Joined::Waiter(ticket);
+            return Joined::Follower(follower);
         }
         self.start(slot, stamp(), false)
     }
 
-    fn start(&self, slot: Entry<'_, Key, Arc<Flight<V>>>, stamp: Stamp, holds_off: bool) -> Joined<V> {
+    fn start(&self, slot: Entry<'_, Key, Arc<Flight<V>>>, stamp: Stamp, is_about_to_wait: bool) -> Joined<V> {
         let key = slot.key().clone();
-        let flight = Arc::new(Flight::new(stamp, holds_off));
+        let flight = Arc::new(Flight::new(stamp, is_about_to_wait));
         slot.insert_entry(flight.clone());
-        let ticket = Ticket { flight: flight.clone(), joined: Asked(0) };
-        Joined::Leader(Lead { flights: self.clone(), key, flight }, ticket)
+        let follower = Follower { flight: flight.clone(), joined: ReadSeq(0) };
+        Joined::Leader(Leader { flights: self.clone(), key, flight }, follower)
     }
 
     fn enter(
@@ -123,8 +127,8 @@ impl<V: Clone> Flights<V> {
         key: &Key,
         generations: &Generations,
         stamp: impl FnOnce() -> Stamp,
-        is_for_us: impl FnOnce(&Ticket<V>) -> bool,
-    ) -> (Joined<V>, Option<Ticket<V>>) {
+        is_for_us: impl FnOnce(&Follower<V>) -> bool,
+    ) -> (Joined<V>, Option<Follower<V>>) {
         let mut shard = self.shard(key);
         let slot = shard.entry(key.clone());
         let running = match &slot {
@@ -132,7 +136,7 @@ impl<V: Clone> Flights<V> {
             Entry::Vacant(_) => None,
         };
         let before = match running {
-            Some(ticket) if is_for_us(&ticket) => return (Joined::Waiter(ticket), None),
+            Some(follower) if is_for_us(&follower) => return (Joined::Follower(follower), None),
             before => before,
         };
         (self.start(slot, stamp(), before.is_some()), before)
@@ -169,11 +173,11 @@ impl<V> Clone for Flights<V> {
 }
 
 impl<V> Flight<V> {
-    fn new(stamp: Stamp, holds_off: bool) -> Self {
+    fn new(stamp: Stamp, is_about_to_wait: bool) -> Self {
         let state = State {
             stamp,
-            holds_off,
-            asked: Asked(0),
+            is_about_to_wait,
+            asked: ReadSeq(0),
             first_asked: None,
             waiting: 1,
             goes_on: false,
@@ -183,9 +187,9 @@ impl<V> Flight<V> {
     }
 
     // P2 only-current-is-served: a flight whose stamp is out of date is not joined, unless that stamp counts no more.
-    fn join(self: &Arc<Self>, key: &Key, generations: &Generations) -> Option<Ticket<V>> {
+    fn join(self: &Arc<Self>, key: &Key, generations: &Generations) -> Option<Follower<V>> {
         let mut state = lock(&self.state);
-        let is_current = state.holds_off || generations.is_current(key.hash(), &state.stamp);
+        let is_current = state.is_about_to_wait || generations.is_current(key.hash(), &state.stamp);
         if state.end.is_some() || state.is_deserted() || !is_current {
             return None;
         }
@@ -194,52 +198,53 @@ impl<V> Flight<V> {
     }
 
     // P16 only-for-earlier-callers: whatever is asked for after the caller came is for it.
-    fn join_late(self: &Arc<Self>, came: Instant) -> Option<Ticket<V>> {
+    fn join_expired(self: &Arc<Self>, came: Instant) -> Option<Follower<V>> {
         let mut state = lock(&self.state);
         let is_in_time = state.first_asked.is_none_or(|asked| came < asked);
         if state.end.is_some() || state.is_deserted() || !is_in_time {
             return None;
         }
-        Some(self.board(&mut state, Asked(0)))
+        Some(self.board(&mut state, ReadSeq(0)))
     }
 
-    fn board(self: &Arc<Self>, state: &mut State<V>, joined: Asked) -> Ticket<V> {
+    fn board(self: &Arc<Self>, state: &mut State<V>, joined: ReadSeq) -> Follower<V> {
         state.waiting += 1;
-        Ticket { flight: self.clone(), joined }
+        Follower { flight: self.clone(), joined }
     }
 }
 
-impl<V> Lead<V> {
+impl<V> Leader<V> {
     /// The stamp that what this flight reads or loads must carry.
     pub fn stamp(&self) -> Stamp {
         lock(&self.flight.state).stamp
     }
 
-    /// Says that nothing more is asked for before [`restamp`](Self::restamp): until then also those may join for whom
-    /// the present stamp is too old, so that no second flight has to wait for the same. `false` if there has been a
-    /// second one already: then nobody joins this one any more.
-    pub fn hold_off(&self) -> bool {
+    /// Says that nothing more is asked for before [`renew_stamp`](Self::renew_stamp): until then
+    /// callers may join for whom the present stamp is too old, so that no second flight has to wait
+    /// for the same thing. `false` if there is a second flight already: then nobody joins this one
+    /// any more.
+    pub fn about_to_wait(&self) -> bool {
         let shard = self.flights.shard(&self.key);
-        lock(&self.flight.state).holds_off = true;
+        lock(&self.flight.state).is_about_to_wait = true;
         shard.get(&self.key).is_some_and(|running| Arc::ptr_eq(running, &self.flight))
     }
 
-    /// Starts over with a new stamp, after a wait: whatever is read from now on is as new as that.
-    pub fn restamp(&self, stamp: Stamp) {
+    /// Takes a new stamp, after a wait: everything that is read from now on is as new as this stamp.
+    pub fn renew_stamp(&self, stamp: Stamp) {
         let mut state = lock(&self.flight.state);
-        (state.stamp, state.holds_off) = (stamp, false);
+        (state.stamp, state.is_about_to_wait) = (stamp, false);
     }
 
-    /// Says that something is about to be asked for. What comes of it is not for those who join from now on.
-    pub fn ask(&self) -> Asked {
+    /// Numbers a question that is about to be sent. Its answer is not for callers that join later.
+    pub fn ask(&self) -> ReadSeq {
         let mut state = lock(&self.flight.state);
         state.asked.0 += 1;
         state.first_asked.get_or_insert_with(Instant::now);
         state.asked
     }
 
-    /// Waits until the flight is to be given up: nobody waits for it any more, and it was not told to go on. From then
-    /// on nobody joins it either.
+    /// Waits until the flight is to be given up: no caller waits for it any more, and it was not told
+    /// to go on. From then on no caller joins it either.
     pub async fn deserted(&self) {
         while !self.is_deserted() {
             self.flight.left.notified().await;
@@ -251,26 +256,26 @@ impl<V> Lead<V> {
         lock(&self.flight.state).is_deserted()
     }
 
-    /// Waits until nobody waits for this flight, which may have been told to go on all the same.
+    /// Waits until no caller waits for this flight, which may have been told to go on all the same.
     pub async fn unattended(&self) {
         while !self.is_unattended() {
             self.flight.left.notified().await;
         }
     }
 
-    /// Tells whether nobody waits for this flight at the moment.
+    /// Tells whether no caller waits for this flight at the moment.
     pub fn is_unattended(&self) -> bool {
         lock(&self.flight.state).waiting == 0
     }
 
-    /// Ends the flight with what was asked for at this moment; whoever joined later starts over. What they may find
-    /// must be in its place before.
-    // P16 only-for-earlier-callers
-    pub fn finish(self, value: V, asked: Asked) {
+    /// Ends the flight with the answer to this question. Callers that joined later start over, so what
+    /// they may find must be in its place before.
+    // P16 only-for-earlier-callers: the answer is older than a caller that joined after the question
+    pub fn finish(self, value: V, asked: ReadSeq) {
         self.end(End::Outcome(value, asked));
     }
 
-    /// Ends the flight with a value that is good for everybody who waits.
+    /// Ends the flight with an outcome that is good for all who wait.
     pub fn finish_for_all(self, value: V) {
         let now = self.ask();
         self.finish(value, now);
@@ -287,7 +292,7 @@ impl<V> Lead<V> {
     }
 }
 
-impl<V> Drop for Lead<V> {
+impl<V> Drop for Leader<V> {
     fn drop(&mut self) {
         self.end(End::Dropped); // has no effect after `finish`
     }
@@ -299,8 +304,8 @@ impl<V> State<V> {
     }
 }
 
-impl<V> Ticket<V> {
-    /// Lets the flight go on to its end, also if nobody waits for it.
+impl<V> Follower<V> {
+    /// Lets the flight go on to its end, also if no caller waits for it.
     pub fn go_on(&self) {
         lock(&self.flight.state).goes_on = true;
     }
@@ -311,8 +316,8 @@ impl<V> Ticket<V> {
     }
 }
 
-impl<V: Clone> Ticket<V> {
-    /// Waits for the end; `None` says that the outcome is not for this caller, who should start over.
+impl<V: Clone> Follower<V> {
+    /// Waits for the end. `None`: the outcome is not for this caller, which should start over.
     pub async fn wait(&self) -> Option<V> {
         loop {
             let ended = self.flight.ended.notified();
@@ -329,7 +334,7 @@ impl<V: Clone> Ticket<V> {
     }
 }
 
-impl<V> Drop for Ticket<V> {
+impl<V> Drop for Follower<V> {
     fn drop(&mut self) {
         let mut state = lock(&self.flight.state);
         state.waiting -= 1;
@@ -337,11 +342,6 @@ impl<V> Drop for Ticket<V> {
             self.flight.left.notify_one(); // kept if the leader does not wait for it yet
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing done under these locks can panic half-way, so poison says nothing about the state.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 macro_rules! opaque_debug {
@@ -353,7 +353,7 @@ macro_rules! opaque_debug {
         }
     )* };
 }
-opaque_debug!(Flights Lead Ticket Joined);
+opaque_debug!(Flights Leader Follower Joined);
 
 #[cfg(test)]
 mod tests;

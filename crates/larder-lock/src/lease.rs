@@ -13,14 +13,15 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{Waiter, Waiters};
 
-/// The leases of a remote store, as one process uses them: they renew themselves, and who waits is woken.
+/// The leases of a remote store, as one process uses them: they renew themselves, and waiting callers
+/// are woken.
 #[derive(Clone, Debug)]
 pub struct Leases {
     remote: Arc<dyn RemoteStore>,
     waiters: Waiters,
 }
 
-/// A held lease. It is renewed in the background until it is given up or lost.
+/// A held lease, renewed in the background until it is given up or lost.
 ///
 /// # Cancellation
 /// A lease that is dropped is released in the background. If the process dies, its time runs out.
@@ -38,7 +39,7 @@ pub enum Claimed {
     Hit(Stored),
     /// The caller should load and commit.
     Leased(Lease),
-    /// Somebody else loads or writes: wait, then start anew.
+    /// Another process or caller loads or writes: wait, then start anew.
     Busy(Waiter),
 }
 
@@ -49,8 +50,8 @@ pub enum WriteBegun {
     Leased(Lease),
     /// Another writer is at work: wait, then start anew.
     Busy(Waiter),
-    /// The store gave no lease, for this reason; the key is invalidated instead, or will be before anything is read
-    /// through its lane again.
+    /// The store gave no lease, for this reason. The key is invalidated instead, or will be before
+    /// anything is read through its lane again.
     Withdrawn(StoreError),
 }
 
@@ -71,7 +72,7 @@ impl Leases {
         &self.remote
     }
 
-    /// Those who wait in this process.
+    /// The waiters of this process.
     pub fn waiters(&self) -> &Waiters {
         &self.waiters
     }
@@ -181,8 +182,8 @@ impl Lease {
         Ok(committed)
     }
 
-    /// Keeps the value that has this digest, which is the one that the lease was taken to replace, for this time from now
-    /// on, and gives the lease up; zero removes it.
+    /// Lets the value with this digest, which the lease was taken to replace, live for this time from
+    /// now on, and gives the lease up. `Duration::ZERO` removes the value.
     ///
     /// # Errors
     /// What the store says; the lease then ends by its time.
@@ -198,6 +199,10 @@ impl Lease {
     /// # Errors
     /// What the store says; the lease then ends by its time.
     pub async fn release(mut self) -> Result<bool, StoreError> {
+        self.give_up().await
+    }
+
+    pub(crate) async fn give_up(&mut self) -> Result<bool, StoreError> {
         let ReleaseOnDrop { leases, key, token, .. } = &self.held;
         let clean = leases.remote.release(key.as_str(), token).await?;
         self.ended();
@@ -231,8 +236,8 @@ impl Lease {
         }
     }
 
-    /// The lease is over and the store knows, or will be told: nothing is left to release, and whoever waits may
-    /// claim.
+    /// Takes note that the lease is over and the store knows, or will be told: nothing is left to
+    /// release, and waiters may claim.
     fn ended(&mut self) {
         self.held.leases.waiters.wake(self.held.key.hash()); // P7 wake-own-waiters
         self.renewal.0.abort();
@@ -257,7 +262,14 @@ impl Loss {
     }
 }
 
-/// Extends the lease three times in its life, counted from before it was asked for, and tells when it is lost.
+/// How long a lease lives from a renewal on: 7/8 of its first time. So its rest tells a lease that was
+/// never renewed, and thereby when that was taken.
+pub(crate) fn renewed(lease: Duration) -> Duration {
+    lease - lease / 8
+}
+
+/// Extends the lease every third of its life, counted from before it was asked for, and tells when it
+/// is lost.
 async fn renew(
     leases: Leases,
     key: Key,
@@ -266,21 +278,22 @@ async fn renew(
     mut asked: Instant,
     lost: impl FnOnce() + Send,
 ) {
+    let mut life = lease;
     loop {
         tokio::time::sleep(lease / 3).await;
         let asking = Instant::now();
-        let renewal = leases.remote.renew(key.as_str(), &token, lease);
+        let renewal = leases.remote.renew(key.as_str(), &token, renewed(lease));
         // The limit is the lease's end: an answer that comes later changes nothing.
-        match tokio::time::timeout(lease.saturating_sub(asked.elapsed()), renewal).await {
-            Ok(Ok(true)) => asked = asking,
+        match tokio::time::timeout(life.saturating_sub(asked.elapsed()), renewal).await {
+            Ok(Ok(true)) => (asked, life) = (asking, renewed(lease)),
             // The store may be back before the lease has run out.
-            Ok(Err(_)) if asked.elapsed() < lease => {}
+            Ok(Err(_)) if asked.elapsed() < life => {}
             _ => return lost(),
         }
     }
 }
 
-/// A lease that may exist: it is released when this is dropped, unless it is known to be over.
+/// A lease that may exist. It is released when this is dropped, unless it is known to be over.
 #[derive(Debug)]
 struct ReleaseOnDrop {
     leases: Leases,
@@ -304,7 +317,7 @@ impl Drop for ReleaseOnDrop {
         if !self.armed {
             return;
         }
-        // Without a runtime there is nobody to send it; the lease then ends by its time.
+        // Without a runtime no task can send it; the lease then ends by its time.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (leases, key, token) = (self.leases.clone(), self.key.clone(), self.token.clone());
             runtime.spawn(async move {

@@ -1,17 +1,21 @@
-//! The stampede lock: one load of a key at a time, across the tasks of a process (single flight) and across
-//! processes (leases), over any [`RemoteStore`](larder_core::RemoteStore). Its parts are useful alone: a
-//! [`LeaseLock`] is a distributed lock, [`Flights`] is a single-flight table.
+//! The stampede lock: one load of a key at a time, across the tasks of a process (single flight) and
+//! across processes (leases), over any [`RemoteStore`](larder_core::RemoteStore). Its parts are useful
+//! alone: [`SharedBytes`] keeps values as bytes, a [`LeaseLock`] is a distributed lock, [`Flights`] is
+//! a single-flight table.
 //!
-//! It keeps no values of its own and decides no lifetimes; the facade `larder` does. A lease is a time-limited right:
-//! a lock that fences nothing else must not guard what cannot bear two holders after a pause of one of them.
+//! It is not a cache: it keeps no values of its own and decides no lifetimes; the facade `larder`
+//! does. A lease is a time-limited right: a lock that fences nothing else must not guard what cannot
+//! bear two holders after a pause of one of them.
 //!
 //! ```text
 //! StampedeLock::get_or_load
-//!   ├─ this process already loads the key ──▶ wait for that flight
+//!   ├─ a flight of this process is under way ──▶ wait for it
 //!   └─ lead a flight: GET ─▶ claim ─┬─ Hit ────▶ accept
-//!                                   ├─ Leased ─▶ load, renewing the lease ─▶ commit
+//!                                   ├─ Leased ─▶ load, renewing the lease ─▶ write back
 //!                                   └─ Busy ───▶ sleep until the push or the lease's end, claim again
 //! ```
+//!
+//! A lock for what the remote store does not hold:
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -23,27 +27,32 @@
 //! let lock = LeaseLock::new(Arc::new(server.connect()), Duration::from_secs(10));
 //! let key = Key::from_stored_name("jobs:nightly-report");
 //!
-//! let lease = lock.acquire(&key, Duration::from_secs(5)).await?; // renewed until it is released or dropped
+//! let lease = lock.acquire(&key, Duration::from_secs(5)).await?; // renewed until released or dropped
 //! assert!(lock.try_acquire(&key).await?.is_none());
 //! lease.release().await?;
 //! assert!(lock.try_acquire(&key).await?.is_some());
 //! # Ok(()) }
 //! ```
+//!
+//! It has no features.
 
+mod bytes;
 mod flights;
 mod lease;
-mod load;
-mod loading;
 mod lock;
-mod many;
-mod pauses;
 mod stampede;
-mod turns;
+mod sync;
+mod tag_epochs;
 mod waiters;
 
-pub use flights::{Asked, Flights, Joined, Lead, Ticket};
+pub use bytes::{SharedBytes, SharedError};
+pub use flights::{Flights, Follower, Joined, Leader, ReadSeq};
 pub use lease::{Claimed, Lease, Leases, WriteBegun};
-pub use load::{Encoded, Failure, Kept, Load, Look, Present, Refusal};
 pub use lock::{LeaseLock, LockError};
-pub use stampede::{LoadLimits, Slot, StampedeLock};
+pub use stampede::{
+    LoadLimits, LoadPermit, Request, StampedeConfig, StampedeLock,
+    caller::{Accepting, Aging, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader, Refusal},
+    write_back::{Commit, Destination, Kept, WrittenBack},
+};
+pub use tag_epochs::TagEpochs;
 pub use waiters::{Waiter, Waiters};

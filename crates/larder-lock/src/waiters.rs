@@ -1,23 +1,26 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use larder_core::{KeyHash, KeyRef, Push, PushListener};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-/// Who in this process waits for which lease to end.
+use crate::{lease::renewed, sync::lock};
+
+/// The callers of this process that wait for a lease to end, by the lease's key.
 ///
-/// Waiters are woken by pushes and by this process's own scripts, never by an interval.
+/// Pushes and this process's own scripts wake them, never an interval.
 #[derive(Clone, Default)]
 pub struct Waiters(Arc<Mutex<Registry>>);
 
-/// By the hash of the key: two keys that share one wake each other needlessly, which costs one more claim.
+/// By the hash of the key: two keys that share one wake each other needlessly, which costs one more
+/// claim.
 type Registry = HashMap<KeyHash, Vec<Arc<Notify>>>;
 
-/// A place in the list of those who wait for a key's lease. Leaves the list when it is dropped.
+/// A place in the list of a key's waiters, left when it is dropped.
 pub struct Waiter {
     waiters: Waiters,
     key: KeyHash,
@@ -26,38 +29,39 @@ pub struct Waiter {
 }
 
 impl Waiters {
-    /// Enters the list for this key. P8 register-then-claim: enter it **before** the claim is sent, or a push can come too early.
+    /// Enters the list for this key. Enter it **before** the claim is sent: otherwise the push can be
+    /// handled before the waiter is there.
+    // P8 register-then-claim
     pub fn register(&self, key: KeyHash) -> Waiter {
         let woken = Arc::new(Notify::new());
         self.registry().entry(key).or_default().push(woken.clone());
         Waiter { waiters: self.clone(), key, woken, at_most: Duration::ZERO }
     }
 
-    /// Wakes all who wait for this key.
+    /// Wakes the waiters of this key.
     pub fn wake(&self, key: KeyHash) {
         if let Some(waiting) = self.registry().get(&key) {
             waiting.iter().for_each(|woken| woken.notify_one());
         }
     }
 
-    /// Wakes everybody.
+    /// Wakes the waiters of all keys.
     pub fn wake_all(&self) {
         self.registry().values().flatten().for_each(|woken| woken.notify_one());
     }
 
-    /// How many wait.
+    /// The number of waiters.
     pub fn len(&self) -> usize {
         self.registry().values().map(Vec::len).sum()
     }
 
-    /// Tells whether nobody waits.
+    /// Tells whether there are no waiters.
     pub fn is_empty(&self) -> bool {
         self.registry().is_empty()
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
-        // Nothing in here can panic half-way, so a poisoned registry is still a whole one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -78,7 +82,8 @@ impl fmt::Debug for Waiters {
 }
 
 impl Waiter {
-    /// Limits the wait to the rest of the lease. P14 no-wait-for-expiry-push: an expiry is pushed late or never, so nobody waits for it.
+    /// Limits the wait to the rest of the lease.
+    // P14 no-wait-for-expiry-push: an expiry is pushed late or never
     pub(crate) fn at_most(mut self, rest: Duration) -> Self {
         self.at_most = rest;
         self
@@ -87,6 +92,17 @@ impl Waiter {
     /// The longest that the lease is still held, if it is not renewed.
     pub(crate) fn rest(&self) -> Duration {
         self.at_most
+    }
+
+    /// Tells whether the lease, which its holder took for this time, was taken after this moment.
+    /// `asked` is from before the question to which the store answered. In doubt it was not.
+    pub(crate) fn is_newer_than(&self, moment: Instant, asked: Instant, lease: Duration) -> bool {
+        if self.at_most <= renewed(lease) {
+            return false; // it was renewed, so its rest does not tell
+        }
+        // A millisecond more, because the store counts in whole ones.
+        let age = lease.saturating_sub(self.at_most) + Duration::from_millis(1);
+        age < asked.saturating_duration_since(moment)
     }
 
     /// Sleeps until the lease may be free: it was given up, or its time is over.
@@ -129,7 +145,7 @@ mod tests {
         let waiter = waiters.register(KeyHash(1)).at_most(Duration::from_secs(3600));
         waiters.wake(KeyHash(2));
         waiters.wake(KeyHash(1));
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         waiter.wait().await;
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
@@ -137,7 +153,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn unannounced_end_of_the_lease_ends_the_wait() {
         let waiters = Waiters::default();
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         waiters.register(KeyHash(1)).at_most(Duration::from_millis(300)).wait().await;
         let waited = start.elapsed();
         assert!((300..310).contains(&waited.as_millis()), "{waited:?}");

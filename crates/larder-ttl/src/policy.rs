@@ -297,8 +297,9 @@ impl Policy {
         self.lease.unwrap_or(DEFAULT_LEASE)
     }
 
-    /// Returns the longest wait of a caller for another process's load or write, and for an earlier
-    /// load of this process that an invalidation has outdated; by default 5 s.
+    /// Returns the longest wait of a reader for another process's load or write, and for one of
+    /// [`max_loads`](Self::max_loads); by default 5 s. For writers see
+    /// [`max_write_wait`](Self::max_write_wait).
     ///
     /// ```
     /// use std::time::Duration;
@@ -311,6 +312,24 @@ impl Policy {
     /// ```
     pub fn max_wait(&self) -> Duration {
         self.max_wait.unwrap_or(DEFAULT_MAX_WAIT)
+    }
+
+    /// Returns the longest wait of a writer for other writers of its key: `max_wait`, if the table
+    /// sets it; by default 1 s longer than [`lease`](Self::lease), so that a writer outwaits the lease
+    /// of a process that died.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_ttl::TtlTable;
+    ///
+    /// let table = TtlTable::from_toml("[posts]\nttl = '1h'")?;
+    /// let posts = table.policy("posts").unwrap();
+    /// assert_eq!(posts.max_write_wait(), Duration::from_secs(11));
+    /// # Ok::<(), larder_ttl::TableError>(())
+    /// ```
+    pub fn max_write_wait(&self) -> Duration {
+        // 1 s: the answers to the claims before and after the wait take less.
+        self.max_wait.unwrap_or_else(|| self.lease().saturating_add(Duration::from_secs(1)))
     }
 
     /// Returns the lifetime of an entry in L1 while no invalidation can reach this process; by

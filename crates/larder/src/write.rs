@@ -4,13 +4,13 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use larder_core::{Committed, Invalidated, Key, Moment, Replacing, Stamp, StoreError};
-use larder_lock::{Kept, Lease, WriteBegun};
+use larder_lock::{Kept, Lease, TagEpochs, WriteBegun};
 use larder_ttl::OnOutage;
 use tokio::time::Instant;
 
 use crate::{
     Error,
-    policy::{ActivePolicy, PinnedTags, Span, TagEpochs, Unpinned},
+    policy::{ActivePolicy, PinnedTags, Span, Unpinned},
     process::Process,
     runtime::in_runtime,
     stats::Count,
@@ -75,7 +75,7 @@ impl Write<'_> {
     async fn begin(&self) -> Result<Option<Lease>, Error> {
         let (policy, key) = (self.policy, self.key);
         let Some(leases) = policy.levels.leases() else { return Ok(None) };
-        let (start, longest) = (Instant::now(), policy.settings().max_wait());
+        let (start, longest) = (Instant::now(), policy.settings().max_write_wait());
         loop {
             match leases.begin_write(key, policy.settings().lease()).await {
                 Ok(WriteBegun::Leased(lease)) => return Ok(Some(lease)),

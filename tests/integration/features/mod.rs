@@ -9,4 +9,5 @@ pub(crate) mod outbox;
 pub(crate) mod policy;
 pub(crate) mod reads;
 pub(crate) mod refresh;
+pub(crate) mod refresh_now;
 pub(crate) mod stale;

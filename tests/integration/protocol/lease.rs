@@ -210,3 +210,20 @@ async fn writer_that_waited_long_enough_gives_up_before_the_database_is_touched(
     assert!(matches!(ended, Err(Error::WriteBusy { .. })), "{ended:?}");
     assert_eq!(gate.arrivals(), 0);
 }
+
+/// A writer that died holds its lease for the policy's `lease`, here the default of 10 s, and others wait for that long.
+#[tokio::test(flavor = "multi_thread")]
+async fn writer_outwaits_the_lease_of_a_killed_writer_by_default() {
+    let world = World::new().await;
+    let mut doomed = Worker::start(&world.server.url()).await;
+    doomed.tell("1 hang-write item k").await;
+    assert_eq!(doomed.line().await, "1 writing");
+    doomed.kill().await;
+    let cache = world.items().await;
+    let start = Instant::now();
+    let written = cache.write_through("k", || value("next")).await;
+    assert_eq!(**written.as_ref().unwrap(), "next");
+    println!("a writer took over from a killed one after {:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(5), "it had nothing to outwait: {:?}", start.elapsed());
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("next"));
+}

@@ -96,16 +96,19 @@ pub(crate) async fn nowhere(world: &World, caches: &[&Items], key: &str) {
 pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
     let give_up = Instant::now() + BOUND;
     loop {
-        let stats = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
-        let evals = ["evalsha", "eval"]
-            .iter()
-            .filter_map(|name| stats.split(&format!("cmdstat_{name}:calls=")).nth(1))
-            .filter_map(|rest| rest.split(',').next()?.parse::<i64>().ok())
-            .sum::<i64>();
+        let evals = scripts_run(world).await;
         if evals >= claims {
             return;
         }
         assert!(Instant::now() < give_up, "nobody claims {key}: {evals} scripts");
         tokio::task::yield_now().await;
     }
+}
+
+/// How many scripts the server has run.
+pub(crate) async fn scripts_run(world: &World) -> i64 {
+    let stats = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
+    let of = |name| stats.split(&format!("cmdstat_{name}:calls=")).nth(1);
+    let calls = |rest: &str| rest.split(',').next()?.parse::<i64>().ok();
+    ["evalsha", "eval"].into_iter().filter_map(of).filter_map(calls).sum()
 }

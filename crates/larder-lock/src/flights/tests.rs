@@ -18,21 +18,19 @@ impl Table {
     }
 
     fn join(&self) -> Joined<u32> {
-        self.flights.join(&self.key, &self.generations, || {
-            self.generations.stamp(self.key.hash(), LaneIndex(0), PolicyIndex(0))
-        })
+        self.flights.join(&self.key, &self.generations, || self.generations.stamp(self.key.hash(), LaneIndex(0), PolicyIndex(0)))
     }
 
-    fn lead(&self) -> (Lead<u32>, Ticket<u32>) {
+    fn leader(&self) -> (Leader<u32>, Follower<u32>) {
         match self.join() {
-            Joined::Leader(lead, ticket) => (lead, ticket),
-            Joined::Waiter(_) => panic!("a flight is under way"),
+            Joined::Leader(leader, follower) => (leader, follower),
+            Joined::Follower(_) => panic!("a flight is under way"),
         }
     }
 
-    fn wait(&self) -> Ticket<u32> {
+    fn wait(&self) -> Follower<u32> {
         match self.join() {
-            Joined::Waiter(ticket) => ticket,
+            Joined::Follower(follower) => follower,
             Joined::Leader(..) => panic!("no flight is under way"),
         }
     }
@@ -41,12 +39,12 @@ impl Table {
 #[tokio::test]
 async fn caller_that_joins_after_something_was_asked_for_starts_over() {
     let table = Table::new();
-    let (lead, first) = table.lead();
-    lead.ask();
+    let (leader, first) = table.leader();
+    leader.ask();
     let second = table.wait();
-    let asked = lead.ask();
+    let asked = leader.ask();
     let late = table.wait();
-    lead.finish(7, asked);
+    leader.finish(7, asked);
     assert_eq!((first.wait().await, second.wait().await), (Some(7), Some(7)));
     assert_eq!(late.wait().await, None);
     assert!(table.flights.is_empty());
@@ -56,18 +54,18 @@ async fn caller_that_joins_after_something_was_asked_for_starts_over() {
 async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
     let table = Table::new();
     let stamp = || table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0));
-    let queue = || table.flights.queue(&table.key, &table.generations, stamp);
-    let (Joined::Leader(first, in_time), None) = queue() else { panic!("no flight is under way") };
-    let (Joined::Waiter(also_in_time), None) = queue() else { panic!("nothing was asked for yet") };
+    let join_next = || table.flights.join_next(&table.key, &table.generations, stamp);
+    let (Joined::Leader(first, in_time), None) = join_next() else { panic!("no flight is under way") };
+    let (Joined::Follower(also_in_time), None) = join_next() else { panic!("nothing was asked for yet") };
     let asked = first.ask();
-    let (Joined::Leader(next, late), Some(before)) = queue() else { panic!("that is not for us") };
-    let (Joined::Waiter(later), None) = queue() else { panic!("the next one has not asked yet") };
+    let (Joined::Leader(next, late), Some(before)) = join_next() else { panic!("that is not for us") };
+    let (Joined::Follower(later), None) = join_next() else { panic!("the next one has not asked yet") };
     table.generations.bump_key(table.key.hash());
-    let (Joined::Waiter(latest), None) = queue() else { panic!("it will be restamped") };
+    let (Joined::Follower(latest), None) = join_next() else { panic!("it will be restamped") };
     first.finish(1, asked);
     assert_eq!((in_time.wait().await, also_in_time.wait().await), (Some(1), Some(1)));
     assert_eq!(before.wait().await, None);
-    next.restamp(stamp());
+    next.renew_stamp(stamp());
     let asked = next.ask();
     next.finish(2, asked);
     assert_eq!((late.wait().await, later.wait().await, latest.wait().await), (Some(2), Some(2), Some(2)));
@@ -77,33 +75,33 @@ async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
 #[tokio::test(start_paused = true)]
 async fn who_is_late_joins_a_flight_that_has_asked_since_it_came() {
     let table = Table::new();
-    let join_late = |came| {
-        table.flights.join_late(&table.key, came, || {
-            table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0))
-        })
+    let join_expired = |came| {
+        table.flights.join_expired(&table.key, came, || table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0)))
     };
     let tick = async || {
         tokio::time::advance(Duration::from_millis(1)).await;
         Instant::now()
     };
     let came = tick().await;
-    let Joined::Leader(lead, first) = join_late(came) else { panic!("no flight is under way") };
+    let Joined::Leader(leader, first) = join_expired(came) else { panic!("no flight is under way") };
     tick().await;
-    let asked = lead.ask();
+    let asked = leader.ask();
     let came_later = tick().await;
     table.generations.bump_key(table.key.hash());
-    let Joined::Waiter(second) = join_late(came) else { panic!("it was asked for after that one came") };
-    let Joined::Leader(..) = join_late(came_later) else { panic!("it was asked for before that one came") };
-    lead.finish(7, asked);
+    let Joined::Follower(second) = join_expired(came) else { panic!("it was asked for after that one came") };
+    let Joined::Leader(..) = join_expired(came_later) else {
+        panic!("it was asked for before that one came")
+    };
+    leader.finish(7, asked);
     assert_eq!((first.wait().await, second.wait().await), (Some(7), Some(7)));
 }
 
 #[tokio::test]
 async fn outdated_flight_is_not_joined_and_goes_on() {
     let table = Table::new();
-    let (old, old_ticket) = table.lead();
+    let (old, old_ticket) = table.leader();
     table.generations.bump_key(table.key.hash());
-    let (new, new_ticket) = table.lead();
+    let (new, new_ticket) = table.leader();
     old.finish_for_all(1);
     assert_eq!(old_ticket.wait().await, Some(1));
     let joined = table.wait();
@@ -114,50 +112,50 @@ async fn outdated_flight_is_not_joined_and_goes_on() {
 #[tokio::test]
 async fn flight_that_holds_off_is_joined_whatever_its_stamp_until_it_goes_on() {
     let table = Table::new();
-    let (lead, first) = table.lead();
-    lead.hold_off();
+    let (leader, first) = table.leader();
+    leader.about_to_wait();
     table.generations.bump_key(table.key.hash());
     let late = table.wait();
-    lead.restamp(table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0)));
-    let asked = lead.ask();
+    leader.renew_stamp(table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0)));
+    let asked = leader.ask();
     table.generations.bump_key(table.key.hash());
-    let (_next, _ticket) = table.lead();
-    lead.finish(7, asked);
+    let (_next, _ticket) = table.leader();
+    leader.finish(7, asked);
     assert_eq!((first.wait().await, late.wait().await), (Some(7), Some(7)));
 }
 
 #[tokio::test]
 async fn dropped_leader_makes_waiters_start_over() {
     let table = Table::new();
-    let (lead, _ticket) = table.lead();
+    let (leader, _ticket) = table.leader();
     let waiter = table.wait();
-    drop(lead);
+    drop(leader);
     assert_eq!(waiter.wait().await, None);
-    table.lead();
+    table.leader();
 }
 
 #[tokio::test]
 async fn last_caller_that_leaves_deserts_the_flight() {
     let table = Table::new();
-    let (lead, first) = table.lead();
+    let (leader, first) = table.leader();
     let second = table.wait();
     drop(first);
-    assert!(!lead.is_deserted());
+    assert!(!leader.is_deserted());
     drop(second);
-    lead.deserted().await;
-    let (_new, _ticket) = table.lead();
+    leader.deserted().await;
+    let (_new, _ticket) = table.leader();
 }
 
 #[tokio::test]
 async fn flight_that_goes_on_is_joined_though_nobody_waits() {
     let table = Table::new();
-    let (lead, first) = table.lead();
+    let (leader, first) = table.leader();
     first.go_on();
     drop(first);
-    lead.unattended().await;
-    assert!(!lead.is_deserted());
+    leader.unattended().await;
+    assert!(!leader.is_deserted());
     let late = table.wait();
-    assert!(!lead.is_unattended());
-    lead.finish_for_all(7);
+    assert!(!leader.is_unattended());
+    leader.finish_for_all(7);
     assert_eq!(late.wait().await, Some(7));
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     BoxError, CacheKey, Error, LoadManyResult, LoadResult, Loaded,
     read::{
-        Loader,
+        LoaderCall,
         batch::{BatchLoad, BatchSlot},
         further::{Unserved, find_or_load},
     },
@@ -210,6 +210,32 @@ where
         Box::pin(self.inner.cache.get_or_load_many(keys, move |keys| source.load_many(keys))).await
     }
 
+    /// Loads the value anew, whatever the levels have, see [`Cache::refresh`]. A loader of many keys is called for
+    /// this key alone.
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// let users = cache.loading((), |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) });
+    /// users.insert(1, "old".to_owned()).await?;
+    /// assert_eq!(users.refresh(1).await?.as_str(), "user 1");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Cache::refresh`].
+    pub async fn refresh(&self, key: impl Borrow<K>) -> Result<Arc<V>, Error> {
+        let (source, wanted) = (self.inner.source.clone(), key.borrow().clone());
+        let loader = || async move {
+            let loaded = source.load_many(vec![wanted]).await?;
+            let value = loaded.into_iter().next().map(|(_, loaded)| loaded);
+            Ok::<_, BoxError>(value.unwrap_or_else(Loaded::absent))
+        };
+        self.inner.cache.refresh(key.borrow(), loader).await
+    }
+
     /// Returns the value if a level has it, without loading, see [`Cache::get`].
     ///
     /// ```
@@ -309,7 +335,7 @@ where
                 let (this, key, policy) = (self.clone(), key.clone(), policy.clone());
                 let name = Some(policy.key::<K>(&key).to_key());
                 let further = async move {
-                    let loader = || Loader::Batch(this.slot(key));
+                    let loader = || LoaderCall::Batch(this.slot(key));
                     find_or_load(&policy, unserved, loader).await
                 };
                 in_runtime()?;
@@ -327,7 +353,7 @@ where
             keys.push(key);
             load.slot(keys.len() - 1)
         };
-        let full = if slot.part() + 1 < AT_ONCE { None } else { open.take() };
+        let full = if slot.number() + 1 < AT_ONCE { None } else { open.take() };
         drop(open);
         drop(full); // which ends its window
         slot

@@ -5,18 +5,18 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use larder_core::Key;
+use larder_core::{Key, Phase};
+use larder_lock::{Aging, Lookup, Request};
 use tracing::{Instrument, Span};
 
 use super::Cache;
 use crate::{
     CacheKey, Error, LoadManyResult, Loaded, SharedError,
-    policy::L1Entry,
     read::{
-        Loader, Read,
+        Load, Read, LoaderCall,
         batch::{BatchLoad, LoadParts},
+        error,
         further::Unserved,
-        present,
     },
     runtime::{in_runtime, in_task},
     stats::Count,
@@ -58,12 +58,12 @@ impl<K: 'static, V: Value> Cache<K, V> {
             in_runtime()?;
         }
         for missing in missing.chunks(AT_ONCE) {
-            let look = |name: &Key| (name.clone(), Read::new(self.policy.clone(), name.clone(), None));
-            let looks = missing.iter().map(|(_, name)| look(name)).collect();
+            let look = |name: &Key| (name.clone(), Read::new(self.policy.clone()));
+            let looks: Vec<_> = missing.iter().map(|(_, name)| look(name)).collect();
             // Boxed, because it is large.
-            let values = Box::pin(self.policy.lock.get_many(looks)).await;
+            let values = Box::pin(self.policy.lock.get_many(&looks)).await;
             for ((key, name), value) in missing.iter().zip(values) {
-                match value.transpose()? {
+                match value {
                     Some(CachedValue { value, .. }) => {
                         found.extend(typed(value).map(|value| ((*key).clone(), value)));
                     }
@@ -125,8 +125,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
                 let (keys, due): (Vec<Q>, Vec<_>) =
                     due.into_iter().map(|(key, name, due)| (key.clone(), (name, due))).unzip();
                 let (names, due): (Vec<Key>, Vec<_>) = due.into_iter().unzip();
-                for ((name, read), due) in self.reads(keys, names, loader.clone()).into_iter().zip(due) {
-                    self.policy.lock.reload(&name, present(due), read);
+                for (request, due) in self.requests(keys, names, loader.clone()).into_iter().zip(due) {
+                    self.policy.lock.reload(request, due);
                 }
             }
         }
@@ -138,11 +138,13 @@ impl<K: 'static, V: Value> Cache<K, V> {
             let (keys, names): (Vec<Q>, Vec<Key>) =
                 missing.into_iter().map(|(key, name)| (key.clone(), name)).unzip();
             let first = names.first().cloned();
-            let reads = self.reads(keys.clone(), names, loader.clone());
+            let requests = self.requests(keys.clone(), names.clone(), loader.clone());
             let policy = self.policy.clone();
-            let loaded = in_task(first, async move { policy.lock.get_or_load_many(reads).await }).await?;
-            for (key, outcome) in keys.into_iter().zip(loaded) {
-                found.extend(typed(outcome?.value).map(|value| (key, value)));
+            let loading = async move { policy.lock.get_or_load_many(requests).await };
+            let loaded = in_task(first, loading).await?;
+            for ((key, name), outcome) in keys.into_iter().zip(names).zip(loaded) {
+                let value = outcome.map_err(|failed| error(&name, failed))?.value;
+                found.extend(typed(value).map(|value| (key, value)));
             }
         }
         Ok(found)
@@ -220,30 +222,33 @@ impl<K: 'static, V: Value> Cache<K, V> {
         for key in keys {
             match self.look_or(key, Unserved::new) {
                 Ok(value) => in_l1.found.extend(value.map(|value| (key.clone(), value))),
-                Err(Unserved::Due(name, due)) => {
-                    in_l1.found.extend(typed(due.value.clone()).map(|value| (key.clone(), value)));
-                    in_l1.due.push((key, name, due));
-                }
-                Err(Unserved::Miss(name)) => in_l1.missing.push((key, name)),
-                Err(Unserved::Refused(refusal)) => return Err(refusal.into()),
+                Err(Unserved { key: name, lookup }) => match (name?, lookup) {
+                    (_, Lookup::Fresh(value)) => {
+                        in_l1.found.extend(typed(value.value).map(|value| (key.clone(), value)));
+                    }
+                    (name, Lookup::Aging(due)) if due.phase == Phase::Due => {
+                        let value = typed(due.value.value.clone());
+                        in_l1.found.extend(value.map(|value| (key.clone(), value)));
+                        in_l1.due.push((key, name, due));
+                    }
+                    (name, _) => in_l1.missing.push((key, name)),
+                },
             }
         }
         Ok(in_l1)
     }
 
-    /// Reads that share a loader.
-    fn reads<Q, F, Fut>(&self, keys: Vec<Q>, names: Vec<Key>, loader: F) -> Vec<(Key, Read)>
+    /// Requests that share a loader.
+    fn requests<Q, F, Fut>(&self, keys: Vec<Q>, names: Vec<Key>, loader: F) -> Vec<Request<Read, Load>>
     where
         Q: Clone + Eq + Hash + Send + Sync + 'static,
         F: FnOnce(Vec<Q>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output: LoadManyResult<Q, V>> + Send + 'static,
     {
         let batch = BatchLoad::new(self.policy.clone(), load_parts(move |part| keys[part].clone(), loader));
-        let slots: Vec<_> = (0..names.len()).map(|part| batch.slot(part)).collect();
-        let read = |(name, slot): (Key, _)| {
-            (name.clone(), Read::new(self.policy.clone(), name, Some(Loader::Batch(slot))))
-        };
-        names.into_iter().zip(slots).map(read).collect()
+        let slots: Vec<_> = (0..names.len()).map(|number| batch.slot(number)).collect();
+        let request = |(name, slot)| Read::with_load(&self.policy, name, LoaderCall::Batch(slot));
+        names.into_iter().zip(slots).map(request).collect()
     }
 }
 
@@ -251,7 +256,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
 struct InL1<'k, Q, V> {
     found: HashMap<Q, Arc<V>>,
     /// Found, and to be reloaded.
-    due: Vec<(&'k Q, Key, L1Entry)>,
+    due: Vec<(&'k Q, Key, Aging<CachedValue>)>,
     missing: Vec<(&'k Q, Key)>,
 }
 

@@ -13,11 +13,11 @@ use tracing::{Instrument, Span};
 pub use self::loading::LoadingCache;
 use crate::{
     CacheKey, Error, LoadResult, SharedError, Stats,
-    policy::{ActivePolicy, L1Entry},
+    policy::ActivePolicy,
     process::Process,
     read::{
-        Loader,
-        further::{Unserved, find, find_or_load},
+        LoaderCall,
+        further::{NotFresh, Unserved, find, find_or_load, refresh},
     },
     value::{CachedValue, Value, typed},
 };
@@ -192,6 +192,42 @@ impl<K: 'static, V: Value> Cache<K, V> {
         self.expect(&key, value)
     }
 
+    /// Loads the value anew, whatever the levels have: with a load that begins after this call. Its value
+    /// goes into both levels, and to all who asked for it. Readers are served meanwhile from the levels.
+    ///
+    /// One load serves all calls, in all processes, that came before it began; so a load that another process has
+    /// begun before this call does not. The call then waits for its end, at most `max_wait`; after that it loads by
+    /// itself, and the value is returned, but not cached.
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// users.insert(42, "Ada".to_owned()).await?;
+    /// let user = users.refresh(42, || async { Ok::<_, io::Error>("Grace".to_owned()) }).await?;
+    /// assert_eq!(user.as_str(), "Grace");
+    /// assert_eq!(users.get(42).await?.unwrap().as_str(), "Grace");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Consistency
+    /// A value is not cached if its key was written or invalidated during the load.
+    ///
+    /// # Errors
+    /// As for [`get_or_load`](Self::get_or_load). An entry that the levels have stays, and is not served in place of
+    /// the error.
+    pub async fn refresh<F, Fut>(&self, key: impl CacheKey<K>, loader: F) -> Result<Arc<V>, Error>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output: LoadResult<V>> + Send + 'static,
+    {
+        let name = self.owned_key(&key)?;
+        // Boxed, because it is large, and rare.
+        let value = Box::pin(refresh(&self.policy, name, own_loader(|_| loader()))).await?;
+        self.expect(&key, typed(value))
+    }
+
     /// Names an entry of this policy, for [`Larder::invalidate`](crate::Larder::invalidate).
     ///
     /// ```
@@ -245,7 +281,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
     fn look_or<Q: CacheKey<K> + ?Sized, R>(
         &self,
         key: &Q,
-        otherwise: impl FnOnce(&ActivePolicy, &KeyBuf, Option<L1Entry>) -> R,
+        otherwise: impl FnOnce(&ActivePolicy, &KeyBuf, NotFresh) -> R,
     ) -> Result<Option<Arc<V>>, R> {
         let policy = &*self.policy;
         // Where it is to be, since to move it costs as much as to make it.
@@ -256,45 +292,40 @@ impl<K: 'static, V: Value> Cache<K, V> {
                 policy.reporter.l1_hit(&buf);
                 Ok(value)
             }
-            Err(entry) => Err(otherwise(policy, &buf, entry)),
+            Err(found) => Err(otherwise(policy, &buf, found)),
         }
     }
 
-    /// The value that L1 has fresh, or else what it has.
+    /// The value that L1 has fresh.
     #[inline]
-    fn look_into_l1(&self, policy: &ActivePolicy, key: &KeyBuf) -> Result<Option<Arc<V>>, Option<L1Entry>> {
+    fn look_into_l1(&self, policy: &ActivePolicy, key: &KeyBuf) -> Result<Option<Arc<V>>, NotFresh> {
         if !key.is_valid() {
-            return Err(None);
+            return Err(NotFresh::Absent);
         }
         let looked = policy.levels.look(key.as_ref(), |entry, phase| match phase {
             Phase::Fresh => match entry.value.take() {
                 None => Ok(None),
                 // A policy holds one type only, so the cast always succeeds; were it not so, it
                 // would be a miss.
-                Some(value) => value.downcast().map(Some).map_err(|_| None),
+                Some(value) => value.downcast().map(Some).map_err(|_| NotFresh::Absent),
             },
-            _ => Err(Some(L1Entry {
-                value: entry.value.take(),
-                phase,
-                stamp: entry.stamp,
-                tags: entry.tags.take(),
-            })),
+            Phase::Due | Phase::Stale => Err(NotFresh::Aging),
         });
-        looked.unwrap_or(Err(None))
+        looked.unwrap_or(Err(NotFresh::Absent))
     }
 
     /// The value, or the knowledge that there is none, from L1, else from L2, else from the loader.
     async fn resolve<Q: CacheKey<K> + ?Sized>(
         &self,
         key: &Q,
-        loader: impl FnOnce() -> Loader,
+        source: impl FnOnce() -> LoaderCall,
     ) -> Result<Option<Arc<V>>, Error> {
         let unserved = match self.look(key) {
             Ok(value) => return Ok(value),
             Err(unserved) => unserved,
         };
         // Boxed, so that the future of a hit stays small.
-        Ok(typed(Box::pin(find_or_load(&self.policy, unserved, loader)).await?))
+        Ok(typed(Box::pin(find_or_load(&self.policy, unserved, source)).await?))
     }
 
     fn expect<Q: CacheKey<K> + ?Sized>(&self, key: &Q, value: Option<Arc<V>>) -> Result<Arc<V>, Error> {
@@ -309,14 +340,14 @@ impl<K: 'static, V: Value> Cache<K, V> {
 }
 
 /// A loader of one key. It runs in a task of its own, but in the span of the caller that brings it.
-fn own_loader<V, F, Fut>(loader: F) -> Loader
+fn own_loader<V, F, Fut>(loader: F) -> LoaderCall
 where
     V: Value,
     F: FnOnce(Option<Arc<V>>) -> Fut + Send + 'static,
     Fut: Future<Output: LoadResult<V>> + Send + 'static,
 {
     let span = Span::current();
-    Loader::Own(Box::new(|previous| {
+    LoaderCall::Own(Box::new(|previous| {
         let loading = async {
             let loaded = loader(typed(previous)).await.into_loaded();
             loaded.map(CachedValue::from).map_err(SharedError::new)

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
 use larder_core::{
-    AnyValue, Entry, Generations, Key, KeyRef, LaneIndex, LaneState, Life, LocalStore, Phase, PolicyIndex,
-    RemoteStore, Stamp, TagStamp,
+    AnyValue, Entry, Generations, Key, KeyRef, LaneIndex, LaneState, Life, LocalStore, Moment, Phase, PolicyIndex,
+    RemoteStore,
+    Stamp, TagStamp,
 };
-use larder_lock::Leases;
+use larder_lock::{Aging, Leases, Lookup};
 
-use crate::l1::L1;
+use crate::{l1::L1, value::CachedValue};
 
 /// The levels in which a policy's entries live, and the generations that say what L1 may serve.
 #[derive(Debug)]
@@ -19,14 +20,6 @@ pub(crate) struct Levels {
     generations: Arc<Generations>,
     /// The policy's own generation.
     index: PolicyIndex,
-}
-
-/// An entry as L1 has it.
-pub(crate) struct L1Entry {
-    pub(crate) value: Option<AnyValue>,
-    pub(crate) phase: Phase,
-    pub(crate) stamp: Stamp,
-    pub(crate) tags: Option<Arc<TagStamp>>,
 }
 
 impl Levels {
@@ -65,10 +58,24 @@ impl Levels {
         self.served.as_ref()?.look(key, see)
     }
 
-    /// Looks into L1 again, after [`look`](Self::look), whatever the phase of the entry.
-    pub(crate) fn look_again(&self, key: KeyRef<'_>) -> Option<L1Entry> {
-        let (Entry { value, stamp, tags, .. }, phase) = self.served.as_ref()?.get_uncounted(key)?;
-        Some(L1Entry { value, phase, stamp, tags })
+    /// Looks into L1 again, after [`look`](Self::look).
+    pub(crate) fn look_again(&self, key: &Key) -> Lookup<CachedValue> {
+        let Some(l1) = &self.served else { return Lookup::Absent(None) };
+        // P28 stale-only-while-current: not the entry's own stamp, which another key that shares its
+        // generation may have outdated long ago. L1 holds only current entries, so the invalidations
+        // from now on count.
+        let stamp = self.stamp(key);
+        let Some((Entry { value, tags, .. }, phase)) = l1.get_uncounted(key.as_ref()) else {
+            return Lookup::Absent(None);
+        };
+        let value = CachedValue::plain(value);
+        match phase {
+            Phase::Fresh => Lookup::Fresh(value),
+            Phase::Due | Phase::Stale => {
+                let ends = Moment::NEVER; // L2's bytes are not known
+                Lookup::Aging(Aging { value, phase, stamp, tags, digest: None, ends })
+            }
+        }
     }
 
     /// Keeps a value in L1, if the policy has one. `size` is the length of its encoded form, where

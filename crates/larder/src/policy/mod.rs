@@ -12,20 +12,20 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{AnyValue, Clock, Digest, Key, KeyBuf, Moment, PolicyIndex, Stamp, Tags, ValueHeader};
-use larder_lock::{Kept, LoadLimits, StampedeLock};
+use larder_core::{AnyValue, Clock, Digest, Key, KeyBuf, Moment, PolicyIndex, Stamp, Tags, ValueHeader, Want};
+use larder_lock::{Kept, LoadLimits, StampedeConfig, StampedeLock, TagEpochs};
 use larder_ttl::{OnOutage, Policy};
 
 pub(crate) use self::{
-    levels::{L1Entry, Levels, invalidate_locally},
+    levels::{Levels, invalidate_locally},
     lifetimes::{Lifetimes, Span},
     reporter::Reporter,
-    tagging::{PinnedTags, TagEpochs, Tagging, Unpinned, policy_tag, tag_name},
+    tagging::{PinnedTags, Tagging, Unpinned, policy_tag, tag_name},
 };
 use crate::{
     CacheKey, Error,
     stats::Count,
-    value::{CachedValue, Outcome, ReadBack, StoredImage, Value, ValueCodec},
+    value::{CachedValue, ReadBack, StoredImage, Value, ValueCodec},
 };
 
 /// A policy of the TTL table at work: its levels, its flights and its numbers.
@@ -40,7 +40,7 @@ pub(crate) struct ActivePolicy {
     pub(crate) lifetimes: Lifetimes,
     pub(crate) tagging: Tagging,
     pub(crate) reporter: Reporter,
-    pub(crate) lock: StampedeLock<Outcome>,
+    pub(crate) lock: StampedeLock<CachedValue, Error>,
     pub(crate) clock: Clock,
     size_limits: SizeLimits,
     read_back: ReadBack,
@@ -84,11 +84,22 @@ impl ActivePolicy {
             max_loads: settings.max_loads(),
             needs_remote: settings.on_outage() == OnOutage::Fail,
         };
-        let (leases, generations) = (levels.leases().cloned(), levels.generations().clone());
+        let lifetimes = Lifetimes::new(&settings);
+        let needs_ttl = levels.has_l1() || lifetimes.depend_on_rest();
+        let lock = StampedeLock::new(StampedeConfig {
+            leases: levels.leases().cloned(),
+            generations: levels.generations().clone(),
+            policy: index,
+            tags: Some(tags.clone()),
+            clock: clock.clone(),
+            limits,
+            keeps_locally: levels.has_l1(),
+            want: if needs_ttl { Want::ValueAndTtl } else { Want::Value },
+        });
         let remote = levels.remote().cloned();
         Self {
-            lock: StampedeLock::new(leases, generations, index, limits),
-            lifetimes: Lifetimes::new(&settings),
+            lock,
+            lifetimes,
             tagging: Tagging::new(tags, remote, prefix.clone(), settings.instant_clear()),
             stem: KeyBuf::begin(&prefix),
             prefix,
@@ -178,7 +189,7 @@ impl ActivePolicy {
     ) -> Result<Option<(Vec<u8>, StoredImage)>, Error> {
         let names = self.tagging.names(key, value.tags())?;
         let image = |bytes: Vec<u8>, header: Option<&ValueHeader<'_>>| {
-            let image = StoredImage::new(Digest::of(&bytes), bytes.len(), header, Moment::NEVER);
+            let image = StoredImage::new(Digest::of(&bytes), bytes.len(), header);
             (bytes, image)
         };
         if names.is_empty() {

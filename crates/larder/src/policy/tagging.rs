@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use larder_core::{
     Key, LaneIndex, LaneState, RemoteStore, StoreError, TagCell, TagEpoch, TagStamp, Tags, ValueHeader,
 };
+use larder_lock::TagEpochs;
 
 use crate::Error;
 
@@ -23,15 +24,6 @@ const POLICY: &str = "row:";
 /// In bytes: Redis holds a key for each tag.
 const LONGEST_TAG: usize = 1024;
 const MOST_TAGS: usize = 256;
-
-/// The tag epochs from before a load or write began.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct TagEpochs {
-    /// The process's own, for what is kept in L1 alone.
-    pub(crate) own: TagEpoch,
-    /// L2's; unknown if L2 did not say.
-    pub(crate) remote: Option<TagEpoch>,
-}
 
 /// The tags of an entry that may be kept, if it has any.
 pub(crate) type PinnedTags = Option<Arc<TagStamp>>;
@@ -72,32 +64,9 @@ impl Tagging {
         self.instant_clear
     }
 
-    /// The process's own epoch of this moment.
-    pub(crate) fn own_epoch(&self) -> TagEpoch {
-        self.tags.own_epoch()
-    }
-
-    /// The epochs of this moment. L2's is asked for only if this process does not know it, or is not
-    /// told of its changes.
+    /// The epochs of this moment, for a write through this lane.
     pub(crate) async fn epochs(&self, lane: LaneIndex) -> TagEpochs {
-        let own = self.tags.own_epoch();
-        let Some(remote) = &self.remote else { return TagEpochs { own, remote: None } };
-        let cell = self.tags.epoch_cell(lane); // P24 tags-known-by-lane: before it is asked for
-        // Also where pushes come in no order with replies: an epoch that is too old only makes the
-        // check stricter.
-        let is_told = match remote.lane_state(lane) {
-            LaneState::Tracking | LaneState::Scattered | LaneState::Subscribed => true,
-            LaneState::Untracked | LaneState::Down => false,
-        };
-        if let Some(epoch) = cell.known().filter(|_| is_told) {
-            return TagEpochs { own, remote: Some(epoch) };
-        }
-        // The caller is about to meet the same error, and reports it.
-        let epoch = remote.tag_epoch(lane).await.ok();
-        if let Some(epoch) = epoch {
-            cell.learn(epoch);
-        }
-        TagEpochs { own, remote: epoch }
+        TagEpochs::now(&self.tags, self.remote.as_deref(), lane).await
     }
 
     /// The full names of an entry's tags in L2; none for one that is stored without a header.

@@ -12,11 +12,7 @@ use futures_util::{
 use larder_core::Key;
 use tokio::{runtime::Handle, sync::oneshot};
 
-use crate::{
-    Error, SharedError,
-    policy::ActivePolicy,
-    value::{CachedValue, Outcome},
-};
+use crate::{Error, SharedError, policy::ActivePolicy, value::CachedValue};
 
 /// Loads of several keys that become one call of the loader.
 ///
@@ -37,7 +33,10 @@ pub(crate) type LoadParts = Box<
     dyn Fn(Vec<usize>) -> BoxFuture<'static, Result<Vec<(usize, CachedValue)>, SharedError>> + Send + Sync,
 >;
 
+#[derive(Default)]
 struct State {
+    /// Of each slot whether it is decided.
+    decided: Vec<bool>,
     undecided: usize,
     /// Whether the loader will soon run for slots that were skipped.
     is_due: bool,
@@ -47,32 +46,38 @@ struct State {
 struct Wanted {
     part: usize,
     key: Key,
-    served: oneshot::Sender<Outcome>,
+    served: oneshot::Sender<Result<CachedValue, Error>>,
 }
 
 /// 2 ms: a batch waits so long for further slots that were skipped and want their key after all.
 const SOON: Duration = Duration::from_millis(2);
 
-/// One key's part in a [`BatchLoad`], decided when it is dropped, at the latest.
+/// One key's slot in a [`BatchLoad`], decided when it is dropped, at the latest.
 pub(crate) struct BatchSlot {
+    part: BatchPart,
+    /// The number by which the loader knows the key.
+    number: usize,
+}
+
+/// The slot as others see it who take part in the key's read.
+#[derive(Clone)]
+pub(crate) struct BatchPart {
     batch: Arc<BatchLoad>,
-    part: usize,
-    is_decided: bool,
+    slot: usize,
 }
 
 impl BatchLoad {
     pub(crate) fn new(policy: Arc<ActivePolicy>, load: LoadParts) -> Arc<Self> {
-        Arc::new(Self {
-            policy,
-            load,
-            state: Mutex::new(State { undecided: 0, is_due: false, wanted: Vec::new() }),
-        })
+        Arc::new(Self { policy, load, state: Mutex::default() })
     }
 
     /// Adds a slot. Nothing is loaded before it is decided.
-    pub(crate) fn slot(self: &Arc<Self>, part: usize) -> BatchSlot {
-        self.state().undecided += 1;
-        BatchSlot { batch: self.clone(), part, is_decided: false }
+    pub(crate) fn slot(self: &Arc<Self>, number: usize) -> BatchSlot {
+        let mut state = self.state();
+        state.undecided += 1;
+        state.decided.push(false);
+        let part = BatchPart { batch: self.clone(), slot: state.decided.len() - 1 };
+        BatchSlot { part, number }
     }
 
     /// Runs the loader if no slot is undecided.
@@ -112,11 +117,11 @@ impl BatchLoad {
     }
 
     async fn run(self: Arc<Self>, mut wanted: Vec<Wanted>) {
-        let slot = tokio::select! {
-            slot = self.policy.lock.slot() => slot,
+        let permit = tokio::select! {
+            permit = self.policy.lock.permit() => permit,
             () = all_are_gone(&mut wanted) => return,
         };
-        let Some(_slot) = slot else {
+        let Some(_permit) = permit else {
             return wanted.into_iter().for_each(|wanted| self.crowded(wanted));
         };
         wanted.retain(|wanted| !wanted.served.is_closed()); // P19 loads-end-with-callers
@@ -159,34 +164,45 @@ async fn all_are_gone(wanted: &mut [Wanted]) {
 }
 
 impl BatchSlot {
-    pub(crate) fn part(&self) -> usize {
-        self.part
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
-    /// Lets the other slots go on without this one.
-    pub(crate) fn skip(&mut self) {
-        if !std::mem::replace(&mut self.is_decided, true) {
-            let mut state = self.batch.state();
-            state.undecided -= 1;
-            self.batch.dispatch_if_ready(state);
-        }
+    pub(crate) fn part(&self) -> &BatchPart {
+        &self.part
     }
 
     /// Waits for the key's part of the load.
-    pub(crate) fn load(mut self, key: &Key) -> BoxFuture<'static, Outcome> {
+    pub(crate) fn load(self, key: &Key) -> BoxFuture<'static, Result<CachedValue, Error>> {
         let (served, outcome) = oneshot::channel();
-        self.batch.state().wanted.push(Wanted { part: self.part, key: key.clone(), served });
-        match self.is_decided {
-            true => self.batch.dispatch_soon(),
-            false => self.skip(),
+        let BatchPart { batch, slot } = &self.part;
+        let is_decided = {
+            let mut state = batch.state();
+            state.wanted.push(Wanted { part: self.number, key: key.clone(), served });
+            state.decided[*slot]
+        };
+        match is_decided {
+            true => batch.dispatch_soon(),
+            false => self.part.skip(),
         }
         let aborted = Error::Aborted { key: key.to_string() };
         Box::pin(async { outcome.await.unwrap_or(Err(aborted)) }) // the runtime is shutting down
     }
 }
 
+impl BatchPart {
+    /// Lets the other slots go on without this one.
+    pub(crate) fn skip(&self) {
+        let mut state = self.batch.state();
+        if !std::mem::replace(&mut state.decided[self.slot], true) {
+            state.undecided -= 1;
+            self.batch.dispatch_if_ready(state);
+        }
+    }
+}
+
 impl Drop for BatchSlot {
     fn drop(&mut self) {
-        self.skip();
+        self.part.skip();
     }
 }

@@ -3,40 +3,51 @@
 use std::sync::Arc;
 
 use larder_core::{AnyValue, Key, KeyBuf, KeyError, Phase};
+use larder_lock::Lookup;
 
-use super::{Loader, Read, present};
-use crate::{
-    Error,
-    policy::{ActivePolicy, L1Entry},
-    runtime::in_runtime,
-    stats::Count,
-};
+use super::{Read, LoaderCall, error};
+use crate::{Error, policy::ActivePolicy, runtime::in_runtime, stats::Count, value::CachedValue};
 
-/// Why L1 alone does not do.
-pub(crate) enum Unserved {
-    Refused(KeyError),
-    /// A hit whose reload should be started.
-    Due(Key, L1Entry),
-    Miss(Key),
+/// A read that L1 alone does not serve.
+pub(crate) struct Unserved {
+    /// The key, if a store may be asked for it.
+    pub(crate) key: Result<Key, KeyError>,
+    /// What L1 has. A value that is fresh or due has been counted as a hit.
+    pub(crate) lookup: Lookup<CachedValue>,
+}
+
+/// What a first look into L1 has found, where that is not a fresh value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotFresh {
+    Absent,
+    Aging,
 }
 
 impl Unserved {
-    /// Tells why a key was not served, for which L1 has this entry or none.
-    pub(crate) fn new(policy: &ActivePolicy, key: &KeyBuf, entry: Option<L1Entry>) -> Self {
-        match (key.check(), entry) {
-            (Err(refusal), _) => Self::Refused(refusal),
-            (Ok(()), Some(entry)) if entry.phase == Phase::Due => {
-                policy.reporter.l1_hit(key);
-                Self::Due(key.to_key(), entry)
+    pub(crate) fn new(policy: &ActivePolicy, buf: &KeyBuf, found: NotFresh) -> Self {
+        let mut lookup = Lookup::Absent(None);
+        let key = buf.check().map(|()| buf.to_key());
+        if let (Ok(key), NotFresh::Aging) = (&key, found) {
+            lookup = policy.levels.look_again(key);
+            if is_hit(&lookup) {
+                policy.reporter.l1_hit(buf);
             }
-            (Ok(()), _) => Self::Miss(key.to_key()),
         }
+        Self { key, lookup }
     }
 
     #[cold]
     #[inline(never)]
-    pub(crate) fn boxed(policy: &ActivePolicy, key: &KeyBuf, entry: Option<L1Entry>) -> Box<Self> {
-        Box::new(Self::new(policy, key, entry))
+    pub(crate) fn boxed(policy: &ActivePolicy, buf: &KeyBuf, found: NotFresh) -> Box<Self> {
+        Box::new(Self::new(policy, buf, found))
+    }
+}
+
+fn is_hit(lookup: &Lookup<CachedValue>) -> bool {
+    match lookup {
+        Lookup::Fresh(_) => true,
+        Lookup::Aging(aging) => aging.phase == Phase::Due,
+        Lookup::Absent(_) | Lookup::Unreachable(_) => false,
     }
 }
 
@@ -45,42 +56,54 @@ pub(crate) async fn find(
     policy: &Arc<ActivePolicy>,
     unserved: Box<Unserved>,
 ) -> Result<Option<AnyValue>, Error> {
-    let key = match *unserved {
-        Unserved::Refused(refusal) => return Err(refusal.into()),
-        Unserved::Due(_, due) => return Ok(due.value),
-        Unserved::Miss(key) => key,
-    };
+    let Unserved { key, lookup } = *unserved;
+    let key = key?;
+    match lookup {
+        Lookup::Fresh(found) => return Ok(found.value),
+        Lookup::Aging(due) if due.phase == Phase::Due => return Ok(due.value.value),
+        _ => {}
+    }
     in_runtime()?;
-    let mut read = Read::new(policy.clone(), key.clone(), None);
-    let found = policy.lock.get(&key, &mut read).await;
+    let found = policy.lock.get(&key, &Read::new(policy.clone())).await;
     if found.is_none() {
         policy.count(Count::Miss);
         policy.reporter.miss(&key);
     }
-    Ok(found.transpose()?.and_then(|found| found.value))
+    Ok(found.and_then(|found| found.value))
 }
 
-/// Looks into the levels, and loads what none of them has. What is due is served, and loaded in the
-/// background.
+/// Looks into the levels, and loads what none of them has. A value that is due is served, and loaded
+/// in the background.
 pub(crate) async fn find_or_load(
     policy: &Arc<ActivePolicy>,
     unserved: Box<Unserved>,
-    loader: impl FnOnce() -> Loader,
+    source: impl FnOnce() -> LoaderCall,
 ) -> Result<Option<AnyValue>, Error> {
-    let (key, due) = match *unserved {
-        Unserved::Refused(refusal) => return Err(refusal.into()),
-        Unserved::Due(key, due) => (key, Some(due)),
-        Unserved::Miss(key) => (key, None),
-    };
-    let runtime = in_runtime();
-    let read = || Read::new(policy.clone(), key.clone(), Some(loader()));
-    if let Some(due) = due {
-        let value = due.value.clone();
-        if runtime.is_ok() {
-            policy.lock.reload(&key, present(due), read());
+    let Unserved { key, lookup } = *unserved;
+    let (key, runtime) = (key?, in_runtime());
+    match lookup {
+        Lookup::Fresh(found) => return Ok(found.value),
+        Lookup::Aging(due) if due.phase == Phase::Due => {
+            let value = due.value.value.clone();
+            if runtime.is_ok() {
+                policy.lock.reload(Read::with_load(policy, key, source()), due);
+            }
+            return Ok(value);
         }
-        return Ok(value);
+        _ => {}
     }
     runtime?;
-    Ok(policy.lock.get_or_load(&key, read()).await?.value)
+    let loaded = policy.lock.get_or_load(Read::with_load(policy, key.clone(), source())).await;
+    Ok(loaded.map_err(|failed| error(&key, failed))?.value)
+}
+
+/// Loads a key anew, whatever the levels have.
+pub(crate) async fn refresh(
+    policy: &Arc<ActivePolicy>,
+    key: Key,
+    source: LoaderCall,
+) -> Result<Option<AnyValue>, Error> {
+    in_runtime()?;
+    let loaded = policy.lock.refresh(Read::refresh(policy, key.clone(), source)).await;
+    Ok(loaded.map_err(|failed| error(&key, failed))?.value)
 }

@@ -1,12 +1,8 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
-use larder_core::{AnyValue, Digest, Moment, TagEpoch, ValueHeader};
+use larder_core::{AnyValue, Digest, TagEpoch, ValueHeader};
 
-use super::loaded::Content;
-use crate::{Error, Loaded};
-
-/// The result of a read or load.
-pub(crate) type Outcome = Result<CachedValue, Error>;
+use super::loaded::{Content, Loaded};
 
 /// A value of any type, or the knowledge that there is none, with what its loader said of it.
 #[derive(Clone, Debug)]
@@ -60,8 +56,6 @@ pub(crate) struct StoredImage {
     /// The length of the bytes.
     pub(crate) size: usize,
     header: Option<OwnedHeader>,
-    /// The moment at which L2 has let go of it at the latest.
-    pub(crate) ends: Moment,
 }
 
 #[derive(Debug)]
@@ -72,13 +66,13 @@ struct OwnedHeader {
 }
 
 impl StoredImage {
-    pub(crate) fn new(digest: Digest, size: usize, header: Option<&ValueHeader<'_>>, ends: Moment) -> Self {
+    pub(crate) fn new(digest: Digest, size: usize, header: Option<&ValueHeader<'_>>) -> Self {
         let header = header.map(|header| OwnedHeader {
             epoch: header.epoch,
             of_policy: header.of_policy,
             tags: header.tags.iter().map(|tag| (*tag).into()).collect(),
         });
-        Self { digest, size, header, ends }
+        Self { digest, size, header }
     }
 
     /// The header in front of the value, if there is one.

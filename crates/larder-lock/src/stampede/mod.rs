@@ -1,0 +1,357 @@
+//! The stampede lock: one load of a key at a time, over all processes.
+
+pub(crate) mod batch;
+pub(crate) mod caller;
+mod context;
+mod limits;
+mod load_queue;
+mod load_task;
+mod lookup;
+mod reload_backoff;
+mod verdict;
+pub(crate) mod write_back;
+
+use std::{sync::Arc, time::Duration};
+
+use larder_core::{Key, Phase};
+use tokio::time::Instant;
+
+use self::{
+    caller::{Aging, Event, Failure, Loader, Lookup, Outcome, Reader},
+    context::Context,
+    load_task::LoadTask,
+    verdict::Purpose,
+};
+pub use self::{
+    context::{Request, StampedeConfig},
+    limits::LoadLimits,
+    load_queue::LoadPermit,
+};
+use crate::{Flights, Follower, Joined};
+
+/// One load of a key at a time, in this process and, with leases, in all that share the remote store.
+///
+/// Whatever a concurrent writer does, a value is kept only if nobody wrote or invalidated its key
+/// since its load began, and is handed only to callers for whom it is not too old. A load that an
+/// invalidation has outdated goes on for the callers that waited for it; beside it, one current load
+/// may run.
+#[derive(Debug)]
+pub struct StampedeLock<V, E> {
+    lookups: Flights<Lookup<V>>,
+    loads: Flights<Outcome<V, E>>,
+    /// Loads for callers that have waited for others as long as they may.
+    overdue: Flights<Outcome<V, E>>,
+    refreshes: Flights<Outcome<V, E>>,
+    context: Arc<Context>,
+}
+
+/// How a caller fares with a load that is under way.
+enum Waited<V, E> {
+    Served(Outcome<V, E>),
+    /// The outcome is not for this caller, which should look again.
+    NotForUs,
+}
+
+impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> StampedeLock<V, E> {
+    /// Makes a lock.
+    pub fn new(config: StampedeConfig) -> Self {
+        Self {
+            lookups: Flights::new(),
+            loads: Flights::new(),
+            overdue: Flights::new(),
+            refreshes: Flights::new(),
+            context: Arc::new(Context::new(config)),
+        }
+    }
+
+    /// Looks the key up in the local and the remote store, without loading: a value that is not
+    /// stale. Concurrent callers share one look.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn get<R: Reader<Value = V>>(&self, key: &Key, reader: &R) -> Option<V> {
+        served_by(self.look(key, reader).await)
+    }
+
+    /// Looks the key up, and loads it if no level has it. Concurrent callers share one load.
+    ///
+    /// A stale value is served while one load runs, over all processes, and if that fails; never one
+    /// that was written or invalidated meanwhile.
+    ///
+    /// It takes at most as long as one call of the remote store may, `max_wait` and `load_timeout`
+    /// together.
+    ///
+    /// # Cancellation
+    /// A caller that is dropped leaves the load to the others. When the last one is dropped, the load
+    /// is given up and its lease released, unless it replaces a value that is still served.
+    ///
+    /// # Errors
+    /// The loader's own error, or the [`Failure`] of the load.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn get_or_load<R, L>(&self, request: Request<R, L>) -> Outcome<V, E>
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        self.get_or_load_from(request, None).await
+    }
+
+    /// Loads the key anew, with a load that begins after this call: one over all processes that call
+    /// it at the same time. Its value goes to all of them and into both levels. Readers are served
+    /// meanwhile from the levels.
+    ///
+    /// A value is kept nowhere if its key was written or invalidated during the load, or if another
+    /// process's older load took longer than `max_wait`.
+    ///
+    /// # Cancellation
+    /// As for [`get_or_load`](Self::get_or_load).
+    ///
+    /// # Errors
+    /// As for [`get_or_load`](Self::get_or_load).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn refresh<R, L>(&self, request: Request<R, L>) -> Outcome<V, E>
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        let loading = self.load_after(&self.refreshes, request, Instant::now(), Purpose::Refresh);
+        self.in_time(loading).await
+    }
+
+    /// Starts to reload a value that is still served, in the background, unless that is under way
+    /// already or is not to be tried again yet. One reload runs at a time over all processes.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn reload<R, L>(&self, request: Request<R, L>, aging: Aging<V>)
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        let context = &self.context;
+        if context.backoff.is_on(request.key.hash(), aging.phase) {
+            return;
+        }
+        let stamp = || context.stamp(&request.key);
+        if let Joined::Leader(leader, follower) = self.loads.join(&request.key, context.generations(), stamp)
+        {
+            follower.go_on();
+            let (lookup, now) = (Lookup::Aging(aging), Instant::now());
+            let (task, _) = LoadTask::new(context, leader, request, lookup, Purpose::Reload, now);
+            tokio::spawn(task.run()); // a task of its own: nobody waits for it
+        }
+    }
+
+    /// Takes one of `max_loads`, for a load of many keys whose parts take none; `None` if none was
+    /// left within `max_wait`.
+    pub async fn permit(&self) -> Option<LoadPermit> {
+        let permit = self.context.queue.permit();
+        // The limit is the policy's own.
+        tokio::time::timeout(self.context.config.limits.max_wait, permit).await.ok()
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), for a caller that has looked already.
+    pub(crate) async fn get_or_load_from<R, L>(
+        &self,
+        request: Request<R, L>,
+        lookup: Option<Lookup<V>>,
+    ) -> Outcome<V, E>
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        self.in_time(self.resolve(request, lookup)).await
+    }
+
+    /// Ends a call that takes longer than all its limits together. The caller has then waited for
+    /// others as long as it may, and for loaders that take nearly as long as they may.
+    async fn in_time(&self, call: impl Future<Output = Outcome<V, E>>) -> Outcome<V, E> {
+        let limits = &self.context.config.limits;
+        let call_timeout = match self.context.remote() {
+            Some(remote) => remote.call_timeout(),
+            None => Some(Duration::ZERO),
+        };
+        let Some(call_timeout) = call_timeout else { return call.await };
+        let limit = call_timeout.saturating_add(limits.max_wait).saturating_add(limits.load_timeout);
+        let ended = tokio::time::timeout(limit, call).await;
+        ended.unwrap_or_else(|_elapsed| Err(Failure::TimedOut(limit).into()))
+    }
+
+    async fn resolve<R, L>(&self, mut request: Request<R, L>, mut looked: Option<Lookup<V>>) -> Outcome<V, E>
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        let (context, key, reader) = (&self.context, request.key.clone(), request.reader.clone());
+        let limits = &context.config.limits;
+        let (came, mut starts_over) = (Instant::now(), false);
+        loop {
+            let lookup = match looked.take() {
+                Some(lookup) => lookup,
+                None => self.look(&key, &reader).await,
+            };
+            let aging = match &lookup {
+                Lookup::Fresh(value) => return Ok(value.clone()),
+                Lookup::Aging(aging) => Some(aging.clone()),
+                Lookup::Absent(_) | Lookup::Unreachable(_) => None,
+            };
+            if let Some(aging) = &aging
+                && context.backoff.is_on(key.hash(), aging.phase)
+            {
+                return Ok(serve(&key, aging, &reader));
+            }
+            // A caller that was in vain once does not wait for others for ever.
+            let waited = if starts_over { came.elapsed() } else { Duration::ZERO };
+            if starts_over && waited >= limits.max_wait {
+                return self.serve_overdue(request, came, lookup).await;
+            }
+            match self.loads.join(&key, context.generations(), || context.stamp(&key)) {
+                Joined::Follower(follower) => {
+                    reader.observe(&key, Event::Waiting);
+                    context.queue.recheck(&key);
+                    let waiting = self.wait(&key, &follower, aging, waited, &reader);
+                    let rest = if starts_over { limits.max_wait - waited } else { Duration::MAX };
+                    if let Ok(Waited::Served(served)) = tokio::time::timeout(rest, waiting).await {
+                        return served;
+                    }
+                }
+                Joined::Leader(leader, follower) => {
+                    if aging.is_some() {
+                        follower.go_on();
+                    }
+                    let purpose = Purpose::of(&lookup);
+                    let (task, given_back) = LoadTask::new(context, leader, request, lookup, purpose, came);
+                    // A task of its own: the load outlives the caller that started it, and callers
+                    // that share it must not depend on that caller being polled.
+                    tokio::spawn(task.run());
+                    // The leader joined before anything was asked for, so every outcome is for it.
+                    match self.wait(&key, &follower, aging, waited, &reader).await {
+                        Waited::Served(served) => return served,
+                        Waited::NotForUs => match given_back.await {
+                            Ok(given_back) => request = given_back,
+                            Err(_gone) => return Err(Failure::Dropped.into()),
+                        },
+                    }
+                }
+            }
+            starts_over = true;
+        }
+    }
+
+    /// Serves a caller that has waited for others as long as it may: with what the levels have, else
+    /// with a load that it shares with all like it.
+    async fn serve_overdue<R, L>(
+        &self,
+        request: Request<R, L>,
+        came: Instant,
+        lookup: Lookup<V>,
+    ) -> Outcome<V, E>
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        let (key, reader) = (&request.key, &request.reader);
+        match lookup {
+            Lookup::Aging(aging) => Ok(serve(key, &aging, reader)),
+            Lookup::Unreachable(error) if self.context.config.limits.needs_remote => {
+                let why = Failure::CutOff(error);
+                reader.observe(key, Event::Failed { why: &why, took: Duration::ZERO });
+                Err(why.into())
+            }
+            _ => self.load_after(&self.overdue, request, came, Purpose::Overdue).await,
+        }
+    }
+
+    /// Loads for callers that came at this moment, and shares a load whose first question was sent
+    /// after it.
+    async fn load_after<R, L>(
+        &self,
+        flights: &Flights<Outcome<V, E>>,
+        mut request: Request<R, L>,
+        came: Instant,
+        purpose: Purpose,
+    ) -> Outcome<V, E>
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        let (context, key) = (&self.context, request.key.clone());
+        loop {
+            match flights.join_expired(&key, came, || context.stamp(&key)) {
+                Joined::Follower(follower) => {
+                    request.reader.observe(&key, Event::Waiting);
+                    if let Some(served) = follower.wait().await {
+                        return served;
+                    }
+                }
+                Joined::Leader(leader, follower) => {
+                    let (lookup, now) = (Lookup::Absent(None), Instant::now());
+                    let (task, given_back) = LoadTask::new(context, leader, request, lookup, purpose, now);
+                    tokio::spawn(task.run()); // a task like any load, whose panic is its own
+                    if let Some(served) = follower.wait().await {
+                        return served;
+                    }
+                    match given_back.await {
+                        Ok(given_back) => request = given_back,
+                        Err(_gone) => return Err(Failure::Dropped.into()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a load. With a stale value at hand, waits at most `soft_timeout` less the time that
+    /// the caller has waited already.
+    async fn wait<R: Reader<Value = V>>(
+        &self,
+        key: &Key,
+        follower: &Follower<Outcome<V, E>>,
+        aging: Option<Aging<V>>,
+        waited: Duration,
+        reader: &R,
+    ) -> Waited<V, E> {
+        let to_the_end = async || follower.wait().await.map_or(Waited::NotForUs, Waited::Served);
+        let Some(aging) = aging else { return to_the_end().await };
+        let soft = match self.context.config.limits.soft_timeout {
+            Some(soft) if aging.phase == Phase::Stale => soft.saturating_sub(waited.max(follower.age())),
+            _ => return Waited::Served(Ok(serve(key, &aging, reader))),
+        };
+        // The timeout is the policy's own: a stale value is better than a longer wait.
+        let failed = match tokio::time::timeout(soft, follower.wait()).await {
+            Ok(Some(Err(error))) => Some(error),
+            Ok(Some(served)) => return Waited::Served(served),
+            Ok(None) => return Waited::NotForUs,
+            Err(_elapsed) => None,
+        };
+        follower.go_on();
+        // P28 stale-only-while-current: never one that was written or invalidated meanwhile
+        match failed {
+            _ if aging.is_current(key, self.context.generations()) => {
+                Waited::Served(Ok(serve(key, &aging, reader)))
+            }
+            Some(error) => Waited::Served(Err(error)),
+            None => to_the_end().await,
+        }
+    }
+}
+
+/// The value that a look may serve without a load.
+pub(crate) fn served_by<V>(lookup: Lookup<V>) -> Option<V> {
+    match lookup {
+        Lookup::Fresh(value) => Some(value),
+        Lookup::Aging(aging) if aging.phase != Phase::Stale => Some(aging.value),
+        _ => None,
+    }
+}
+
+/// Hands out a value that is due or stale.
+fn serve<R: Reader>(key: &Key, aging: &Aging<R::Value>, reader: &R) -> R::Value {
+    if aging.phase == Phase::Stale {
+        reader.observe(key, Event::ServedStale);
+    }
+    aging.value.clone()
+}

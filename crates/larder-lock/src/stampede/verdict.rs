@@ -1,0 +1,74 @@
+//! The states of a load on its way from its purpose to its verdict.
+
+use std::time::Duration;
+
+use larder_core::StoreError;
+
+use super::caller::{LoadError, Lookup};
+use crate::{Lease, ReadSeq};
+
+/// The reason for a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// No level has a value.
+    Fill,
+    /// A value is still served: so the load is worth something also if nobody waits.
+    Reload,
+    /// The callers want a load that begins after their calls.
+    Refresh,
+    /// The callers have waited for others as long as they may.
+    Overdue,
+}
+
+impl Purpose {
+    pub(super) fn of<V>(lookup: &Lookup<V>) -> Self {
+        if matches!(lookup, Lookup::Aging(_)) { Self::Reload } else { Self::Fill }
+    }
+}
+
+/// The moments at which a load asked for something.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Questions {
+    /// Of a level, for another load's value.
+    pub(super) read: ReadSeq,
+    /// Of the loader.
+    pub(super) load: ReadSeq,
+    /// Of the remote store, to keep the value.
+    pub(super) store: ReadSeq,
+}
+
+/// A load that did not fail.
+pub(super) enum Verdict<V> {
+    /// Another load's value.
+    Found(V),
+    /// Its own value, which the levels keep.
+    Kept { value: V, not_due: Duration },
+    /// Its own value, which is kept nowhere, or only where nobody tells when it is outdated.
+    Unkept(V),
+}
+
+/// A load without a value.
+pub(super) enum Stop<E> {
+    /// All who wait get this error.
+    Failed(LoadError<E>),
+    /// There is a newer flight for its callers.
+    Displaced,
+    /// Nobody wants it any more.
+    Deserted,
+}
+
+/// The state of a load after a look.
+pub(super) enum Looked<V> {
+    Found(V),
+    Missing,
+    CutOff(StoreError),
+}
+
+/// The state of a load after its claims.
+pub(super) enum Claim<V> {
+    Found(V),
+    Leased(Lease),
+    CutOff(StoreError),
+    /// It has waited for others as long as it may.
+    Overdue,
+}
