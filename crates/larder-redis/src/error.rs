@@ -1,4 +1,4 @@
-//! What the errors of servers and connections mean.
+//! The meaning of the errors of servers and connections.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What is said of a server or address that cannot be used.
+//! Errors of servers and addresses that cannot be used.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 

@@ -1,4 +1,4 @@
-//! What this crate says to a server: the names of its keys, its scripts, its commands and their
+//! The commands of this crate: the names of its keys, its scripts, its commands and their
 //! replies.
 
 pub(crate) mod mget;

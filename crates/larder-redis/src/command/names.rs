@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use crate::command::slots::{hash_tag, number_in_slot, slot};
 
-/// What follows the namespace in the name of each key that the store writes by itself.
+/// The text after the namespace in the name of each key that the store writes by itself.
 const OWN: &str = "larder:";
 /// The lease of a key without braces: its hash tag is the whole key.
 const PLAIN_LEASE: &str = "lease:{";
@@ -31,7 +31,7 @@ pub(crate) struct Names {
     epoch: Box<str>,
 }
 
-/// What a name in Redis stands for.
+/// The meaning of a name in Redis.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Name<'a> {
     Value(&'a str),

@@ -38,7 +38,7 @@ pub(crate) enum ClaimReply {
     Busy(Duration),
 }
 
-/// What the script `commit` does with a value.
+/// The arguments of the script `commit` that are about the value.
 struct Commit<'a> {
     value: &'a [u8],
     ttl_ms: u64,

@@ -12,7 +12,7 @@ pub(crate) struct Target {
     pub(crate) scope: Arc<Scope>,
 }
 
-/// What all commands of a session have in common.
+/// The names and the publisher that all commands of a session share.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
     pub(crate) names: Arc<Names>,

@@ -4,7 +4,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::command::publisher::Publisher;
 
-/// What is known of the invalidation channel. The scripts publish on it what they change where the
+/// The state of the invalidation channel. The scripts publish on it what they change where the
 /// server refuses tracking, and the store's subscriber hears what other processes' scripts have
 /// changed.
 pub(crate) struct Bus {

@@ -57,7 +57,7 @@ pub(crate) struct Channel {
     pub(crate) tracking: Tracking,
 }
 
-/// What this lane has learned about a server.
+/// A server, as this lane has met it.
 #[derive(Default)]
 struct Server {
     /// Whether it does not speak RESP3, and so cannot push.

@@ -1,6 +1,6 @@
 use deadpool_redis::redis::{PushInfo, PushKind, Value};
 
-/// What a connection says without being asked.
+/// A message that a server sends without being asked.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ServerPush<'a> {
     /// The connection has ended.

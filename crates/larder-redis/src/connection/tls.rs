@@ -11,7 +11,7 @@ use rustls::{
 /// Prepares a `rediss://` endpoint to trust this root certificate (PEM) instead of the system's.
 ///
 /// # Errors
-/// What is wrong with the certificate.
+/// The problem of the certificate.
 pub(crate) fn configure(
     info: ConnectionInfo,
     root_certificate: Option<&[u8]>,

@@ -30,7 +30,7 @@ pub(crate) async fn run(lanes: Vec<Arc<Lane>>, config: RedisConfig) {
     }
 }
 
-/// What a probe of one connection has shown.
+/// The result of a probe of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probed {
     Heard,

@@ -14,7 +14,7 @@ pub(crate) struct Health {
     deaf: AtomicBool,
 }
 
-/// What the last probe of a lane has shown.
+/// The result of the last probe of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hearing {
     Hears,

@@ -44,7 +44,7 @@ pub(crate) struct Lane {
     pub(crate) health: Health,
 }
 
-/// What all lanes of a store share.
+/// The parts that all lanes of a store share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     /// The address, as errors and logs show it.

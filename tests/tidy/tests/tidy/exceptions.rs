@@ -6,7 +6,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
         "circles",
         &[
             "crates/larder-lock/",
-            "crates/larder-redis/",
             "crates/larder-testkit/",
             "crates/larder/",
             "tests/chaos/",
@@ -20,7 +19,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
             "crates/larder-lock/",
             "crates/larder-moka/",
             "crates/larder-quick/",
-            "crates/larder-redis/",
             "crates/larder-testkit/",
             "crates/larder/",
             "tests/chaos/",
@@ -30,14 +28,13 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
             "tests/src/",
         ],
     ),
-    ("files", &["crates/larder-core/src/remote/memory.rs", "crates/larder-redis/", "tests/integration/"]),
+    ("files", &["crates/larder-core/src/remote/memory.rs", "tests/integration/"]),
     (
         "first words",
         &[
             "crates/larder-core/",
             "crates/larder-lock/",
             "crates/larder-quick/",
-            "crates/larder-redis/",
             "crates/larder-testkit/",
             "crates/larder/",
             "tests/chaos/",
@@ -47,7 +44,7 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
             "tests/src/",
         ],
     ),
-    ("functions", &["crates/larder-redis/", "crates/larder/", "tests/model/"]),
+    ("functions", &["crates/larder/", "tests/model/"]),
 ];
 
 /// Fails with every place that a check has found, but for its exceptions.

@@ -4,12 +4,12 @@
 -- ARGV[4]  SHA-1 of the value to replace, or ''
 -- ARGV[5]  'exact'  that value must be there, or none if ARGV[4] is ''
 --          'ended'  that value may be gone, because its time has ended since the caller saw it
---          'touch'  that value is to live on for ARGV[3], or is removed if that is 0; ARGV[2] is ''
+--          'touch'  that value is to live on for ARGV[3], or to go if that is 0; ARGV[2] is ''
 -- ARGV[6]  channel, or ''    ARGV[7]  sender
 -- Replies  1 stored or living on, 0 refused
 -- Keeps    P3 clean-lease-commits: the lease is held and clean, and D is as the claim found it.
---          P4 l1-read-from-l2: D is read before it is written, so that the lane is told of the write
---          once, and after it, so that the lane is told of what comes next.
+--          P4 l1-read-from-l2: D is read before it is written, so that the lane is told of the
+--          write once, and after it, so that the lane is told of what comes next.
 --          P26 scripts-publish
 local holder = redis.call('GET', KEYS[2])
 if not holder or string.sub(holder, 2) ~= ARGV[1] then

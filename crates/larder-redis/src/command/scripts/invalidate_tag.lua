@@ -2,7 +2,8 @@
 -- KEYS[1]  E, the tag epoch        KEYS[2]  T(t)
 -- ARGV[1]  channel, or ''    ARGV[2]  sender
 -- Replies  1
--- Keeps    P21 tags-pinned-in-time: E grows past every number that a load has read, and T(t) is gone.
+-- Keeps    P21 tags-pinned-in-time: E grows past every number that a load has read,
+--          and T(t) is gone.
 --          P26 scripts-publish
 local now = redis.call('TIME')
 local epoch = now[1] * 1000000 + now[2]
