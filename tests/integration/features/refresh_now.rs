@@ -7,10 +7,11 @@ use larder_testkit::Gate;
 use tokio::task::JoinHandle;
 
 use crate::support::{
+    calls::{Items, get, gets, load, slow_load},
     gated::{Call, When, gated},
-    world::{
-        Items, World, builder, get, gets, load, nowhere, scripts_run, slow_load, start, waits_for_the_lease,
-    },
+    policy::builder,
+    wait::start,
+    world::{World, nowhere, scripts_run, waits_for_the_lease},
 };
 
 /// Starts a refresh that waits at the gate before its loader returns.
