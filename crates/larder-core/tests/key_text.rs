@@ -91,7 +91,8 @@ fn derived_keys_have_the_text_of_their_fields() {
 fn argument_is_the_key_a_reference_or_a_borrowed_form_of_its_parts() {
     let (ids, slug) = (UserId(42), String::from("latest"));
     assert_eq!(cache_of::<u64>().get(42), "user:42");
-    assert_eq!(cache_of::<UserId>().get(ids), cache_of::<UserId>().get(&ids));
+    let borrowed = &ids;
+    assert_eq!(cache_of::<UserId>().get(ids), cache_of::<UserId>().get(borrowed));
     assert_eq!(cache_of::<String>().get("x"), cache_of::<String>().get(String::from("x")));
     assert_eq!(cache_of::<Arc<str>>().get(&slug), cache_of::<&'static str>().get("latest"));
     let posts = cache_of::<(UserId, String)>();
