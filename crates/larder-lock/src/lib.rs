@@ -56,3 +56,8 @@ pub use stampede::{
 };
 pub use tag_epochs::TagEpochs;
 pub use waiters::{Waiter, Waiters};
+
+/// The example of the README, which the tests run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -49,7 +49,7 @@ a read and {write} for a write; {grace} more break the rule |
 | failed reads, failed writes | how many calls failed, with which `Error`, of how many. `Load` and `Write` are the database's own errors, handed \
 through; `LoadTimedOut` says that it took longer than `load_timeout` |
 | loads | how often the database was read |
-| at a time | the most loads of one key at a time in one process; two break the rule |
+| at a time | the most loads of one key at a time in one process; three break the rule |
 | stale | reads that were given a value after its `ttl` |
 | equal after | when every copy in both processes and in Redis was what the database holds, everything had been sent and all \
 connections were back: the time from when both were well. The callers go on for {afterwards} of it |
@@ -59,7 +59,7 @@ The rules:
 - no call takes longer than the policies' limits;
 - a read fails only if the database does;
 - nobody is given what a write or an invalidation that has returned in the same process has replaced;
-- two loads of a key never run at a time in a process;
+- at most two loads of a key run at a time in a process, one of them outdated by an invalidation;
 - nothing is given after its `ttl` without `stale_for`;
 - all copies are equal within {bound};
 - nothing panics.
