@@ -61,6 +61,11 @@ impl Tenant {
         assert!(done.is_done(), "{key}");
     }
 
+    async fn begin_write(&self, key: &str, token: &Token) {
+        let claim = self.store.begin_write(&self.key(key), token, MINUTE).await.unwrap();
+        assert_eq!(claim, WriteClaim::Leased, "{key}");
+    }
+
     async fn value(&self, key: &str) -> Option<Vec<u8>> {
         self.store.get(&self.key(key)).await.unwrap().map(|value| value.to_vec())
     }
@@ -85,44 +90,47 @@ async fn both_kinds_of_server() -> [(RedisServer, LaneState); 2] {
 async fn clears_tags_and_messages_of_one_namespace_are_not_seen_by_another() {
     for (server, state) in both_kinds_of_server().await {
         let (shop, blog) = (Tenant::new(&server, "shop").await, Tenant::new(&server, "blog").await);
-        assert_eq!(
-            (shop.store.lane_state(LaneIndex(0)), blog.store.lane_state(LaneIndex(0))),
-            (state, state)
-        );
         for tenant in [&shop, &blog] {
+            assert_eq!(tenant.store.lane_state(LaneIndex(0)), state);
             tenant.put("user:42", tenant.name.as_bytes()).await;
             assert!(tenant.pin("org:7").await.is_some());
         }
         let held = Token::new();
-        let lease = blog.store.begin_write(&blog.key("user:7"), &held, MINUTE).await.unwrap();
-        assert_eq!(lease, WriteClaim::Leased);
+        blog.begin_write("user:7", &held).await;
         blog.pushes.take();
 
-        let lease = shop.store.begin_write(&shop.key("user:7"), &Token::new(), MINUTE).await.unwrap();
-        assert_eq!(lease, WriteClaim::Leased, "the other's lease is another one");
-        let key = Key::from_stored_name(&shop.key("user:42"));
-        assert_eq!(shop.store.invalidate(&key, None).await.unwrap(), Invalidated::Done);
-        shop.put("user:43", b"x").await;
-        assert_eq!(shop.store.invalidate_tag("org:7").await.unwrap(), Invalidated::Done);
-        assert_eq!(shop.store.clear(&shop.key("user:")).await.unwrap(), 1);
-        assert_eq!(shop.store.tags(LaneIndex(0), &["org:7"]).await.unwrap(), [None]);
+        remove_all(&shop).await;
 
         assert_eq!(shop.value("user:42").await, None);
         assert_eq!(blog.value("user:42").await.as_deref(), Some(b"blog".as_slice()));
         assert!(blog.store.tags(LaneIndex(0), &["org:7"]).await.unwrap()[0].is_some());
         assert!(blog.store.renew(&blog.key("user:7"), &held, MINUTE).await.unwrap());
-        // Another round trip on each side, so that whatever would be told has been.
-        let other = Tenant::new(&server, "blog").await;
-        other.store.invalidate(&Key::from_stored_name(&blog.key("user:42")), None).await.unwrap();
-        let told = eventually(BOUND, || {
-            let pushes = blog.pushes.0.lock().unwrap();
-            pushes.iter().any(|push| push == "Value(\"blog/user:42\")")
-        });
-        assert!(told.await, "{:?}", blog.pushes.take());
-        for push in blog.pushes.take() {
+        for push in pushes_until_the_next(&server, &blog).await {
             assert!(push.contains("\"blog/user:"), "{push}");
         }
     }
+}
+
+/// Removes all that a tenant has, in every way that there is.
+async fn remove_all(tenant: &Tenant) {
+    tenant.begin_write("user:7", &Token::new()).await;
+    let key = Key::from_stored_name(&tenant.key("user:42"));
+    assert_eq!(tenant.store.invalidate(&key, None).await.unwrap(), Invalidated::Done);
+    tenant.put("user:43", b"x").await;
+    assert_eq!(tenant.store.invalidate_tag("org:7").await.unwrap(), Invalidated::Done);
+    assert_eq!(tenant.store.clear(&tenant.key("user:")).await.unwrap(), 1);
+    assert_eq!(tenant.store.tags(LaneIndex(0), &["org:7"]).await.unwrap(), [None]);
+}
+
+/// Has the tenant told of one more change, so that whatever else would be told has been.
+async fn pushes_until_the_next(server: &RedisServer, tenant: &Tenant) -> Vec<String> {
+    let other = Tenant::new(server, tenant.name).await;
+    let key = tenant.key("user:42");
+    other.store.invalidate(&Key::from_stored_name(&key), None).await.unwrap();
+    let last = format!("{:?}", Push::Value(&key));
+    let told = eventually(BOUND, || tenant.pushes.0.lock().unwrap().contains(&last)).await;
+    assert!(told, "{:?}", tenant.pushes.take());
+    tenant.pushes.take()
 }
 
 /// Everything that a store writes or listens to lies under its namespace, so that an ACL can keep
@@ -138,8 +146,7 @@ async fn user_of_one_namespace_needs_no_other_keys_and_channels() {
         let shop = Tenant::new(&server, "shop").await;
         shop.put("user:42", b"x").await;
         assert!(shop.pin("org:7").await.is_some());
-        let lease = shop.store.begin_write(&shop.key("user:{a"), &Token::new(), MINUTE).await.unwrap();
-        assert_eq!(lease, WriteClaim::Leased);
+        shop.begin_write("user:{a", &Token::new()).await;
         if state == LaneState::Tracking {
             let probed = eventually(BOUND, || shop.store.stats().push_lag.is_some()).await;
             assert!(probed, "{:?}", shop.store.stats());
