@@ -3,8 +3,8 @@ use std::{fs, io, path::PathBuf};
 use async_trait::async_trait;
 use larder::{Outbox, OutboxEntry, OutboxError};
 
-/// An outbox that several processes share: a folder with a file for each intent, named by its id. It stands for a
-/// table in the database, and the appearance of a file for the commit.
+/// An outbox that several processes share: a folder with a file for each intent, named by its id.
+/// It stands for a table in the database, and the appearance of a file for the commit.
 #[derive(Clone, Debug)]
 pub struct FolderOutbox(PathBuf);
 

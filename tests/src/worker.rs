@@ -1,5 +1,6 @@
-//! A process of its own with a larder, driven line by line: `worker <redis url>`, then on standard input
-//! `<id> get|load|storm|storm-bytes|hang-load|hang-write|die-owing <row> <key> …`. Answers begin with the id of their line.
+//! A process of its own with a larder, driven line by line: `worker <redis url>`, then on standard
+//! input `<id> get|load|storm|storm-bytes|hang-load|hang-write|die-owing <row> <key> …`. Answers
+//! begin with the id of their line.
 #![allow(clippy::print_stdout, reason = "its standard output is its protocol")]
 
 use std::{
@@ -82,7 +83,8 @@ async fn obey(cache: Cache<String, String>, id: String, verb: String, key: Strin
     println!("{id} {answer}");
 }
 
-/// Many tasks want the bytes of one key at once, of the stampede lock alone; says how many were served.
+/// Many tasks want the bytes of one key at once, of the stampede lock alone; says how many were
+/// served.
 async fn storm_bytes(bytes: Arc<SharedBytes>, id: String, key: String, rest: Vec<String>) {
     let number = |n: usize| rest.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
     let (takes, loads) = (Duration::from_millis(number(1)), Arc::new(AtomicUsize::new(0)));

@@ -85,7 +85,8 @@ impl CodecError {
     }
 }
 
-/// Plain JSON, with `null` for "known to be absent": `redis-cli GET` shows it, other languages read it.
+/// Plain JSON, with `null` for "known to be absent": `redis-cli GET` shows it, other languages read
+/// it.
 ///
 /// A float comes back as the very same one. JSON has no infinity and no NaN: both are written as
 /// `null`, so an `Option<f64>` of them is `None` in another process.
@@ -110,7 +111,8 @@ impl Codec for JsonCodec {
         b"null"
     }
 
-    /// Equal but for the order within objects and arrays: that of a hash map or set differs each time.
+    /// Equal but for the order within objects and arrays: that of a hash map or set differs each
+    /// time.
     fn is_same(&self, one: &[u8], other: &[u8]) -> bool {
         let [one, other] = [one, other].map(serde_json::from_slice);
         match (one, other) {

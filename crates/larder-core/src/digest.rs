@@ -5,7 +5,8 @@ use std::fmt;
 /// It guards against a value that changed meanwhile, not against an adversary: an adversary who can
 /// write to the store needs no collision.
 ///
-/// Source: [`redis.sha1hex`](https://redis.io/docs/latest/develop/programmability/lua-api/#redis.sha1hex).
+/// Source:
+/// [`redis.sha1hex`](https://redis.io/docs/latest/develop/programmability/lua-api/#redis.sha1hex).
 ///
 /// # Examples
 /// ```

@@ -9,9 +9,9 @@ use crate::key::hash::KeyHash;
 
 /// Generation counters of one process. They tell which values may still be served.
 ///
-/// A value carries a [`Stamp`] that was taken before the value was read or loaded. To bump a counter
-/// makes every value with an older generation outdated, also a value that is still under way. A bump
-/// is one atomic add, a check is one atomic load per counter.
+/// A value carries a [`Stamp`] that was taken before the value was read or loaded. To bump a
+/// counter makes every value with an older generation outdated, also a value that is still under
+/// way. A bump is one atomic add, a check is one atomic load per counter.
 ///
 /// | counter | one for each | bumped when |
 /// | --- | --- | --- |
@@ -119,8 +119,8 @@ impl Generations {
     }
 
     /// Tells whether no counter of the stamp has been bumped since it was taken.
-    // P2 only-current-is-served: the loads pair with the AcqRel adds of the bumps. A caller that saw
-    // a bump return sees its effect.
+    // P2 only-current-is-served: the loads pair with the AcqRel adds of the bumps. A caller that
+    // saw a bump return sees its effect.
     #[inline]
     pub fn is_current(&self, key: KeyHash, stamp: &Stamp) -> bool {
         self.key_counter(key).load(Ordering::Acquire) == stamp.key && self.scope_is_current(stamp)

@@ -1,5 +1,5 @@
-//! The kernel of larder: keys, stamps, entries, the traits of the two levels, the codec and the clock.
-//! A store for larder, or a user of one of its crates alone, needs this crate and no other.
+//! The kernel of larder: keys, stamps, entries, the traits of the two levels, the codec and the
+//! clock. A store for larder, or a user of one of its crates alone, needs this crate and no other.
 //!
 //! It is not a cache: it holds no policy, names no engine, does no I/O and needs no runtime. The
 //! cache is `larder`.

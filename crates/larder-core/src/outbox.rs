@@ -37,8 +37,8 @@ use async_trait::async_trait;
 pub trait Outbox: Send + Sync + 'static {
     /// Returns the first `limit` unconfirmed entries with ids larger than `after`, in their order.
     ///
-    /// Only committed entries may be among them. An id may turn up later than a larger one, as those
-    /// of a sequence do: every drain begins anew with the smallest.
+    /// Only committed entries may be among them. An id may turn up later than a larger one, as
+    /// those of a sequence do: every drain begins anew with the smallest.
     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError>;
 
     /// Forgets these entries, and no others.

@@ -48,8 +48,8 @@ struct CellsByTag {
 
 /// The epoch under which one tag is pinned, as one lane has read it.
 ///
-/// A cell is unknown at first, then known once, then unknown for ever. A caller that asks later gets
-/// a new cell.
+/// A cell is unknown at first, then known once, then unknown for ever. A caller that asks later
+/// gets a new cell.
 pub struct TagCell(AtomicU64);
 
 /// Larger than every epoch, so that an entry whose tag is not known is not valid.
@@ -149,7 +149,8 @@ impl Tags {
         }
     }
 
-    /// The process's own epoch, for a load without a remote store. Get it **before** the load begins.
+    /// The process's own epoch, for a load without a remote store. Get it **before** the load
+    /// begins.
     // P22 epoch-before-load
     pub fn own_epoch(&self) -> TagEpoch {
         lock(&self.own).epoch

@@ -1,4 +1,5 @@
-//! The text of keys, as an application makes them: borrowed forms, derived types, and that no two keys are mixed up.
+//! The text of keys, as an application makes them: borrowed forms, derived types, and that no two
+//! keys are mixed up.
 
 use std::{borrow::Cow, collections::HashMap, fmt::Debug, marker::PhantomData, num::NonZero, sync::Arc};
 

@@ -7,7 +7,8 @@ use syn::{
     ext::IdentExt, parse_quote, spanned::Spanned,
 };
 
-/// Implements the trait for a type. `reexporter` is the crate from which the application has the macro.
+/// Implements the trait for a type. `reexporter` is the crate from which the application has the
+/// macro.
 ///
 /// An error becomes a `compile_error!` at the place that it is about.
 pub(crate) fn cache_key(input: TokenStream, reexporter: &str) -> TokenStream {

@@ -1,4 +1,5 @@
-//! The derive macro `CacheKey` of the larder crates: a type of the application becomes a key of a cache.
+//! The derive macro `CacheKey` of the larder crates: a type of the application becomes a key of a
+//! cache.
 //!
 //! It is not used by itself: `larder` and `larder-core` re-export it beside the trait of that name.
 //!
@@ -26,15 +27,17 @@ mod expand;
 
 use proc_macro::TokenStream;
 
-/// Implements `larder::CacheKey`: the fields' texts in the order of their declaration, joined by `:`.
+/// Implements `larder::CacheKey`: the fields' texts in the order of their declaration, joined by
+/// `:`.
 ///
-/// A struct of one field has the text of that field. An enum's first part is the variant's name. A field of the type
-/// `PhantomData` has no text. Every other field's type must implement `CacheKey`.
+/// A struct of one field has the text of that field. An enum's first part is the variant's name. A
+/// field of the type `PhantomData` has no text. Every other field's type must implement `CacheKey`.
 ///
 /// # Attributes
-/// - `#[cache_key(crate = path)]` on the type: where `larder` is found, if the application has renamed the dependency.
-/// - `#[cache_key(rename = "text")]` on a variant: its first part, so that the variant can be renamed and the entries
-///   that are already stored are still found.
+/// - `#[cache_key(crate = path)]` on the type: where `larder` is found, if the application has
+///   renamed the dependency.
+/// - `#[cache_key(rename = "text")]` on a variant: its first part, so that the variant can be
+///   renamed and the entries that are already stored are still found.
 ///
 /// # Examples
 /// ```
@@ -51,7 +54,8 @@ pub fn derive_for_larder(input: TokenStream) -> TokenStream {
     expand::cache_key(input.into(), "larder").into()
 }
 
-/// Like [`CacheKey`](macro@CacheKey), for a crate that depends on `larder-core`: `larder_core::CacheKey` is this macro.
+/// Like [`CacheKey`](macro@CacheKey), for a crate that depends on `larder-core`:
+/// `larder_core::CacheKey` is this macro.
 #[proc_macro_derive(CoreCacheKey, attributes(cache_key))]
 pub fn derive_for_larder_core(input: TokenStream) -> TokenStream {
     expand::cache_key(input.into(), "larder_core").into()

@@ -1,5 +1,5 @@
-//! An in-process store on [moka](https://docs.rs/moka): bounded by entries or by weight, with a life
-//! and a stamp for each entry. Use it as larder's L1, or alone as a local cache that can be
+//! An in-process store on [moka](https://docs.rs/moka): bounded by entries or by weight, with a
+//! life and a stamp for each entry. Use it as larder's L1, or alone as a local cache that can be
 //! invalidated without races.
 //!
 //! It is not a cache of another store: it never loads and never looks anywhere else.

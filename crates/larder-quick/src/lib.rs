@@ -1,6 +1,6 @@
-//! An in-process store on [quick_cache](https://docs.rs/quick_cache): bounded by entries or by weight,
-//! with a life and a stamp for each entry. Use it as larder's L1 where the speed of a hit matters
-//! most, or alone as a local cache that can be invalidated without races.
+//! An in-process store on [quick_cache](https://docs.rs/quick_cache): bounded by entries or by
+//! weight, with a life and a stamp for each entry. Use it as larder's L1 where the speed of a hit
+//! matters most, or alone as a local cache that can be invalidated without races.
 //!
 //! It is not a cache of another store: it never loads and never looks anywhere else.
 //!

@@ -16,8 +16,8 @@ pub(crate) struct Shards {
 
 /// Shards for each core, 16, where quick_cache by itself has 4.
 ///
-/// Threads that hit at the same time then seldom want the same shard, whose lock each of them writes
-/// to.
+/// Threads that hit at the same time then seldom want the same shard, whose lock each of them
+/// writes to.
 const SHARDS_PER_CORE: u64 = 16;
 
 /// Entries that a shard has room for, 128, if the map has.

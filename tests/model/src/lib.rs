@@ -1,9 +1,9 @@
-//! A model of larder's coherence protocol, small enough to be looked at from end to end: two processes, one key and one
-//! tag, every order of their steps, and what may go wrong in between. Checked with
-//! [stateright](https://docs.rs/stateright).
+//! A model of larder's coherence protocol, small enough to be looked at from end to end: two
+//! processes, one key and one tag, every order of their steps, and what may go wrong in between.
+//! Checked with [stateright](https://docs.rs/stateright).
 //!
-//! It is not the implementation: it is what `docs/protocol.md` says, step by step, and it leaves out one mechanism after
-//! the other to see that the rest would not do.
+//! It is not the implementation: it is what `docs/protocol.md` says, step by step, and it leaves
+//! out one mechanism after the other to see that the rest would not do.
 //!
 //! ```text
 //! scenarios ─▶ protocol ─▶ each step: reader, writer, events ─▶ process, redis ─▶ properties of every state

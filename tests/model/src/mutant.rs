@@ -29,7 +29,8 @@ pub enum Mutant {
     OwnScriptsDoNotWake,
     /// P8 register-then-claim: a waiter is registered when the answer is there.
     RegisterAfterClaim,
-    /// P9 reply-invalidates-again: the cell is advanced before the script is sent, and not after its reply.
+    /// P9 reply-invalidates-again: the cell is advanced before the script is sent, and not after
+    /// its reply.
     AdvanceBeforeScript,
     /// P9 reply-invalidates-again: the row's cell is advanced before a clear only.
     ClearAdvancesOnce,
@@ -43,7 +44,8 @@ pub enum Mutant {
     PendingSentLater,
     /// P12 tracking-never-assumed: without tracking, entries live as long as with it.
     TrackingAssumed,
-    /// P12 tracking-never-assumed: a connection is not told of what is evicted for its own commands.
+    /// P12 tracking-never-assumed: a connection is not told of what is evicted for its own
+    /// commands.
     NoLoop,
     /// P14 no-wait-for-expiry-push: a waiter sleeps until it is told.
     SleepWithoutEnd,
@@ -93,7 +95,8 @@ pub enum Mutant {
     BusIsTrustedWithTags,
     /// P27 channel-proves-alive: nobody tries whether pushes arrive.
     NoProbe,
-    /// P28 stale-only-while-current: a stale value is served as it was found, whatever was told since.
+    /// P28 stale-only-while-current: a stale value is served as it was found, whatever was told
+    /// since.
     StaleUnchecked,
 }
 

@@ -22,7 +22,8 @@ impl Process {
 }
 
 impl Protocol {
-    /// Gives everything up that was read through the lane, and lets nobody wait for what it would have told.
+    /// Gives everything up that was read through the lane, and lets nobody wait for what it would
+    /// have told.
     pub(crate) fn advance_lane(&self, state: &mut State, at: usize) {
         let process = &mut state.processes[at];
         process.lane_cell += 1;
@@ -66,7 +67,8 @@ impl Protocol {
         }
     }
 
-    /// Handles what the lane brings next. `overtaking`: the next reply, although pushes came before it.
+    /// Handles what the lane brings next. `overtaking`: the next reply, although pushes came before
+    /// it.
     pub(crate) fn deliver(&self, state: &mut State, at: usize, overtaking: bool) {
         let inbox = &mut state.processes[at].inbox;
         let next = match overtaking {

@@ -76,8 +76,9 @@ impl Protocol {
         is_held.then_some(stored.version)
     }
 
-    /// Whether everything that was told has reached this process, or is known to be lost. What it did itself it is told by
-    /// the answer: the server no longer tracks for it what its own script has changed.
+    /// Whether everything that was told has reached this process, or is known to be lost. What it
+    /// did itself it is told by the answer: the server no longer tracks for it what its own script
+    /// has changed.
     pub(crate) fn has_heard(&self, state: &State, at: usize) -> bool {
         let process = &state.processes[at];
         let changes = |op: &Op| op.process == at && op.is_asking && !op.kind.is_read();

@@ -64,7 +64,8 @@ pub enum Action {
     Drain(usize),
     /// The server evicts a name.
     Evict(Name),
-    /// The server evicts a name to make room for a command of this process. Only a mutant tells this from the other.
+    /// The server evicts a name to make room for a command of this process. Only a mutant tells
+    /// this from the other.
     EvictFor(Name, usize),
     /// The server evicts E.
     EvictOrder,

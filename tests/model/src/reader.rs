@@ -5,7 +5,8 @@ use crate::{
     state::{Entry, Kind, Link, Reply, State, Step, Stored},
 };
 
-/// Which of a flight's marks is when L2 was asked, when the loader was, and when the value was to be stored.
+/// Which of a flight's marks is when L2 was asked, when the loader was, and when the value was to
+/// be stored.
 const GET: usize = 0;
 const LOAD: usize = 1;
 const STORE: usize = 2;
@@ -128,7 +129,8 @@ impl Protocol {
             }
             Step::Claim => {
                 self.ask_for(state, op, GET);
-                state.ops[op].waiting = !self.is(Mutant::RegisterAfterClaim); // P8 register-then-claim
+                // P8 register-then-claim
+                state.ops[op].waiting = !self.is(Mutant::RegisterAfterClaim);
                 self.claim(state, op, at)
             }
             Step::Confirm => self.get(state, at),
@@ -260,7 +262,8 @@ impl Protocol {
         self.finish(state, op, version, LOAD);
     }
 
-    /// P21 tags-pinned-in-time, P24 tags-known-by-lane: what L2 has may be served if its tag is held.
+    /// P21 tags-pinned-in-time, P24 tags-known-by-lane: what L2 has may be served if its tag is
+    /// held.
     fn judge(&self, state: &mut State, op: usize, found: Stored) {
         let tag = state.processes[state.ops[op].process].tag;
         let is_in_order = !self.bus || self.is(Mutant::BusIsTrustedWithTags);
@@ -298,7 +301,8 @@ impl Protocol {
         self.keep(&mut state.processes[at], entry);
     }
 
-    /// P28 stale-only-while-current: serves the stale value in place of a load, if there is one and nothing is known to have changed it.
+    /// P28 stale-only-while-current: serves the stale value in place of a load, if there is one and
+    /// nothing is known to have changed it.
     fn serve_stale(&self, state: &mut State, op: usize) {
         let Some((version, stamp)) = state.ops[op].stale else { return };
         let at = state.ops[op].process;
@@ -330,7 +334,8 @@ impl Protocol {
         self.finish(state, op, found.version, GET);
     }
 
-    /// Ends the flight: those who joined before this was asked for are served, the others start over.
+    /// Ends the flight: those who joined before this was asked for are served, the others start
+    /// over.
     fn finish(&self, state: &mut State, op: usize, version: u8, what: usize) {
         let asked = state.ops[op].marks[what];
         let is_alone = state.ops[op].step == Step::LoadedAlone;

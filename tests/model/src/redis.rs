@@ -6,8 +6,8 @@ use crate::{
 };
 
 impl Protocol {
-    /// Tells whoever tracks a name, also the connection that changed it, and nobody tracks it any more. On the bus, who
-    /// changed it ignores it.
+    /// Tells whoever tracks a name, also the connection that changed it, and nobody tracks it any
+    /// more. On the bus, who changed it ignores it.
     pub(crate) fn tell(&self, state: &mut State, name: Name, writer: Option<usize>) {
         for at in 0..state.processes.len() {
             if self.bus {

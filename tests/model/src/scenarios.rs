@@ -1,4 +1,5 @@
-//! The configurations that are checked: small enough to be looked at from end to end, and together all of the protocol.
+//! The configurations that are checked: small enough to be looked at from end to end, and together
+//! all of the protocol.
 
 use crate::{
     Protocol,

@@ -1,4 +1,5 @@
-//! What there is at one moment: the database, Redis, the processes with their connections, and the operations under way.
+//! What there is at one moment: the database, Redis, the processes with their connections, and the
+//! operations under way.
 
 /// All of it. Versions count the writes of the database; the newest is what everybody should read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -146,11 +147,13 @@ pub struct Process {
     pub row_cell: u8,
     /// The tag's cell.
     pub tag: TagCell,
-    /// How often the tag was invalidated here: what is loaded while L2 is out of reach goes by that.
+    /// How often the tag was invalidated here: what is loaded while L2 is out of reach goes by
+    /// that.
     pub own_tag: u8,
     /// L1.
     pub l1: Option<Entry>,
-    /// The key is to be invalidated before anything is read through the lane; with the version that this is for.
+    /// The key is to be invalidated before anything is read through the lane; with the version that
+    /// this is for.
     pub pending: Option<u8>,
     /// The tag is.
     pub pending_tag: Option<u8>,
@@ -245,7 +248,8 @@ pub struct Op {
     pub woken: bool,
     /// The digest of what it may replace in L2.
     pub replaces: Option<Stored>,
-    /// The stale value that may be served in place of its load, and its stamp, which outlives a wait.
+    /// The stale value that may be served in place of its load, and its stamp, which outlives a
+    /// wait.
     pub stale: Option<(u8, Stamp)>,
 }
 
@@ -257,7 +261,8 @@ pub enum Kind {
         /// Whether its value has the tag.
         tagged: bool,
     },
-    /// `get_or_load` that finds a stale value, and serves it if the load fails, or is another process's.
+    /// `get_or_load` that finds a stale value, and serves it if the load fails, or is another
+    /// process's.
     Reload {
         /// Whether the load fails.
         fails: bool,

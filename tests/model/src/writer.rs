@@ -1,4 +1,5 @@
-//! What changes the database: writes through and around the cache, programs that invalidate by hand, foreign programs.
+//! What changes the database: writes through and around the cache, programs that invalidate by
+//! hand, foreign programs.
 
 use crate::{
     Mutant, Protocol,
@@ -94,7 +95,8 @@ impl Protocol {
         let at = state.ops[op].process;
         match (state.ops[op].step, state.ops[op].kind) {
             (Step::Begin, _) => {
-                state.ops[op].waiting = !self.is(Mutant::RegisterAfterClaim); // P8 register-then-claim
+                // P8 register-then-claim
+                state.ops[op].waiting = !self.is(Mutant::RegisterAfterClaim);
                 self.begin_write(state, op, at)
             }
             (Step::Commit, _) => self.commit(state, op, at),
@@ -197,7 +199,8 @@ impl Protocol {
         }
     }
 
-    /// P11 unsent-goes-first: sends the invalidation of the key or the tag, or remembers it while the lane is down.
+    /// P11 unsent-goes-first: sends the invalidation of the key or the tag, or remembers it while
+    /// the lane is down.
     fn invalidate_or_remember(&self, state: &mut State, op: usize) {
         let at = state.ops[op].process;
         let version = state.ops[op].value.map_or(0, |value| value.version);
@@ -214,7 +217,8 @@ impl Protocol {
         }
     }
 
-    /// P15 writer-ends-by-compare: the value enters L1 only if nothing came between, and what was read meanwhile no longer can.
+    /// P15 writer-ends-by-compare: the value enters L1 only if nothing came between, and what was
+    /// read meanwhile no longer can.
     fn keep_written(&self, state: &mut State, op: usize, degraded: bool) {
         let (Some(value), at) = (state.ops[op].value, state.ops[op].process) else { return };
         let (mut stamp, process) = (state.ops[op].stamp, &mut state.processes[at]);
@@ -237,7 +241,8 @@ impl Protocol {
         self.returns(state, op, true);
     }
 
-    /// The call returns. A failed one binds nobody, and one that could not be sent binds its own process.
+    /// The call returns. A failed one binds nobody, and one that could not be sent binds its own
+    /// process.
     fn returns(&self, state: &mut State, op: usize, everybody: bool) {
         let at = state.ops[op].process;
         state.ops[op].waiting = false;

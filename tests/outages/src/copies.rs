@@ -11,8 +11,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What is equal must still be so after this time: something could be on its way.
 const SETTLED: Duration = Duration::from_millis(300);
 
-/// Waits until every copy in every level is what the database holds, and stays so; returns how long it took from
-/// `healed` on, or what differs at the end of the bound.
+/// Waits until every copy in every level is what the database holds, and stays so; returns how long
+/// it took from `healed` on, or what differs at the end of the bound.
 pub(crate) async fn equal(
     healed: Instant,
     members: &[Arc<Member>],

@@ -65,7 +65,8 @@ impl Database {
         }
     }
 
-    /// Writes. A write that does not say so, because it fails or hangs, has taken place in half of the cases.
+    /// Writes. A write that does not say so, because it fails or hangs, has taken place in half of
+    /// the cases.
     pub(crate) async fn write(&self, key: Key) -> io::Result<u32> {
         let state = *self.state.borrow();
         match state {

@@ -66,7 +66,8 @@ pub(crate) async fn end(
     Ok(())
 }
 
-/// Starts a server. It waits for a process of its own meanwhile, which must not keep the callers of other cells waiting.
+/// Starts a server. It waits for a process of its own meanwhile, which must not keep the callers of
+/// other cells waiting.
 pub(crate) fn start() -> Result<RedisServer, Problem> {
     let start = RedisServer::builder().password(PASSWORD).start();
     Ok(block_in_place(|| tokio::runtime::Handle::current().block_on(start))?)

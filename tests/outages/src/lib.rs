@@ -1,9 +1,11 @@
-//! What callers see when things break: every state of the database times every state of Redis, with and without stale
-//! values, each in a cell of its own with two processes, a private Redis and a versioned database. Each cell is well,
-//! then broken for some seconds while tasks read, write and invalidate all the time, then well again; how long a caller
-//! waited, which errors it saw and what it was served is measured and judged.
+//! What callers see when things break: every state of the database times every state of Redis, with
+//! and without stale values, each in a cell of its own with two processes, a private Redis and a
+//! versioned database. Each cell is well, then broken for some seconds while tasks read, write and
+//! invalidate all the time, then well again; how long a caller waited, which errors it saw and what
+//! it was served is measured and judged.
 //!
-//! Two longer runs are about one large outage: throughput while Redis is gone, and memory while it stays away.
+//! Two longer runs are about one large outage: throughput while Redis is gone, and memory while it
+//! stays away.
 //!
 //! ```text
 //! cell ─┬─▶ 2 × member: a larder with a store of its own ──▶ proxy ──▶ Redis      waits, errors, loads, old values

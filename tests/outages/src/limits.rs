@@ -2,7 +2,8 @@ use std::{fmt, time::Duration};
 
 use larder::{Policy, RedisConfig, TableError, TtlTable};
 
-/// So long after its limit a call has certainly taken too long; the rest is the machine's own doing.
+/// So long after its limit a call has certainly taken too long; the rest is the machine's own
+/// doing.
 pub(crate) const GRACE: Duration = Duration::from_millis(100);
 /// How many callers of each kind a process has.
 pub(crate) const READERS: u64 = 8;
@@ -13,8 +14,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_millis(300);
 /// A writer has no time limit of larder's, so it has one of its own, as the documentation asks.
 pub(crate) const WRITER_LIMIT: Duration = Duration::from_millis(300);
 
-/// The rows: one whose values end within a fault, and one whose values outlive the run, so that nothing old goes unseen
-/// at its end.
+/// The rows: one whose values end within a fault, and one whose values outlive the run, so that
+/// nothing old goes unseen at its end.
 const ROWS: [(&str, &str); 2] = [("brief", "1s"), ("lasting", "1h")];
 const LIMITS: &str = r#"jitter = "0%"
 load_timeout = "400ms"
@@ -50,27 +51,31 @@ pub(crate) fn redis(url: String) -> RedisConfig {
 
 /// The longest time that a read may take, whatever is broken.
 ///
-/// It looks into L2, asks for the lease as often as it is woken, loads, commits, and reads back what it has committed. Of
-/// these
-/// - one command at most waits for its whole time-out: that loses the lane, and on a lane that is down every further call
-///   fails at once. Commands that are answered late have the same time together: their number, some five, times the
-///   server's delay is below it;
-/// - all waits, for another's lease and for a slot of `max_loads`, share one `max_wait`, which counts from before the first
-///   claim;
-/// - the loader runs once, for `load_timeout` at most: who gives up waiting for another's load has not loaded before.
+/// It looks into L2, asks for the lease as often as it is woken, loads, commits, and reads back
+/// what it has committed. Of these
+/// - one command at most waits for its whole time-out: that loses the lane, and on a lane that is
+///   down every further call fails at once. Commands that are answered late have the same time
+///   together: their number, some five, times the server's delay is below it;
+/// - all waits, for another's lease and for a slot of `max_loads`, share one `max_wait`, which
+///   counts from before the first claim;
+/// - the loader runs once, for `load_timeout` at most: who gives up waiting for another's load has
+///   not loaded before.
 ///
-/// A caller that joined a load after it began starts over if the key is invalidated meanwhile (P16 only-for-earlier-callers). That gives it no more
-/// time: it then waits for others only as long as is left of one `max_wait`, and shares a load that keeps nothing after it.
-/// Whoever came after an invalidation waits for the load that it has outdated to end, within the same time: no more than one
-/// loader of a key runs at a time. Only the load that keeps nothing waits for one of them after that time, and is next. This is
-/// within the limit as long as two loaders, one after the other, need less than `load_timeout` and what late commands leave of
-/// their time-out; a loader that takes longer has met its own limit, or nearly.
+/// A caller that joined a load after it began starts over if the key is invalidated meanwhile
+/// (P16 only-for-earlier-callers). That gives it no more time: it then waits for others only as
+/// long as is left of one `max_wait`, and shares a load that keeps nothing after it. Whoever came
+/// after an invalidation waits for the load that it has outdated to end, within the same time: no
+/// more than one loader of a key runs at a time. Only the load that keeps nothing waits for one of
+/// them after that time, and is next. This is within the limit as long as two loaders, one after
+/// the other, need less than `load_timeout` and what late commands leave of their time-out; a
+/// loader that takes longer has met its own limit, or nearly.
 pub fn longest_read(row: &Policy) -> Duration {
     COMMAND_TIMEOUT + row.max_wait() + row.load_timeout()
 }
 
-/// The longest time that a write or an invalidation may take: one `max_wait` for other writers' leases, the writer itself,
-/// and one command that is not answered, after which everything else is remembered instead of sent.
+/// The longest time that a write or an invalidation may take: one `max_wait` for other writers'
+/// leases, the writer itself, and one command that is not answered, after which everything else is
+/// remembered instead of sent.
 pub fn longest_write(row: &Policy) -> Duration {
     row.max_wait() + WRITER_LIMIT + COMMAND_TIMEOUT
 }
@@ -93,8 +98,9 @@ impl Key {
         Self(random.usize(0..ROWS.len()) * Self::IN_ROW + in_row)
     }
 
-    /// One for a process to write. A third of the keys is never written, so that there is something to expire and be served
-    /// stale; a third is written by one process only, so that the other keeps what it has unless it is told.
+    /// One for a process to write. A third of the keys is never written, so that there is something
+    /// to expire and be served stale; a third is written by one process only, so that the other
+    /// keeps what it has unless it is told.
     pub(crate) fn pick_written(process: usize, random: &mut fastrand::Rng) -> Self {
         loop {
             let key = Self::pick(random);

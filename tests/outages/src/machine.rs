@@ -51,7 +51,8 @@ impl Drop for Lateness {
     }
 }
 
-/// How much memory this process has, in bytes; `None` where the system does not say (it is Linux that does).
+/// How much memory this process has, in bytes; `None` where the system does not say (it is Linux
+/// that does).
 pub fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -79,7 +80,8 @@ impl Scheduled {
         sum
     }
 
-    /// Which share of the time that this process wanted since `earlier` it was given: what others took is no fault of it.
+    /// Which share of the time that this process wanted since `earlier` it was given: what others
+    /// took is no fault of it.
     pub fn share_since(self, earlier: Self) -> f64 {
         let ran = self.ran.saturating_sub(earlier.ran) as f64;
         let waited = self.waited.saturating_sub(earlier.waited) as f64;

@@ -25,7 +25,8 @@ use crate::{
     tally::Tally,
 };
 
-/// What is cached. The version comes first, so that it is found behind whatever header a value has in Redis.
+/// What is cached. The version comes first, so that it is found behind whatever header a value has
+/// in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Versioned {
     pub(crate) version: u32,
@@ -161,7 +162,8 @@ impl Member {
             0..50 => cache.write_through(key.in_row(), writer).await.map(|value| value.version),
             50..65 => cache.write_around(key.in_row(), writer).await.map(|value| value.version),
             _ => {
-                // As a program does that invalidates by hand; a write that failed may have taken place.
+                // As a program does that invalidates by hand; a write that failed may have taken
+                // place.
                 let _failed = writer().await;
                 let version = self.database.version(key);
                 start = Instant::now();

@@ -41,13 +41,15 @@ pub struct Settings {
 /// What came of it.
 #[derive(Debug)]
 pub struct Outcome {
-    /// When, how many keys had been tried, what the process had in bytes, and what waited to be sent.
+    /// When, how many keys had been tried, what the process had in bytes, and what waited to be
+    /// sent.
     looks: Vec<(String, usize, u64, u64)>,
     /// What failed writes said, and how many said so.
     refused: BTreeMap<&'static str, usize>,
     /// How long it took after the outage until nothing waited any more.
     sent_after: Option<Duration>,
-    /// Old values that were served or lay in Redis in the end, of keys whose write had returned without an error.
+    /// Old values that were served or lay in Redis in the end, of keys whose write had returned
+    /// without an error.
     old: Vec<String>,
     /// How many values were looked for.
     looked_for: usize,

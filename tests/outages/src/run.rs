@@ -51,7 +51,8 @@ pub struct Settings {
 pub struct Outcome {
     /// Each cell, in the order of the report.
     pub cells: Vec<CellOutcome>,
-    /// Panics anywhere in this process meanwhile, also in tasks of the library that nobody waits for.
+    /// Panics anywhere in this process meanwhile, also in tasks of the library that nobody waits
+    /// for.
     pub panics: usize,
     /// How many processors there are.
     pub processors: usize,
@@ -96,7 +97,8 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
         match ended.map_err(Problem::from).flatten() {
             Ok(outcome) => cells.push(outcome),
             Err(problem) => {
-                // What is in the middle of starting a server comes to an end all the same, and is waited for.
+                // What is in the middle of starting a server comes to an end all the same, and is
+                // waited for.
                 running.abort_all();
                 failed = failed.or(Some(problem));
             }

@@ -20,7 +20,8 @@ use tokio::{
 use crate::{Problem, machine::Scheduled};
 
 const TASKS: usize = 64;
-/// So many are read all the time. Each is loaded once for each `degraded_l1_ttl` of the outage, whatever the machine can do.
+/// So many are read all the time. Each is loaded once for each `degraded_l1_ttl` of the outage,
+/// whatever the machine can do.
 const KEYS: u32 = 2_000;
 /// How often a task lets others run, in reads.
 const BATCH: usize = 32;
@@ -172,11 +173,11 @@ impl Part {
 }
 
 impl Outcome {
-    /// The throughput of L1 during the outage, as a share of that before it: by the clock, and by the processors' time that
-    /// the process was given.
+    /// The throughput of L1 during the outage, as a share of that before it: by the clock, and by
+    /// the processors' time that the process was given.
     ///
-    /// Where others use the machine too, what they take falsifies the first, and that two processors which share a core are
-    /// slower together falsifies the second.
+    /// Where others use the machine too, what they take falsifies the first, and that two
+    /// processors which share a core are slower together falsifies the second.
     pub fn kept(&self) -> [f64; 2] {
         let by = |hits: fn(&Second) -> f64| self.parts[1].median(hits) / self.parts[0].median(hits);
         [by(|second| second.l1_hits), by(|second| second.l1_hits / second.share)]

@@ -38,7 +38,8 @@ pub struct CellOutcome {
     pub stale: usize,
     /// Tasks of callers that ended by a panic.
     pub panics: usize,
-    /// Reads that were given what an invalidation or write that had returned in the same process had replaced.
+    /// Reads that were given what an invalidation or write that had returned in the same process
+    /// had replaced.
     pub lost: Vec<String>,
     /// Copies that were not what the database holds to the end.
     pub unequal: Vec<String>,
@@ -46,7 +47,8 @@ pub struct CellOutcome {
     pub equal_after: Option<Duration>,
     /// By how much the machine was late at most.
     pub lag: Duration,
-    /// How often it was run: again where the machine was so late that it may have broken a rule of time by itself.
+    /// How often it was run: again where the machine was so late that it may have broken a rule of
+    /// time by itself.
     pub runs: usize,
 }
 

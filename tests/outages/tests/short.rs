@@ -1,4 +1,5 @@
-//! The whole product: every state of the database times every state of Redis, with and without stale values.
+//! The whole product: every state of the database times every state of Redis, with and without
+//! stale values.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 

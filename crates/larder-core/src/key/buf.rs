@@ -55,7 +55,8 @@ pub trait CacheKey<K: ?Sized = Self> {
     fn write_to(&self, out: &mut KeyBuf);
 }
 
-/// A key while it is formatted. It lies on the stack unless it is long, so a look-up allocates nothing.
+/// A key while it is formatted. It lies on the stack unless it is long, so a look-up allocates
+/// nothing.
 ///
 /// # Examples
 /// ```

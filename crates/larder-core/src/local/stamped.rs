@@ -93,7 +93,8 @@ pub trait LocalMap: Send + Sync + 'static {
     /// kept for longer.
     fn contains_key(&self, key: &KeyRef<'_>) -> bool;
 
-    /// Stores an entry in place of the key's present one. If there is no room for it, neither stays.
+    /// Stores an entry in place of the key's present one. If there is no room for it, neither
+    /// stays.
     fn insert(&self, key: LocalKey, entry: Entry);
 
     /// Removes the key's entry.
@@ -128,9 +129,11 @@ impl<M: LocalMap> Stamped<M> {
         Self { map, generations, deadlines: Deadlines::new(clock.now()), clock, changes }
     }
 
-    /// Shows to `see` what [`get`](LocalStore::get) would return. `see` may take the entry to pieces.
+    /// Shows to `see` what [`get`](LocalStore::get) would return. `see` may take the entry to
+    /// pieces.
     ///
-    /// The entry is not moved: a hit that moves one waits for each of its parts to arrive in memory.
+    /// The entry is not moved: a hit that moves one waits for each of its parts to arrive in
+    /// memory.
     #[inline]
     pub fn look<R>(&self, key: KeyRef<'_>, see: impl FnOnce(&mut Entry, Phase) -> R) -> Option<R> {
         // Before the look, which waits for memory, so that the one is done while the other waits.

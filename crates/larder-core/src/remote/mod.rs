@@ -171,10 +171,10 @@ pub trait ValueStore: Send + Sync + 'static {
     /// A marked lease refuses its commit. The lease named by `own`, which the caller gives up with
     /// this call, is deleted too.
     ///
-    /// While the lane is down, or if it is lost meanwhile, or if the server refuses for now, the key
-    /// is remembered. The invalidation is then done before anything else is read through the lane.
-    /// A store that remembers too much may remember the key's [prefix](Key::prefix) instead, and
-    /// clear it.
+    /// While the lane is down, or if it is lost meanwhile, or if the server refuses for now, the
+    /// key is remembered. The invalidation is then done before anything else is read through the
+    /// lane. A store that remembers too much may remember the key's [prefix](Key::prefix) instead,
+    /// and clear it.
     ///
     /// # Errors
     /// [`StoreError::WrongType`], and [`StoreError::Refused`] if the store's user may not do this.
@@ -292,8 +292,8 @@ pub trait TagStore: Send + Sync + 'static {
     /// Reads the tag epoch, which grows with each invalidation of any tag. The lane tracks it.
     async fn tag_epoch(&self, lane: LaneIndex) -> Result<TagEpoch, StoreError>;
 
-    /// Reads the epoch under which each tag is pinned. `None` for a tag that is not. The lane tracks
-    /// them.
+    /// Reads the epoch under which each tag is pinned. `None` for a tag that is not. The lane
+    /// tracks them.
     async fn tags(&self, lane: LaneIndex, tags: &[&str]) -> Result<Vec<Option<TagEpoch>>, StoreError>;
 
     /// Pins tags for an entry of this epoch that is to live for `ttl`, in one atomic step.

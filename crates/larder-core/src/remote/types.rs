@@ -12,8 +12,8 @@ use crate::{
 pub struct Stored {
     /// The value's bytes.
     pub value: Bytes,
-    /// The rest of its life. `None` if the value has no end, as when another program wrote it, or if
-    /// the caller did not ask.
+    /// The rest of its life. `None` if the value has no end, as when another program wrote it, or
+    /// if the caller did not ask.
     pub ttl: Option<Duration>,
 }
 
@@ -93,11 +93,12 @@ impl Committed {
         self != Self::Refused
     }
 
-    /// The stamp of a value that the lane tracks, made of the stamp from before the commit was sent.
+    /// The stamp of a value that the lane tracks, made of the stamp from before the commit was
+    /// sent.
     ///
     /// It is outdated if anything but the commit itself has happened to the key since.
-    // P4 l1-read-from-l2: the lane read the key in the step that wrote it, so the push for that step
-    // has come, if there is one.
+    // P4 l1-read-from-l2: the lane read the key in the step that wrote it, so the push for that
+    // step has come, if there is one.
     pub fn tracked(self, before: Stamp) -> Option<Stamp> {
         match self {
             Self::Tracked { told: true } => Some(before.after_one()),
@@ -136,9 +137,9 @@ pub enum LaneState {
 
 /// A listener to what happens in the remote store.
 ///
-/// Pushes are delivered in the order in which the store sent them, and before any later reply of the
-/// same lane; of a [`Scattered`](LaneState::Scattered) lane, of the same server. A listener must not
-/// block, and must not call the store.
+/// Pushes are delivered in the order in which the store sent them, and before any later reply of
+/// the same lane; of a [`Scattered`](LaneState::Scattered) lane, of the same server. A listener
+/// must not block, and must not call the store.
 pub trait PushListener: Send + Sync {
     /// Takes note of a push.
     fn on_push(&self, push: Push<'_>);

@@ -184,7 +184,8 @@ impl ValueStore for MemoryRemote {
     }
 
     async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
-        let mut state = self.server.state(); // to the end, so that a reconnection comes before or after
+        // to the end, so that a reconnection comes before or after
+        let mut state = self.server.state();
         if self.down.load(Ordering::Acquire) {
             let mut unsent = lock(&self.unsent);
             let ends = unsent.entry(key.clone()).or_default();
@@ -349,7 +350,8 @@ impl TagStore for MemoryRemote {
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
-        let mut state = self.server.state(); // to the end, so that a reconnection comes before or after
+        // to the end, so that a reconnection comes before or after
+        let mut state = self.server.state();
         if self.down.load(Ordering::Acquire) {
             let mut unsent = lock(&self.unsent_tags);
             unsent.insert(tag.to_owned());
