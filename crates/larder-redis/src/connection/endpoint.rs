@@ -37,13 +37,13 @@ impl Endpoint {
         if !NETWORK.contains(&scheme) && !SOCKET.contains(&scheme) {
             return Err(wrong("it must begin with redis://, rediss:// or unix://"));
         }
-        if cfg!(not(feature = "tls-rustls")) && matches!(scheme, "rediss" | "valkeys") {
-            return Err(wrong("this program is built without TLS: enable the feature `tls`"));
-        }
         let at = rest.rfind('@');
         let ends_early = rest.find(['?', '#', '/']).is_some_and(|end| at.is_some_and(|at| end < at));
         if ends_early && NETWORK.contains(&scheme) {
             return Err(wrong(ENCODE));
+        }
+        if cfg!(not(feature = "tls-rustls")) && matches!(scheme, "rediss" | "valkeys") {
+            return Err(wrong("this program is built without TLS: enable the feature `tls`"));
         }
         let info = config.url.as_str().into_connection_info().map_err(|error| {
             // The category and not the detail, which may quote the address.
