@@ -273,6 +273,10 @@ impl Lanes for RedisStore {
         let unsent = self.lanes.iter().map(|lane| lane.unsent.len()).sum();
         self.listeners.stats.read(self.breaker.state(), unsent)
     }
+
+    fn close(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
 }
 
 #[async_trait]

@@ -1,274 +1,479 @@
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use larder_core::{Capacity, Clock, Generations, LocalStore, Outbox, PolicyIndex, RemoteStore, Tags};
-use larder_lock::Leases;
+#[cfg(any(test, feature = "testing"))]
+use larder_core::Clock;
+use larder_core::{Outbox, RemoteStore};
+#[cfg(feature = "redis")]
 use larder_redis::{RedisConfig, RedisStore};
-use larder_ttl::{Policy, TtlTable};
+use larder_ttl::TtlTable;
+use tokio::runtime::Handle;
 
 use crate::{
     Error, Event, L1Store, Larder,
-    advice::advise,
-    events::Hook,
-    invalidate::push_listener::L1Listener,
-    l1,
-    outbox::{OutboxSchedule, counts::DrainCounts, keep_draining},
-    policy::{ActivePolicy, Levels, Reporter, SizeLimits},
-    process::Process,
+    assembly::{Assembly, DRAIN_INTERVAL},
+    observe::{Hook, advice::advise},
+    outbox::OutboxSchedule,
 };
 
 /// Describes a [`Larder`]; [`build`](Self::build) makes it.
+///
+/// ```
+/// # use larder::{Larder, TtlTable};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+/// let larder = Larder::builder()
+///     .ttl_table(TtlTable::from_toml("[report]\nttl = '1h'")?)
+///     .l1_entries(10_000)
+///     .build()
+///     .await?;
+/// # let _: larder::Cache<u64, String> = larder.cache("report")?;
+/// # Ok(()) }
+/// ```
 pub struct LarderBuilder {
-    table: TtlTable,
-    remote: Remote,
+    assembly: Assembly,
+    remotes: Vec<Remote>,
+    namespace: Option<String>,
     start_without_redis: bool,
-    l1_store: L1Store,
-    capacity: Capacity,
-    max_value_size: usize,
-    clock: Clock,
-    hook: Option<Hook>,
+    l1_entries: Option<u64>,
+    l1_bytes: Option<u64>,
     outbox: Option<Arc<dyn Outbox>>,
-    outbox_interval: Duration,
+    outbox_interval: Option<Duration>,
 }
 
 enum Remote {
-    None,
+    #[cfg(feature = "redis")]
     Redis(Box<RedisConfig>),
     Store(Arc<dyn RemoteStore>),
 }
 
-/// How often L1 gives back the memory of expired entries, and the numbers are published.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
-
-/// What a dead process owed is done at the latest after this time.
-const REPLAY_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest namespace or name, in bytes: a namespace stands in front of every key.
+const LONGEST_NAME: usize = 64;
 
 impl Default for LarderBuilder {
     fn default() -> Self {
         Self {
-            table: TtlTable::default(),
-            remote: Remote::None,
+            assembly: Assembly::default(),
+            remotes: Vec::new(),
+            namespace: None,
             start_without_redis: false,
-            l1_store: L1Store::default(),
-            capacity: Capacity::Entries(100_000),
-            max_value_size: 16 << 20,
-            clock: Clock::system(),
-            hook: None,
+            l1_entries: None,
+            l1_bytes: None,
             outbox: None,
-            outbox_interval: REPLAY_INTERVAL,
+            outbox_interval: None,
         }
     }
 }
 
+// Here, and not beside `Larder`'s other methods, because a builder knows what it makes.
+impl Larder {
+    /// Starts to describe a larder. Every option has a default that suits production, except the
+    /// address of Redis.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder = Larder::builder().build().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder() -> LarderBuilder {
+        LarderBuilder::default()
+    }
+}
+
 impl LarderBuilder {
-    /// Takes this table; by default the built-in policies.
+    /// Takes this TTL table; by default the table of the built-in policies.
+    ///
+    /// ```
+    /// # use larder::{Larder, TtlTable};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let table = TtlTable::from_toml("[report]\nttl = '1h'\nreason = 'computed each night'")?;
+    /// let larder = Larder::builder().ttl_table(table).build().await?;
+    /// assert!(larder.ttl_table().policy("report").is_some());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn ttl_table(mut self, table: TtlTable) -> Self {
-        self.table = table;
+        self.assembly.table = table;
         self
     }
 
-    /// Takes the Redis at this address as L2: `redis://`, `rediss://` (TLS) or `unix://`. Without it there is L1 only.
+    /// Puts `{namespace}/` in front of everything that this larder writes in Redis: values, leases,
+    /// tags, probes, and the channel of invalidations. By default there is no namespace.
+    ///
+    /// Larders with different namespaces share a server, and neither sees the other's keys, tags,
+    /// clears or messages: staging and production, or two services that use the built-in policies.
+    /// An ACL of `~{namespace}/*` and `&{namespace}/*` suffices for each.
+    ///
+    /// A namespace has 1 to 64 bytes: ASCII letters, digits, `_`, `.` and `-`.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder = Larder::builder().namespace("shop").build().await?;
+    /// let users = larder.cache::<u64, String>("user_profile")?;
+    /// assert_eq!(users.key(42).as_str(), "shop/user:42");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Names this larder in logs (field `larder`) and metrics (label `larder`), for a process that
+    /// has several. By default it has no name, and logs and metrics lack the field and the label.
+    ///
+    /// A name has 1 to 64 bytes.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let sessions = Larder::builder().name("sessions").build().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.assembly.name = Some(name.into());
+        self
+    }
+
+    /// Takes the Redis at this address as L2: `redis://`, `rediss://` (TLS) or `unix://`. Without
+    /// an L2, entries live in L1 only.
+    ///
+    /// ```no_run
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder = Larder::builder().redis("redis://127.0.0.1").build().await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn redis(self, url: impl Into<String>) -> Self {
         self.redis_config(RedisConfig::new(url.into()))
     }
 
-    /// Takes a Redis with options of its own as L2.
+    /// Takes a Redis with options of its own as L2. The builder's [`namespace`](Self::namespace)
+    /// replaces the one of the options.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use larder::{Larder, RedisConfig};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let config =
+    ///     RedisConfig::new("redis://127.0.0.1").command_timeout(Duration::from_millis(300));
+    /// let larder = Larder::builder().redis_config(config).build().await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn redis_config(mut self, config: RedisConfig) -> Self {
-        self.remote = Remote::Redis(Box::new(config));
+        self.remotes.push(Remote::Redis(Box::new(config)));
         self
     }
 
-    /// Starts also if Redis cannot be reached, and connects later; by default that is an error of `build`.
+    /// Starts also if Redis cannot be reached, and connects later; by default that is an error of
+    /// [`build`](Self::build).
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder =
+    ///     Larder::builder().redis("redis://127.0.0.1:1").start_without_redis(true).build().await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     #[must_use]
     pub fn start_without_redis(mut self, yes: bool) -> Self {
         self.start_without_redis = yes;
         self
     }
 
-    /// Takes any other remote store as L2, such as a `larder_core::MemoryRemote` in tests.
+    /// Takes any other remote store as L2, such as a `MemoryRemote` in tests.
     ///
-    /// Give each larder a store of its own: a store is not told of what is written through itself, so two larders
-    /// that share one would not hear of each other's writes.
+    /// Give each larder a store of its own: a store does not tell of writes through itself, so two
+    /// larders that share one would not hear of each other's writes.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use larder::{Clock, Larder, MemoryServer};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let server = MemoryServer::new(Clock::system());
+    /// let one = Larder::builder().remote_store(Arc::new(server.connect())).build().await?;
+    /// let other = Larder::builder().remote_store(Arc::new(server.connect())).build().await?;
+    ///
+    /// one.cache::<u64, String>("user_profile")?.insert(42, "Ada".to_owned()).await?;
+    /// assert!(other.cache::<u64, String>("user_profile")?.get(42).await?.is_some());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn remote_store(mut self, store: Arc<dyn RemoteStore>) -> Self {
-        self.remote = Remote::Store(store);
+        self.remotes.push(Remote::Store(store));
         self
     }
 
-    /// Keeps L1's entries in this store; by default in [`L1Store::Moka`]. All of them serve and refuse the same.
+    /// Keeps L1's entries in this kind of map; by default in `L1Store::Moka`. All of them serve and
+    /// refuse the same entries.
+    ///
+    /// ```
+    /// # use larder::{L1Store, Larder};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder = Larder::builder().l1_store(L1Store::Moka).build().await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn l1_store(mut self, store: L1Store) -> Self {
-        self.l1_store = store;
+        self.assembly.l1_store = store;
         self
     }
 
-    /// Holds at most this many entries in L1; default 100,000.
+    /// Bounds L1 by its number of entries; default 100,000.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder = Larder::builder().l1_entries(10_000).build().await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn l1_entries(mut self, entries: u64) -> Self {
-        self.capacity = Capacity::Entries(entries);
+        self.l1_entries = Some(entries);
         self
     }
 
-    /// Holds at most about this many bytes in L1, instead of a number of entries: keys, JSON and 200 bytes each.
+    /// Bounds L1 by about this many bytes in place of a number of entries: of each entry its key,
+    /// its JSON and 200 bytes count.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder = Larder::builder().l1_bytes(64 << 20).build().await?; // 64 MiB
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn l1_bytes(mut self, bytes: u64) -> Self {
-        self.capacity = Capacity::Weight(bytes);
+        self.l1_bytes = Some(bytes);
         self
     }
 
-    /// Sends no value to L2 whose encoded form is larger, in bytes; default 16 MiB. `insert` refuses such a value,
-    /// and one that was loaded or written is returned but not kept.
+    /// Sends no value to L2 whose encoded form is larger, in bytes; default 16 MiB. `insert`
+    /// refuses such a value; a value that is loaded or written through is returned, but not cached.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder = Larder::builder().max_value_size(1 << 20).build().await?; // 1 MiB
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn max_value_size(mut self, bytes: usize) -> Self {
-        self.max_value_size = bytes;
+        self.assembly.max_value_size = bytes;
         self
     }
 
-    /// Replays this outbox in the background, see [`Larder::drain_outbox`]: at the start, and then every few seconds, for as
-    /// long as the larder or one of its caches lives. What goes wrong is logged once, and counted in
-    /// [`Stats::outbox_errors`](crate::Stats::outbox_errors).
+    /// Drains this outbox in the background, see [`Larder::drain_outbox`]: at the start, and then
+    /// every few seconds, as long as the larder or one of its caches lives. A failure is logged
+    /// once, and counted in [`Stats::outbox_errors`](crate::Stats::outbox_errors).
+    ///
+    /// The example `outbox.rs` of this crate has an outbox on SQLite.
     #[must_use]
     pub fn outbox(mut self, outbox: Arc<dyn Outbox>) -> Self {
         self.outbox = Some(outbox);
         self
     }
 
-    /// Replays the outbox this often; default 5 s. All processes that replay it read its table this often.
+    /// Drains the [`outbox`](Self::outbox) this often; default 5 s. Each process that drains it
+    /// reads its table this often.
     #[must_use]
     pub fn outbox_interval(mut self, interval: Duration) -> Self {
-        self.outbox_interval = interval;
+        self.outbox_interval = Some(interval);
         self
     }
 
-    /// Reads the time from this clock, for tests; by default from the system's coarse monotonic clock.
+    /// Reads the time from this clock, for tests; by default from the system's coarse monotonic
+    /// clock.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use larder::{Larder, ManualClock};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let time = ManualClock::new();
+    /// let larder = Larder::builder().clock(time.clock()).build().await?;
+    /// let users = larder.cache::<u64, String>("user_profile")?;
+    /// users.insert(42, "Ada".to_owned()).await?;
+    ///
+    /// time.advance(users.policy().ttl() + Duration::from_secs(1));
+    /// assert_eq!(users.get(42).await?, None);
+    /// # Ok(()) }
+    /// ```
+    #[cfg(any(test, feature = "testing"))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.assembly.clock = clock;
         self
     }
 
-    /// Calls this for each [`Event`], in the task in which it happens: it must be quick, and must not block. Without it
-    /// nothing is paid for, not even on a hit.
+    /// Calls this function for each [`Event`], in the task in which it happens: it must be quick,
+    /// and must not block. Without it an event costs nothing, not even on a hit.
+    ///
+    /// ```
+    /// # use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    /// # use larder::{Event, Larder};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let hits = Arc::new(AtomicU64::new(0));
+    /// let count = hits.clone();
+    /// let larder = Larder::builder()
+    ///     .on_event(move |event| {
+    ///         if let Event::Hit { .. } = event {
+    ///             count.fetch_add(1, Ordering::Relaxed);
+    ///         }
+    ///     })
+    ///     .build()
+    ///     .await?;
+    ///
+    /// let users = larder.cache::<u64, String>("user_profile")?;
+    /// users.insert(42, "Ada".to_owned()).await?;
+    /// users.get(42).await?;
+    /// assert_eq!(hits.load(Ordering::Relaxed), 1);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn on_event(mut self, hook: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
-        self.hook = Some(Hook::new(hook));
+        self.assembly.hook = Some(Hook::new(hook));
         self
     }
 
     /// Makes the larder and connects it.
     ///
+    /// ```
+    /// # use larder::{Error, Larder};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// let larder = Larder::builder().build().await?;
+    /// let both = Larder::builder().l1_entries(1000).l1_bytes(1 << 20).build().await;
+    /// assert!(matches!(both, Err(Error::Options { .. })));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
-    /// [`Error::Store`] if the address is wrong, or Redis cannot be reached or refuses the password (unless it may
-    /// [start without](Self::start_without_redis)); [`Error::NoRuntime`] outside a tokio runtime.
+    /// - [`Error::Options`]: two options contradict each other, or one of them is out of its range.
+    /// - [`Error::Store`]: the address is wrong, or Redis cannot be reached or refuses the password
+    ///   (unless the larder may `start_without_redis`).
+    /// - [`Error::NoRuntime`]: the call was made outside a tokio runtime.
     pub async fn build(self) -> Result<Larder, Error> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        let remote: Option<Arc<dyn RemoteStore>> = match self.remote {
-            Remote::None => None,
-            Remote::Store(store) => Some(store),
-            Remote::Redis(config) if self.start_without_redis => {
-                Some(Arc::new(RedisStore::connect_lazy(*config).map_err(Error::remote)?))
-            }
-            Remote::Redis(config) => {
-                Some(Arc::new(RedisStore::connect(*config).await.map_err(Error::remote)?))
-            }
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let (assembly, remote, schedule) = self.checked()?;
+        let remote = match remote {
+            Some(remote) => Some(remote.connect().await?),
+            None => None,
         };
-        advise(&self.table, remote.as_deref()).await;
-        let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
-        let policies = u16::try_from(self.table.policies().count()).unwrap_or(u16::MAX);
-        let generations = Arc::new(Generations::new(KEY_CELLS, lanes, policies));
-        let l1 = Arc::new(l1::new(self.l1_store, self.capacity, &generations, &self.clock));
-        let tags = Arc::new(Tags::new(lanes));
-        let leases = remote.map(Leases::new);
-        let size_limits = SizeLimits {
-            largest: self.max_value_size,
-            l1_is_weighed: matches!(self.capacity, Capacity::Weight(_)),
-        };
-        let activate = |(index, settings): (usize, &Policy)| {
-            // Policies past the last generation share it, which costs a needless miss when one of
-            // them is cleared.
-            let index = PolicyIndex::at(index);
-            // A larder without L2 keeps every policy in the one level that it has.
-            let has_l1 = settings.levels().has_l1() || leases.is_none();
-            let in_l2 = leases.clone().filter(|_| settings.levels().has_l2());
-            let levels = Levels::new(l1.clone(), has_l1, in_l2, generations.clone(), index);
-            let reporter = Reporter::new(settings.name(), self.hook.clone());
-            let (settings, tags, clock) = (settings.clone(), tags.clone(), self.clock.clone());
-            Arc::new(ActivePolicy::new(settings, index, levels, tags, reporter, clock, size_limits))
-        };
-        let policies: Vec<_> = self.table.policies().enumerate().map(activate).collect();
-        let listener = leases.as_ref().map(|leases| {
-            let listener = Arc::new(L1Listener {
-                generations: generations.clone(),
-                tags: tags.clone(),
-                prefixes: policies.iter().map(|policy| format!("{}:", policy.prefix())).collect(),
-                l1: l1.clone(),
-                waiters: leases.waiters().clone(),
-                hook: self.hook.clone(),
-            });
-            let weak = Arc::downgrade(&listener);
-            leases.remote().subscribe(weak);
-            listener
-        });
-        let drains = Arc::new(DrainCounts::default());
-        #[cfg(feature = "metrics")]
-        let published = crate::metrics::Published {
-            policies: policies
-                .iter()
-                .map(|policy| (policy.name().to_owned(), policy.reporter.counters().clone()))
-                .collect(),
-            remote: leases.as_ref().map(|leases| leases.remote().clone()),
-            drains: drains.clone(),
-        };
-        let in_house = l1.clone();
-        let chores = move || {
-            in_house.maintain();
-            #[cfg(feature = "metrics")]
-            published.publish();
-        };
-        let housekeeping = runtime.spawn(keep_house(chores)).abort_handle();
-        let process = Arc::new(Process {
-            generations,
-            tags,
-            l1,
-            leases,
-            policies,
-            _listener: listener,
-            drains,
-            housekeeping,
-            draining: OnceLock::new(),
-        });
-        if let Some(outbox) = self.outbox {
-            keep_draining(&process, OutboxSchedule { outbox, every: self.outbox_interval });
+        advise(&assembly.table, remote.as_deref()).await;
+        Ok(assembly.assemble(&runtime, remote, schedule))
+    }
+
+    /// Checks that the options go together.
+    fn checked(mut self) -> Result<(Assembly, Option<Connect>, Option<OutboxSchedule>), Error> {
+        if self.remotes.len() > 1 {
+            return Err(options("redis, redis_config and remote_store each choose the L2: keep one of them"));
         }
-        Ok(Larder::new(process, self.table))
+        let remote = self.remotes.pop();
+        if self.start_without_redis && !remote.as_ref().is_some_and(Remote::is_redis) {
+            return Err(options("start_without_redis(true) needs redis or redis_config"));
+        }
+        match (self.l1_entries, self.l1_bytes) {
+            (Some(_), Some(_)) => {
+                return Err(options("l1_entries and l1_bytes both bound L1: keep one of them"));
+            }
+            (Some(entries), None) => self.assembly.capacity = larder_core::Capacity::Entries(entries),
+            (None, Some(bytes)) => self.assembly.capacity = larder_core::Capacity::Weight(bytes),
+            (None, None) => {}
+        }
+        if let Some(namespace) = &self.namespace {
+            check_namespace(namespace)?;
+        }
+        if self.assembly.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > LONGEST_NAME) {
+            return Err(options(format!("a name has 1 to {LONGEST_NAME} bytes")));
+        }
+        let schedule = match (self.outbox, self.outbox_interval) {
+            (None, Some(_)) => return Err(options("outbox_interval needs an outbox")),
+            (Some(_), Some(Duration::ZERO)) => {
+                return Err(options("outbox_interval is zero: give it 1 ms or more"));
+            }
+            (Some(outbox), every) => Some(OutboxSchedule { outbox, every: every.unwrap_or(DRAIN_INTERVAL) }),
+            (None, None) => None,
+        };
+        let (namespace, lazily) = (self.namespace.clone(), self.start_without_redis);
+        self.assembly.namespace = self.namespace;
+        let remote = remote.map(|remote| Connect { remote, namespace, lazily });
+        Ok((self.assembly, remote, schedule))
     }
 }
 
-/// Keys share cells by their hash: a value that is on its way into L1 while a key of the same cell is invalidated is
-/// needlessly not kept. With so many cells that is rare, however large L1 is. A cell takes 8 bytes.
-const KEY_CELLS: usize = 1 << 16;
+/// An L2 that is to be connected.
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "only Redis has a namespace and connects lazily")
+)]
+struct Connect {
+    remote: Remote,
+    namespace: Option<String>,
+    lazily: bool,
+}
 
-/// A task, because a store frees what has expired only when somebody calls it.
-async fn keep_house(chores: impl Fn() + Send) {
-    let mut due = tokio::time::interval(HOUSEKEEPING);
-    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        due.tick().await;
-        chores();
+impl Connect {
+    #[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "only Redis is waited for"))]
+    async fn connect(self) -> Result<Arc<dyn RemoteStore>, Error> {
+        match self.remote {
+            Remote::Store(store) => Ok(store),
+            #[cfg(feature = "redis")]
+            Remote::Redis(config) => {
+                let config = match self.namespace {
+                    Some(namespace) => config.namespace(namespace),
+                    None => *config,
+                };
+                let store = match self.lazily {
+                    true => RedisStore::connect_lazy(config),
+                    false => RedisStore::connect(config).await,
+                };
+                Ok(Arc::new(store.map_err(Error::remote)?))
+            }
+        }
     }
+}
+
+impl Remote {
+    fn is_redis(&self) -> bool {
+        !matches!(self, Self::Store(_))
+    }
+}
+
+fn options(problem: impl Into<String>) -> Error {
+    Error::Options { problem: problem.into() }
+}
+
+fn check_namespace(namespace: &str) -> Result<(), Error> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let problem = if namespace.is_empty() || namespace.len() > LONGEST_NAME {
+        format!("it has {} bytes, and must have 1 to {LONGEST_NAME}", namespace.len())
+    } else if let Some(other) = namespace.chars().find(|c| !is_allowed(*c)) {
+        format!("{other:?} is not allowed: use ASCII letters, digits, '_', '.' and '-'")
+    } else {
+        return Ok(());
+    };
+    Err(options(format!("the namespace {:?} cannot be used: {problem}", shortened(namespace))))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 impl fmt::Debug for LarderBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LarderBuilder")
-            .field("capacity", &self.capacity)
-            .field("max_value_size", &self.max_value_size)
+            .field("name", &self.assembly.name)
+            .field("namespace", &self.namespace)
+            .field("max_value_size", &self.assembly.max_value_size)
             .finish_non_exhaustive()
     }
 }

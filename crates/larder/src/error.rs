@@ -5,13 +5,13 @@ use larder_ttl::TableError;
 
 use crate::value::BoxError;
 
-/// Why a call did not do what it was asked to do. Cheap to clone: all callers that wait for one load get the same
-/// error.
+/// Why a call did not do what it was asked to do. Cheap to clone: all callers that wait for one
+/// load get the same error.
 ///
 /// An outage of Redis is not among the reasons why a read fails: the loader then serves the read.
 ///
-/// [`source`](std::error::Error::source) returns the loader's own error, so that `anyhow`'s chain finds it;
-/// [`load_error`](Self::load_error) returns it as what it is:
+/// [`source`](std::error::Error::source) returns the loader's own error, so that `anyhow`'s chain
+/// finds it; [`load_error`](Self::load_error) returns it as what it is:
 ///
 /// ```
 /// # use std::io;
@@ -47,7 +47,8 @@ pub enum Error {
         /// The key, with its prefix.
         key: String,
     },
-    /// The loader took longer than the policy's `load_timeout` and was cancelled. Nothing was cached.
+    /// The loader took longer than the policy's `load_timeout` and was cancelled. Nothing was
+    /// cached.
     #[error(
         "the load of {key} took longer than {after:?}: make it faster, or raise the policy's load_timeout"
     )]
@@ -55,11 +56,12 @@ pub enum Error {
     LoadTimedOut {
         /// The key, with its prefix.
         key: String,
-        /// The limit that passed: the policy's `load_timeout`, for a caller that waited for other loads before
-        /// this one together with its `max_wait`.
+        /// The limit that passed: the policy's `load_timeout`, for a caller that waited for other
+        /// loads before this one together with its `max_wait`.
         after: Duration,
     },
-    /// The policy's `max_loads` other loads were running during all of its `max_wait`; this load was not started.
+    /// The policy's `max_loads` other loads were running during all of its `max_wait`; this load
+    /// was not started.
     #[error(
         "the load of {key} waited {waited:?} for other loads to end: raise the policy's max_loads or max_wait, or load less"
     )]
@@ -70,7 +72,8 @@ pub enum Error {
         /// The policy's `max_wait`.
         waited: Duration,
     },
-    /// The loader or writer answered "not modified", but there is no entry to keep. Nothing was cached.
+    /// The loader or writer answered "not modified", but there is no entry to keep. Nothing was
+    /// cached.
     #[error(
         "{key} has no entry to keep: answer not_modified() only if get_or_revalidate passes a previous value"
     )]
@@ -79,8 +82,8 @@ pub enum Error {
         /// The key, with its prefix.
         key: String,
     },
-    /// The task that ran the load or write was dropped, because the runtime shuts down. A write may have reached
-    /// the database.
+    /// The task that ran the load or write was dropped, because the runtime shuts down. A write may
+    /// have reached the database.
     #[error("the load or write of {key} was dropped: the runtime is shutting down")]
     #[non_exhaustive]
     Aborted {
@@ -94,7 +97,8 @@ pub enum Error {
         /// The key, with its prefix.
         key: String,
     },
-    /// The writer failed. The entry was invalidated, because a failed write can still have reached the database.
+    /// The writer failed. The entry was invalidated, because a failed write can still have reached
+    /// the database.
     #[error("the write of {key} failed")]
     #[non_exhaustive]
     Write {
@@ -112,7 +116,8 @@ pub enum Error {
         /// How long this writer waited for them.
         waited: Duration,
     },
-    /// The database was written, but L2 refused to remove the old value, which stays there until its TTL ends.
+    /// The database was written, but L2 refused to remove the old value, which stays there until
+    /// its TTL ends.
     #[error("{key} was written, but its old value could not be invalidated: invalidate it again")]
     #[non_exhaustive]
     NotInvalidated {
@@ -128,7 +133,8 @@ pub enum Error {
     #[error("the tag {tag:?} cannot be used: {problem}")]
     #[non_exhaustive]
     Tag {
-        /// The key of the entry that was to have the tag, with its prefix; `None` if the tag was to be invalidated.
+        /// The key of the entry that was to have the tag, with its prefix; `None` if the tag was to
+        /// be invalidated.
         key: Option<String>,
         /// The tag, or its beginning.
         tag: String,
@@ -191,7 +197,8 @@ pub enum Error {
     /// The TTL table is wrong.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The outbox could not be read, or its entries could not be confirmed and will be drained again.
+    /// The outbox could not be read, or its entries could not be confirmed and will be drained
+    /// again.
     #[error("the outbox failed")]
     #[non_exhaustive]
     Outbox {
@@ -202,10 +209,36 @@ pub enum Error {
     #[error("the remote store failed{}", for_key(key.as_deref()))]
     #[non_exhaustive]
     Store {
-        /// The key, with its prefix; for a clear `prefix:*`. `None` if the call was not about a key.
+        /// The key, with its prefix; for a clear `prefix:*`. `None` if the call was not about a
+        /// key.
         key: Option<String>,
         /// The store's own error.
         source: StoreError,
+    },
+    /// Two options of the builder contradict each other, or one is out of its range.
+    #[error("a larder cannot be built so: {problem}")]
+    #[non_exhaustive]
+    Options {
+        /// Which options, and what to do.
+        problem: String,
+    },
+    /// The larder was closed before this call. Nothing was done: no loader or writer ran.
+    #[error("the larder is closed")]
+    Closed,
+    /// [`Larder::close`](crate::Larder::close) reached its limit. The larder is closed all the
+    /// same.
+    #[error(
+        "after {waited:?}, {running} of the larder's writes and invalidations were still running, and {unsent} \
+         invalidations were unsent: other processes may serve old values until their TTLs end"
+    )]
+    #[non_exhaustive]
+    Unsent {
+        /// The number of writes and invalidations that were still running.
+        running: usize,
+        /// The number of invalidations that could not be sent to L2.
+        unsent: u64,
+        /// The limit that passed.
+        waited: Duration,
     },
     /// The call was made outside a tokio runtime. Nothing was done.
     #[error("there is no tokio runtime here: build and call the larder inside one")]
@@ -239,32 +272,37 @@ impl Error {
             | Self::PolicyType { .. }
             | Self::Table(_)
             | Self::Outbox { .. }
+            | Self::Options { .. }
+            | Self::Closed
+            | Self::Unsent { .. }
             | Self::NoRuntime => None,
         }
     }
 
-    /// Returns the error that the application's loader or writer returned, or one of the errors that caused it, if
-    /// that is an `E`.
+    /// Returns the error that the application's loader or writer returned, or one of the errors
+    /// that caused it, if that is an `E`.
     ///
-    /// `None` if this error has another origin, or its type is not `E`. See [the example above](Self).
+    /// `None` if this error has another origin, or its type is not `E`. See [the example
+    /// above](Self).
     pub fn load_error<E: std::error::Error + 'static>(&self) -> Option<&E> {
         let (Self::Load { source, .. } | Self::Write { source, .. }) = self else { return None };
         let first: &(dyn std::error::Error + 'static) = &**source;
         std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
     }
 
-    /// Tells whether the same call may succeed a little later, though nobody changes anything: a limit of time or
-    /// number passed, or the remote store is out of reach.
+    /// Tells whether the same call may succeed a little later, though nobody changes anything: a
+    /// limit of time or number passed, or the remote store is out of reach.
     ///
-    /// Of the application's own errors ([`Load`](Self::Load), [`Write`](Self::Write), [`Outbox`](Self::Outbox))
-    /// only the application can tell; for these it is `false`.
+    /// Of the application's own errors ([`Load`](Self::Load), [`Write`](Self::Write),
+    /// [`Outbox`](Self::Outbox)) only the application can tell; for these it is `false`.
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use larder::{Error, Larder, Loaded, TtlTable};
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
     /// let table = TtlTable::from_toml("[report]\nttl = '1h'\nload_timeout = '10ms'")?;
-    /// let reports = Larder::builder().ttl_table(table).build().await?.cache::<u64, String>("report")?;
+    /// let larder = Larder::builder().ttl_table(table).build().await?;
+    /// let reports = larder.cache::<u64, String>("report")?;
     /// let hangs = reports.get_or_load(1, || std::future::pending::<Result<String, Error>>());
     /// assert!(hangs.await.unwrap_err().is_transient());
     ///
@@ -311,7 +349,8 @@ fn for_key(key: Option<&str>) -> String {
     key.map(|key| format!(" for {key}")).unwrap_or_default()
 }
 
-/// The application's own error, as its loader or writer returned it, shared by all callers that waited for it.
+/// The application's own error, as its loader or writer returned it, shared by all callers that
+/// waited for it.
 ///
 /// It derefs to `dyn std::error::Error`:
 ///

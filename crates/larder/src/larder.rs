@@ -1,22 +1,32 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use larder_core::{Key, Outbox, OutboxEntry};
 use larder_ttl::{Policy, TtlTable};
 
 use crate::{
-    Cache, CacheKey, Error, LarderBuilder, Stats,
+    Cache, CacheKey, Error, Stats,
     invalidate::{clear::clear_policies, invalidate_keys, invalidate_tag},
+    observe::Count,
     outbox::{confirm_written, drain},
     policy::tag_name,
     process::Process,
-    runtime::in_runtime,
-    stats::Count,
     value::Value,
 };
 
-/// The two levels of one process, and the policies that live in them. Cheap to clone; all clones are the same larder.
+/// The two levels of one process, and the policies whose entries live in them. Cheap to clone; all
+/// clones are the same larder.
 ///
-/// Its calls must be made inside the tokio runtime in which it was built.
+/// Make its calls inside the tokio runtime in which it was built.
+///
+/// ```
+/// # use larder::{Cache, Larder};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+/// let larder = Larder::builder().build().await?; // `.redis("redis://…")` adds the L2
+/// let users: Cache<u64, String> = larder.cache("user_profile")?;
+/// users.insert(42, "Ada".to_owned()).await?;
+/// assert_eq!(users.get(42).await?.unwrap().as_str(), "Ada");
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Larder {
     process: Arc<Process>,
@@ -24,16 +34,12 @@ pub struct Larder {
 }
 
 impl Larder {
-    /// Starts to describe a larder. Every option has a default that suits production, but for the address of Redis.
-    pub fn builder() -> LarderBuilder {
-        LarderBuilder::default()
-    }
-
     pub(crate) fn new(process: Arc<Process>, table: TtlTable) -> Self {
         Self { process, table: Arc::new(table) }
     }
 
-    /// Returns the cache of a policy, for keys and values of these types. The first call decides on the types.
+    /// Returns the cache of a policy, for keys and values of these types. The first call decides on
+    /// the types.
     ///
     /// ```
     /// # use larder::{Cache, Larder};
@@ -45,10 +51,11 @@ impl Larder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoSuchPolicy`]; [`Error::KeyType`] or [`Error::PolicyType`] if the policy is in use with other types.
-    pub fn cache<K: CacheKey + 'static, V: Value>(&self, name: &str) -> Result<Cache<K, V>, Error> {
-        let policies = &self.process.policies;
-        let Some(policy) = policies.iter().find(|policy| policy.name() == name) else {
+    /// [`Error::NoSuchPolicy`]; [`Error::KeyType`] or [`Error::PolicyType`] if the policy is in use
+    /// with other types.
+    pub fn cache<K: CacheKey + 'static, V: Value>(&self, policy: &str) -> Result<Cache<K, V>, Error> {
+        let name = policy;
+        let Some(policy) = self.process.policies.iter().find(|policy| policy.name() == name) else {
             let known = self.table.policies().map(Policy::name).collect::<Vec<_>>().join(", ");
             return Err(Error::NoSuchPolicy { name: name.to_owned(), known });
         };
@@ -56,14 +63,28 @@ impl Larder {
         Ok(Cache::new(self.process.clone(), policy.clone()))
     }
 
-    /// Removes entries of any policies from every level of every process: a value and whatever is derived from it.
+    /// Removes entries of any policies from every level of every process: a value and everything
+    /// derived from it.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let larder = Larder::builder().build().await?;
+    /// let users = larder.cache::<u64, String>("user_profile")?;
+    /// let found = larder.cache::<(u64, String), Vec<u64>>("search_result")?;
+    /// found.insert((42, "friends"), vec![7]).await?;
+    ///
+    /// larder.invalidate([users.key(42), found.key((42, "friends"))]).await?;
+    /// assert_eq!(found.get((42, "friends")).await?, None);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Consistency
     /// Each key is invalidated atomically; a reader may see one gone and the next one not yet.
     ///
     /// # Errors
-    /// [`Error::Key`] before anything is done; [`Error::Store`] if Redis refused one, after all others are done.
-    /// With Redis out of reach it succeeds, see [`Cache::invalidate`].
+    /// [`Error::Key`] before any key is invalidated; [`Error::Store`] if Redis refused one, after
+    /// all others are done. While Redis is out of reach it succeeds, see [`Cache::invalidate`].
     pub async fn invalidate(&self, keys: impl IntoIterator<Item = Key>) -> Result<(), Error> {
         let mut keys: Vec<Key> = keys.into_iter().collect();
         keys.iter().try_for_each(Key::check)?;
@@ -82,27 +103,52 @@ impl Larder {
         invalidate_keys(process, keys).await
     }
 
-    /// Removes every entry that was loaded or written with this tag, of any policy, from every level of every process. It
-    /// takes one step, however many there are, and none of them is looked for.
+    /// Removes every entry that was loaded or written with this tag, of any policy, from every
+    /// level of every process. It takes one step, however many entries there are, and none of them
+    /// is looked for.
+    ///
+    /// ```
+    /// # use larder::{Larder, Loaded};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let larder = Larder::builder().build().await?;
+    /// let users = larder.cache::<u64, String>("user_profile")?;
+    /// users.insert(42, Loaded::new("Ada".to_owned()).tag("org:7")).await?;
+    ///
+    /// larder.invalidate_tag("org:7").await?;
+    /// assert_eq!(users.get(42).await?, None);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Consistency
-    /// As for [`invalidate`](Self::invalidate). A value whose load or write began before is not kept, and not given
-    /// to those who ask later.
+    /// As for [`invalidate`](Self::invalidate). A value whose load or write began before is not
+    /// cached, and not given to later callers.
     ///
     /// # Errors
-    /// [`Error::Tag`] if it is empty or too long; [`Error::Store`] if Redis refused. With Redis out of reach it
-    /// succeeds: it is remembered, and done before this process reads Redis again.
+    /// [`Error::Tag`] if the tag is empty or too long; [`Error::Store`] if Redis refused. While
+    /// Redis is out of reach it succeeds: the invalidation is remembered, and sent before this
+    /// process reads Redis again.
     pub async fn invalidate_tag(&self, tag: &str) -> Result<(), Error> {
         let name = tag_name(None, tag)?;
-        in_runtime()?;
         let process = self.process.clone();
         // A task of its own, so that the reply is handled also when the caller is gone.
-        let invalidated = tokio::spawn(async move { invalidate_tag(&process, &name).await });
-        invalidated.await.map_err(|_| Error::Aborted { key: tag.to_owned() })?.map_err(Error::remote)
+        let invalidating = async move { invalidate_tag(&process, &name).await };
+        let invalidated = self.process.lifecycle.spawn(invalidating)?.await;
+        invalidated.map_err(|_| Error::Aborted { key: tag.to_owned() })?.map_err(Error::remote)
     }
 
     /// Removes every entry of every policy of the table from every level of every process, see
-    /// [`Cache::clear`](crate::Cache::clear).
+    /// [`Cache::clear`].
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let larder = Larder::builder().build().await?;
+    /// let users = larder.cache::<u64, String>("user_profile")?;
+    /// users.insert(42, "Ada".to_owned()).await?;
+    /// larder.clear().await?;
+    /// assert_eq!(users.get(42).await?, None);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same.
@@ -110,48 +156,73 @@ impl Larder {
         clear_policies(&self.process, self.process.policies.clone()).await
     }
 
-    /// Does what writes have recorded in an outbox but did not live to do, and returns how much it was: each key is
-    /// invalidated in every level of every process, and its intent is confirmed once Redis has done it.
+    /// Does what writers have recorded in an outbox but did not live to do, and returns the number
+    /// of entries done: each key is invalidated in every level of every process, and its entry is
+    /// confirmed once Redis has done it.
     ///
-    /// An intent whose invalidation was merely put off, because Redis is out of reach, stays. So does one that is
-    /// recorded while its key is being invalidated: intents are confirmed by their ids. The policy of a key, which says
-    /// in what levels it is, is found by the key's beginning; a key of no policy is invalidated in L2 all the same.
+    /// An entry whose invalidation had to be put off, because Redis is out of reach, stays. So does
+    /// an entry that is recorded while its key is being invalidated: entries are confirmed by their
+    /// ids. A key that belongs to no policy of this larder is invalidated in L2 all the same.
+    ///
+    /// The example `outbox.rs` of this crate shows it on SQLite.
     ///
     /// # Consistency
-    /// Each key is invalidated as by [`invalidate`](Self::invalidate). Until then readers may be served what the write
-    /// has replaced. That several processes replay one outbox is harmless.
+    /// Each key is invalidated as by [`invalidate`](Self::invalidate). Until then readers may be
+    /// served the value that the write has replaced. Several processes may drain one outbox.
     ///
     /// # Cancellation
-    /// What was not confirmed stays, and is done again by the next replay.
+    /// An entry that was not confirmed stays, and is done again by the next drain.
     ///
     /// # Errors
-    /// [`Error::Outbox`] if it fails; [`Error::Store`] if Redis refused a key, after all others are done.
+    /// [`Error::Outbox`] if it fails; [`Error::Store`] if Redis refused a key, after all others are
+    /// done.
     pub async fn drain_outbox(&self, outbox: &dyn Outbox) -> Result<u64, Error> {
         // Boxed, because it is large, and rare.
         Box::pin(drain(&Arc::downgrade(&self.process), outbox)).await
     }
 
-    /// Does at once what a write has just recorded, and returns how many of its intents were confirmed: what the
-    /// process that wrote the database calls after its commit. The others are left to [`drain_outbox`](Self::drain_outbox).
+    /// Does at once what a writer has just recorded, and returns the number of entries confirmed:
+    /// the process that wrote the database calls it after its commit. The other entries are left to
+    /// [`drain_outbox`](Self::drain_outbox).
+    ///
+    /// The example `outbox.rs` of this crate shows it on SQLite.
     ///
     /// # Consistency
     /// As for [`invalidate`](Self::invalidate).
     ///
     /// # Cancellation
-    /// The keys are invalidated all the same; intents that were not confirmed are left to a replay.
+    /// The keys are invalidated all the same; entries that were not confirmed are left to a drain.
     ///
     /// # Errors
-    /// As for [`drain_outbox`](Self::drain_outbox). With Redis out of reach it succeeds and confirms nothing.
-    pub async fn confirm_written(&self, outbox: &dyn Outbox, intents: &[OutboxEntry]) -> Result<u64, Error> {
-        Box::pin(confirm_written(&self.process, outbox, intents)).await
+    /// As for [`drain_outbox`](Self::drain_outbox). While Redis is out of reach it succeeds and
+    /// confirms nothing.
+    pub async fn confirm_written(&self, outbox: &dyn Outbox, entries: &[OutboxEntry]) -> Result<u64, Error> {
+        Box::pin(confirm_written(&self.process, outbox, entries)).await
     }
 
-    /// The TTL table.
+    /// Returns the TTL table.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let larder = Larder::builder().build().await?;
+    /// assert!(larder.ttl_table().policy("user_profile").is_some());
+    /// # Ok(()) }
+    /// ```
     pub fn ttl_table(&self) -> &TtlTable {
         &self.table
     }
 
-    /// What happened in all policies so far, and to the connections to L2.
+    /// Returns what happened in all policies so far, and to the connections to L2, in numbers.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let larder = Larder::builder().build().await?;
+    /// larder.cache::<u64, String>("user_profile")?.insert(42, "Ada".to_owned()).await?;
+    /// assert_eq!(larder.stats().writes, 1);
+    /// # Ok(()) }
+    /// ```
     pub fn stats(&self) -> Stats {
         let process = &self.process;
         let policies = process.policies.iter().map(|policy| policy.reporter.counters().read());
@@ -161,11 +232,40 @@ impl Larder {
             None => sum,
         }
     }
+
+    /// Closes the larder, before the process ends: waits for running writes and invalidations,
+    /// sends the invalidations that an outage has kept, and ends the larder's tasks and
+    /// connections. It takes at most `limit`.
+    ///
+    /// Every later call of the larder and its caches, hits included, fails with [`Error::Closed`]
+    /// before it calls a loader or writer. A load that is running goes on for the callers that wait
+    /// for it. To close a closed larder is no error.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use larder::{Error, Larder};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// let larder = Larder::builder().build().await?;
+    /// let users = larder.cache::<u64, String>("user_profile")?;
+    /// users.insert(42, "Ada".to_owned()).await?;
+    ///
+    /// larder.close(Duration::from_secs(5)).await?;
+    /// assert!(matches!(users.get(42).await, Err(Error::Closed)));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsent`] with the numbers of writes and invalidations that `limit` left undone; the
+    /// larder is closed all the same. [`Error::NoRuntime`].
+    pub async fn close(&self, limit: Duration) -> Result<(), Error> {
+        Box::pin(self.process.close(limit)).await
+    }
 }
 
 impl fmt::Debug for Larder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Larder")
+            .field("name", &self.process.name)
             .field("l1", &self.process.l1)
             .field("l2", &self.process.leases.as_ref().map(larder_lock::Leases::remote))
             .finish_non_exhaustive()

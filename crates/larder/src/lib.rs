@@ -1,9 +1,11 @@
-//! A multi-level cache for Rust services: an in-process L1 in front of a shared Redis L2 in front of the database.
-//! Hot reads cost what a local cache costs, the database is asked once per key however many callers and processes
-//! want it, and nobody is served a value that a finished write has replaced.
+//! A multi-level cache for Rust services: an in-process L1 in front of a shared Redis L2 in front
+//! of the database. Hot reads cost what a local cache costs, the database is asked once per key
+//! however many callers and processes want it, and nobody is served a value that a finished write
+//! has replaced.
 //!
-//! It is not a database: every value must be loadable again. It is not for values that must be read linearizably
-//! across processes: another process's L1 follows within the time that Redis' push takes.
+//! It is not a database: every value must be loadable again. It is not for values that must be read
+//! linearizably across processes: another process's L1 follows within the time that Redis' push
+//! takes.
 //!
 //! ```text
 //! get_or_load(key)
@@ -21,59 +23,79 @@
 //! # #[derive(serde::Serialize, serde::Deserialize)]
 //! # struct User { name: String }
 //! # async fn find(id: u64) -> io::Result<User> { Ok(User { name: format!("user {id}") }) }
-//! # async fn rename(_id: u64, name: &str) -> io::Result<User> { Ok(User { name: name.to_owned() }) }
+//! # async fn rename(_: u64, name: &str) -> io::Result<User> { Ok(User { name: name.to_owned() }) }
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
 //! let larder = Larder::builder().build().await?; // `.redis("redis://…")` adds the L2
 //! let users: Cache<u64, User> = larder.cache("user_profile")?; // a policy of the TTL table
 //!
-//! let user: Arc<User> = users.get_or_load(42, || find(42)).await?; // L1, else L2, else the database
+//! // L1, else L2, else the database.
+//! let user: Arc<User> = users.get_or_load(42, || find(42)).await?;
 //! assert_eq!(user.name, "user 42");
 //!
-//! users.write_through(42, || rename(42, "Ada")).await?; // the database and both levels
+//! // The database and both levels.
+//! users.write_through(42, || rename(42, "Ada")).await?;
 //! assert_eq!(users.get(42).await?.unwrap().name, "Ada");
 //! # Ok(()) }
 //! ```
 //!
 //! | feature | adds |
 //! | --- | --- |
+//! | `redis` (default) | an L2 on Redis: `LarderBuilder::redis` |
+//! | `tls` (default) | `rediss://` addresses; `tls-aws-lc-rs` and `tls-rustls` choose other cryptography than ring |
+//! | `moka` (default) | `L1Store::Moka`: an L1 on moka |
+//! | `quick` | `L1Store::Quick`: an L1 on quick_cache, whose hits take a fraction of the time |
 //! | `metrics` | the numbers of [`Larder::stats`] as counters and gauges of the `metrics` crate, once a second |
-//! | `quick` | [`L1Store`]`::Quick`: an L1 on quick_cache, whose hits take a fraction of the time |
 //! | `uuid` | keys that are `uuid::Uuid` |
+//! | `testing` | `MemoryServer`, an L2 without a server, and `ManualClock`, for tests of applications |
+//!
+//! Without `redis`, L2 is what [`LarderBuilder::remote_store`] gets; the traits that a store
+//! implements are in [`remote`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod advice;
+mod assembly;
 mod builder;
 mod cache;
 mod error;
-mod events;
 mod invalidate;
 mod l1;
 mod larder;
-#[cfg(feature = "metrics")]
-mod metrics;
+mod observe;
 mod outbox;
 mod policy;
 mod process;
 mod read;
 mod runtime;
-mod stats;
 mod value;
 mod write;
 
 pub use builder::LarderBuilder;
-pub use cache::{Cache, LoadingCache};
+pub use cache::{Cache, loading::LoadingCache};
 pub use error::{Error, SharedError};
-pub use events::{Event, Level, LoadOutcome};
 pub use l1::L1Store;
 pub use larder::Larder;
 pub use larder_core::reexport::CacheKey;
 pub use larder_core::{
-    BreakerState, Clock, CodecError, Key, KeyBuf, KeyError, ManualClock, Outbox, OutboxEntry, OutboxError,
-    RemoteStore, StoreError,
+    BreakerState, CodecError, Key, KeyBuf, KeyError, Outbox, OutboxEntry, OutboxError, RemoteStore,
+    StoreError,
 };
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use larder_core::{Clock, ManualClock, MemoryRemote, MemoryServer};
 pub use larder_derive::CacheKey;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use larder_redis::RedisConfig;
 pub use larder_ttl::{Advice, Levels, OnOutage, Policy, TableError, TtlTable};
-pub use stats::Stats;
+pub use observe::{Event, Level, LoadOutcome, Stats};
 pub use value::{BoxError, LoadManyResult, LoadResult, Loaded, Value};
+
+/// The traits of a remote store, and the types that they speak of, for an L2 other than Redis.
+/// `larder-testkit` has the suite that each implementation must pass.
+pub mod remote {
+    pub use larder_core::{
+        BreakerState, Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore,
+        Push, PushListener, RemoteEvent, RemoteStats, RemoteStore, Replacing, StoreError, Stored, TagEpoch,
+        TagStore, Token, ValueStore, Want, WriteClaim,
+    };
+}

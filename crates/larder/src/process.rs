@@ -1,21 +1,25 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use larder_core::{Generations, Key, Tags};
 use larder_lock::Leases;
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::timeout};
 
 use crate::{
+    Error,
     invalidate::push_listener::L1Listener,
     l1::L1,
     outbox::counts::DrainCounts,
     policy::{ActivePolicy, invalidate_locally},
+    runtime::{Lifecycle, in_runtime},
 };
 
 /// Everything of a larder, shared by the [`Larder`](crate::Larder), its caches and its tasks.
 pub(crate) struct Process {
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) generations: Arc<Generations>,
     pub(crate) tags: Arc<Tags>,
     pub(crate) l1: Arc<L1>,
@@ -25,10 +29,14 @@ pub(crate) struct Process {
     /// The remote store knows its listener weakly; this keeps it alive.
     pub(crate) _listener: Option<Arc<L1Listener>>,
     pub(crate) drains: Arc<DrainCounts>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     /// The tasks that end with the larder.
     pub(crate) housekeeping: AbortHandle,
     pub(crate) draining: OnceLock<AbortHandle>,
 }
+
+/// 10 ms: a larder that is closed looks this often whether its store has sent everything.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl Process {
     pub(crate) fn invalidate_locally(&self, key: &Key) {
@@ -46,14 +54,50 @@ impl Process {
         };
         policies.find(names)
     }
-}
 
-impl Drop for Process {
-    fn drop(&mut self) {
+    /// Ends the larder, see [`Larder::close`](crate::Larder::close).
+    pub(crate) async fn close(&self, limit: Duration) -> Result<(), Error> {
+        in_runtime()?;
+        self.lifecycle.close();
+        // L1 serves nothing from now on, so that every call comes to where it is refused.
+        self.policies.iter().for_each(|policy| self.generations.bump_policy(policy.index));
+        let ending = async {
+            self.lifecycle.idle().await;
+            while self.unsent() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // The limit is the caller's own.
+        let ended = timeout(limit, ending).await;
+        let (running, unsent) = (self.lifecycle.running(), self.unsent());
+        self.end_tasks();
+        if let Some(leases) = &self.leases {
+            leases.remote().close();
+        }
+        match ended {
+            Err(_elapsed) if running > 0 || unsent > 0 => {
+                Err(Error::Unsent { running, unsent, waited: limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The number of invalidations that L2 has yet to be sent.
+    fn unsent(&self) -> u64 {
+        self.leases.as_ref().map_or(0, |leases| leases.remote().stats().unsent)
+    }
+
+    fn end_tasks(&self) {
         self.housekeeping.abort();
         if let Some(task) = self.draining.get() {
             task.abort();
         }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end_tasks();
     }
 }
 

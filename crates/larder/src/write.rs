@@ -10,10 +10,9 @@ use tokio::time::Instant;
 
 use crate::{
     Error,
+    observe::Count,
     policy::{ActivePolicy, PinnedTags, Span, Unpinned},
     process::Process,
-    runtime::in_runtime,
-    stats::Count,
     value::CachedValue,
 };
 
@@ -28,15 +27,14 @@ pub(crate) async fn write<R: Send + 'static>(
     key: Key,
     writer: Writer<R>,
 ) -> Result<R, Error> {
-    in_runtime()?;
-    policy.count(Count::Write);
-    let name = key.to_string();
+    let (name, lifecycle, counted) = (key.to_string(), process.lifecycle.clone(), policy.clone());
     // P19 loads-end-with-callers: a write does not
-    let write = tokio::spawn(async move {
+    let write = lifecycle.spawn(async move {
         let done = Write { policy: &policy, key: &key }.run(writer).await;
         drop(process); // until now it has carried pushes to those who wait
         done
-    });
+    })?;
+    counted.count(Count::Write);
     write.await.unwrap_or(Err(Error::Aborted { key: name }))
 }
 

@@ -101,6 +101,11 @@ pub trait Lanes: Debug + Send + Sync + 'static {
     fn stats(&self) -> RemoteStats {
         RemoteStats::default()
     }
+
+    /// Ends the store's tasks, before the process ends. No call is made afterwards.
+    ///
+    /// By default it does nothing.
+    fn close(&self) {}
 }
 
 /// The values of a [`RemoteStore`].

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future::BoxFuture, stream};
+use tracing::{Instrument, Span};
 
 use super::{
     Cache,
@@ -22,22 +23,24 @@ use crate::{
         batch::{BatchLoad, BatchSlot},
         further::{Unserved, find_or_load},
     },
-    runtime::{in_runtime, in_task},
+    runtime::in_task,
     value::{Value, typed},
 };
 
-/// A cache with its loader: made by [`Cache::loading`] or [`Cache::loading_many`]. Cheap to clone; all clones are the
-/// same.
+/// A cache with its loader: made by [`Cache::loading`] or [`Cache::loading_many`]. Cheap to clone;
+/// all clones are the same.
 ///
-/// Its entries are those of its [`cache`](Self::cache). The reading methods take a `K` or a `&K`, because the loader
-/// gets a key of its own; the others take any `impl CacheKey<K>`.
+/// Its entries are those of its [`cache`](Self::cache). The reading methods take a `K` or a `&K`,
+/// because the loader gets a key of its own; the others take any `impl CacheKey<K>`.
 ///
 /// ```
 /// # use std::io;
 /// # use larder::{Error, Larder};
 /// # #[derive(Clone)] struct Db;
 /// # impl Db {
-/// #     async fn find(&self, id: u64) -> io::Result<Option<String>> { Ok((id < 100).then(|| format!("user {id}"))) }
+/// #     async fn find(&self, id: u64) -> io::Result<Option<String>> {
+/// #         Ok((id < 100).then(|| format!("user {id}")))
+/// #     }
 /// # }
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
 /// # let (larder, db) = (Larder::builder().build().await?, Db);
@@ -88,9 +91,9 @@ where
     K: CacheKey + Clone + Eq + Hash + Send + Sync + 'static,
     V: Value,
 {
-    /// Gives the cache its loader, once and for all, with the state that the loader needs, such as a pool of database
-    /// connections: each load gets a clone of it. The loader may return a `V`, an `Option<V>` or a
-    /// [`Loaded<V>`].
+    /// Gives the cache its loader, once and for all, with the state that the loader needs, such as
+    /// a pool of database connections: each load gets a clone of it. The loader may return a `V`,
+    /// an `Option<V>` or a [`Loaded<V>`].
     ///
     /// See [`LoadingCache`] for an example.
     pub fn loading<S, F, Fut>(&self, state: S, loader: F) -> LoadingCache<K, V>
@@ -103,10 +106,12 @@ where
         LoadingCache::new(self.clone(), Source::One(Arc::new(load)))
     }
 
-    /// Like [`loading`](Self::loading), with a loader of many keys: concurrent callers that want one key each share one
-    /// load, as in a data loader. A key that the loader leaves out has no value.
+    /// Like [`loading`](Self::loading), with a loader of many keys: concurrent callers that want
+    /// one key each share one load, as in a data loader. A key that the loader leaves out has no
+    /// value.
     ///
-    /// The keys that are missing within a [`window`](LoadingCache::window) are loaded by one call, or per 1,000 keys.
+    /// The keys that are missing within a [`window`](LoadingCache::window) are loaded by one call,
+    /// or per 1,000 keys.
     ///
     /// ```
     /// # use std::{collections::HashMap, io, time::Duration};
@@ -153,12 +158,13 @@ where
         Self { inner: Arc::new(Inner { cache, source, window, open }) }
     }
 
-    /// Sets how long a batch of [`loading_many`](Cache::loading_many) takes further keys, from the first missing key
-    /// on; default zero, which is the shortest time of the runtime's timer. A cache made by
-    /// [`loading`](Cache::loading) has no batches. See the example of [`loading_many`](Cache::loading_many).
+    /// Sets how long a batch of [`loading_many`](Cache::loading_many) takes further keys, from the
+    /// first missing key on; default zero, which is the shortest time of the runtime's timer. A
+    /// cache made by [`loading`](Cache::loading) has no batches. See the example of
+    /// [`loading_many`](Cache::loading_many).
     ///
-    /// A hit does not wait for the window; a load's time limits include it. One or two milliseconds catch the keys
-    /// that concurrent requests want. Clones made before keep their own window.
+    /// A hit does not wait for the window; a load's time limits include it. One or two milliseconds
+    /// catch the keys that concurrent requests want. Clones made before keep their own window.
     #[must_use]
     pub fn window(self, window: Duration) -> Self {
         let (cache, source) = (self.inner.cache.clone(), self.inner.source.clone());
@@ -170,14 +176,16 @@ where
     /// See [`LoadingCache`] for an example.
     ///
     /// # Errors
-    /// As for [`Cache::get_or_load`]. The error of a loader of many keys goes to all callers of the batch.
+    /// As for [`Cache::get_or_load`]. The error of a loader of many keys goes to all callers of the
+    /// batch.
     pub async fn get(&self, key: impl Borrow<K>) -> Result<Arc<V>, Error> {
         let key = key.borrow();
         let value = self.resolve(key).await?;
         self.inner.cache.expect(key, value)
     }
 
-    /// Like [`get`](Self::get), for a value that may not exist: `None` in place of [`Error::Absent`].
+    /// Like [`get`](Self::get), for a value that may not exist: `None` in place of
+    /// [`Error::Absent`].
     ///
     /// See [`LoadingCache`] for an example.
     ///
@@ -189,15 +197,17 @@ where
 
     /// Returns the values of many keys, without those that have none.
     ///
-    /// The missing keys are loaded by one call of a loader of many keys, per 1,000, at once and without a
-    /// [`window`](Self::window). A loader of one key is called for each of them, at the same time.
+    /// The missing keys are loaded by one call of a loader of many keys, per 1,000, at once and
+    /// without a [`window`](Self::window). A loader of one key is called for each of them, at the
+    /// same time.
     ///
     /// ```
     /// # use std::io;
     /// # use larder::Larder;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
     /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
-    /// let users = cache.loading((), |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) });
+    /// let find = |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) };
+    /// let users = cache.loading((), find);
     /// assert_eq!(users.get_many(&[1, 2]).await?[&2].as_str(), "user 2");
     /// # Ok(()) }
     /// ```
@@ -210,30 +220,30 @@ where
         Box::pin(self.inner.cache.get_or_load_many(keys, move |keys| source.load_many(keys))).await
     }
 
-    /// Loads the value anew, whatever the levels have, see [`Cache::refresh`]. A loader of many keys is called for
-    /// this key alone.
+    /// Loads the value anew with a load that begins after this call, whatever the levels have, see
+    /// [`Cache::refresh`]. A loader of many keys gets this key alone, without a
+    /// [`window`](Self::window).
     ///
     /// ```
-    /// # use std::io;
+    /// # use std::{io, sync::{Arc, atomic::{AtomicU64, Ordering}}};
     /// # use larder::Larder;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
-    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
-    /// let users = cache.loading((), |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) });
-    /// users.insert(1, "old".to_owned()).await?;
-    /// assert_eq!(users.refresh(1).await?.as_str(), "user 1");
+    /// # let cache = Larder::builder().build().await?.cache::<u64, u64>("rate_limit")?;
+    /// let count = Arc::new(AtomicU64::new(0)); // stands for a database
+    /// let counts = cache.loading(count, |count, _id| async move {
+    ///     Ok::<_, io::Error>(count.fetch_add(1, Ordering::Relaxed))
+    /// });
+    /// assert_eq!((*counts.get(7).await?, *counts.get(7).await?), (0, 0));
+    /// assert_eq!((*counts.refresh(7).await?, *counts.get(7).await?), (1, 1));
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
     /// As for [`Cache::refresh`].
     pub async fn refresh(&self, key: impl Borrow<K>) -> Result<Arc<V>, Error> {
-        let (source, wanted) = (self.inner.source.clone(), key.borrow().clone());
-        let loader = || async move {
-            let loaded = source.load_many(vec![wanted]).await?;
-            let value = loaded.into_iter().next().map(|(_, loaded)| loaded);
-            Ok::<_, BoxError>(value.unwrap_or_else(Loaded::absent))
-        };
-        self.inner.cache.refresh(key.borrow(), loader).await
+        let key = key.borrow();
+        let (source, wanted) = (self.inner.source.clone(), key.clone());
+        self.inner.cache.refresh(key, move || source.load_one(wanted)).await
     }
 
     /// Returns the value if a level has it, without loading, see [`Cache::get`].
@@ -243,7 +253,8 @@ where
     /// # use larder::Larder;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
     /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
-    /// let users = cache.loading((), |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) });
+    /// let find = |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) };
+    /// let users = cache.loading((), find);
     /// assert_eq!(users.get_if_cached(1).await?, None);
     /// assert_eq!(users.get(1).await?, users.get_if_cached(1).await?.unwrap());
     /// # Ok(()) }
@@ -255,7 +266,8 @@ where
         self.inner.cache.get(key).await
     }
 
-    /// Writes the database and both levels in one operation, see [`Cache::write_through`], where the example is.
+    /// Writes the database and both levels in one operation, see [`Cache::write_through`], where
+    /// the example is.
     ///
     /// # Errors
     /// As for [`Cache::write_through`].
@@ -267,7 +279,8 @@ where
         self.inner.cache.write_through(key, writer).await
     }
 
-    /// Writes the database, and leaves the key without a value, see [`Cache::write_around`], where the example is.
+    /// Writes the database, and leaves the key without a value, see [`Cache::write_around`], where
+    /// the example is.
     ///
     /// # Errors
     /// As for [`Cache::write_around`].
@@ -289,7 +302,8 @@ where
         self.inner.cache.insert(key, value).await
     }
 
-    /// Removes the key's value from every level of every process, see [`Cache::invalidate`], where the example is.
+    /// Removes the key's value from every level of every process, see [`Cache::invalidate`], where
+    /// the example is.
     ///
     /// # Errors
     /// As for [`Cache::invalidate`].
@@ -304,7 +318,8 @@ where
     /// # use larder::Larder;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
     /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
-    /// let users = cache.loading((), |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) });
+    /// let find = |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) };
+    /// let users = cache.loading((), find);
     /// users.get(1).await?;
     /// assert_eq!(users.cache().stats().loads, 1);
     /// # Ok(()) }
@@ -330,16 +345,18 @@ where
                 let loader = || own_loader::<V, _, _>(move |_| load(key));
                 Ok(typed(find_or_load(policy, unserved, loader).await?))
             }
-            // In a task, because the others of the batch wait until this one wants its key or does not.
+            // In a task, because the others of the batch wait until this one wants its key or does
+            // not.
             Source::Many(_) => {
                 let (this, key, policy) = (self.clone(), key.clone(), policy.clone());
                 let name = Some(policy.key::<K>(&key).to_key());
+                policy.lifecycle.check()?;
                 let further = async move {
                     let loader = || LoaderCall::Batch(this.slot(key));
                     find_or_load(&policy, unserved, loader).await
                 };
-                in_runtime()?;
-                Ok(typed(in_task(name, further).await??))
+                // The caller's span goes along, to the loader too.
+                Ok(typed(in_task(name, further.instrument(Span::current())).await??))
             }
         }
     }
@@ -367,7 +384,8 @@ where
         let load = BatchLoad::new(self.inner.cache.policy.clone(), parts);
         let window = load.slot(usize::MAX);
         let (time, closes) = (self.inner.window, Closes(self.inner.clone(), load.clone()));
-        // A task of its own: whoever opened the batch may go. Whoever comes here is inside a runtime.
+        // A task of its own: whoever opened the batch may go. Whoever comes here is inside a
+        // runtime.
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
             drop(closes);
@@ -376,7 +394,19 @@ where
     }
 }
 
-impl<K: Clone + Send + 'static, V: Value> Source<K, V> {
+impl<K: Clone + Eq + Send + 'static, V: Value> Source<K, V> {
+    fn load_one(self, key: K) -> Load<Loaded<V>> {
+        match self {
+            Self::One(load) => load(key),
+            Self::Many(load) => load(vec![key.clone()])
+                .map_ok(move |loaded| {
+                    let own = loaded.into_iter().find(|(loaded, _)| *loaded == key);
+                    own.map_or_else(Loaded::absent, |(_, value)| value)
+                })
+                .boxed(),
+        }
+    }
+
     fn load_many(self, keys: Vec<K>) -> Load<Vec<(K, Loaded<V>)>> {
         match self {
             Self::Many(load) => load(keys),

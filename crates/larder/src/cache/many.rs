@@ -12,26 +12,27 @@ use tracing::{Instrument, Span};
 use super::Cache;
 use crate::{
     CacheKey, Error, LoadManyResult, Loaded, SharedError,
+    observe::Count,
     read::{
-        Load, Read, LoaderCall,
+        Load, LoaderCall, Read,
         batch::{BatchLoad, LoadParts},
         error,
         further::Unserved,
     },
-    runtime::{in_runtime, in_task},
-    stats::Count,
+    runtime::in_task,
     value::{CachedValue, Value, typed},
     write::write,
 };
 
-/// 1,000: so many keys of one call are looked up, loaded or written at once; more are done in chunks.
+/// 1,000: so many keys of one call are looked up, loaded or written at once; more are done in
+/// chunks.
 pub(super) const AT_ONCE: usize = 1000;
 
-/// Many keys in one call. Their `Eq` and `Hash` should agree with their texts as keys. What the calls for one key
-/// promise holds for each of them by itself.
+/// Many keys in one call. Their `Eq` and `Hash` should agree with their texts as keys. What the
+/// calls for one key promise holds for each of them by itself.
 impl<K: 'static, V: Value> Cache<K, V> {
-    /// Returns the values that a level has, without loading, as [`get`](Self::get) does. The keys that L1 does not have
-    /// are asked of L2 in one round trip per 1,000 keys and lane.
+    /// Returns the values that a level has, without loading, as [`get`](Self::get) does. The keys
+    /// that L1 does not have are asked of L2 in one round trip per 1,000 keys and lane.
     ///
     /// ```
     /// # use larder::Larder;
@@ -44,18 +45,19 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Consistency
-    /// Each value by itself is as [`get`](Self::get) would return it; together they are no snapshot.
+    /// Each value by itself is as [`get`](Self::get) would return it; together they are no
+    /// snapshot.
     ///
     /// # Errors
-    /// [`Error::Key`] before any store is asked; [`Error::NoRuntime`]. While Redis is out of reach, the result has the
-    /// values of L1.
+    /// [`Error::Key`] before any store is asked; [`Error::NoRuntime`]. While Redis is out of reach,
+    /// the result has the values of L1.
     pub async fn get_many<Q>(&self, keys: &[Q]) -> Result<HashMap<Q, Arc<V>>, Error>
     where
         Q: CacheKey<K> + Clone + Eq + Hash,
     {
         let InL1 { mut found, missing, .. } = self.look_many(keys)?;
         if !missing.is_empty() {
-            in_runtime()?;
+            self.policy.lifecycle.check()?;
         }
         for missing in missing.chunks(AT_ONCE) {
             let look = |name: &Key| (name.clone(), Read::new(self.policy.clone()));
@@ -77,14 +79,15 @@ impl<K: 'static, V: Value> Cache<K, V> {
         Ok(found)
     }
 
-    /// Returns the values from L1, else from L2, else from the loader, which is called once with all keys that neither
-    /// level has and no other caller loads. Its values go into both levels. A key that it leaves out has no value and
-    /// is not in the result; [`negative_ttl`](crate::Policy::negative_ttl) says how long the cache remembers that.
+    /// Returns the values from L1, else from L2, else from the loader, which is called once with
+    /// all keys that neither level has and no other caller loads. Its values go into both levels. A
+    /// key that it leaves out has no value and is not in the result;
+    /// [`negative_ttl`](crate::Policy::negative_ttl) says how long the cache remembers that.
     ///
-    /// Each key has its own lease: of several callers, in any process, with keys in common, each loads the keys that
-    /// the others do not load, and waits for the rest. The loader may run more than once: per 1,000 missing keys, and
-    /// again for keys whose load by another caller failed or was invalidated. Each run is one of the policy's
-    /// [`max_loads`](crate::Policy::max_loads).
+    /// Each key has its own lease: of several callers, in any process, with keys in common, each
+    /// loads the keys that the others do not load, and waits for the rest. The loader may run more
+    /// than once: per 1,000 missing keys, and again for keys whose load by another caller failed or
+    /// was invalidated. Each run is one of the policy's [`max_loads`](crate::Policy::max_loads).
     ///
     /// ```
     /// # use std::{collections::HashMap, io, sync::Arc};
@@ -106,8 +109,9 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// Dropping the call does not cancel loads that other callers share, see [`Cache`].
     ///
     /// # Errors
-    /// As for [`get_or_load`](Self::get_or_load), except [`Error::Absent`], if one of the keys has no value and no
-    /// stale value can be served. The whole call then fails; the values that it found or loaded are cached.
+    /// As for [`get_or_load`](Self::get_or_load), except [`Error::Absent`], if one of the keys has
+    /// no value and no stale value can be served. The whole call then fails; the values that it
+    /// found or loaded are cached.
     pub async fn get_or_load_many<Q, F, Fut>(
         &self,
         keys: &[Q],
@@ -119,7 +123,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
         Fut: Future<Output: LoadManyResult<Q, V>> + Send + 'static,
     {
         let InL1 { mut found, due, missing } = self.look_many(keys)?;
-        let runtime = in_runtime();
+        let runtime = self.policy.lifecycle.check();
         if runtime.is_ok() {
             for due in in_chunks(due) {
                 let (keys, due): (Vec<Q>, Vec<_>) =
@@ -162,16 +166,16 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Consistency
-    /// Each value by itself is put in atomically; a reader may see one and not yet the next. Of a key that is given
-    /// twice either value may stay, or none.
+    /// Each value by itself is put in atomically; a reader may see one and not yet the next. Of a
+    /// key that is given twice either value may stay, or none.
     ///
     /// # Cancellation
-    /// An insertion that has begun runs to its end. Dropping the call leaves out the entries after the first 1,000 or
-    /// more.
+    /// An insertion that has begun runs to its end. Dropping the call leaves out the entries after
+    /// the first 1,000 or more.
     ///
     /// # Errors
-    /// As for [`insert`](Self::insert): an error about a key or value before anything is sent; otherwise the first
-    /// error, after all other entries are done.
+    /// As for [`insert`](Self::insert): an error about a key or value before anything is sent;
+    /// otherwise the first error, after all other entries are done.
     pub async fn insert_many<Q: CacheKey<K>, U: Into<Loaded<V>>>(
         &self,
         entries: impl IntoIterator<Item = (Q, U)>,
@@ -189,8 +193,9 @@ impl<K: 'static, V: Value> Cache<K, V> {
         done
     }
 
-    /// Removes the keys' values from every level of every process, each as [`invalidate`](Self::invalidate) does. For
-    /// keys of several policies see [`Larder::invalidate`](crate::Larder::invalidate).
+    /// Removes the keys' values from every level of every process, each as
+    /// [`invalidate`](Self::invalidate) does. For keys of several policies see
+    /// [`Larder::invalidate`](crate::Larder::invalidate).
     ///
     /// ```
     /// # use larder::Larder;
@@ -206,7 +211,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// Each key is invalidated atomically; a reader may see one gone and the next one not yet.
     ///
     /// # Errors
-    /// [`Error::Key`] before any key is invalidated; [`Error::Store`] if Redis refused one, after all others are done.
+    /// [`Error::Key`] before any key is invalidated; [`Error::Store`] if Redis refused one, after
+    /// all others are done.
     pub async fn invalidate_many<Q: CacheKey<K>>(&self, keys: &[Q]) -> Result<(), Error> {
         let keys = keys.iter().map(|key| self.owned_key(key)).collect::<Result<Vec<_>, Error>>()?;
         self.invalidate_owned(keys).await
@@ -252,7 +258,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     }
 }
 
-/// What L1 says of many keys. A key that was given twice is looked for twice; its load is shared like any other.
+/// What L1 says of many keys. A key that was given twice is looked for twice; its load is shared
+/// like any other.
 struct InL1<'k, Q, V> {
     found: HashMap<Q, Arc<V>>,
     /// Found, and to be reloaded.
@@ -268,7 +275,8 @@ fn in_chunks<I>(items: Vec<I>) -> impl Iterator<Item = Vec<I>> {
     })
 }
 
-/// Lets a loader of keys load the parts of a batch, in the span of the caller that begins the batch.
+/// Lets a loader of keys load the parts of a batch, in the span of the caller that begins the
+/// batch.
 pub(super) fn load_parts<V, Q, F, Fut>(
     key: impl Fn(usize) -> Q + Send + Sync + 'static,
     loader: F,

@@ -1,6 +1,6 @@
 //! The typed door: keys and values have types here, and none below.
 
-mod loading;
+pub(crate) mod loading;
 mod many;
 mod write;
 
@@ -10,7 +10,6 @@ use larder_core::{Key, KeyBuf, Phase};
 use larder_ttl::Policy;
 use tracing::{Instrument, Span};
 
-pub use self::loading::LoadingCache;
 use crate::{
     CacheKey, Error, LoadResult, SharedError, Stats,
     policy::ActivePolicy,
@@ -22,11 +21,11 @@ use crate::{
     value::{CachedValue, Value, typed},
 };
 
-/// The cache of one policy of the TTL table, for one type of keys and one of values. Cheap to clone; all clones are
-/// the same cache.
+/// The cache of one policy of the TTL table, for one type of keys and one of values. Cheap to
+/// clone; all clones are the same cache.
 ///
-/// Where a method takes an `impl CacheKey<K>`, a caller passes a `K`, a `&K`, or a borrowed form of it, such as a
-/// `&str` for a `String`, which allocates nothing.
+/// Where a method takes an `impl CacheKey<K>`, a caller passes a `K`, a `&K`, or a borrowed form of
+/// it, such as a `&str` for a `String`, which allocates nothing.
 ///
 /// ```
 /// # use std::{io, sync::Arc};
@@ -36,20 +35,21 @@ use crate::{
 /// let users: Cache<u64, String> = larder.cache("user_profile")?;
 /// let pages: Cache<(u64, String), String> = larder.cache("search_result")?;
 ///
-/// let user: Arc<String> = users.get_or_load(42, || async { Ok::<_, io::Error>("Ada".to_owned()) }).await?;
+/// let find = || async { Ok::<_, io::Error>("Ada".to_owned()) };
+/// let user: Arc<String> = users.get_or_load(42, find).await?;
 /// pages.insert((42, "latest"), "<html>".to_owned()).await?;
 /// # Ok(()) }
 /// ```
 ///
 /// # Consistency
-/// Once a write or an invalidation has returned, no later read anywhere gets an older value from L2, no later read in
-/// the same process gets one from L1, and no read in another process gets one from its L1 after the server's push
-/// has reached it, or its connection is known to be lost.
+/// Once a write or an invalidation has returned, no later read anywhere gets an older value from
+/// L2, no later read in the same process gets one from L1, and no read in another process gets one
+/// from its L1 after the server's push has reached it, or its connection is known to be lost.
 ///
 /// # Cancellation
-/// Dropping a read does not cancel a load that other callers share. When the last caller drops it, the load is
-/// cancelled, unless it refreshes a value that is still being served. A write or an invalidation runs to its end,
-/// whether its caller waits or not.
+/// Dropping a read does not cancel a load that other callers share. When the last caller drops it,
+/// the load is cancelled, unless it refreshes a value that is still being served. A write or an
+/// invalidation runs to its end, whether its caller waits or not.
 pub struct Cache<K, V> {
     pub(crate) policy: Arc<ActivePolicy>,
     pub(crate) process: Arc<Process>,
@@ -62,8 +62,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
         Self { policy, process, types: PhantomData }
     }
 
-    /// Returns the value if a level has it, without loading. `None`: no level has it, it is known to be absent, or it
-    /// is stale.
+    /// Returns the value if a level has it, without loading. `None`: no level has it, it is known
+    /// to be absent, or it is stale.
     ///
     /// ```
     /// # use larder::Larder;
@@ -86,13 +86,14 @@ impl<K: 'static, V: Value> Cache<K, V> {
         Ok(typed(Box::pin(find(&self.policy, unserved)).await?))
     }
 
-    /// Returns the value from L1, else from L2, else from the loader, whose result goes into both levels.
+    /// Returns the value from L1, else from L2, else from the loader, whose result goes into both
+    /// levels.
     ///
-    /// One loader runs at a time, however many callers in however many processes want the key. In a policy with
-    /// `stale_for`, a stale value is served while it runs, and if it fails.
+    /// One loader runs at a time, however many callers in however many processes want the key. In a
+    /// policy with `stale_for`, a stale value is served while it runs, and if it fails.
     ///
-    /// The loader may return a `V`, an `Option<V>` or a [`Loaded<V>`](crate::Loaded). It runs in a task of its own, in
-    /// the `tracing` span of the caller whose loader it is.
+    /// The loader may return a `V`, an `Option<V>` or a [`Loaded<V>`](crate::Loaded). It runs in a
+    /// task of its own, in the `tracing` span of the caller whose loader it is.
     ///
     /// ```
     /// # use std::io;
@@ -106,11 +107,13 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Errors
-    /// Where no stale value can be served, and then for all callers that waited for the load; nothing is cached:
+    /// Where no stale value can be served, and then for all callers that waited for the load;
+    /// nothing is cached:
     /// - [`Error::Load`]: the error that the loader returned; [`Error::Panicked`]: it panicked.
     /// - [`Error::LoadTimedOut`]: it took longer than the policy's `load_timeout`.
     /// - [`Error::TooManyLoads`]: it did not start within the policy's `max_wait`.
-    /// - [`Error::Store`]: it did not start, because L2 is out of reach and the policy says `on_outage = "fail"`.
+    /// - [`Error::Store`]: it did not start, because L2 is out of reach and the policy says
+    ///   `on_outage = "fail"`.
     /// - [`Error::Absent`]: the loader says, or the cache remembers, that there is no value.
     /// - [`Error::Key`]; [`Error::Aborted`]; [`Error::NoRuntime`].
     pub async fn get_or_load<F, Fut>(&self, key: impl CacheKey<K>, loader: F) -> Result<Arc<V>, Error>
@@ -125,12 +128,15 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// Like [`get_or_load`](Self::get_or_load), for a value that may not exist: `None` in place of
     /// [`Error::Absent`].
     ///
-    /// The policy's `negative_ttl` says how long the cache remembers that there is none; by default it does not.
+    /// The policy's `negative_ttl` says how long the cache remembers that there is none; by default
+    /// it does not.
     ///
     /// ```
     /// # use std::io;
     /// # use larder::Larder;
-    /// # async fn find_user(id: u64) -> io::Result<Option<String>> { Ok((id < 100).then(|| "Ada".to_owned())) }
+    /// # async fn find_user(id: u64) -> io::Result<Option<String>> {
+    /// #     Ok((id < 100).then(|| "Ada".to_owned()))
+    /// # }
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
     /// # let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
     /// assert!(users.find_or_load(42, || find_user(42)).await?.is_some());
@@ -152,11 +158,12 @@ impl<K: 'static, V: Value> Cache<K, V> {
         self.resolve(&key, || own_loader(|_| loader())).await
     }
 
-    /// Like [`get_or_load`](Self::get_or_load), with a loader that gets the value which it is to replace, if there is
-    /// one that can still be served: a stale one, or one that is refreshed ahead of its time.
+    /// Like [`get_or_load`](Self::get_or_load), with a loader that gets the value which it is to
+    /// replace, if there is one that can still be served: a stale one, or one that is refreshed
+    /// ahead of its time.
     ///
-    /// The loader may answer [`Loaded::not_modified`](crate::Loaded::not_modified): then that entry stays, its
-    /// lifetime starts anew, and only its expiry is written.
+    /// The loader may answer [`Loaded::not_modified`](crate::Loaded::not_modified): then that entry
+    /// stays, its lifetime starts anew, and only its expiry is written.
     ///
     /// ```
     /// # use std::io;
@@ -181,8 +188,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Errors
-    /// As for [`get_or_load`](Self::get_or_load); [`Error::NothingToKeep`] if the loader answers "not modified"
-    /// though it got no value.
+    /// As for [`get_or_load`](Self::get_or_load); [`Error::NothingToKeep`] if the loader answers
+    /// "not modified" though it got no value.
     pub async fn get_or_revalidate<F, Fut>(&self, key: impl CacheKey<K>, loader: F) -> Result<Arc<V>, Error>
     where
         F: FnOnce(Option<Arc<V>>) -> Fut + Send + 'static,
@@ -192,12 +199,13 @@ impl<K: 'static, V: Value> Cache<K, V> {
         self.expect(&key, value)
     }
 
-    /// Loads the value anew, whatever the levels have: with a load that begins after this call. Its value
-    /// goes into both levels, and to all who asked for it. Readers are served meanwhile from the levels.
+    /// Loads the value anew, whatever the levels have: with a load that begins after this call. Its
+    /// value goes into both levels, and to all who asked for it. Readers are served meanwhile from
+    /// the levels.
     ///
-    /// One load serves all calls, in all processes, that came before it began; so a load that another process has
-    /// begun before this call does not. The call then waits for its end, at most `max_wait`; after that it loads by
-    /// itself, and the value is returned, but not cached.
+    /// One load serves all calls, in all processes, that came before it began; so a load that
+    /// another process has begun before this call does not. The call then waits for its end, at
+    /// most `max_wait`; after that it loads by itself, and the value is returned, but not cached.
     ///
     /// ```
     /// # use std::io;
@@ -215,8 +223,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// A value is not cached if its key was written or invalidated during the load.
     ///
     /// # Errors
-    /// As for [`get_or_load`](Self::get_or_load). An entry that the levels have stays, and is not served in place of
-    /// the error.
+    /// As for [`get_or_load`](Self::get_or_load). An entry that the levels have stays, and is not
+    /// served in place of the error.
     pub async fn refresh<F, Fut>(&self, key: impl CacheKey<K>, loader: F) -> Result<Arc<V>, Error>
     where
         F: FnOnce() -> Fut + Send + 'static,

@@ -7,22 +7,24 @@ use super::Cache;
 use crate::{
     BoxError, CacheKey, Error, LoadResult, Loaded,
     invalidate::{clear::clear_policies, invalidate_keys},
-    stats::Count,
+    observe::Count,
     value::{CachedValue, Value, typed},
     write::{Writer, write},
 };
 
 /// Writes and invalidations.
 impl<K: 'static, V: Value> Cache<K, V> {
-    /// Runs the writer, which writes the database and returns the new value, and puts that value into both levels,
-    /// as one operation: concurrent writers of a key, in any process, leave the cache equal to the database.
+    /// Runs the writer, which writes the database and returns the new value, and puts that value
+    /// into both levels, as one operation: concurrent writers of a key, in any process, leave the
+    /// cache equal to the database.
     ///
-    /// A process that dies in between leaves no old value behind. While Redis is out of reach, the database is
-    /// written, and L2's value is invalidated before this process reads L2 again; until then, other processes may be
-    /// served that value.
+    /// A process that dies in between leaves no old value behind. While Redis is out of reach, the
+    /// database is written, and L2's value is invalidated before this process reads L2 again; until
+    /// then, other processes may be served that value.
     ///
-    /// A writer has no time limit, because nobody can tell whether a cancelled database write has happened. A writer
-    /// that never returns keeps its key's lease, so give it a timeout of its own.
+    /// A writer has no time limit, because nobody can tell whether a cancelled database write has
+    /// happened. A writer that never returns keeps its key's lease, so give it a timeout of its
+    /// own.
     ///
     /// ```
     /// # use std::io;
@@ -38,10 +40,10 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// # Errors
     /// Before the database is touched: [`Error::WriteBusy`], [`Error::Store`], [`Error::Key`],
     /// [`Error::NoRuntime`]. Afterwards:
-    /// - [`Error::Write`]: the error that the writer returned; [`Error::Panicked`]: it panicked. The entry is
-    ///   invalidated.
-    /// - [`Error::Absent`], [`Error::NothingToKeep`]: the writer returned `None` or "not modified". The database is
-    ///   written, and the key has no value.
+    /// - [`Error::Write`]: the error that the writer returned; [`Error::Panicked`]: it panicked.
+    ///   The entry is invalidated.
+    /// - [`Error::Absent`], [`Error::NothingToKeep`]: the writer returned `None` or "not modified".
+    ///   The database is written, and the key has no value.
     /// - [`Error::NotInvalidated`]: the database was written, and L2 refused the invalidation.
     /// - [`Error::Aborted`]: the runtime shuts down.
     pub async fn write_through<F, Fut>(&self, key: impl CacheKey<K>, writer: F) -> Result<Arc<V>, Error>
@@ -62,8 +64,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
         self.write(key, Box::pin(writing.instrument(span))).await
     }
 
-    /// Runs the writer, which writes the database, and leaves the key without a value in every level. Returns the
-    /// writer's own result.
+    /// Runs the writer, which writes the database, and leaves the key without a value in every
+    /// level. Returns the writer's own result.
     ///
     /// ```
     /// # use std::io;
@@ -104,22 +106,24 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
     /// # let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
     /// users.insert(42, "Ada".to_owned()).await?;
-    /// users.insert(43, Loaded::new("Grace".to_owned()).ttl(Duration::from_secs(5)).tag("org:7")).await?;
+    /// let grace = Loaded::new("Grace".to_owned()).ttl(Duration::from_secs(5)).tag("org:7");
+    /// users.insert(43, grace).await?;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// [`Error::ValueTooLarge`], [`Error::Encode`] and [`Error::Tag`] before anything is sent; otherwise as for
-    /// [`write_through`](Self::write_through).
+    /// [`Error::ValueTooLarge`], [`Error::Encode`] and [`Error::Tag`] before anything is sent;
+    /// otherwise as for [`write_through`](Self::write_through).
     pub async fn insert(&self, key: impl CacheKey<K>, value: impl Into<Loaded<V>>) -> Result<(), Error> {
         let (key, value) = self.insertable(&key, value)?;
         self.write(key, Box::pin(std::future::ready(Ok(((), Some(value)))))).await
     }
 
-    /// Removes the key's value from every level of every process. For keys of several policies at once, see
-    /// [`Larder::invalidate`](crate::Larder::invalidate).
+    /// Removes the key's value from every level of every process. For keys of several policies at
+    /// once, see [`Larder::invalidate`](crate::Larder::invalidate).
     ///
-    /// Call it after the database was written; better, let [`write_around`](Self::write_around) do both.
+    /// Call it after the database was written; better, let [`write_around`](Self::write_around) do
+    /// both.
     ///
     /// ```
     /// # use larder::Larder;
@@ -132,16 +136,17 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Key`]; [`Error::Store`] if Redis refused it. While Redis is out of reach it succeeds: the value is
-    /// gone here, and in L2 before this process reads L2 again. A policy with `levels = "l1"` has the value in this
-    /// process only.
+    /// [`Error::Key`]; [`Error::Store`] if Redis refused it. While Redis is out of reach it
+    /// succeeds: the value is gone here, and in L2 before this process reads L2 again. A policy
+    /// with `levels = "l1"` has the value in this process only.
     pub async fn invalidate(&self, key: impl CacheKey<K>) -> Result<(), Error> {
         let key = self.owned_key(&key)?;
         self.invalidate_owned(vec![key]).await
     }
 
-    /// Removes every entry of this policy from every level of every process. In L2 the keys are scanned, unless the
-    /// policy says [`instant_clear`](crate::Policy::instant_clear): then it takes one step, however many there are.
+    /// Removes every entry of this policy from every level of every process. In L2 the keys are
+    /// scanned, unless the policy says [`instant_clear`](crate::Policy::instant_clear): then it
+    /// takes one step, however many there are.
     ///
     /// ```
     /// # use larder::Larder;
@@ -154,12 +159,13 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Consistency
-    /// A load that began before is refused, in every process, and a process that starts later is not served what was
-    /// cleared.
+    /// A load that began before is refused, in every process, and a process that starts later is
+    /// not served what was cleared.
     ///
     /// # Errors
-    /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same. With `instant_clear` an
-    /// outage is no error: the clear is remembered, and done before this process reads L2 again.
+    /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same. With
+    /// `instant_clear` an outage is no error: the clear is remembered, and done before this process
+    /// reads L2 again.
     pub async fn clear(&self) -> Result<(), Error> {
         clear_policies(&self.process, vec![self.policy.clone()]).await
     }

@@ -7,7 +7,6 @@ use crate::{
     Error,
     policy::{ActivePolicy, policy_tag},
     process::Process,
-    runtime::in_runtime,
 };
 
 /// Clears policies in a task of its own, so that it is done also when the caller is gone.
@@ -16,10 +15,9 @@ pub(crate) async fn clear_policies(
     process: &Arc<Process>,
     policies: Vec<Arc<ActivePolicy>>,
 ) -> Result<(), Error> {
-    in_runtime()?;
-    let process = process.clone();
+    let (process, lifecycle) = (process.clone(), process.lifecycle.clone());
     let name = policies.first().map(|policy| format!("{}:*", policy.prefix())).unwrap_or_default();
-    let cleared = tokio::spawn(async move {
+    let cleared = lifecycle.spawn(async move {
         let bump = || policies.iter().for_each(|policy| process.generations.bump_policy(policy.index));
         // At once here; and again when L2 has no value, because a read in between could bring an
         // old one back.
@@ -32,7 +30,7 @@ pub(crate) async fn clear_policies(
         }
         bump(); // P9 reply-invalidates-again
         done
-    });
+    })?;
     cleared.await.map_err(|_| Error::Aborted { key: name })?
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use larder_core::{Key, StoreError};
 
-use crate::{Error, process::Process, runtime::in_runtime};
+use crate::{Error, process::Process};
 
 /// 1,024: so many invalidations of one call are under way at once.
 const AT_ONCE: usize = 1024;
@@ -16,10 +16,9 @@ const AT_ONCE: usize = 1024;
 /// Invalidates keys in a task of its own, so that the replies are handled also when the caller is
 /// gone.
 pub(crate) async fn invalidate_keys(process: &Arc<Process>, keys: Vec<Key>) -> Result<(), Error> {
-    in_runtime()?;
-    let process = process.clone();
+    let (process, lifecycle) = (process.clone(), process.lifecycle.clone());
     let name = keys.first().map(Key::to_string).unwrap_or_default();
-    let invalidated = tokio::spawn(async move {
+    let invalidated = lifecycle.spawn(async move {
         let mut done = Ok(());
         for chunk in keys.chunks(AT_ONCE) {
             for one in join_all(chunk.iter().map(|key| invalidate_key(&process, key))).await {
@@ -27,7 +26,7 @@ pub(crate) async fn invalidate_keys(process: &Arc<Process>, keys: Vec<Key>) -> R
             }
         }
         done
-    });
+    })?;
     invalidated.await.map_err(|_| Error::Aborted { key: name })?
 }
 

@@ -4,8 +4,8 @@ use larder_core::{Generations, KeyRef, PolicyIndex, Push, PushListener, RemoteEv
 use larder_lock::Waiters;
 
 use crate::{
-    events::{Hook, tell_of_remote},
     l1::L1,
+    observe::{Hook, tell_of_remote},
     policy::invalidate_locally,
 };
 
@@ -14,7 +14,8 @@ use crate::{
 pub(crate) struct L1Listener {
     pub(crate) generations: Arc<Generations>,
     pub(crate) tags: Arc<Tags>,
-    /// The text with which the keys of each policy begin, colon included, in the order of the table.
+    /// The text with which the keys of each policy begin, colon included, in the order of the
+    /// table.
     pub(crate) prefixes: Vec<String>,
     pub(crate) l1: Arc<L1>,
     pub(crate) waiters: Waiters,
@@ -26,7 +27,8 @@ impl PushListener for L1Listener {
         match push {
             Push::Value(key) => invalidate_locally(&self.generations, &self.l1, KeyRef::new(key)),
             Push::Lease(_) => {}
-            // P10 loss-told-before-successor: what was read through the lane is not tracked any more
+            // P10 loss-told-before-successor: what was read through the lane is not tracked any
+            // more
             Push::Lane(lane) => {
                 self.generations.bump_lane(lane);
                 self.tags.forget_lane(lane);

@@ -15,7 +15,7 @@ use futures_util::{FutureExt, future::join_all};
 use larder_core::{Invalidated, Key, LaneIndex, LaneState, Outbox, OutboxEntry, OutboxError, StoreError};
 use tokio::time::MissedTickBehavior;
 
-use crate::{Error, process::Process, runtime::in_runtime, stats::Count};
+use crate::{Error, observe::Count, process::Process};
 
 /// The outbox that a larder drains by itself.
 pub(crate) struct OutboxSchedule {
@@ -39,8 +39,8 @@ enum WhenDown {
 
 /// Drains an outbox now and from then on, for as long as the larder or one of its caches lives.
 pub(crate) fn keep_draining(process: &Arc<Process>, schedule: OutboxSchedule) {
-    // A task of its own, because what a dead process owes has no caller. It must not keep the larder
-    // alive.
+    // A task of its own, because what a dead process owes has no caller. It must not keep the
+    // larder alive.
     let task = tokio::spawn(drain_for_ever(Arc::downgrade(process), schedule));
     // Started once only, so there is none to be replaced.
     let _ = process.draining.set(task.abort_handle());
@@ -113,7 +113,6 @@ async fn invalidate_and_confirm(
     entries: &[OutboxEntry],
     when_down: WhenDown,
 ) -> Result<(u64, Result<(), Error>), Error> {
-    in_runtime()?;
     let name = entries.first().map(|entry| entry.key.clone()).unwrap_or_default();
     let due: Vec<(i64, Key, bool)> = entries
         .iter()
@@ -126,16 +125,16 @@ async fn invalidate_and_confirm(
             (entry.id, key, policy.is_none_or(|policy| policy.settings().levels().has_l2()))
         })
         .collect();
-    let counts = process.drains.clone();
+    let (counts, lifecycle) = (process.drains.clone(), process.lifecycle.clone());
     // A task of its own, so that the replies are handled also when the caller is gone
     // (P9 reply-invalidates-again). It takes the larder along.
-    let invalidated = tokio::spawn(async move {
+    let invalidated = lifecycle.spawn(async move {
         let each = due.iter().map(|(id, key, in_l2)| {
             let gone = invalidate(&process, key, *in_l2, when_down);
             async move { (*id, gone.await.map_err(|error| Error::store(key, error))) }
         });
         join_all(each).await
-    });
+    })?;
     let (mut ids, mut done) = (Vec::new(), Ok(()));
     for (id, gone) in invalidated.await.map_err(|_| Error::Aborted { key: name })? {
         match gone {

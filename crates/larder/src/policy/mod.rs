@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{AnyValue, Clock, Digest, Key, KeyBuf, Moment, PolicyIndex, Stamp, Tags, ValueHeader, Want};
+use larder_core::{
+    AnyValue, Clock, Digest, Key, KeyBuf, Moment, PolicyIndex, Stamp, Tags, ValueHeader, Want,
+};
 use larder_lock::{Kept, LoadLimits, StampedeConfig, StampedeLock, TagEpochs};
 use larder_ttl::{OnOutage, Policy};
 
@@ -24,7 +26,8 @@ pub(crate) use self::{
 };
 use crate::{
     CacheKey, Error,
-    stats::Count,
+    observe::Count,
+    runtime::Lifecycle,
     value::{CachedValue, ReadBack, StoredImage, Value, ValueCodec},
 };
 
@@ -43,8 +46,24 @@ pub(crate) struct ActivePolicy {
     pub(crate) lock: StampedeLock<CachedValue, Error>,
     pub(crate) clock: Clock,
     size_limits: SizeLimits,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     read_back: ReadBack,
     types: OnceLock<Types>,
+}
+
+/// The parts of a policy, as they are before it works.
+pub(crate) struct Parts {
+    pub(crate) settings: Policy,
+    /// The text before the colon with which all keys of the policy begin.
+    pub(crate) prefix: String,
+    /// Its place in the table.
+    pub(crate) index: PolicyIndex,
+    pub(crate) levels: Levels,
+    pub(crate) tags: Arc<Tags>,
+    pub(crate) reporter: Reporter,
+    pub(crate) clock: Clock,
+    pub(crate) size_limits: SizeLimits,
+    pub(crate) lifecycle: Arc<Lifecycle>,
 }
 
 /// How large an encoded value may be, in bytes, and whether its size counts in L1.
@@ -65,17 +84,9 @@ struct Types {
 }
 
 impl ActivePolicy {
-    /// Puts the parts together. `index` is the policy's place in the table.
-    pub(crate) fn new(
-        settings: Policy,
-        index: PolicyIndex,
-        levels: Levels,
-        tags: Arc<Tags>,
-        reporter: Reporter,
-        clock: Clock,
-        size_limits: SizeLimits,
-    ) -> Self {
-        let prefix = settings.key_prefix();
+    /// Puts the parts together.
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { settings, prefix, index, levels, tags, reporter, clock, size_limits, lifecycle } = parts;
         let limits = LoadLimits {
             lease: settings.lease(),
             load_timeout: settings.load_timeout(),
@@ -109,6 +120,7 @@ impl ActivePolicy {
             reporter,
             clock,
             size_limits,
+            lifecycle,
             read_back: ReadBack::default(),
             types: OnceLock::new(),
         }

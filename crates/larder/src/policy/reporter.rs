@@ -12,8 +12,7 @@ use tracing::warn;
 
 use crate::{
     Error,
-    events::{Event, Hook, Level, LoadOutcome},
-    stats::{Count, Counters},
+    observe::{Count, Counters, Event, Hook, Level, LoadOutcome},
 };
 
 /// Counts and tells what happens under one policy, in one step, so that the numbers and the events
@@ -21,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Reporter {
     policy: String,
+    /// The larder's name, if it has one.
+    larder: Option<Arc<str>>,
     counters: Arc<Counters>,
     hook: Option<Hook>,
     warned: Warned,
@@ -40,8 +41,9 @@ fn first(flag: &AtomicBool) -> bool {
 }
 
 impl Reporter {
-    pub(crate) fn new(policy: &str, hook: Option<Hook>) -> Self {
-        Self { policy: policy.to_owned(), counters: Arc::default(), hook, warned: Warned::default() }
+    pub(crate) fn new(policy: &str, larder: Option<Arc<str>>, hook: Option<Hook>) -> Self {
+        let (policy, counters, warned) = (policy.to_owned(), Arc::default(), Warned::default());
+        Self { policy, larder, counters, hook, warned }
     }
 
     pub(crate) fn policy(&self) -> &str {
@@ -59,10 +61,10 @@ impl Reporter {
         }
         #[cfg(feature = "metrics")]
         if let Event::Load { took, .. } = event {
-            metrics::histogram!("larder_load_seconds", "policy" => self.policy.clone())
-                .record(took.as_secs_f64());
+            let labels = crate::observe::metrics::labels(self.larder.as_deref(), Some(&self.policy));
+            metrics::histogram!("larder_load_seconds", labels).record(took.as_secs_f64());
         }
-        tracing::debug!(?event);
+        tracing::debug!(larder = self.larder.as_deref(), ?event);
         if let Some(hook) = &self.hook {
             hook.tell(event);
         }
@@ -123,7 +125,7 @@ impl Reporter {
     pub(crate) fn undecodable(&self, key: &Key, reason: &dyn Display) {
         self.counters.add(Count::Undecodable);
         if first(&self.warned.undecodable) {
-            warn!(policy = self.policy, %key, %reason,
+            warn!(larder = self.larder.as_deref(), policy = self.policy, %key, %reason,
                 "a value in L2 cannot be read and is loaded anew; \
                  further ones of this policy are only counted");
         }
@@ -134,7 +136,7 @@ impl Reporter {
         self.counters.add(Count::Unstorable);
         if first(&self.warned.unstorable) {
             let reason = Chain(reason);
-            warn!(policy = self.policy, %reason,
+            warn!(larder = self.larder.as_deref(), policy = self.policy, %reason,
                 "a value is served but not kept; further ones of this policy are only counted");
         }
     }
@@ -147,7 +149,7 @@ impl Reporter {
             && first(&self.warned.refused)
         {
             let error = Chain(error);
-            warn!(policy = self.policy, %error,
+            warn!(larder = self.larder.as_deref(), policy = self.policy, %error,
                 "L2 refuses, reads go to the loader; \
                  further refusals of this policy are only counted");
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use larder_core::{AnyValue, Key, KeyBuf, KeyError, Phase};
 use larder_lock::Lookup;
 
-use super::{Read, LoaderCall, error};
-use crate::{Error, policy::ActivePolicy, runtime::in_runtime, stats::Count, value::CachedValue};
+use super::{LoaderCall, Read, error};
+use crate::{Error, observe::Count, policy::ActivePolicy, value::CachedValue};
 
 /// A read that L1 alone does not serve.
 pub(crate) struct Unserved {
@@ -63,7 +63,7 @@ pub(crate) async fn find(
         Lookup::Aging(due) if due.phase == Phase::Due => return Ok(due.value.value),
         _ => {}
     }
-    in_runtime()?;
+    policy.lifecycle.check()?;
     let found = policy.lock.get(&key, &Read::new(policy.clone())).await;
     if found.is_none() {
         policy.count(Count::Miss);
@@ -80,7 +80,7 @@ pub(crate) async fn find_or_load(
     source: impl FnOnce() -> LoaderCall,
 ) -> Result<Option<AnyValue>, Error> {
     let Unserved { key, lookup } = *unserved;
-    let (key, runtime) = (key?, in_runtime());
+    let (key, runtime) = (key?, policy.lifecycle.check());
     match lookup {
         Lookup::Fresh(found) => return Ok(found.value),
         Lookup::Aging(due) if due.phase == Phase::Due => {
@@ -103,7 +103,7 @@ pub(crate) async fn refresh(
     key: Key,
     source: LoaderCall,
 ) -> Result<Option<AnyValue>, Error> {
-    in_runtime()?;
+    policy.lifecycle.check()?;
     let loaded = policy.lock.refresh(Read::refresh(policy, key.clone(), source)).await;
     Ok(loaded.map_err(|failed| error(&key, failed))?.value)
 }

@@ -20,9 +20,8 @@ use self::{
 };
 use crate::{
     Error, SharedError,
-    events::{Level, LoadOutcome},
+    observe::{Count, Level, LoadOutcome},
     policy::ActivePolicy,
-    stats::Count,
     value::{CachedValue, StoredImage},
 };
 

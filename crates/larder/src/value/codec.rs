@@ -60,7 +60,8 @@ impl ReadBack {
 
 impl ValueCodec {
     /// The codec of a policy for which no cache has been asked, so that it has no values either.
-    pub(crate) const NONE: Self = Self { encode: |_, _| Err(untyped()), decode: |_| Err(untyped()), check: |_| Err(untyped()) };
+    pub(crate) const NONE: Self =
+        Self { encode: |_, _| Err(untyped()), decode: |_| Err(untyped()), check: |_| Err(untyped()) };
 
     /// Values of this type as JSON.
     pub(crate) fn of<T: Value>() -> Self {

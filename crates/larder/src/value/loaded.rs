@@ -2,8 +2,8 @@ use std::time::Duration;
 
 /// A loaded value, with its own lifetime and tags.
 ///
-/// A loader returns one where it knows more about the value than the policy does; otherwise the value itself, or an
-/// `Option` of it, does as well.
+/// A loader returns one where it knows more about the value than the policy does; otherwise the
+/// value itself, or an `Option` of it, does as well.
 ///
 /// ```
 /// # use std::{io, time::Duration};
@@ -13,7 +13,8 @@ use std::time::Duration;
 /// # let users = larder.cache::<u64, String>("user_profile")?;
 /// users
 ///     .get_or_load(42, || async {
-///         Ok::<_, io::Error>(Loaded::new("Ada".to_owned()).ttl(Duration::from_secs(30)).tag("org:7"))
+///         let ada = Loaded::new("Ada".to_owned());
+///         Ok::<_, io::Error>(ada.ttl(Duration::from_secs(30)).tag("org:7"))
 ///     })
 ///     .await?;
 /// larder.invalidate_tag("org:7").await?;
@@ -45,8 +46,8 @@ impl<V> Loaded<V> {
         Self::of(Content::Value(value))
     }
 
-    /// Says that the database has no such value. The policy's `negative_ttl` says how long the cache remembers that;
-    /// by default it does not.
+    /// Says that the database has no such value. The policy's `negative_ttl` says how long the
+    /// cache remembers that; by default it does not.
     ///
     /// ```
     /// # use larder::Loaded;
@@ -57,8 +58,8 @@ impl<V> Loaded<V> {
     }
 
     /// Says that the database still has the value that the load was to replace, see
-    /// [`get_or_revalidate`](crate::Cache::get_or_revalidate), where the example is: the entry stays as it is, with
-    /// its tags, and its lifetime starts anew.
+    /// [`get_or_revalidate`](crate::Cache::get_or_revalidate), where the example is: the entry
+    /// stays as it is, with its tags, and its lifetime starts anew.
     pub fn not_modified() -> Self {
         Self::of(Content::NotModified)
     }
@@ -67,7 +68,8 @@ impl<V> Loaded<V> {
         Self { content, ttl: None, tags: Vec::new() }
     }
 
-    /// Overrides the policy's `ttl` for this value. `Duration::ZERO`: return it, cache nothing. At most 100 years.
+    /// Overrides the policy's `ttl` for this value. `Duration::ZERO`: return it, cache nothing. At
+    /// most 100 years.
     ///
     /// The policy's `jitter` and `l1_ttl` apply as ever. See [the example above](Self).
     #[must_use]
@@ -76,12 +78,13 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// Gives the entry a tag of 1 to 1,024 bytes: [`invalidate_tag`](crate::Larder::invalidate_tag) then removes it,
-    /// together with all other entries that have the tag, of any policy and in any process. Call it again for more
-    /// tags, up to 256. See [the example above](Self).
+    /// Gives the entry a tag of 1 to 1,024 bytes: [`invalidate_tag`](crate::Larder::invalidate_tag)
+    /// then removes it, together with all other entries that have the tag, of any policy and in any
+    /// process. Call it again for more tags, up to 256. See [the example above](Self).
     ///
-    /// A value with a tag outside these limits is returned, but not cached. All larders of one namespace share their
-    /// tags. In L2 such an entry is not plain JSON: a short header with its tags stands in front.
+    /// A value with a tag outside these limits is returned, but not cached. All larders of one
+    /// namespace share their tags. In L2 such an entry is not plain JSON: a short header with its
+    /// tags stands in front.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<Box<str>>) -> Self {
         self.tags.push(tag.into());
@@ -102,11 +105,12 @@ impl<V> From<Option<V>> for Loaded<V> {
     }
 }
 
-/// An error that the application's loaders and writers may return: any error, also an `anyhow::Error` or a `String`.
+/// An error that the application's loaders and writers may return: any error, also an
+/// `anyhow::Error` or a `String`.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a loader or writer of one value may return: `Result<U, E>`, where `U` is `V`, `Option<V>` or [`Loaded<V>`] and
-/// `E` any error.
+/// What a loader or writer of one value may return: `Result<U, E>`, where `U` is `V`, `Option<V>`
+/// or [`Loaded<V>`] and `E` any error.
 ///
 /// ```
 /// # use std::io;
@@ -132,8 +136,9 @@ impl<V, U: Into<Loaded<V>>, E: Into<BoxError>> LoadResult<V> for Result<U, E> {
     }
 }
 
-/// What a loader of many values may return: `Result<M, E>`, where `M` yields pairs of a key and a `V`, `Option<V>` or
-/// [`Loaded<V>`], such as a map or a list, and `E` is any error. A key that it leaves out has no value.
+/// What a loader of many values may return: `Result<M, E>`, where `M` yields pairs of a key and a
+/// `V`, `Option<V>` or [`Loaded<V>`], such as a map or a list, and `E` is any error. A key that it
+/// leaves out has no value.
 pub trait LoadManyResult<K, V>: sealed::Sealed {
     #[doc(hidden)]
     fn into_loaded(self) -> Result<impl Iterator<Item = (K, Loaded<V>)>, BoxError>;

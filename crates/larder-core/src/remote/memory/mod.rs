@@ -16,7 +16,7 @@ use self::state::{Holder, Kind, LANE, Lease, State, is_as_found, many};
 use super::{
     Lanes, LeaseStore, TagStore, ValueStore,
     types::{
-        Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, Replacing, Stored,
+        Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteStats, Replacing, Stored,
         WriteClaim,
     },
 };
@@ -167,6 +167,11 @@ impl Lanes for MemoryRemote {
 
     fn subscribe(&self, listener: Weak<dyn PushListener>) {
         self.server.state().listeners.entry(self.id).or_default().push(listener);
+    }
+
+    fn stats(&self) -> RemoteStats {
+        let unsent = many(lock(&self.unsent).len() + lock(&self.unsent_tags).len());
+        RemoteStats { unsent, ..RemoteStats::default() }
     }
 }
 

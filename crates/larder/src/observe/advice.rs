@@ -10,7 +10,8 @@ const LONGEST_UNTOLD: Duration = Duration::from_secs(5 * 60);
 /// How long the server may take to tell of its settings, where the store sets no limit.
 const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 
-/// Logs what is possible but will hurt: in each policy, in the policies together with this connection, and in the server.
+/// Logs what is possible but will hurt: in each policy, in the policies together with this
+/// connection, and in the server.
 pub(crate) async fn advise(table: &TtlTable, remote: Option<&dyn RemoteStore>) {
     let of_rows = table.policies().flat_map(Policy::advice);
     let of_connection = remote.into_iter().flat_map(|remote| with_connection(table, remote));

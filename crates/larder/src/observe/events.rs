@@ -9,7 +9,8 @@ use std::{
 
 use larder_core::{BreakerState, RemoteEvent};
 
-/// Something that happened, as the hook of [`LarderBuilder::on_event`](crate::LarderBuilder::on_event) is told.
+/// Something that happened, as the hook of
+/// [`LarderBuilder::on_event`](crate::LarderBuilder::on_event) is told.
 ///
 /// A key is told with its prefix. Values are never told.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +39,8 @@ pub enum Event<'a> {
         /// The key.
         key: &'a str,
     },
-    /// A load begins that is to replace a value which is still served: a stale one, or ahead of its time.
+    /// A load begins that is to replace a value which is still served: a stale one, or ahead of its
+    /// time.
     Refresh {
         /// The policy's name.
         policy: &'a str,
@@ -71,7 +73,8 @@ pub enum Event<'a> {
         /// How many.
         count: u64,
     },
-    /// A loaded or written value was not kept: somebody wrote or invalidated its key, or one of its tags, meanwhile.
+    /// A loaded or written value was not kept: somebody wrote or invalidated its key, or one of its
+    /// tags, meanwhile.
     Refused {
         /// The policy's name.
         policy: &'a str,
@@ -105,7 +108,8 @@ pub enum LoadOutcome {
     Panicked,
     /// It took longer than the policy's `load_timeout`.
     TimedOut,
-    /// It was not begun: as many as the policy's `max_loads` were under way for all of its `max_wait`.
+    /// It was not begun: as many as the policy's `max_loads` were under way for all of its
+    /// `max_wait`.
     Crowded,
     /// It was not begun: L2 is out of reach, and the policy says `on_outage = "fail"`.
     CutOff,

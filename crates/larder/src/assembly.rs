@@ -1,0 +1,181 @@
+//! Puts a larder's parts together.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use larder_core::{Capacity, Clock, Generations, LocalStore, PolicyIndex, RemoteStore, Tags};
+use larder_lock::Leases;
+use larder_ttl::{Policy, TtlTable};
+use tokio::runtime::Handle;
+
+use crate::{
+    L1Store, Larder,
+    invalidate::push_listener::L1Listener,
+    l1::{self, L1},
+    observe::Hook,
+    outbox::{OutboxSchedule, counts::DrainCounts, keep_draining},
+    policy::{ActivePolicy, Levels, Parts, Reporter, SizeLimits},
+    process::Process,
+    runtime::Lifecycle,
+};
+
+/// The options of a larder, checked, apart from its L2.
+pub(crate) struct Assembly {
+    pub(crate) table: TtlTable,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) l1_store: L1Store,
+    pub(crate) capacity: Capacity,
+    pub(crate) max_value_size: usize,
+    pub(crate) clock: Clock,
+    pub(crate) hook: Option<Hook>,
+}
+
+/// 1 s: how often L1 gives back the memory of expired entries, and the numbers are published.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// 5 s: what a dead process owed is done at the latest after this time.
+pub(crate) const DRAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// 65,536 generations of keys, of 8 bytes each. Keys share them by their hash: a value that is on
+/// its way into L1 while a key of the same generation is invalidated is needlessly not kept. With
+/// so many that is rare, however large L1 is.
+const KEY_GENERATIONS: usize = 1 << 16;
+
+impl Default for Assembly {
+    fn default() -> Self {
+        Self {
+            table: TtlTable::default(),
+            name: None,
+            namespace: None,
+            l1_store: L1Store::default(),
+            capacity: Capacity::Entries(100_000),
+            max_value_size: 16 << 20,
+            clock: Clock::system(),
+            hook: None,
+        }
+    }
+}
+
+/// The parts that all policies share.
+struct Shared {
+    generations: Arc<Generations>,
+    tags: Arc<Tags>,
+    l1: Arc<L1>,
+    leases: Option<Leases>,
+    lifecycle: Arc<Lifecycle>,
+}
+
+impl Assembly {
+    pub(crate) fn assemble(
+        self,
+        runtime: &Handle,
+        remote: Option<Arc<dyn RemoteStore>>,
+        schedule: Option<OutboxSchedule>,
+    ) -> Larder {
+        let shared = self.shared(remote);
+        let policies = self.table.policies().enumerate();
+        let policies: Vec<_> =
+            policies.map(|(index, settings)| self.activate(&shared, index, settings)).collect();
+        let listener = shared.leases.as_ref().map(|leases| self.listen(&shared, leases, &policies));
+        let drains = Arc::new(DrainCounts::default());
+        #[cfg(feature = "metrics")]
+        let published = crate::observe::metrics::Published::new(
+            self.name.as_deref(),
+            policies.iter().map(|policy| (policy.name(), policy.reporter.counters().clone())),
+            shared.leases.as_ref().map(|leases| leases.remote().clone()),
+            drains.clone(),
+        );
+        let in_house = shared.l1.clone();
+        let chores = move || {
+            in_house.maintain();
+            #[cfg(feature = "metrics")]
+            published.publish();
+        };
+        let housekeeping = runtime.spawn(keep_house(chores)).abort_handle();
+        let Shared { generations, tags, l1, leases, lifecycle } = shared;
+        let process = Arc::new(Process {
+            name: self.name,
+            generations,
+            tags,
+            l1,
+            leases,
+            policies,
+            _listener: listener,
+            drains,
+            lifecycle,
+            housekeeping,
+            draining: OnceLock::new(),
+        });
+        if let Some(schedule) = schedule {
+            keep_draining(&process, schedule);
+        }
+        Larder::new(process, self.table)
+    }
+
+    fn shared(&self, remote: Option<Arc<dyn RemoteStore>>) -> Shared {
+        let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
+        let policies = u16::try_from(self.table.policies().count()).unwrap_or(u16::MAX);
+        let generations = Arc::new(Generations::new(KEY_GENERATIONS, lanes, policies));
+        let l1 = Arc::new(l1::new(self.l1_store, self.capacity, &generations, &self.clock));
+        Shared {
+            generations,
+            tags: Arc::new(Tags::new(lanes)),
+            l1,
+            leases: remote.map(Leases::new),
+            lifecycle: Arc::default(),
+        }
+    }
+
+    fn activate(&self, shared: &Shared, index: usize, settings: &Policy) -> Arc<ActivePolicy> {
+        let prefix = match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", settings.key_prefix()),
+            None => settings.key_prefix(),
+        };
+        let index = PolicyIndex::at(index);
+        let Shared { generations, l1, leases, .. } = shared;
+        // A larder without L2 keeps every policy in the one level that it has.
+        let has_l1 = settings.levels().has_l1() || leases.is_none();
+        let in_l2 = leases.clone().filter(|_| settings.levels().has_l2());
+        Arc::new(ActivePolicy::new(Parts {
+            settings: settings.clone(),
+            prefix,
+            index,
+            levels: Levels::new(l1.clone(), has_l1, in_l2, generations.clone(), index),
+            tags: shared.tags.clone(),
+            reporter: Reporter::new(settings.name(), self.name.clone(), self.hook.clone()),
+            clock: self.clock.clone(),
+            size_limits: SizeLimits {
+                largest: self.max_value_size,
+                l1_is_weighed: matches!(self.capacity, Capacity::Weight(_)),
+            },
+            lifecycle: shared.lifecycle.clone(),
+        }))
+    }
+
+    fn listen(&self, shared: &Shared, leases: &Leases, policies: &[Arc<ActivePolicy>]) -> Arc<L1Listener> {
+        let listener = Arc::new(L1Listener {
+            generations: shared.generations.clone(),
+            tags: shared.tags.clone(),
+            prefixes: policies.iter().map(|policy| format!("{}:", policy.prefix())).collect(),
+            l1: shared.l1.clone(),
+            waiters: leases.waiters().clone(),
+            hook: self.hook.clone(),
+        });
+        let weak = Arc::downgrade(&listener);
+        leases.remote().subscribe(weak);
+        listener
+    }
+}
+
+/// A task, because a store frees expired entries only when somebody calls it.
+async fn keep_house(chores: impl Fn() + Send) {
+    let mut due = tokio::time::interval(HOUSEKEEPING);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        chores();
+    }
+}
