@@ -3,7 +3,7 @@ use std::{fs, io, path::PathBuf};
 use async_trait::async_trait;
 use larder::{Outbox, OutboxEntry, OutboxError};
 
-/// An outbox that several processes share: a folder with a file for each intent, named by its id.
+/// An outbox that several processes share: a folder with a file for each entry, named by its id.
 /// It stands for a table in the database, and the appearance of a file for the commit.
 #[derive(Clone, Debug)]
 pub struct FolderOutbox(PathBuf);
@@ -14,7 +14,7 @@ impl FolderOutbox {
         Self(folder.into())
     }
 
-    /// Commits an intent.
+    /// Commits an entry.
     ///
     /// # Errors
     /// What the file system says.
@@ -24,26 +24,26 @@ impl FolderOutbox {
         fs::rename(unfinished, self.0.join(id.to_string()))
     }
 
-    /// All intents, in the order of their ids.
+    /// All entries, in the order of their ids.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn intents(&self) -> io::Result<Vec<OutboxEntry>> {
-        let mut intents = Vec::new();
+    pub fn entries(&self) -> io::Result<Vec<OutboxEntry>> {
+        let mut entries = Vec::new();
         for file in fs::read_dir(&self.0)? {
             let file = file?;
             let Some(id) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            intents.push(OutboxEntry { id, key: fs::read_to_string(file.path())? });
+            entries.push(OutboxEntry { id, key: fs::read_to_string(file.path())? });
         }
-        intents.sort_by_key(|intent| intent.id);
-        Ok(intents)
+        entries.sort_by_key(|entry| entry.id);
+        Ok(entries)
     }
 }
 
 #[async_trait]
 impl Outbox for FolderOutbox {
     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
-        Ok(self.intents()?.into_iter().filter(|intent| intent.id > after).take(limit).collect())
+        Ok(self.entries()?.into_iter().filter(|entry| entry.id > after).take(limit).collect())
     }
 
     async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError> {

@@ -1,5 +1,5 @@
 //! A process of its own with a larder, driven line by line: `worker <redis url>`, then on standard
-//! input `<id> get|load|storm|storm-bytes|hang-load|hang-write|die-owing <row> <key> …`. Answers
+//! input `<id> get|load|storm|storm-bytes|hang-load|hang-write|die-owing <policy> <key> …`. Answers
 //! begin with the id of their line.
 #![allow(clippy::print_stdout, reason = "its standard output is its protocol")]
 
@@ -31,14 +31,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // The parent ends the process by closing its input, or harder.
     while let Some(line) = lines.next_line().await? {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let [id, verb, row, key, rest @ ..] = words.as_slice() else {
+        let [id, verb, policy, key, rest @ ..] = words.as_slice() else {
             return Err(io::Error::other(format!("not understood: {line}")).into());
         };
         if verb == "storm-bytes" {
-            tokio::spawn(storm_bytes(bytes.clone(), id.clone(), format!("{row}:{key}"), rest.to_vec()));
+            tokio::spawn(storm_bytes(bytes.clone(), id.clone(), format!("{policy}:{key}"), rest.to_vec()));
             continue;
         }
-        let cache = larder.cache(row)?;
+        let cache = larder.cache(policy)?;
         tokio::spawn(obey(cache, id.clone(), verb.clone(), key.clone(), rest.to_vec()));
     }
     Ok(())
@@ -69,7 +69,7 @@ async fn obey(cache: Cache<String, String>, id: String, verb: String, key: Strin
             });
             format!("{:?}", write.await)
         }
-        // Its database write has committed, with this intent, and it gets no further.
+        // Its database write has committed, with this entry of the outbox, and it gets no further.
         "die-owing" => {
             let outbox = FolderOutbox::new(rest.first().cloned().unwrap_or_default());
             match outbox.record(1, &cache.key(key.as_str()).to_string()) {

@@ -23,7 +23,7 @@ use crate::{
     faults::{Fault, FaultKind, inject},
     history::{History, Verdict},
     journal::{Line, Write},
-    keys::{Key, Row, Versioned},
+    keys::{Key, PolicyName, Versioned},
     node::Caches,
 };
 
@@ -187,7 +187,7 @@ async fn copies_of_l2(server: &RedisServer) -> Result<Copies, Problem> {
     let (_larder, caches) = Caches::connect(&server.url()).await?;
     let mut copies = Vec::new();
     for key in Key::all() {
-        let copy = caches.of(key).get(key.in_row()).await?;
+        let copy = caches.of(key).get(key.in_policy()).await?;
         copies.push((key, copy.map(|value| value.version)));
     }
     Ok(copies)
@@ -268,7 +268,8 @@ async fn listen(
     }
 }
 
-/// A program that knows nothing of larder: it writes the database, then Redis, and goes on only when Redis has it.
+/// A program that knows nothing of larder: it writes the database, then Redis, and goes on only
+/// when Redis has it.
 struct Foreign {
     server: String,
     database: Arc<Database>,
@@ -281,7 +282,7 @@ impl Foreign {
         while !*stop.borrow() {
             sleep(Duration::from_millis(random.u64(5..30))).await;
             let _quiet = self.quiet.lock().await;
-            let key = Key::pick(Row::Foreign, &mut random);
+            let key = Key::pick(PolicyName::Foreign, &mut random);
             let version = self.database.write(key);
             let value = serde_json::to_string(&Versioned { key, version })?;
             while self.set(key, &value).await.is_err() {
@@ -318,7 +319,8 @@ impl Outcome {
         faults
     }
 
-    /// The staleness of reads in other processes, in milliseconds: of calm times, or of those with a fault.
+    /// The staleness of reads in other processes, in milliseconds: of calm times, or of those with
+    /// a fault.
     pub fn staleness(&self, faulty: bool) -> Staleness {
         let stale = self.verdict.stale.iter().filter(|stale| stale.faulty == faulty);
         let mut ages: Vec<u64> = stale.map(|stale| stale.age).collect();

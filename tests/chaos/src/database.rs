@@ -13,8 +13,8 @@ use tokio::{
 
 use crate::{clock::now, keys::Key};
 
-/// The source of truth: a version for each key, and when each was committed. Reads and writes take some milliseconds,
-/// before and after the moment at which they take place.
+/// The source of truth: a version for each key, and when each was committed. Reads and writes take
+/// some milliseconds, before and after the moment at which they take place.
 #[derive(Debug)]
 pub(crate) struct Database {
     address: SocketAddr,

@@ -85,8 +85,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Has something go wrong, until it is over. `foreign` is held while the server evicts: what a foreign program has written
-/// and the server evicts again is not noticed by a load under way.
+/// Has something go wrong, until it is over. `foreign` is held while the server evicts: what a
+/// foreign program has written and the server evicts again is not noticed by a load under way.
 pub(crate) async fn inject(
     kind: FaultKind,
     server: &mut RedisServer,

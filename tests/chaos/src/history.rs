@@ -3,13 +3,14 @@ use std::fmt;
 use crate::{
     faults::Fault,
     journal::{Read, Write},
-    keys::{Key, Row},
+    keys::{Key, PolicyName},
 };
 
 /// All that was read and written, and when.
 #[derive(Debug, Default)]
 pub struct History {
-    /// For each key, when each of its versions was committed in the database; the first is version 1.
+    /// For each key, when each of its versions was committed in the database; the first is version
+    /// 1.
     pub commits: Vec<Vec<u64>>,
     /// The reads that were given a value.
     pub reads: Vec<Read>,
@@ -24,7 +25,8 @@ pub struct History {
 pub struct Verdict {
     /// The reads that broke the promise.
     pub violations: Vec<Violation>,
-    /// The reads that were given what another process had replaced, and whose push was still under way.
+    /// The reads that were given what another process had replaced, and whose push was still under
+    /// way.
     pub stale: Vec<Stale>,
 }
 
@@ -65,7 +67,8 @@ pub enum Kind {
         /// Since when.
         since: u64,
     },
-    /// It was given what another process had replaced so long before that its process must have known.
+    /// It was given what another process had replaced so long before that its process must have
+    /// known.
     ToldLongAgo {
         /// Since when.
         since: u64,
@@ -75,7 +78,8 @@ pub enum Kind {
 const MILLISECOND: u64 = 1_000_000;
 /// A push takes no longer, on a busy machine.
 const PUSH: u64 = 1_000 * MILLISECOND;
-/// A fault is noticed (a ping and its time-out, or a probe), and what was read before is at the end of its two seconds.
+/// A fault is noticed (a ping and its time-out, or a probe), and what was read before is at the end
+/// of its two seconds.
 const NOTICED: u64 = 3_000 * MILLISECOND;
 /// So long after a fault its consequences are not counted as those of a calm time.
 const SETTLED: u64 = 1_000 * MILLISECOND;
@@ -132,7 +136,7 @@ impl History {
             return Some(Kind::OlderThanOwnWrite { since });
         }
         let since = replaced(told)?;
-        if read.key.row() == Row::Shared {
+        if read.key.policy() == PolicyName::Shared {
             return Some(Kind::OlderThanL2 { since });
         }
         let age = read.start - since;

@@ -2,8 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The rows of the TTL table that the nodes use. Lifetimes are longer than a run, so that nothing old goes unseen; leases
-/// are short, so that a stopped process outlives its own.
+/// The policies of the TTL table that the nodes use. Lifetimes are longer than a run, so that nothing
+/// old goes unseen; leases are short, so that a stopped process outlives its own.
 pub(crate) const TABLE: &str = r#"
     [item]
     ttl = "1h"
@@ -21,7 +21,7 @@ pub(crate) const TABLE: &str = r#"
     lease = "1s"
     max_wait = "5s"
 
-    [framed]
+    [instant]
     ttl = "1h"
     lease = "1s"
     max_wait = "5s"
@@ -33,9 +33,9 @@ pub(crate) const TABLE: &str = r#"
     max_wait = "5s"
 "#;
 
-/// The kinds of data, each with a row of its own.
+/// The kinds of data, each with a policy of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Row {
+pub enum PolicyName {
     /// Both levels.
     Item,
     /// L2 alone.
@@ -43,14 +43,14 @@ pub enum Row {
     /// Both levels; some entries have a tag in common.
     Tagged,
     /// Both levels, cleared in one step.
-    Framed,
+    Instant,
     /// Both levels, written by a foreign program alone.
     Foreign,
 }
 
-impl Row {
+impl PolicyName {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Item, Self::Shared, Self::Tagged, Self::Framed, Self::Foreign];
+    pub const ALL: [Self; 5] = [Self::Item, Self::Shared, Self::Tagged, Self::Instant, Self::Foreign];
 
     /// Its name in the table.
     pub fn name(self) -> &'static str {
@@ -58,7 +58,7 @@ impl Row {
             Self::Item => "item",
             Self::Shared => "shared",
             Self::Tagged => "tagged",
-            Self::Framed => "framed",
+            Self::Instant => "instant",
             Self::Foreign => "foreign",
         }
     }
@@ -68,37 +68,37 @@ impl Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(pub u16);
 
-const IN_ROW: u16 = 24;
+const IN_POLICY: u16 = 24;
 const IN_GROUP: u16 = 4;
 
 impl Key {
     /// How many there are.
-    pub const COUNT: usize = IN_ROW as usize * Row::ALL.len();
+    pub const COUNT: usize = IN_POLICY as usize * PolicyName::ALL.len();
 
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..).map(Self).take(Self::COUNT)
     }
 
-    /// One of a row, some more often than others.
-    pub(crate) fn pick(row: Row, random: &mut fastrand::Rng) -> Self {
-        let skewed = (0..5).map(|_| random.u16(0..IN_ROW)).min();
-        Self(row as u16 * IN_ROW + skewed.unwrap_or(0))
+    /// One of a policy, some more often than others.
+    pub(crate) fn pick(policy: PolicyName, random: &mut fastrand::Rng) -> Self {
+        let skewed = (0..5).map(|_| random.u16(0..IN_POLICY)).min();
+        Self(policy as u16 * IN_POLICY + skewed.unwrap_or(0))
     }
 
-    /// Its row.
-    pub fn row(self) -> Row {
-        Row::ALL[usize::from(self.0 / IN_ROW) % Row::ALL.len()]
+    /// Its policy.
+    pub fn policy(self) -> PolicyName {
+        PolicyName::ALL[usize::from(self.0 / IN_POLICY) % PolicyName::ALL.len()]
     }
 
-    /// Its place in its row: the key that the cache is asked for.
-    pub(crate) fn in_row(self) -> u16 {
-        self.0 % IN_ROW
+    /// Its place in its policy: the key that the cache is asked for.
+    pub(crate) fn in_policy(self) -> u16 {
+        self.0 % IN_POLICY
     }
 
     /// Its tag, if it has one.
     pub(crate) fn tag(self) -> Option<String> {
-        (self.row() == Row::Tagged).then(|| format!("group:{}", self.in_row() / IN_GROUP))
+        (self.policy() == PolicyName::Tagged).then(|| format!("group:{}", self.in_policy() / IN_GROUP))
     }
 
     /// Another one with the same tag.
@@ -114,7 +114,7 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.row().name(), self.in_row())
+        write!(f, "{}:{}", self.policy().name(), self.in_policy())
     }
 }
 

@@ -1,8 +1,10 @@
-//! A history checker: several processes with a larder each, a private Redis, a versioned database and a foreign program, all
-//! under a random mix of reads and writes while connections, the server and the processes fail. Afterwards every single
-//! read is checked against the promise of `docs/protocol.md`.
+//! A history checker: several processes with a larder each, a private Redis, a versioned database
+//! and a foreign program, all under a random mix of reads and writes while connections, the server
+//! and the processes fail. Afterwards every single read is checked against the promise of
+//! `docs/protocol.md`.
 //!
-//! It is for finding what nobody has thought of. What somebody has thought of has a test of its own elsewhere.
+//! It is for finding what nobody has thought of. What somebody has thought of has a test of its own
+//! elsewhere.
 //!
 //! ```text
 //! conductor ─┬─▶ node, node, node (processes) ──▶ proxy ──▶ Redis        reads, writes, what they returned, and when
@@ -27,7 +29,7 @@ pub use conductor::{Outcome, Settings, run};
 pub use faults::{Fault, FaultKind};
 pub use history::{History, Kind, Stale, Verdict, Violation};
 pub use journal::{Read, Write};
-pub use keys::{Key, Row};
+pub use keys::{Key, PolicyName};
 pub use report::html;
 
 /// What went wrong with the run itself.

@@ -1,4 +1,5 @@
-//! `chaos [--minutes N] [--seed S] [--report FILE]`: runs processes and faults, checks every read, and writes a report.
+//! `chaos [--minutes N] [--seed S] [--report FILE]`: runs processes and faults, checks every read,
+//! and writes a report.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};

@@ -1,4 +1,5 @@
-//! A process with a larder, which reads and writes until it is told to stop, and tells of everything that it did.
+//! A process with a larder, which reads and writes until it is told to stop, and tells of
+//! everything that it did.
 
 use std::{
     fmt, io,
@@ -21,7 +22,7 @@ use crate::{
     clock::now,
     database::DatabaseClient,
     journal::{Line, Read, Write},
-    keys::{Key, Row, TABLE, Versioned},
+    keys::{Key, PolicyName, TABLE, Versioned},
 };
 
 const READERS: u64 = 4;
@@ -83,8 +84,8 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The caches of a larder, one for each row.
-pub(crate) struct Caches([Cache<u16, Versioned>; Row::ALL.len()]);
+/// The caches of a larder, one for each policy.
+pub(crate) struct Caches([Cache<u16, Versioned>; PolicyName::ALL.len()]);
 
 impl Caches {
     pub(crate) async fn connect(redis: &str) -> Result<(Larder, Self), larder::Error> {
@@ -97,12 +98,12 @@ impl Caches {
             .probe_interval(Duration::from_millis(300));
         let table = TtlTable::from_toml(TABLE)?;
         let larder = Larder::builder().ttl_table(table).redis_config(options).build().await?;
-        let [a, b, c, d, e] = Row::ALL.map(|row| larder.cache(row.name()));
+        let [a, b, c, d, e] = PolicyName::ALL.map(|policy| larder.cache(policy.name()));
         Ok((larder, Self([a?, b?, c?, d?, e?])))
     }
 
     pub(crate) fn of(&self, key: Key) -> &Cache<u16, Versioned> {
-        &self.0[key.row() as usize]
+        &self.0[key.policy() as usize]
     }
 }
 
@@ -142,8 +143,8 @@ impl Node {
     async fn read_on(self: Arc<Self>, mut random: fastrand::Rng) {
         while !self.is_stopping() {
             for _ in 0..3 {
-                let row = random.choice(Row::ALL).unwrap_or(Row::Item);
-                self.read(Key::pick(row, &mut random), random.u8(..) < 64).await;
+                let policy = random.choice(PolicyName::ALL).unwrap_or(PolicyName::Item);
+                self.read(Key::pick(policy, &mut random), random.u8(..) < 64).await;
             }
             tokio::time::sleep(Duration::from_millis(random.u64(1..8))).await;
         }
@@ -153,11 +154,11 @@ impl Node {
         let cache = self.caches.of(key);
         let start = now();
         let read = if only_cached {
-            cache.get(key.in_row()).await
+            cache.get(key.in_policy()).await
         } else {
             let database = self.database.clone();
             let loader = move || async move { database.read(key).await.map(|version| loaded(key, version)) };
-            cache.get_or_load(key.in_row(), loader).await.map(Some)
+            cache.get_or_load(key.in_policy(), loader).await.map(Some)
         };
         let end = now();
         match read {
@@ -175,12 +176,14 @@ impl Node {
 
     async fn write_on(self: Arc<Self>, mut random: fastrand::Rng) {
         while !self.is_stopping() {
-            let row = [Row::Item, Row::Shared, Row::Tagged, Row::Framed][random.usize(0..4)];
-            self.write(Key::pick(row, &mut random), &mut random).await;
+            let policy = [PolicyName::Item, PolicyName::Shared, PolicyName::Tagged, PolicyName::Instant]
+                [random.usize(0..4)];
+            self.write(Key::pick(policy, &mut random), &mut random).await;
             self.tell();
             tokio::time::sleep(Duration::from_millis(random.u64(2..14))).await;
         }
-        // What could not be sent is sent once the node is connected again, or the conductor gives up.
+        // What could not be sent is sent once the node is connected again, or the conductor gives
+        // up.
         while !self.tell() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -192,21 +195,23 @@ impl Node {
         let written = match (random.u8(0..100), key.tag()) {
             (0..40, _) => {
                 let writer = move || async move { writer().await.map(|version| loaded(key, version)) };
-                cache.write_through(key.in_row(), writer).await.map(|value| vec![(key, value.version)])
+                cache.write_through(key.in_policy(), writer).await.map(|value| vec![(key, value.version)])
             }
-            (40..60, _) => cache.write_around(key.in_row(), writer).await.map(|version| vec![(key, version)]),
+            (40..60, _) => {
+                cache.write_around(key.in_policy(), writer).await.map(|version| vec![(key, version)])
+            }
             (60..66, _) => {
                 let writer = move || async move {
                     let _version = writer().await?;
                     Err::<Loaded<Versioned>, _>(io::Error::other("failed on purpose, after the write"))
                 };
-                cache.write_through(key.in_row(), writer).await.map(|_| Vec::new())
+                cache.write_through(key.in_policy(), writer).await.map(|_| Vec::new())
             }
             (66..68, _) => self.write_then(&[key], cache.clear()).await,
             (68..84, Some(tag)) => {
                 self.write_then(&[key, key.neighbour()], self.larder.invalidate_tag(&tag)).await
             }
-            _ => self.write_then(&[key], cache.invalidate(key.in_row())).await,
+            _ => self.write_then(&[key], cache.invalidate(key.in_policy())).await,
         };
         let returned = now();
         match written {
@@ -234,7 +239,8 @@ impl Node {
         invalidate.await.map(|()| written)
     }
 
-    /// Says what has returned, if nothing is left that could not be sent: by now it binds everybody.
+    /// Says what has returned, if nothing is left that could not be sent: by now it binds
+    /// everybody.
     fn tell(&self) -> bool {
         let mut untold = self.untold();
         if self.larder.stats().unsent > 0 {
@@ -254,7 +260,7 @@ impl Node {
     /// Says what every copy is, without loading.
     async fn copy(&self) {
         for key in Key::all() {
-            match self.caches.of(key).get(key.in_row()).await {
+            match self.caches.of(key).get(key.in_policy()).await {
                 Ok(value) => self.say(Line::Copy(key, value.map(|value| value.version))),
                 Err(error) => self.say(Line::ReadFailed(full(&error))),
             }

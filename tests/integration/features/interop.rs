@@ -94,7 +94,8 @@ async fn new_schema_never_meets_the_old_bytes() {
     assert_eq!(world.l2("item@2:k").await.as_deref(), Some("[1,2]"));
 }
 
-/// P3 clean-lease-commits: bytes that were to be replaced are gone, so somebody has changed the database meanwhile.
+/// P3 clean-lease-commits: bytes that were to be replaced are gone, so somebody has changed the
+/// database meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn undecodable_value_that_is_deleted_during_its_load_is_not_replaced() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! How many loads the database must bear, and what happens when the row allows none.
+//! How many loads the database must bear, and what happens when the policy allows none.
 
 use std::{
     convert::Infallible,
@@ -113,7 +113,8 @@ async fn load_that_finds_no_room_serves_the_stale_value() {
     first.await.unwrap().unwrap();
 }
 
-/// P1 stamp-before-read: the stamp is taken anew after the wait, so who comes after an invalidation joins the load that has yet to begin.
+/// P1 stamp-before-read: the stamp is taken anew after the wait, so who comes after an invalidation
+/// joins the load that has yet to begin.
 #[tokio::test(start_paused = true)]
 async fn load_that_waited_for_its_turn_is_joined_after_an_invalidation() {
     for has_l2 in [true, false] {

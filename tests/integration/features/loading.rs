@@ -1,5 +1,5 @@
-//! A loading cache: the loader is given once, and keys that concurrent callers want one by one are loaded
-//! together.
+//! A loading cache: the loader is given once, and keys that concurrent callers want one by one are
+//! loaded together.
 
 use std::time::Duration;
 

@@ -81,7 +81,7 @@ async fn only_what_no_level_has_is_loaded_by_one_call() {
     let found = load_many(&one, &[0, 2, 4, 5, 6, 4], &database).await.unwrap();
     are(&found, [0, 2, 4, 6]);
     assert_eq!(database.asked(), [set([4, 5, 6])]);
-    // What is absent is remembered, as the row says, also by the other process.
+    // What is absent is remembered, as the policy says, also by the other process.
     for cache in [&one, &other] {
         are(&load_many(cache, &[0, 2, 4, 5, 6], &database).await.unwrap(), [0, 2, 4, 6]);
         are(&cache.get_many(&[0_u64, 4, 5, 7]).await.unwrap(), [0, 4]);
@@ -289,7 +289,8 @@ async fn batch_without_redis_is_one_load() {
     are(&cache.get_many(&[2_u64, 4, 6]).await.unwrap(), [2, 4]);
 }
 
-/// P1 stamp-before-read, P2 only-current-is-served: the answer with the old values was held back while another process wrote.
+/// P1 stamp-before-read, P2 only-current-is-served: the answer with the old values was held back
+/// while another process wrote.
 #[tokio::test(flavor = "multi_thread")]
 async fn answer_held_back_while_a_key_is_invalidated_is_kept_without_it() {
     let world = World::new().await;
@@ -359,7 +360,8 @@ async fn values_put_in_and_removed_together_are_so_in_all_processes() {
     assert_eq!(get_one(&one, 2201).await, None);
 }
 
-/// P3 clean-lease-commits: a lease that another process holds for one key does not keep the others waiting.
+/// P3 clean-lease-commits: a lease that another process holds for one key does not keep the others
+/// waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_that_another_process_loads_is_waited_for_and_the_others_are_not() {
     let world = World::new().await;

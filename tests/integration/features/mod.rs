@@ -1,4 +1,5 @@
-//! What the facade offers: batches, reloads, stale values, limits of loads, the outbox, other programs.
+//! What the facade offers: batches, reloads, stale values, limits of loads, the outbox, other
+//! programs.
 
 pub(crate) mod bad_input;
 pub(crate) mod interop;

@@ -1,4 +1,5 @@
-//! A process dies after its database write has committed and before its invalidation: an outbox remembers what it owed.
+//! A process dies after its database write has committed and before its invalidation: an outbox
+//! remembers what it owed.
 
 use std::{
     sync::{
@@ -29,7 +30,7 @@ use crate::support::{
 /// An outbox in memory, with gates where a test wants to come between.
 #[derive(Default)]
 struct Memory {
-    intents: Mutex<Vec<OutboxEntry>>,
+    entries: Mutex<Vec<OutboxEntry>>,
     /// Stands in the way of each confirmation.
     confirming: Option<Gate>,
     fails: AtomicBool,
@@ -43,13 +44,13 @@ impl Memory {
     }
 
     fn record(&self, key: &str) {
-        let mut intents = self.intents.lock().unwrap();
-        let id = intents.last().map_or(1, |last| last.id + 1);
-        intents.push(OutboxEntry { id, key: key.to_owned() });
+        let mut entries = self.entries.lock().unwrap();
+        let id = entries.last().map_or(1, |last| last.id + 1);
+        entries.push(OutboxEntry { id, key: key.to_owned() });
     }
 
     fn ids(&self) -> Vec<i64> {
-        self.intents.lock().unwrap().iter().map(|intent| intent.id).collect()
+        self.entries.lock().unwrap().iter().map(|entry| entry.id).collect()
     }
 
     fn check(&self) -> Result<(), OutboxError> {
@@ -61,15 +62,15 @@ impl Memory {
 impl Outbox for Memory {
     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
         self.check()?;
-        let intents = self.intents.lock().unwrap();
-        Ok(intents.iter().filter(|intent| intent.id > after).take(limit).cloned().collect())
+        let entries = self.entries.lock().unwrap();
+        Ok(entries.iter().filter(|entry| entry.id > after).take(limit).cloned().collect())
     }
 
     async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError> {
         if let Some(gate) = &self.confirming {
             gate.pass().await;
         }
-        self.intents.lock().unwrap().retain(|intent| !ids.contains(&intent.id));
+        self.entries.lock().unwrap().retain(|entry| !ids.contains(&entry.id));
         Ok(())
     }
 }
@@ -87,8 +88,8 @@ async fn what_a_dead_process_owed_is_done_by_another() {
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
     let outbox = FolderOutbox::new(folder.path());
-    let (replaying, other) = (world.larder().await, world.items().await);
-    let here: Items = replaying.cache("item").unwrap();
+    let (draining, other) = (world.larder().await, world.items().await);
+    let here: Items = draining.cache("item").unwrap();
     load(&here, "k", "old").await;
     gets(&other, "k", Some("old")).await;
     let mut worker = Worker::start(&world.server.url()).await;
@@ -98,12 +99,12 @@ async fn what_a_dead_process_owed_is_done_by_another() {
     for cache in [&here, &other] {
         assert_eq!(get(cache, "k").await.as_deref(), Some("old"), "nobody has invalidated it");
     }
-    assert_eq!(replaying.drain_outbox(&outbox).await.unwrap(), 1);
+    assert_eq!(draining.drain_outbox(&outbox).await.unwrap(), 1);
     assert_eq!(world.l2("item:k").await, None);
     assert_eq!(get(&here, "k").await, None);
     gets(&other, "k", None).await;
-    assert_eq!(outbox.intents().unwrap(), []);
-    assert_eq!(replaying.drain_outbox(&outbox).await.unwrap(), 0, "it is confirmed");
+    assert_eq!(outbox.entries().unwrap(), []);
+    assert_eq!(draining.drain_outbox(&outbox).await.unwrap(), 0, "it is confirmed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +128,7 @@ async fn process_that_starts_does_what_a_dead_one_owed_and_goes_on() {
     gets(&other, "k2", None).await;
     holds("it is confirmed", || outbox.ids().is_empty()).await;
     holds("it is counted", || larder.stats().outbox_drained == 2).await;
-    // A cache outlives its larder, and so do its replays.
+    // A cache outlives its larder, and so does its drain.
     let cache: Items = larder.cache("item").unwrap();
     drop(larder);
     load(&other, "k1", "old").await;
@@ -139,7 +140,7 @@ async fn process_that_starts_does_what_a_dead_one_owed_and_goes_on() {
 
 /// P11 unsent-goes-first: nothing that is merely remembered counts as done.
 #[tokio::test(flavor = "multi_thread")]
-async fn replay_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
+async fn drain_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
@@ -158,7 +159,7 @@ async fn replay_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
     is_down(&store).await;
     assert_eq!(cut_off.drain_outbox(&*outbox).await.unwrap(), 0);
     outbox.record("item:c");
-    let recorded = outbox.intents.lock().unwrap()[2].clone();
+    let recorded = outbox.entries.lock().unwrap()[2].clone();
     assert_eq!(cut_off.confirm_written(&*outbox, &[recorded]).await.unwrap(), 0);
     assert_eq!(outbox.ids(), [1, 2, 3]);
     assert_eq!(world.l2("item:a").await.as_deref(), Some("\"old\""));
@@ -205,13 +206,13 @@ async fn backlog_that_cannot_be_done_takes_no_room_that_writes_need() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn intent_recorded_during_a_replay_is_not_confirmed_by_it() {
+async fn entry_recorded_during_a_drain_is_not_confirmed_by_it() {
     let world = World::new().await;
     let larder = world.larder().await;
     let gate = Gate::new();
     let outbox = Arc::new(Memory { confirming: Some(gate.clone()), ..Memory::default() });
     outbox.record("item:k");
-    let replay = tokio::spawn({
+    let drain = tokio::spawn({
         let (larder, outbox) = (larder.clone(), outbox.clone());
         async move { larder.drain_outbox(&*outbox).await }
     });
@@ -220,20 +221,20 @@ async fn intent_recorded_during_a_replay_is_not_confirmed_by_it() {
     load(&larder.cache("item").unwrap(), "k", "older").await;
     outbox.record("item:k");
     gate.open();
-    assert_eq!(replay.await.unwrap().unwrap(), 1);
+    assert_eq!(drain.await.unwrap().unwrap(), 1);
     assert_eq!(outbox.ids(), [2]);
     assert_eq!(larder.drain_outbox(&*outbox).await.unwrap(), 1);
     assert_eq!(world.l2("item:k").await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn key_of_an_intent_finds_the_levels_of_its_row() {
+async fn key_of_an_entry_finds_the_levels_of_its_policy() {
     let world = World::new().await;
     let policies = [policy(), named("local").levels(Levels::L1), named("shared").levels(Levels::L2)];
     let larder = world.larder_of(&policies).await;
     let local: Items = larder.cache("local").unwrap();
     load(&local, "k", "old").await;
-    // What stands under the names of a row that is not in L2 belongs to another program.
+    // What stands under the names of a policy that is not in L2 belongs to another program.
     for key in ["local:k", "legacy:1", "shared:k:x"] {
         world.server.command(&["SET", key, "\"other\""]).await.unwrap();
     }
@@ -258,7 +259,7 @@ async fn write_settles_what_it_recorded_and_leaves_the_rest() {
     let (larder, other) = (world.larder().await, world.items().await);
     load(&other, "k", "old").await;
     let outbox = Memory::with(&["item:dead", "item:k"]);
-    let recorded = outbox.intents.lock().unwrap()[1].clone();
+    let recorded = outbox.entries.lock().unwrap()[1].clone();
     assert_eq!(larder.confirm_written(&*outbox, &[recorded]).await.unwrap(), 1);
     assert_eq!((world.l2("item:k").await, outbox.ids()), (None, vec![1]));
     gets(&other, "k", None).await;

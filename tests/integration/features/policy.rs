@@ -1,4 +1,4 @@
-//! The rows of the TTL table keep their word.
+//! The policies of the TTL table keep their word.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -27,7 +27,8 @@ async fn l1_serves_for_its_own_ttl_and_never_past_the_end_of_l2() {
     let hits = cache.stats().l1_hits;
     assert_eq!(get(&cache, "short").await.as_deref(), Some("value"));
     hand.advance(Duration::from_millis(100));
-    // P20 l1-ends-with-l2: the second is over by this process's clock, whatever the server has got round to.
+    // P20 l1-ends-with-l2: the second is over by this process's clock, whatever the server has got
+    // round to.
     drop(get(&cache, "short").await);
     assert_eq!(cache.stats().l1_hits, hits + 1, "the copy in L1 ends with the entry in L2");
     hand.advance(Duration::from_secs(58));

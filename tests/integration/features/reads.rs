@@ -22,7 +22,8 @@ use crate::support::{
 /// More than go together at once.
 const MANY: usize = 300;
 
-/// A store with one lane, through a proxy that lets nothing pass in this direction; the server has `k`.
+/// A store with one lane, through a proxy that lets nothing pass in this direction; the server has
+/// `k`.
 async fn stalled(direction: Direction) -> (World, Proxy, Arc<RedisStore>) {
     let world = World::new().await;
     world.server.command(&["SET", "k", "v"]).await.unwrap();

@@ -358,7 +358,8 @@ async fn reload_of_what_cannot_be_read_any_more_is_shown_nothing() {
     assert!(shown.is_none() && matches!(served, Err(Error::NothingToKeep { .. })), "{shown:?} {served:?}");
 }
 
-/// P16 only-for-earlier-callers, P23 tags-pinned-before-commit: a value whose tag was removed while it was loaded is for nobody who came after the load began.
+/// P16 only-for-earlier-callers, P23 tags-pinned-before-commit: a value whose tag was removed while
+/// it was loaded is for nobody who came after the load began.
 #[tokio::test]
 async fn value_whose_tag_is_removed_while_it_is_loaded_goes_only_to_those_who_came_before() {
     for has_l2 in [true, false] {
@@ -389,7 +390,8 @@ async fn value_whose_tag_is_removed_while_it_is_loaded_goes_only_to_those_who_ca
     }
 }
 
-/// Who reads a value from L2 cannot know that it was given less than its policy's time: then it seems due at once.
+/// Who reads a value from L2 cannot know that it was given less than its policy's time: then it
+/// seems due at once.
 #[tokio::test]
 async fn value_with_a_short_life_of_its_own_is_not_reloaded_at_every_read() {
     for policy in [ahead(), ahead_in_l2()] {

@@ -1,4 +1,5 @@
-//! Stale values: served while one reload runs and when it fails, and never after they were invalidated.
+//! Stale values: served while one reload runs and when it fails, and never after they were
+//! invalidated.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -139,7 +140,8 @@ async fn failed_reload_serves_the_stale_value_and_is_not_tried_again_before_its_
     }
 }
 
-/// P28 stale-only-while-current: neither while its reload runs nor when it fails, in the process that invalidates and in another.
+/// P28 stale-only-while-current: neither while its reload runs nor when it fails, in the process
+/// that invalidates and in another.
 #[tokio::test(start_paused = true)]
 async fn invalidated_value_is_never_served_as_stale() {
     for by_the_same in [true, false] {
@@ -184,7 +186,8 @@ async fn value_whose_tag_is_removed_is_never_served_as_stale() {
     }
 }
 
-/// P28 stale-only-while-current: a caller that waits for a late load does not get what was invalidated meanwhile: it goes on waiting.
+/// P28 stale-only-while-current: a caller that waits for a late load does not get what was
+/// invalidated meanwhile: it goes on waiting.
 #[tokio::test(start_paused = true)]
 async fn value_invalidated_before_the_soft_timeout_makes_the_caller_wait() {
     let world = Aging::new();
@@ -260,7 +263,8 @@ async fn value_that_is_gone_from_the_database_replaces_the_stale_one() {
     assert!(gone.unwrap().is_none());
 }
 
-/// P12 tracking-never-assumed: what no push can tell of is not kept for the time after its own either.
+/// P12 tracking-never-assumed: what no push can tell of is not kept for the time after its own
+/// either.
 #[tokio::test]
 async fn value_kept_while_cut_off_has_no_stale_time() {
     let world = Aging::new();
@@ -309,7 +313,8 @@ async fn stale_value_that_the_database_has_no_more_is_not_served_again() {
     }
 }
 
-/// P3 clean-lease-commits: the value had not ended by itself, however long the read that found it took.
+/// P3 clean-lease-commits: the value had not ended by itself, however long the read that found it
+/// took.
 #[tokio::test]
 async fn value_deleted_by_a_foreign_program_while_its_reload_runs_is_not_brought_back() {
     let world = Aging::new();

@@ -1,4 +1,5 @@
-//! What is possible but will hurt is logged when the larder is built, each once, and hinders nothing.
+//! What is possible but will hurt is logged when the larder is built, each once, and hinders
+//! nothing.
 
 use larder::{Larder, RedisConfig, TtlTable};
 use larder_testkit::{Direction, Proxy, RedisServer};

@@ -33,8 +33,8 @@ impl Told {
                 Event::Load { key, outcome, .. } => format!("load {key}: {outcome:?}"),
                 Event::Refused { key, .. } => format!("refused {key}"),
                 Event::Breaker { state } => format!("breaker {state:?}"),
-                Event::Unsent { .. } => "pending".to_owned(),
-                Event::Resent { count } => format!("replayed {count}"),
+                Event::Unsent { .. } => "unsent".to_owned(),
+                Event::Resent { count } => format!("resent {count}"),
                 _ => return,
             };
             told.lock().unwrap().push(line);
@@ -110,7 +110,7 @@ async fn hook_is_told_of_an_outage() {
     server.restart().await.unwrap();
     holds("it is asked again", || larder.stats().resent == 1).await;
     holds("the hook was told", || told.has("breaker Closed")).await;
-    for line in ["breaker Open", "pending", "breaker HalfOpen", "replayed 1"] {
+    for line in ["breaker Open", "unsent", "breaker HalfOpen", "resent 1"] {
         assert!(told.has(line), "{line}");
     }
 }

@@ -49,8 +49,8 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
     let mut seen = BTreeMap::new();
     let published = eventually(BOUND, || {
         for (key, _, _, value) in snapshotter.snapshot().into_vec() {
-            let row = key.key().labels().map(|label| format!("{{{}={}}}", label.key(), label.value()));
-            let name = format!("{}{}", key.key().name(), row.collect::<String>());
+            let labels = key.key().labels().map(|label| format!("{{{}={}}}", label.key(), label.value()));
+            let name = format!("{}{}", key.key().name(), labels.collect::<String>());
             let count = if let DebugValue::Counter(count) = value { count } else { 0 };
             let most = seen.entry(name).or_insert(0);
             *most = count.max(*most);

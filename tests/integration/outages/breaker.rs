@@ -1,77 +1,25 @@
-//! A Redis that hangs, refuses or comes and goes is left alone, and what must be invalidated meanwhile is not lost.
+//! A Redis that hangs, refuses or comes and goes is left alone, and what must be invalidated
+//! meanwhile is not lost.
 
-use std::{
-    sync::{Arc, Mutex, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use larder::{BreakerState, StoreError};
 use larder_core::{
-    Invalidated, Key, KeyBuf, LaneIndex, LaneState, Lanes, LeaseStore, Push, PushListener, RemoteEvent,
-    TagStore, Token, ValueStore,
+    Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, RemoteEvent, TagStore, Token, ValueStore,
 };
 use larder_redis::RedisStore;
-use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
+use larder_testkit::{Direction, Proxy, RedisServer, Reply};
 use tokio::time::Instant;
 
 use crate::support::{
-    calls::{Items, get, gets, load, slow_write, value},
+    calls::{Items, gets, load, value},
     policy::{SECOND, builder, policy},
     redis::config,
+    store::{Events, are, key},
     wait::{BOUND, holds},
     world::{World, cache_on},
 };
-
-/// Notes what happens to a store, and how many connections a proxy had accepted by then.
-struct Events {
-    proxy: Option<Arc<Proxy>>,
-    seen: Mutex<Vec<(RemoteEvent, Instant, usize)>>,
-}
-
-impl PushListener for Events {
-    fn on_push(&self, _: Push<'_>) {}
-
-    fn on_event(&self, event: RemoteEvent) {
-        let connections = self.proxy.as_ref().map_or(0, |proxy| proxy.connections());
-        self.seen.lock().unwrap().push((event, Instant::now(), connections));
-    }
-}
-
-impl Events {
-    fn of(store: &RedisStore, proxy: Option<Arc<Proxy>>) -> Arc<Self> {
-        let events = Arc::new(Self { proxy, seen: Mutex::default() });
-        let listener: Weak<dyn PushListener> = Arc::downgrade(&events) as _;
-        store.subscribe(listener);
-        events
-    }
-
-    fn all(&self, event: RemoteEvent) -> Vec<(Instant, usize)> {
-        let seen = self.seen.lock().unwrap();
-        seen.iter()
-            .filter(|(seen, ..)| *seen == event)
-            .map(|(_, at, connections)| (*at, *connections))
-            .collect()
-    }
-
-    fn count(&self, event: RemoteEvent) -> usize {
-        self.all(event).len()
-    }
-}
-
-fn key(row: &str, n: impl std::fmt::Display) -> Key {
-    KeyBuf::format::<str>(row, &n.to_string()).to_key()
-}
-
-fn are(store: &RedisStore, state: LaneState) -> bool {
-    LaneIndex::all(store.lanes()).all(|lane| store.lane_state(lane) == state)
-}
-
-async fn cut_off(store: &RedisStore, proxy: &Proxy) {
-    proxy.refuse(true);
-    proxy.cut();
-    holds("it is cut off", || are(store, LaneState::Down)).await;
-}
 
 /// What the server counts as commands; this is one of them.
 async fn commands(server: &RedisServer) -> u64 {
@@ -80,7 +28,8 @@ async fn commands(server: &RedisServer) -> u64 {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// P13 silence-is-not-health: on one thread, so that nothing happens between an event and the count of connections beside it.
+/// P13 silence-is-not-health: on one thread, so that nothing happens between an event and the count
+/// of connections beside it.
 #[tokio::test]
 async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() {
     const PAUSE: Duration = Duration::from_secs(2);
@@ -120,18 +69,19 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
     let stats = store.stats();
     assert_eq!((stats.breaker, stats.breaker_opened), (BreakerState::Closed, 1));
     assert_eq!((stats.unsent, stats.resent), (0, 100), "P11: and what could not be sent has been");
-    let (mut remembered, mut replayed) = (0, 0);
+    let (mut remembered, mut resent) = (0, 0);
     for (event, ..) in &*events.seen.lock().unwrap() {
         match event {
             RemoteEvent::Unsent { .. } => remembered += 1,
-            RemoteEvent::Resent { count } => replayed += count,
+            RemoteEvent::Resent { count } => resent += count,
             _ => {}
         }
     }
-    assert_eq!((remembered, replayed), (100, 100), "and the listener was told");
+    assert_eq!((remembered, resent), (100, 100), "and the listener was told");
 }
 
-/// P13 silence-is-not-health: a server that answers when it is connected to, and then hangs, costs one time-out and not one for each attempt.
+/// P13 silence-is-not-health: a server that answers when it is connected to, and then hangs, costs
+/// one time-out and not one for each attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_server_costs_its_callers_one_timeout_in_all() {
     let world = World::new().await;
@@ -162,7 +112,8 @@ async fn hanging_server_costs_its_callers_one_timeout_in_all() {
     assert_eq!(world.l2("item:after").await.as_deref(), Some("\"value\""));
 }
 
-/// P13 silence-is-not-health: once the server is given up, no lane asks it, also one whose keeper has not heard of it.
+/// P13 silence-is-not-health: once the server is given up, no lane asks it, also one whose keeper
+/// has not heard of it.
 #[tokio::test]
 async fn server_that_is_given_up_is_not_asked_on_another_lane() {
     let world = World::new().await;
@@ -257,7 +208,8 @@ async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
     }
 }
 
-/// P11 unsent-goes-first: what is refused is not lost, and nothing is read through the lane before it was done.
+/// P11 unsent-goes-first: what is refused is not lost, and nothing is read through the lane before
+/// it was done.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
     // An invalidation needs no memory.
@@ -313,8 +265,9 @@ async fn refused_drain_leaves_the_lane_down_and_everything_remembered() {
     assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
 }
 
-/// P11 unsent-goes-first, P12 tracking-never-assumed: a refusal that a reader would not mind takes the lane down for an invalidation, and a connection whose tracking is
-/// refused for now is not taken for one to a server without pushes.
+/// P11 unsent-goes-first, P12 tracking-never-assumed: a refusal that a reader would not mind takes
+/// the lane down for an invalidation, and a connection whose tracking is refused for now is not
+/// taken for one to a server without pushes.
 #[tokio::test(flavor = "multi_thread")]
 async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
     let server = RedisServer::start().await.unwrap();
@@ -369,36 +322,6 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
     holds("it tracks", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
 }
 
-/// P11 unsent-goes-first: a clear on return takes as long as Redis has keys, and no writer waits for it.
-#[tokio::test(flavor = "multi_thread")]
-async fn invalidation_during_a_long_clear_does_not_wait_for_it() {
-    let server = RedisServer::start().await.unwrap();
-    let proxy = Proxy::start(&server.addr()).await.unwrap();
-    let config = config(proxy.url()).lanes(1).max_unsent(0).command_timeout(BOUND);
-    let store = RedisStore::connect(config).await.unwrap();
-    cut_off(&store, &proxy).await;
-    for name in ["item:1", "other:1"] {
-        server.command(&["SET", name, "old"]).await.unwrap();
-    }
-    assert_eq!(store.invalidate(&key("item", 1), None).await.unwrap(), Invalidated::Deferred);
-    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap(); // a scan is answered, a deletion is not
-    proxy.refuse(false);
-    let give_up = Instant::now() + BOUND;
-    while !server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap().contains("cmdstat_scan:")
-    {
-        assert!(Instant::now() < give_up, "it does not clear");
-    }
-    let remembered = tokio::time::timeout(BOUND / 2, store.invalidate(&key("other", 1), None)).await;
-    assert_eq!(remembered.expect("it waits for the clear").unwrap(), Invalidated::Deferred);
-    assert_eq!((store.lane_state(LaneIndex(0)), store.stats().unsent), (LaneState::Down, 2));
-    server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
-    holds("it is back", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
-    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
-    for name in ["item:1", "other:1"] {
-        assert_eq!(store.get(name).await.unwrap(), None, "{name}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_password_after_a_restart_opens_the_breaker_until_it_is_right() {
     let server = RedisServer::builder().password("right").start().await.unwrap();
@@ -417,102 +340,4 @@ async fn wrong_password_after_a_restart_opens_the_breaker_until_it_is_right() {
     holds("it is back", || are(&store, LaneState::Tracking)).await;
     assert_eq!(server.command(&["EXISTS", "item:k"]).await.unwrap(), Reply::Integer(0));
     gets(&cache, "k", None).await;
-}
-
-/// P11 unsent-goes-first, P25 clear-leaves-nothing: what is invalidated during a long outage takes bounded memory, and is gone from Redis after it.
-#[tokio::test(flavor = "multi_thread")]
-async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() {
-    const MAX: usize = 10_000;
-    let server = RedisServer::start().await.unwrap();
-    let proxy = Proxy::start(&server.addr()).await.unwrap();
-    let store = Arc::new(RedisStore::connect(config(proxy.url()).max_unsent(MAX)).await.unwrap());
-    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
-    let mut foreign = server.client().await.unwrap();
-    for n in 0..2000 {
-        foreign.command(&["SET", &format!("item:{n}"), "\"old\""]).await.unwrap();
-    }
-    for other in ["items:1", "item", "other:1", "ite:1"] {
-        foreign.command(&["SET", other, "theirs"]).await.unwrap();
-    }
-    cut_off(&store, &proxy).await;
-    let mut most = 0;
-    for n in 0..1_000_000 {
-        let key = KeyBuf::format("item", &n).to_key();
-        assert_eq!(store.invalidate(&key, None).await.unwrap(), Invalidated::Deferred);
-        most = most.max(store.stats().unsent);
-    }
-    let most_of_lanes = 2 * MAX as u64;
-    assert!(most > 10_000 && most <= most_of_lanes, "{most} were remembered at once");
-    assert_eq!(store.stats().unsent, 2, "one prefix for each lane");
-    proxy.refuse(false);
-    holds("it is back", || are(&store, LaneState::Tracking)).await;
-    for n in 0..2000 {
-        assert_eq!(get(&cache, &n.to_string()).await, None, "{n}");
-    }
-    for other in ["items:1", "item", "other:1", "ite:1"] {
-        assert_eq!(
-            foreign.command(&["GET", other]).await.unwrap().text().as_deref(),
-            Some("theirs"),
-            "{other}"
-        );
-    }
-    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
-}
-
-/// P11 unsent-goes-first: who must remember nothing clears the row on return.
-#[tokio::test(flavor = "multi_thread")]
-async fn write_in_an_outage_with_nothing_remembered_clears_its_row_and_no_other() {
-    let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1).max_unsent(0)).await.unwrap());
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let (item, other): (Items, Items) = (larder.cache("item").unwrap(), larder.cache("other").unwrap());
-    for key in ["k", "unrelated"] {
-        load(&item, key, "old").await;
-        load(&other, key, "old").await;
-    }
-    cut_off(&store, &proxy).await;
-    let gate = Gate::opened();
-    assert_eq!(*slow_write(&item, "new", &gate).await.unwrap().unwrap(), "new");
-    assert_eq!((gate.arrivals(), store.stats().unsent), (1, 1));
-    proxy.refuse(false);
-    holds("it is back", || are(&store, LaneState::Tracking)).await;
-    for (name, stored) in [("item:k", None), ("item:unrelated", None), ("other:k", Some("\"old\""))] {
-        assert_eq!(world.l2(name).await.as_deref(), stored, "{name}");
-    }
-}
-
-/// P21 tags-pinned-in-time, P23 tags-pinned-before-commit: too many tags to remember come to all tags.
-#[tokio::test(flavor = "multi_thread")]
-async fn too_many_tags_invalidated_in_an_outage_end_as_all_tags() {
-    let server = RedisServer::start().await.unwrap();
-    let proxy = Proxy::start(&server.addr()).await.unwrap();
-    let store = RedisStore::connect(config(proxy.url()).max_unsent(2)).await.unwrap();
-    let other = RedisStore::connect(config(server.url()).command_timeout(BOUND)).await.unwrap();
-    let tags: Vec<String> = (0..600).map(|n| format!("t{n}")).collect();
-    let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-    let before = other.tag_epoch(LaneIndex(0)).await.unwrap();
-    let held = other.pin_tags(LaneIndex(0), &tags, before, BOUND).await.unwrap();
-    assert!(held.iter().all(|held| *held == Some(before)));
-    cut_off(&store, &proxy).await;
-    for tag in &tags {
-        assert_eq!(store.invalidate_tag(tag).await.unwrap(), Invalidated::Deferred);
-        assert!(store.stats().unsent <= 4, "{:?}", store.stats());
-    }
-    assert_eq!(store.stats().unsent, 2, "once for each lane");
-    proxy.refuse(false);
-    holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert!(other.tags(LaneIndex(0), &tags).await.unwrap().iter().all(Option::is_none), "none is held");
-    let late = other.pin_tags(LaneIndex(0), &["t1", "never held"], before, BOUND).await.unwrap();
-    assert_eq!(late, [None, None], "nor by a load that began before");
-
-    // Also if none is held at all, so that there is nothing to be found.
-    let before = other.tag_epoch(LaneIndex(0)).await.unwrap();
-    cut_off(&store, &proxy).await;
-    for tag in &tags[..3] {
-        store.invalidate_tag(tag).await.unwrap();
-    }
-    proxy.refuse(false);
-    holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert_eq!(other.pin_tags(LaneIndex(0), &["t1"], before, BOUND).await.unwrap(), [None]);
 }

@@ -85,7 +85,8 @@ async fn start_without_redis_serves_from_the_loader_and_connects_later() {
     }
 }
 
-/// P10 loss-told-before-successor: nothing that was read through a lost lane is served, and P11 unsent-goes-first: what could not be sent is done first.
+/// P10 loss-told-before-successor: nothing that was read through a lost lane is served, and P11
+/// unsent-goes-first: what could not be sent is done first.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_during_an_outage_is_seen_by_all_after_it() {
     let world = World::new().await;
@@ -182,7 +183,8 @@ async fn paused_redis_does_not_keep_a_reader_from_its_loader() {
     world.server.resume().unwrap();
 }
 
-/// P12 tracking-never-assumed: neither tracking nor a subscription is assumed; without both, L1 is short-lived.
+/// P12 tracking-never-assumed: neither tracking nor a subscription is assumed; without both, L1 is
+/// short-lived.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
     let server = RedisServer::builder()
@@ -202,7 +204,8 @@ async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
-/// P9 reply-invalidates-again, P11 unsent-goes-first: what can be neither done nor remembered is an error, before the database is touched.
+/// P9 reply-invalidates-again, P11 unsent-goes-first: what can be neither done nor remembered is an
+/// error, before the database is touched.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_that_cannot_be_remembered_does_not_touch_the_database() {
     let world = World::new().await;
@@ -251,8 +254,8 @@ impl Watcher {
     }
 }
 
-/// P10 loss-told-before-successor: a connection is handed out only after everything read through its predecessor is out of date, and a lost one
-/// is out of reach before that is said.
+/// P10 loss-told-before-successor: a connection is handed out only after everything read through
+/// its predecessor is out of date, and a lost one is out of reach before that is said.
 #[tokio::test]
 async fn lane_is_down_whenever_what_was_read_through_it_is_said_to_be_out_of_date() {
     let server = RedisServer::start().await.unwrap();
@@ -268,7 +271,8 @@ async fn lane_is_down_whenever_what_was_read_through_it_is_said_to_be_out_of_dat
     assert!(watcher.seen().len() >= 2 && watcher.seen().iter().all(|seen| *seen == LaneState::Down));
 }
 
-/// P10 loss-told-before-successor: what was loaded during an outage is not served once pushes could have told better.
+/// P10 loss-told-before-successor: what was loaded during an outage is not served once pushes could
+/// have told better.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
     let world = World::new().await;
@@ -313,7 +317,8 @@ async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
     assert_eq!(store.get("k").await.unwrap(), None);
 }
 
-/// P11 unsent-goes-first: a key that is invalidated again while its first invalidation is being sent is not forgotten with it.
+/// P11 unsent-goes-first: a key that is invalidated again while its first invalidation is being
+/// sent is not forgotten with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
     const KEYS: usize = 1500;
@@ -345,7 +350,8 @@ async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
             proxy.stall(Direction::ToClient, false);
         }
     }
-    // Another process fills in the old values; then our database write ends, and we invalidate again.
+    // Another process fills in the old values; then our database write ends, and we invalidate
+    // again.
     let mut again = tokio::task::JoinSet::new();
     for key in sent {
         foreign.command(&["SET", &key, "old"]).await.unwrap();
@@ -404,7 +410,8 @@ async fn longest_time_limits_do_not_panic() {
     lock.acquire(&Key::from_stored_name("jobs:1"), Duration::MAX).await.unwrap().release().await.unwrap();
 }
 
-/// P11 unsent-goes-first: a key whose prefix is not known is never replaced by a clear, which would be of more than its row.
+/// P11 unsent-goes-first: a key whose prefix is not known is never replaced by a clear, which would
+/// be of more than its policy.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidations_that_cannot_be_remembered_are_errors() {
     let mut server = RedisServer::start().await.unwrap();
@@ -439,7 +446,8 @@ impl PushListener for Slow {
     }
 }
 
-/// P17 pushes-before-replies: the push of a write is handled before the reply to a read that the server answered later.
+/// P17 pushes-before-replies: the push of a write is handled before the reply to a read that the
+/// server answered later.
 #[tokio::test(flavor = "multi_thread")]
 async fn push_is_handled_before_a_later_reply() {
     let server = RedisServer::start().await.unwrap();
@@ -455,7 +463,8 @@ async fn push_is_handled_before_a_later_reply() {
     }
 }
 
-/// P16 only-for-earlier-callers: what a process loads while it is cut off may be older than what another one has written since.
+/// P16 only-for-earlier-callers: what a process loads while it is cut off may be older than what
+/// another one has written since.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_of_a_process_that_is_cut_off_is_not_for_those_who_came_later() {
     let world = World::new().await;

@@ -2,3 +2,4 @@
 
 pub(crate) mod breaker;
 pub(crate) mod connection;
+pub(crate) mod unsent;

@@ -1,4 +1,5 @@
-//! Servers that refuse tracking: processes tell each other what they change, and a lost subscription is a lost lane.
+//! Servers that refuse tracking: processes tell each other what they change, and a lost
+//! subscription is a lost lane.
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,7 +74,8 @@ async fn waiter_in_another_process_is_woken_by_a_message() {
     assert_eq!(woken.unwrap(), "loaded");
 }
 
-/// P24 tags-known-by-lane, P26 scripts-publish: what a channel brings is in no order with a lane's replies, so L2 is asked for the tags of what it returns.
+/// P24 tags-known-by-lane, P26 scripts-publish: what a channel brings is in no order with a lane's
+/// replies, so L2 is asked for the tags of what it returns.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
     let world = World::without_tracking().await;
@@ -109,7 +111,8 @@ async fn lost_subscription_is_a_lost_lane() {
     }
 }
 
-/// P12 tracking-never-assumed, P26 scripts-publish: while it does not hear, entries are short-lived.
+/// P12 tracking-never-assumed, P26 scripts-publish: while it does not hear, entries are
+/// short-lived.
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_read_without_a_subscription_are_short_lived() {
     let world = World::without_tracking().await;
@@ -133,7 +136,8 @@ async fn deaf_subscription_is_noticed() {
     let world = World::without_tracking().await;
     let (store, larder, cache) = process(&world).await;
     load(&cache, "k", "v").await;
-    // The subscriber's user may not read the channel any more, and stays connected: its own messages do not come back.
+    // The subscriber's user may not read the channel any more, and stays connected: its own
+    // messages do not come back.
     world.server.command(&["ACL", "SETUSER", "default", "resetchannels", "&none"]).await.unwrap();
     holds("it is noticed", || store.lane_state(LaneIndex(0)) == LaneState::Untracked).await;
     holds("it is counted", || larder.stats().lanes_lost >= 1).await;

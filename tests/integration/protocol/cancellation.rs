@@ -65,7 +65,8 @@ impl Drop for Dropped {
     }
 }
 
-/// P19 loads-end-with-callers: a load that nobody wants any more ends, and its lease of a minute is free.
+/// P19 loads-end-with-callers: a load that nobody wants any more ends, and its lease of a minute is
+/// free.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_whose_last_caller_leaves_is_given_up_and_its_lease_released() {
     let (_world, caches) = both_kinds().await;

@@ -62,13 +62,13 @@ async fn cluster() -> RedisCluster {
     RedisCluster::start().await.unwrap()
 }
 
-/// A key of this row for each server of a cluster.
-async fn keys(cluster: &RedisCluster, row: &str) -> Vec<String> {
+/// A key of this policy for each server of a cluster.
+async fn keys(cluster: &RedisCluster, policy: &str) -> Vec<String> {
     let mut keys = Vec::new();
     for server in 0..3 {
         for n in 0.. {
             let key = format!("{server}-{n}");
-            if cluster.home(&format!("{row}:{key}")).await.unwrap() == server {
+            if cluster.home(&format!("{policy}:{key}")).await.unwrap() == server {
                 keys.push(key);
                 break;
             }
@@ -83,7 +83,8 @@ async fn names(server: &RedisServer, pattern: &str) -> Vec<String> {
     names.iter().filter_map(Reply::text).collect()
 }
 
-/// P3 clean-lease-commits to P6 one-writer-first, P21 tags-pinned-in-time, P23 tags-pinned-before-commit to P26 scripts-publish: a cluster is a remote store like any other.
+/// P3 clean-lease-commits to P6 one-writer-first, P21 tags-pinned-in-time, P23
+/// tags-pinned-before-commit to P26 scripts-publish: a cluster is a remote store like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_on_a_cluster_conforms() {
     let cluster = cluster().await;
@@ -95,7 +96,8 @@ async fn redis_store_on_a_cluster_conforms() {
     conformance::remote_store(store).await;
 }
 
-/// P26 scripts-publish: the same, where the servers refuse tracking: each is told what is published at another.
+/// P26 scripts-publish: the same, where the servers refuse tracking: each is told what is published
+/// at another.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_on_a_cluster_without_tracking_conforms() {
     let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking"];
@@ -204,7 +206,8 @@ async fn policy_of_instant_clears_under_load_is_cleared_on_every_master() {
     }
 }
 
-/// P12 tracking-never-assumed, P17 pushes-before-replies: each connection is told what its server has.
+/// P12 tracking-never-assumed, P17 pushes-before-replies: each connection is told what its server
+/// has.
 #[tokio::test(flavor = "multi_thread")]
 async fn change_on_any_shard_reaches_the_other_process() {
     let cluster = cluster().await;
@@ -225,7 +228,8 @@ async fn change_on_any_shard_reaches_the_other_process() {
     }
 }
 
-/// P21 tags-pinned-in-time, P23 tags-pinned-before-commit: entries on every master, their tag on one.
+/// P21 tags-pinned-in-time, P23 tags-pinned-before-commit: entries on every master, their tag on
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidated_tag_takes_its_entries_on_all_masters() {
     let cluster = cluster().await;
@@ -258,7 +262,8 @@ async fn invalidated_tag_takes_its_entries_on_all_masters() {
     }
 }
 
-/// P24 tags-known-by-lane: the push for a tag comes from another server than the value, so in no order with it.
+/// P24 tags-known-by-lane: the push for a tag comes from another server than the value, so in no
+/// order with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_whose_push_is_late_is_not_believed_for_a_value_of_another_master() {
     let cluster = cluster().await;
@@ -297,7 +302,8 @@ async fn deaf_connection_to_one_master_is_found() {
     process.is_back().await;
 }
 
-/// P10 loss-told-before-successor, P13 silence-is-not-health: a connection that is silent is lost, and the lane with it, however busy the others are.
+/// P10 loss-told-before-successor, P13 silence-is-not-health: a connection that is silent is lost,
+/// and the lane with it, however busy the others are.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_master_is_noticed_while_others_are_busy() {
     // Nothing else must notice: neither the other masters, which then would refuse, nor a probe.
@@ -317,7 +323,8 @@ async fn silent_master_is_noticed_while_others_are_busy() {
     assert_eq!(load(&process.items, &keys[1], "other").await, "v");
 }
 
-/// P10 loss-told-before-successor, P11 unsent-goes-first: calls that meet a slot which has moved heal, and nothing stale is left.
+/// P10 loss-told-before-successor, P11 unsent-goes-first: calls that meet a slot which has moved
+/// heal, and nothing stale is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn moved_slot_is_found_again_and_serves_nothing_old() {
     let cluster = cluster().await;
@@ -390,8 +397,9 @@ async fn slot_that_moved_to_a_new_master_is_cleared() {
     assert_eq!(get(&process.items, &key).await, None);
 }
 
-/// P25 clear-leaves-nothing: what is on its way from one master to another may be seen by neither, so nobody is told that it is gone. P10 loss-told-before-successor: a call
-/// that meets it costs its lane the connections.
+/// P25 clear-leaves-nothing: what is on its way from one master to another may be seen by neither,
+/// so nobody is told that it is gone. P10 loss-told-before-successor: a call that meets it costs
+/// its lane the connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn slot_on_its_way_refuses_a_clear_and_what_is_asked_of_it() {
     let cluster = RedisCluster::start_as(&RedisServer::builder(), 3, 1).await.unwrap();
@@ -411,7 +419,8 @@ async fn slot_on_its_way_refuses_a_clear_and_what_is_asked_of_it() {
     assert_eq!(names(&cluster.servers[3], "item:*").await, Vec::<String>::new());
 }
 
-/// P10 loss-told-before-successor: a master that was away makes all that its lanes have read out of date.
+/// P10 loss-told-before-successor: a master that was away makes all that its lanes have read out of
+/// date.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_master_that_is_back_is_used_again() {
     let mut cluster = cluster().await;
@@ -443,7 +452,8 @@ async fn killed_master_that_is_back_is_used_again() {
     process.is_back().await;
 }
 
-/// Where the cluster is was learned from it: the address that the application named is only where it began.
+/// Where the cluster is was learned from it: the address that the application named is only where
+/// it began.
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_whose_seed_is_gone_is_found_by_its_masters() {
     let options = RedisServer::builder().password("hidden");

@@ -14,7 +14,8 @@ use crate::support::{
     world::World,
 };
 
-/// P4 l1-read-from-l2, P12 tracking-never-assumed: each way in which a value enters L1 leaves its key tracked.
+/// P4 l1-read-from-l2, P12 tracking-never-assumed: each way in which a value enters L1 leaves its
+/// key tracked.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_write_or_deletion_disappears_from_every_l1() {
     let world = World::new().await;
@@ -46,7 +47,8 @@ async fn foreign_write_or_deletion_disappears_from_every_l1() {
     assert!(median < SECOND, "not by a push, but by a time: {median:?}");
 }
 
-/// P12 tracking-never-assumed: also what the server evicts to make room for this very connection's commands.
+/// P12 tracking-never-assumed: also what the server evicts to make room for this very connection's
+/// commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_that_the_server_evicts_for_its_own_process_disappears_from_l1() {
     let world = World::new().await;
@@ -87,7 +89,8 @@ async fn value_written_through_is_invalidated_by_other_processes() {
     }
 }
 
-/// P4 l1-read-from-l2: what was committed enters L1 without being asked for once more, and is told of.
+/// P4 l1-read-from-l2: what was committed enters L1 without being asked for once more, and is told
+/// of.
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_value_is_in_l1_without_another_call() {
     let world = World::new().await;
@@ -113,7 +116,8 @@ async fn committed_value_is_in_l1_without_another_call() {
     }
 }
 
-/// P4 l1-read-from-l2: a value that others have replaced before its commit's reply was handled does not enter L1.
+/// P4 l1-read-from-l2: a value that others have replaced before its commit's reply was handled does
+/// not enter L1.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_replaced_while_its_commit_is_answered_does_not_enter_l1() {
     let world = World::new().await;
@@ -200,8 +204,8 @@ async fn write_around_leaves_no_value_anywhere() {
     let (one, other) = (world.items().await, world.items().await);
     load(&one, "k", "old").await;
     gets(&other, "k", Some("old")).await;
-    let rows = one.write_around("k", || async { Ok::<_, std::io::Error>(1_u64) }).await.unwrap();
-    assert_eq!((rows, get(&one, "k").await, world.l2("item:k").await), (1, None, None));
+    let written = one.write_around("k", || async { Ok::<_, std::io::Error>(1_u64) }).await.unwrap();
+    assert_eq!((written, get(&one, "k").await, world.l2("item:k").await), (1, None, None));
     gets(&other, "k", None).await;
 }
 

@@ -9,7 +9,8 @@ use larder_testkit::{RedisServer, conformance};
 
 use crate::support::{gated::Gated, world::World};
 
-/// P3 clean-lease-commits, P4 l1-read-from-l2, P5 invalidation-marks-writers, P6 one-writer-first: the scripts, on a real server.
+/// P3 clean-lease-commits, P4 l1-read-from-l2, P5 invalidation-marks-writers, P6 one-writer-first:
+/// the scripts, on a real server.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_conforms() {
     let world = World::new().await;

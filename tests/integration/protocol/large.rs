@@ -181,7 +181,8 @@ async fn large_values_among_many_hold_up_no_small_one() {
     gets(&here, "small", Some("new")).await;
 }
 
-/// P29 large-out-of-band: a value comes from the server that tells the lane of its changes, or not at all.
+/// P29 large-out-of-band: a value comes from the server that tells the lane of its changes, or not
+/// at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_of_another_server_at_the_same_address_is_not_taken() {
     let (world, failed_over) = (World::new().await, World::new().await);

@@ -47,7 +47,8 @@ async fn process_killed_in_a_load_is_replaced_within_the_lease() {
     assert_eq!(world.l2("brief:k").await.as_deref(), Some("\"value\""), "and the value is cached");
 }
 
-/// P6 one-writer-first, P18 failed-write-invalidates: the value was gone before the database was touched.
+/// P6 one-writer-first, P18 failed-write-invalidates: the value was gone before the database was
+/// touched.
 #[tokio::test(flavor = "multi_thread")]
 async fn process_killed_in_a_write_through_leaves_nothing_stale() {
     let world = World::new().await;
@@ -123,7 +124,8 @@ async fn callers_that_have_waited_long_enough_share_one_load() {
     assert_eq!(source.loads(), 1);
 }
 
-/// P28 stale-only-while-current: who has waited long enough for another process's load, and then finds the database down, has a stale value.
+/// P28 stale-only-while-current: who has waited long enough for another process's load, and then
+/// finds the database down, has a stale value.
 #[tokio::test(start_paused = true)]
 async fn caller_that_has_waited_long_enough_is_served_the_stale_value_if_its_own_load_fails() {
     let world = Aging::new();
@@ -144,7 +146,8 @@ async fn caller_that_has_waited_long_enough_is_served_the_stale_value_if_its_own
     holding.await.unwrap().unwrap();
 }
 
-/// Leases that end at once and are taken again by others are waited for no longer than one that does not end.
+/// Leases that end at once and are taken again by others are waited for no longer than one that
+/// does not end.
 #[tokio::test(start_paused = true)]
 async fn caller_that_finds_one_lease_after_the_other_taken_loads_by_itself() {
     let world = Aging::new();
@@ -211,7 +214,8 @@ async fn writer_that_waited_long_enough_gives_up_before_the_database_is_touched(
     assert_eq!(gate.arrivals(), 0);
 }
 
-/// A writer that died holds its lease for the policy's `lease`, here the default of 10 s, and others wait for that long.
+/// A writer that died holds its lease for the policy's `lease`, here the default of 10 s, and
+/// others wait for that long.
 #[tokio::test(flavor = "multi_thread")]
 async fn writer_outwaits_the_lease_of_a_killed_writer_by_default() {
     let world = World::new().await;

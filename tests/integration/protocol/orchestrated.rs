@@ -1,5 +1,5 @@
-//! Races that other caches lose, each in an order that the test decides, many times over, on a server that tracks and on
-//! one that refuses to.
+//! Races that other caches lose, each in an order that the test decides, many times over, on a
+//! server that tracks and on one that refuses to.
 //!
 //! `LARDER_RACE_ROUNDS` says how often each is run.
 
@@ -158,7 +158,8 @@ fn rounds() -> usize {
     std::env::var("LARDER_RACE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10)
 }
 
-/// P1 stamp-before-read, P3 clean-lease-commits, P5 invalidation-marks-writers: in the same process, and in the other one.
+/// P1 stamp-before-read, P3 clean-lease-commits, P5 invalidation-marks-writers: in the same
+/// process, and in the other one.
 async fn key_deleted_during_its_load_is_cached_nowhere(stage: &Stage, round: &str) {
     for (n, deleter) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
@@ -172,7 +173,8 @@ async fn key_deleted_during_its_load_is_cached_nowhere(stage: &Stage, round: &st
     }
 }
 
-/// P3 clean-lease-commits: the first of two loads ends last, and must not replace what the second has stored.
+/// P3 clean-lease-commits: the first of two loads ends last, and must not replace what the second
+/// has stored.
 async fn late_first_loader_of_two_is_refused(stage: &Stage, round: &str) {
     for (n, second) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
@@ -180,8 +182,8 @@ async fn late_first_loader_of_two_is_refused(stage: &Stage, round: &str) {
         gate.reached().await;
         stage.other.impatient.invalidate(key.as_str()).await.unwrap();
         if n == 0 {
-            // The same process starts a second load only when it has heard of the deletion, and has waited for the first
-            // as long as the row says.
+            // The same process starts a second load only when it has heard of the deletion, and has
+            // waited for the first as long as the policy says.
             stage.one.impatient.invalidate(key.as_str()).await.unwrap();
         }
         assert_eq!(load(&second.impatient, &key, "new").await, "new");
@@ -210,8 +212,8 @@ async fn write_through_beats_a_slow_reader(stage: &Stage, round: &str) {
     }
 }
 
-/// P6 one-writer-first, P15 writer-ends-by-compare: with leases the second writer waits. Without L2 they overlap, and neither leaves what the database no longer
-/// holds.
+/// P6 one-writer-first, P15 writer-ends-by-compare: with leases the second writer waits. Without L2
+/// they overlap, and neither leaves what the database no longer holds.
 async fn writers_whose_database_writes_and_returns_are_in_opposite_order_leave_the_last_value(
     stage: &Stage,
     round: &str,
@@ -277,7 +279,8 @@ async fn writer_that_fails_after_the_database_changed_leaves_no_old_value(stage:
     }
 }
 
-/// P1 stamp-before-read, P17 pushes-before-replies: L2 has answered before the write; the answer is handled after the write's push.
+/// P1 stamp-before-read, P17 pushes-before-replies: L2 has answered before the write; the answer is
+/// handled after the write's push.
 async fn reply_held_back_while_another_process_writes_is_not_kept(stage: &Stage, round: &str) {
     for (n, (reader, writer)) in
         [(&stage.one, &stage.other), (&stage.other, &stage.one)].into_iter().enumerate()
@@ -338,8 +341,8 @@ async fn tag_removed_during_a_load_is_cached_nowhere(stage: &Stage, round: &str)
     }
 }
 
-/// A load that goes on for another caller when the one who started it has gone. If the second caller came too late for
-/// what the first one loads, it loads `new`.
+/// A load that goes on for another caller when the one who started it has gone. If the second
+/// caller came too late for what the first one loads, it loads `new`.
 async fn in_the_background(
     process: &Process,
     key: &str,

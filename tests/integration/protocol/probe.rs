@@ -44,7 +44,8 @@ impl Deaf {
     }
 }
 
-/// P27 channel-proves-alive: found within the probe's period, reported, its entries out of date, and new ones short-lived until it hears.
+/// P27 channel-proves-alive: found within the probe's period, reported, its entries out of date,
+/// and new ones short-lived until it hears.
 #[tokio::test(flavor = "multi_thread")]
 async fn deaf_channel_is_found_and_degraded_until_it_hears_again() {
     let deaf = Deaf::new().await;

@@ -31,8 +31,8 @@ async fn key_deleted_during_its_load_without_l2_is_not_cached() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
-/// P16 only-for-earlier-callers: whoever comes after the deletion is not given what was loaded before it, also in a process that has not
-/// heard of it yet.
+/// P16 only-for-earlier-callers: whoever comes after the deletion is not given what was loaded
+/// before it, also in a process that has not heard of it yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_value_goes_only_to_those_who_came_before_its_load() {
     let world = World::new().await;
@@ -51,7 +51,8 @@ async fn refused_value_goes_only_to_those_who_came_before_its_load() {
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
 }
 
-/// P1 stamp-before-read: the same for a value that another process stored between the look and the claim.
+/// P1 stamp-before-read: the same for a value that another process stored between the look and the
+/// claim.
 #[tokio::test(flavor = "multi_thread")]
 async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
     let world = World::new().await;
@@ -71,7 +72,8 @@ async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
     assert_eq!(get(&reader, "k").await.as_deref(), Some("new"));
 }
 
-/// P16 only-for-earlier-callers: in a row without L1, nobody is given what another caller asked for earlier.
+/// P16 only-for-earlier-callers: in a policy without L1, nobody is given what another caller asked
+/// for earlier.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_of_l2_alone_does_not_share_an_earlier_look() {
     let world = World::new().await;
@@ -109,7 +111,8 @@ async fn load_without_l2_that_is_outdated_goes_only_to_those_who_came_before_it(
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
 }
 
-/// P16 only-for-earlier-callers: who did not wait any longer for another process loads for itself and for those who were there before.
+/// P16 only-for-earlier-callers: who did not wait any longer for another process loads for itself
+/// and for those who were there before.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
     let world = World::new().await;
@@ -126,7 +129,8 @@ async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
 }
 
-/// P1 stamp-before-read: a stamp is taken anew after a wait, or an invalidation during the wait would cost the value its place in L1.
+/// P1 stamp-before-read: a stamp is taken anew after a wait, or an invalidation during the wait
+/// would cost the value its place in L1.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_loaded_after_a_wait_is_kept_though_its_key_was_invalidated_meanwhile() {
     let world = World::new().await;
@@ -167,7 +171,8 @@ async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it
     nowhere(&world, &[&cache], "k").await;
 }
 
-/// P9 reply-invalidates-again, P19 loads-end-with-callers: the reply is handled also when the caller is gone.
+/// P9 reply-invalidates-again, P19 loads-end-with-callers: the reply is handled also when the
+/// caller is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidation_whose_caller_is_gone_is_carried_out() {
     let world = World::new().await;

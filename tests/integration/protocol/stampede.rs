@@ -125,7 +125,8 @@ async fn cold_bytes_that_three_processes_want_are_loaded_once() {
     }
 }
 
-/// P7 wake-own-waiters, P8 register-then-claim, P14 no-wait-for-expiry-push: the waiting process sleeps until the push, for which its lease of a minute leaves it no other way.
+/// P7 wake-own-waiters, P8 register-then-claim, P14 no-wait-for-expiry-push: the waiting process
+/// sleeps until the push, for which its lease of a minute leaves it no other way.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiter_in_another_process_is_woken_by_the_commit() {
     let world = World::new().await;
@@ -144,7 +145,8 @@ async fn waiter_in_another_process_is_woken_by_the_commit() {
     assert_eq!(gate.arrivals(), 1, "loads");
 }
 
-/// P7 wake-own-waiters: this process's own scripts wake its own waiters, because no push comes for them.
+/// P7 wake-own-waiters: this process's own scripts wake its own waiters, because no push comes for
+/// them.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
     let world = World::new().await;
@@ -172,7 +174,8 @@ async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
     assert_eq!(gate.arrivals(), 0, "loads");
 }
 
-/// P7 wake-own-waiters: the invalidation of this process ends another's lease, of which no push tells here.
+/// P7 wake-own-waiters: the invalidation of this process ends another's lease, of which no push
+/// tells here.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
     let world = World::new().await;
@@ -197,7 +200,8 @@ async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
     }
 }
 
-/// P8 register-then-claim: the lease ends, and its push is handled, before the reply that it is held.
+/// P8 register-then-claim: the lease ends, and its push is handled, before the reply that it is
+/// held.
 #[tokio::test(flavor = "multi_thread")]
 async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
     let world = World::new().await;
@@ -296,7 +300,8 @@ async fn value_in_l2_that_many_want_is_read_once() {
     assert!(stats.l2_hits <= 2, "one look for the gets, one for the loads at most: {stats:?}");
 }
 
-/// P16 only-for-earlier-callers: the answer to a look is not for who comes after it was sent. All of them share the next one, whenever they came.
+/// P16 only-for-earlier-callers: the answer to a look is not for who comes after it was sent. All
+/// of them share the next one, whenever they came.
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_who_are_late_for_a_look_share_the_next_one() {
     let world = Aging::new();
@@ -321,7 +326,8 @@ async fn callers_who_are_late_for_a_look_share_the_next_one() {
     assert_eq!(remote.calls(Call::Get), 3, "looks");
 }
 
-/// P16 only-for-earlier-callers: also if the look is into L1, where another caller has put the value meanwhile.
+/// P16 only-for-earlier-callers: also if the look is into L1, where another caller has put the
+/// value meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked() {
     let world = Aging::new();
@@ -356,7 +362,8 @@ async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked
     assert_eq!(later.await.unwrap(), None);
 }
 
-/// P2 only-current-is-served: a load that has found the lease taken leaves its callers to a newer one, if there is one.
+/// P2 only-current-is-served: a load that has found the lease taken leaves its callers to a newer
+/// one, if there is one.
 #[tokio::test]
 async fn load_that_is_outdated_waits_for_no_lease_beside_a_newer_one() {
     let world = Aging::new();
@@ -377,7 +384,8 @@ async fn load_that_is_outdated_waits_for_no_lease_beside_a_newer_one() {
     busy.reached().await;
     cache.invalidate("k").await.unwrap();
     let newer = read("new");
-    // All that can run has run: there is one thread, and nothing to wait for but the gate and the lease.
+    // All that can run has run: there is one thread, and nothing to wait for but the gate and the
+    // lease.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
@@ -435,7 +443,8 @@ async fn joined_callers_of_an_absent_value_load_it_once() {
     holds("one load", || cache.stats().loads == 1).await;
 }
 
-/// P1 stamp-before-read: the stamp is taken anew after the wait, so the value that was waited for is kept.
+/// P1 stamp-before-read: the stamp is taken anew after the wait, so the value that was waited for
+/// is kept.
 #[tokio::test]
 async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
     let world = Aging::new();
@@ -458,7 +467,8 @@ async fn value_that_another_process_has_loaded_meanwhile_enters_l1() {
     assert_eq!((other.stats().l1_hits, source.loads()), (1, 1));
 }
 
-/// P2 only-current-is-served: a reader that comes after an invalidation does not wait for the load that this outdated.
+/// P2 only-current-is-served: a reader that comes after an invalidation does not wait for the load
+/// that this outdated.
 #[tokio::test(flavor = "multi_thread")]
 async fn reader_after_an_invalidation_is_served_while_the_load_that_it_outdated_runs() {
     let world = World::new().await;
@@ -478,8 +488,9 @@ async fn reader_after_an_invalidation_is_served_while_the_load_that_it_outdated_
     }
 }
 
-/// P2 only-current-is-served: beside a load that an invalidation has outdated one other runs, which is shared by all who
-/// came before the next invalidation; those who come later share the load that follows the first one to end.
+/// P2 only-current-is-served: beside a load that an invalidation has outdated one other runs, which
+/// is shared by all who came before the next invalidation; those who come later share the load that
+/// follows the first one to end.
 #[tokio::test]
 async fn two_loads_of_a_key_are_the_most_however_often_it_is_invalidated() {
     let cache: Items = builder().build().await.unwrap().cache("item").unwrap();

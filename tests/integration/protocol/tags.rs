@@ -1,4 +1,5 @@
-//! Tags, and clears that use them: what has a tag goes with it, at once, everywhere, and nothing else does.
+//! Tags, and clears that use them: what has a tag goes with it, at once, everywhere, and nothing
+//! else does.
 
 use std::{convert::Infallible, io, sync::Arc};
 
@@ -23,7 +24,7 @@ async fn pair(world: &World) -> [(Larder, Items); 2] {
     [(one, of_one), (other, of_other)]
 }
 
-/// P21 tags-pinned-in-time: of any row, in every level of every process.
+/// P21 tags-pinned-in-time: of any policy, in every level of every process.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidated_tag_takes_all_its_entries_with_it_and_no_others() {
     let world = World::new().await;
@@ -56,11 +57,14 @@ async fn entry_without_tags_is_plain_json_and_one_with_tags_is_not() {
     load(&cache, "plain", "v").await;
     load_tagged(&cache, "tagged", "v", "t").await;
     assert_eq!(world.l2("item:plain").await.as_deref(), Some("\"v\""));
-    let Reply::Bytes(framed) = world.server.command(&["GET", "item:tagged"]).await.unwrap() else { panic!() };
-    assert!(framed.starts_with(&[0xFB, 1]) && framed.ends_with(b"\"v\""), "{framed:?}");
+    let Reply::Bytes(with_header) = world.server.command(&["GET", "item:tagged"]).await.unwrap() else {
+        panic!()
+    };
+    assert!(with_header.starts_with(&[0xFB, 1]) && with_header.ends_with(b"\"v\""), "{with_header:?}");
 }
 
-/// P24 tags-known-by-lane: what a lane has read of tags ends with its connection, also for what L2 is asked for afterwards.
+/// P24 tags-known-by-lane: what a lane has read of tags ends with its connection, also for what L2
+/// is asked for afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known() {
     let world = World::new().await;
@@ -78,7 +82,8 @@ async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P9 reply-invalidates-again: what was read between the call and its script is out of date when the call returns.
+/// P9 reply-invalidates-again: what was read between the call and its script is out of date when
+/// the call returns.
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
     let world = World::new().await;
@@ -98,7 +103,8 @@ async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P22 epoch-before-load: a process that is told nothing asks for E each time, or its own entries would be refused for ever.
+/// P22 epoch-before-load: a process that is told nothing asks for E each time, or its own entries
+/// would be refused for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn process_that_is_told_nothing_still_caches_what_has_tags() {
     let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking", "-subscribe"];
@@ -210,7 +216,8 @@ async fn invalidated_tag_costs_the_same_for_one_entry_and_for_thousands() {
     assert_eq!(costs[0], costs[1]);
 }
 
-/// P11 unsent-goes-first: what was removed while Redis was away is removed before this process reads it again.
+/// P11 unsent-goes-first: what was removed while Redis was away is removed before this process
+/// reads it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_while_cut_off_is_removed_before_anything_is_read() {
     let world = World::new().await;
@@ -263,7 +270,8 @@ async fn tags_work_without_l2_also_during_a_load() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P23 tags-pinned-before-commit: the tag is removed after the tags were held, and before the commit.
+/// P23 tags-pinned-before-commit: the tag is removed after the tags were held, and before the
+/// commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_between_holding_and_commit_is_served_to_nobody_who_comes_later() {
     let world = World::new().await;
@@ -307,7 +315,8 @@ async fn held_back_answer_about_a_tag_does_not_outlive_its_push() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P22 epoch-before-load, P18 failed-write-invalidates: a write whose tag is removed meanwhile leaves no value.
+/// P22 epoch-before-load, P18 failed-write-invalidates: a write whose tag is removed meanwhile
+/// leaves no value.
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_during_a_write_leaves_the_key_without_a_value() {
     let world = World::new().await;
@@ -363,7 +372,8 @@ async fn unusable_tags_are_errors_and_their_values_are_served_but_not_kept() {
     assert_eq!(get(&cache, "k").await, None);
 }
 
-/// P25 clear-leaves-nothing: an instant clear takes one step, and leaves nothing that anybody could be served.
+/// P25 clear-leaves-nothing: an instant clear takes one step, and leaves nothing that anybody could
+/// be served.
 #[tokio::test(flavor = "multi_thread")]
 async fn instant_clear_is_one_step_in_every_process() {
     let world = World::new().await;

@@ -15,7 +15,8 @@ use crate::support::{
     world::{World, nowhere},
 };
 
-/// P15 writer-ends-by-compare: without leases, two writers that overlap leave no value, because nobody knows whose came last.
+/// P15 writer-ends-by-compare: without leases, two writers that overlap leave no value, because
+/// nobody knows whose came last.
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_writers_without_l2_leave_no_value() {
     let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
@@ -37,7 +38,8 @@ async fn overlapping_writers_without_l2_leave_no_value() {
     }
 }
 
-/// P15 writer-ends-by-compare: a read that began before the writer ended cannot replace what the writer stored.
+/// P15 writer-ends-by-compare: a read that began before the writer ended cannot replace what the
+/// writer stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_that_overlaps_a_writer_without_l2_does_not_replace_its_value() {
     let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
@@ -53,7 +55,8 @@ async fn read_that_overlaps_a_writer_without_l2_does_not_replace_its_value() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
-/// P5 invalidation-marks-writers, P18 failed-write-invalidates: the order of the two database writes is not known.
+/// P5 invalidation-marks-writers, P18 failed-write-invalidates: the order of the two database
+/// writes is not known.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_invalidated_during_its_write_is_cached_nowhere() {
     let world = World::new().await;
@@ -104,7 +107,8 @@ fn write_that_ends(cache: &Items, ending: Ending, gate: &Gate) -> JoinHandle<()>
 
 const LIMIT: usize = 1000;
 
-/// P9 reply-invalidates-again, P18 failed-write-invalidates: whatever was read while the write was under way is out of date.
+/// P9 reply-invalidates-again, P18 failed-write-invalidates: whatever was read while the write was
+/// under way is out of date.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_during_a_write_without_l2_does_not_survive_it() {
     for ending in [Ending::Around, Ending::Failure, Ending::NoLifetime] {
@@ -128,7 +132,8 @@ async fn read_during_a_write_without_l2_does_not_survive_it() {
     }
 }
 
-/// P18 failed-write-invalidates: what another process filled in while the writer's lease was lost may be older than the write.
+/// P18 failed-write-invalidates: what another process filled in while the writer's lease was lost
+/// may be older than the write.
 #[tokio::test(flavor = "multi_thread")]
 async fn writer_that_lost_its_lease_leaves_no_value() {
     let world = World::new().await;
@@ -162,7 +167,8 @@ async fn writer_whose_commit_is_not_answered_leaves_no_value() {
     assert_eq!(world.l2("item:k").await.as_deref(), Some("\"next\""));
 }
 
-/// P9 reply-invalidates-again: what was read before `begin_write` was carried out is not served after it, nor after one that got no answer.
+/// P9 reply-invalidates-again: what was read before `begin_write` was carried out is not served
+/// after it, nor after one that got no answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
     let world = World::new().await;
@@ -180,7 +186,8 @@ async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
     assert_eq!(**write.await.unwrap().as_ref().unwrap(), "new");
 }
 
-/// P11 unsent-goes-first: a lease of which nobody knows whether it was given ends with the invalidation that takes its place.
+/// P11 unsent-goes-first: a lease of which nobody knows whether it was given ends with the
+/// invalidation that takes its place.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_whose_beginning_is_not_answered_holds_nobody_up() {
     let world = World::new().await;
@@ -221,7 +228,8 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
     }
 }
 
-/// P11 unsent-goes-first: during an outage the invalidation is remembered before the database is written, and again after.
+/// P11 unsent-goes-first: during an outage the invalidation is remembered before the database is
+/// written, and again after.
 #[tokio::test(flavor = "multi_thread")]
 async fn value_filled_in_by_others_during_a_write_in_an_outage_does_not_stay() {
     let world = World::new().await;

@@ -1,4 +1,5 @@
-//! Processes whose clock is moved by hand, on a store in memory: values grow old while a test watches.
+//! Processes whose clock is moved by hand, on a store in memory: values grow old while a test
+//! watches.
 
 use std::{
     convert::Infallible,

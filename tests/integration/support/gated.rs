@@ -20,7 +20,8 @@ use super::{
     world::{World, cache_on},
 };
 
-/// Another remote store with gates before its calls and before their replies, so that a test decides on the order.
+/// Another remote store with gates before its calls and before their replies, so that a test
+/// decides on the order.
 #[derive(Debug)]
 pub(crate) struct Gated {
     inner: Arc<dyn RemoteStore>,

@@ -7,6 +7,7 @@ pub(crate) mod gated;
 pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod redis;
+pub(crate) mod store;
 pub(crate) mod wait;
 pub(crate) mod worker;
 pub(crate) mod world;

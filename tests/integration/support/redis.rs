@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use larder::RedisConfig;
 
-/// Options with which an outage is noticed within a second: 2 lanes, limits of 300 ms, a ping each 50 ms.
+/// Options with which an outage is noticed within a second: 2 lanes, limits of 300 ms, a ping each
+/// 50 ms.
 pub(crate) fn config(url: impl Into<String>) -> RedisConfig {
     RedisConfig::new(url)
         .lanes(2)

@@ -10,7 +10,8 @@ use larder_core::{
     Clock, Entry, Generations, Key, LaneIndex, Life, LocalStore, ManualClock, Phase, PolicyIndex,
 };
 
-/// Holds a [`LocalStore`] to its contract. `make` makes an empty store for about this many entries, each of weight 1.
+/// Holds a [`LocalStore`] to its contract. `make` makes an empty store for about this many entries,
+/// each of weight 1.
 ///
 /// # Panics
 /// If the store breaks a rule; the message says which.

@@ -11,8 +11,8 @@ use larder_core::{
 
 use crate::eventually;
 
-/// Holds a [`RemoteStore`] to its contract. Each call of `connect` connects one more process to the same server,
-/// which must be empty and is used by nobody else.
+/// Holds a [`RemoteStore`] to its contract. Each call of `connect` connects one more process to the
+/// same server, which must be empty and is used by nobody else.
 ///
 /// # Panics
 /// If the store breaks a rule; the message says which.
@@ -400,7 +400,8 @@ impl Pair {
         assert!(!holds("v").await);
     }
 
-    /// P4 l1-read-from-l2: a commit that says so has read what it wrote. What is told of it was told before the reply, and once.
+    /// P4 l1-read-from-l2: a commit that says so has read what it wrote. What is told of it was
+    /// told before the reply, and once.
     async fn commit_that_tracks_is_told_once_of_itself_and_of_what_comes_after(&self) {
         for (n, begin) in ["claim", "begin_write"].into_iter().enumerate() {
             let (key, token) = (format!("t19:{n}"), Token::new());
