@@ -85,8 +85,8 @@ async fn start_without_redis_serves_from_the_loader_and_connects_later() {
     }
 }
 
-/// P10 loss-told-before-successor: nothing that was read through a lost lane is served, and P11
-/// unsent-goes-first: what could not be sent is done first.
+/// P10 loss-told-before-successor: nothing that was read through a lost lane is served, and
+/// P11 unsent-goes-first: what could not be sent is done first.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_during_an_outage_is_seen_by_all_after_it() {
     let world = World::new().await;

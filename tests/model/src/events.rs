@@ -1,9 +1,9 @@
-//! What happens to processes and to the server, and what the processes do of themselves.
+//! Events: faults of processes and of the server, and the chores of the processes.
 
 use crate::{
     Mutant, Protocol,
     protocol::Action,
-    state::{Kind, Link, Name, State, Step, Tracks},
+    state::{Kind, Link, Message, Name, State, Step, Tracks},
 };
 
 impl Protocol {
@@ -50,6 +50,41 @@ impl Protocol {
         }
     }
 
+    pub(crate) fn expire(&self, state: &mut State) {
+        if !self.is_orphan(state) {
+            state.faults.expiry -= 1;
+        }
+        // P14 no-wait-for-expiry-push: the server tells nobody in time.
+        state.redis.lease = None;
+        state.expired = true;
+    }
+
+    pub(crate) fn cut(&self, state: &mut State, at: usize) {
+        state.faults.loss -= 1;
+        state.processes[at].link = Link::Cut;
+        state.redis.tracks[at] = Tracks::default();
+    }
+
+    pub(crate) fn deafen(&self, state: &mut State, at: usize) {
+        state.faults.deafness -= 1;
+        state.processes[at].deaf = true;
+        state.processes[at].inbox.retain(|message| matches!(message, Message::Reply(..)));
+    }
+
+    pub(crate) fn unsubscribe(&self, state: &mut State, at: usize) {
+        state.faults.unsubscription -= 1;
+        state.processes[at].subscribed = false;
+        state.processes[at].channel.clear();
+    }
+
+    pub(crate) fn subscribe(&self, state: &mut State, at: usize) {
+        let process = &mut state.processes[at];
+        (process.subscribed, process.degraded) = (true, false);
+        if !self.is(Mutant::LostSubscriptionIgnored) {
+            self.advance_lane(state, at);
+        }
+    }
+
     pub(crate) fn die(&self, state: &mut State, at: usize) {
         state.redis.tracks[at] = Tracks::default();
         let process = &mut state.processes[at];
@@ -73,7 +108,7 @@ impl Protocol {
         self.tell(state, name, by);
     }
 
-    /// What the processes do of themselves, without faults.
+    /// Lists the chores of the processes, which are no faults.
     pub(crate) fn chores(&self, state: &State, actions: &mut Vec<Action>) {
         for (at, process) in state.processes.iter().enumerate().filter(|(_, process)| process.alive) {
             if !process.inbox.is_empty() && process.link != Link::Down {

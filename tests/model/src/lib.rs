@@ -1,13 +1,14 @@
 //! A model of larder's coherence protocol, small enough to be looked at from end to end: two
-//! processes, one key and one tag, every order of their steps, and what may go wrong in between.
-//! Checked with [stateright](https://docs.rs/stateright).
+//! processes, one key and one tag, every order of their steps, and the faults in between.
+//! [stateright](https://docs.rs/stateright) checks it.
 //!
-//! It is not the implementation: it is what `docs/protocol.md` says, step by step, and it leaves
-//! out one mechanism after the other to see that the rest would not do.
+//! It is not the implementation: it follows `docs/protocol.md` step by step, and it leaves out one
+//! mechanism after the other to see that the rest would not do.
 //!
 //! ```text
-//! scenarios ─▶ protocol ─▶ each step: reader, writer, events ─▶ process, redis ─▶ properties of every state
-//!                   └── mutant: the protocol without one of its mechanisms
+//! scenarios ─▶ protocol ─▶ each step: reader, writer, events ─▶ process, redis
+//!                 │                                                └─▶ properties of every state
+//!                 └── mutant: the protocol without one of its mechanisms
 //! ```
 //!
 //! | rule | where |

@@ -1,4 +1,4 @@
-//! What a process does with its cells, its L1, and what its lane brings.
+//! A process: its cells, its L1, and its handling of the lane's messages.
 
 use crate::{
     Mutant, Protocol,
@@ -41,7 +41,7 @@ impl Protocol {
         }
     }
 
-    /// What L1 would serve now.
+    /// Returns the version that L1 would serve now.
     pub(crate) fn served_by_l1(&self, process: &Process) -> Option<Entry> {
         let entry = process.l1?;
         let (seen, now) = (entry.stamp, process.stamp());

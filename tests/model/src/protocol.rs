@@ -6,7 +6,7 @@ use crate::{
     Mutant,
     state::{
         Entry, Faults, Kind, Link, Message, Name, Op, Outcome, Process, Redis, Reply, Stamp, State, Step,
-        TagCell, Tracks,
+        Stored, TagCell, Tracks,
     },
 };
 
@@ -15,13 +15,13 @@ use crate::{
 pub struct Protocol {
     /// Its name in reports.
     pub name: &'static str,
-    /// What is done, and by which process.
+    /// The operations, each with its process.
     pub ops: Vec<(usize, Kind)>,
-    /// What both processes hold at first: a value in L2 and in these L1s, with the tag or without.
+    /// The value that L2 and both L1s hold at first, with the tag (`true`) or without.
     pub cached: Option<bool>,
     /// A process that does not die.
     pub immortal: Option<usize>,
-    /// What may go wrong.
+    /// The faults that may happen.
     pub faults: Faults,
     /// The server refuses tracking, and the scripts tell.
     pub bus: bool,
@@ -33,12 +33,12 @@ pub struct Protocol {
     pub mutant: Option<Mutant>,
 }
 
-/// What happens next.
+/// The next event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// An operation takes its next step.
     Act(usize),
-    /// The same, of a failing writer whose database has changed all the same.
+    /// An operation takes a step: a failing writer whose database has changed all the same.
     ActUnluckily(usize),
     /// A sleeper's time is over.
     Time(usize),
@@ -83,7 +83,7 @@ pub enum Action {
     Subscribe(usize),
 }
 
-/// So many processes there are.
+/// The number of processes.
 pub(crate) const PROCESSES: usize = 2;
 
 impl Protocol {
@@ -92,13 +92,37 @@ impl Protocol {
     }
 
     fn start(&self) -> State {
-        let stored =
-            self.cached.map(|tagged| crate::state::Stored { version: 0, order: tagged.then_some(1) });
-        let tracked = !self.bus && !self.blind;
-        let tracks =
-            Tracks { value: tracked && stored.is_some(), lease: false, tag: tracked && stored.is_some() };
+        let stored = self.stored_at_first();
+        let is_told = !self.bus && !self.blind && stored.is_some();
+        let tracks = Tracks { value: is_told, lease: false, tag: is_told };
+        State {
+            db: 0,
+            redis: Redis {
+                value: stored,
+                lease: None,
+                order: 1,
+                time: 2,
+                tag: (self.cached == Some(true)).then_some(1),
+                tracks: vec![tracks; PROCESSES],
+            },
+            processes: vec![self.first_process(); PROCESSES],
+            ops: self.ops.iter().map(|(process, kind)| Op::new(*process, *kind)).collect(),
+            faults: self.faults,
+            returned: 0,
+            expired: false,
+            served_old: false,
+            served_outdated: false,
+        }
+    }
+
+    /// The value that L2 holds before anything happens.
+    fn stored_at_first(&self) -> Option<Stored> {
+        self.cached.map(|tagged| Stored { version: 0, order: tagged.then_some(1) })
+    }
+
+    fn first_process(&self) -> Process {
         let is_tagged = self.cached == Some(true);
-        let process = Process {
+        Process {
             alive: true,
             link: if self.without_l2 { Link::Down } else { Link::Up },
             inbox: Vec::new(),
@@ -110,7 +134,7 @@ impl Protocol {
             lane_cell: 0,
             row_cell: 0,
             tag: TagCell { generation: 0, known: is_tagged.then_some(1) },
-            l1: stored.map(|stored| Entry {
+            l1: self.stored_at_first().map(|stored| Entry {
                 version: 0,
                 stamp: Stamp::default(),
                 tag: stored.order.map(|order| (order, 0)),
@@ -121,44 +145,6 @@ impl Protocol {
             pending: None,
             pending_tag: None,
             returned: 0,
-        };
-        let op = |(process, kind): &(usize, Kind)| Op {
-            kind: *kind,
-            process: *process,
-            step: Step::Start,
-            is_asking: false,
-            reply: None,
-            stamp: Stamp::default(),
-            tag_seen: 0,
-            order: 0,
-            value: None,
-            floor: None,
-            floor_alone: 0,
-            asked: 0,
-            marks: [0; 3],
-            joined: None,
-            waiting: false,
-            woken: false,
-            replaces: None,
-            stale: None,
-        };
-        State {
-            db: 0,
-            redis: Redis {
-                value: stored,
-                lease: None,
-                order: 1,
-                time: 2,
-                tag: is_tagged.then_some(1),
-                tracks: vec![tracks; PROCESSES],
-            },
-            processes: vec![process; PROCESSES],
-            ops: self.ops.iter().map(op).collect(),
-            faults: self.faults,
-            returned: 0,
-            expired: false,
-            served_old: false,
-            served_outdated: false,
         }
     }
 
@@ -284,23 +270,12 @@ impl Model for Protocol {
                 let name = state.processes[at].channel.remove(0);
                 self.hear(state, at, name);
             }
-            Action::Expire => {
-                if !self.is_orphan(state) {
-                    state.faults.expiry -= 1;
-                }
-                // P14 no-wait-for-expiry-push: nobody is told in time.
-                state.redis.lease = None;
-                state.expired = true;
-            }
+            Action::Expire => self.expire(state),
             Action::Die(at) => {
                 state.faults.death -= 1;
                 self.die(state, at);
             }
-            Action::Cut(at) => {
-                state.faults.loss -= 1;
-                state.processes[at].link = Link::Cut;
-                state.redis.tracks[at] = Tracks::default();
-            }
+            Action::Cut(at) => self.cut(state, at),
             Action::Lose(at) => {
                 if state.processes[at].link == Link::Up {
                     state.faults.loss -= 1;
@@ -320,31 +295,13 @@ impl Model for Protocol {
                 state.faults.forgetting -= 1;
                 state.processes[at].l1 = None;
             }
-            Action::Deafen(at) => {
-                state.faults.deafness -= 1;
-                state.processes[at].deaf = true;
-                state.processes[at].inbox.retain(|message| matches!(message, Message::Reply(..)));
-            }
-            Action::Probe(at) => {
+            Action::Deafen(at) => self.deafen(state, at),
+            Action::Probe(at) | Action::Degrade(at) => {
                 state.processes[at].degraded = true;
                 self.advance_lane(state, at);
             }
-            Action::Unsubscribe(at) => {
-                state.faults.unsubscription -= 1;
-                state.processes[at].subscribed = false;
-                state.processes[at].channel.clear();
-            }
-            Action::Degrade(at) => {
-                state.processes[at].degraded = true;
-                self.advance_lane(state, at);
-            }
-            Action::Subscribe(at) => {
-                let process = &mut state.processes[at];
-                (process.subscribed, process.degraded) = (true, false);
-                if !self.is(Mutant::LostSubscriptionIgnored) {
-                    self.advance_lane(state, at);
-                }
-            }
+            Action::Unsubscribe(at) => self.unsubscribe(state, at),
+            Action::Subscribe(at) => self.subscribe(state, at),
         }
         if next.redis.lease.is_some() {
             next.expired = false;

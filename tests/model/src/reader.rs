@@ -12,7 +12,7 @@ const LOAD: usize = 1;
 const STORE: usize = 2;
 
 impl Protocol {
-    /// What a reader does that needs no answer.
+    /// Takes a step of a reader that needs no answer.
     pub(crate) fn read(&self, state: &mut State, op: usize) {
         let at = state.ops[op].process;
         match state.ops[op].step {
@@ -55,21 +55,25 @@ impl Protocol {
                 state.ops[op].value = Some(Stored { version: state.db, order: None });
                 state.ops[op].step = Step::LoadedAlone;
             }
-            Step::LoadedAlone => {
-                self.ask_for(state, op, STORE);
-                let Some(value) = state.ops[op].value else { return };
-                let (stamp, seen) = (state.ops[op].stamp, state.ops[op].tag_seen);
-                let own_tag = is_tagged(state, op).then_some(seen);
-                let entry =
-                    Entry { version: value.version, stamp, tag: None, own_tag, degraded: !self.without_l2 };
-                self.keep(&mut state.processes[at], entry);
-                let process = &state.processes[at];
-                let is_held = own_tag.is_none_or(|seen| seen == process.own_tag);
-                let is_current = stamp == process.stamp() && is_held;
-                self.finish(state, op, value.version, if is_current { STORE } else { LOAD });
-            }
+            Step::LoadedAlone => self.end_load_alone(state, op),
             _ => {}
         }
+    }
+
+    /// Keeps and serves the value of a load without L2.
+    fn end_load_alone(&self, state: &mut State, op: usize) {
+        let at = state.ops[op].process;
+        self.ask_for(state, op, STORE);
+        let Some(value) = state.ops[op].value else { return };
+        let (stamp, seen) = (state.ops[op].stamp, state.ops[op].tag_seen);
+        let own_tag = is_tagged(state, op).then_some(seen);
+        let degraded = !self.without_l2;
+        let entry = Entry { version: value.version, stamp, tag: None, own_tag, degraded };
+        self.keep(&mut state.processes[at], entry);
+        let process = &state.processes[at];
+        let is_held = own_tag.is_none_or(|seen| seen == process.own_tag);
+        let is_current = stamp == process.stamp() && is_held;
+        self.finish(state, op, value.version, if is_current { STORE } else { LOAD });
     }
 
     fn start_read(&self, state: &mut State, op: usize) {
@@ -149,8 +153,16 @@ impl Protocol {
 
     /// Takes the answer.
     pub(crate) fn take_read(&self, state: &mut State, op: usize, reply: Reply) {
-        let at = state.ops[op].process;
-        let version = state.ops[op].value.map_or(0, |value| value.version);
+        match state.ops[op].step {
+            Step::Get | Step::Claim | Step::AskTag => self.take_found(state, op, reply),
+            Step::Hold | Step::HoldLate | Step::Commit => self.take_stored(state, op, reply),
+            Step::Confirm | Step::ConfirmTag => self.take_confirmed(state, op, reply),
+            _ => {}
+        }
+    }
+
+    /// Takes the answer of L2 to a read or a claim, or about the tag of its value.
+    fn take_found(&self, state: &mut State, op: usize, reply: Reply) {
         match (state.ops[op].step, reply) {
             (Step::Get | Step::Claim | Step::AskTag, Reply::Lost) => {
                 state.ops[op].waiting = false;
@@ -188,6 +200,15 @@ impl Protocol {
                     self.replace(state, op, found);
                 }
             }
+            _ => {}
+        }
+    }
+
+    /// Takes the answer about the tag of a loaded value, or to its commit.
+    fn take_stored(&self, state: &mut State, op: usize, reply: Reply) {
+        let at = state.ops[op].process;
+        let version = state.ops[op].value.map_or(0, |value| value.version);
+        match (state.ops[op].step, reply) {
             (Step::Hold, Reply::Committed(true)) => state.ops[op].step = Step::HoldLate,
             (Step::Hold | Step::HoldLate, Reply::Tag(Some(held))) if held <= state.ops[op].order => {
                 self.learn(state, op, Some(held));
@@ -214,6 +235,19 @@ impl Protocol {
                     self.keep_committed(state, op);
                 }
             }
+            (Step::Commit, _) => {
+                self.wake_own(state, at);
+                self.refuse(state, op, version);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the value that L2 has after the commit, or the answer about its tag.
+    fn take_confirmed(&self, state: &mut State, op: usize, reply: Reply) {
+        let at = state.ops[op].process;
+        let version = state.ops[op].value.map_or(0, |value| value.version);
+        match (state.ops[op].step, reply) {
             // P4 l1-read-from-l2
             (Step::Confirm, Reply::Value(found)) if found == state.ops[op].value => {
                 let tag = state.processes[at].tag;
@@ -236,12 +270,7 @@ impl Protocol {
                 }
             }
             // It is stored, and served, but not kept here.
-            (Step::Confirm | Step::ConfirmTag, _) => self.finish(state, op, version, STORE),
-            (Step::Commit, _) => {
-                self.wake_own(state, at);
-                self.refuse(state, op, version);
-            }
-            _ => {}
+            _ => self.finish(state, op, version, STORE),
         }
     }
 

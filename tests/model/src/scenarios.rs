@@ -145,7 +145,7 @@ pub fn sound() -> Vec<Protocol> {
     ]
 }
 
-/// What docs/protocol.md says is not promised: here something old stays.
+/// Returns the cases that docs/protocol.md does not promise: an old value stays in each.
 pub fn excepted() -> Vec<Protocol> {
     vec![
         cached(of("who invalidates by hand dies before", &[(0, Kind::Invalidate), (1, READ)], DEATH)),

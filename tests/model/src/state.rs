@@ -1,7 +1,8 @@
-//! What there is at one moment: the database, Redis, the processes with their connections, and the
+//! The state at one moment: the database, Redis, the processes with their connections, and the
 //! operations under way.
 
-/// All of it. Versions count the writes of the database; the newest is what everybody should read.
+/// The whole state. Versions count the writes of the database; the newest is what everybody should
+/// read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The version that the database holds.
@@ -10,7 +11,7 @@ pub struct State {
     pub redis: Redis,
     /// The processes with a larder.
     pub processes: Vec<Process>,
-    /// What the processes, and programs beside them, do.
+    /// The operations of the processes, and of programs beside them.
     pub ops: Vec<Op>,
     /// How many faults of each kind may still happen.
     pub faults: Faults,
@@ -18,13 +19,13 @@ pub struct State {
     pub returned: u8,
     /// Whether the last lease ended by its time, or by eviction, and not by a script.
     pub expired: bool,
-    /// Whether a reader was served what is older than it may be.
+    /// Whether a reader was served an older value than it may be.
     pub served_old: bool,
-    /// Whether one was served a stale value that its process knew to be out of date.
+    /// Whether a reader was served a stale value that its process knew to be out of date.
     pub served_outdated: bool,
 }
 
-/// The server: D, L, E and T of one key and one tag, and who tracks what.
+/// The server: D, L, E and T of one key and one tag, and the names that each process tracks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Redis {
     /// D.
@@ -33,11 +34,11 @@ pub struct Redis {
     pub lease: Option<Lease>,
     /// E; lost if zero.
     pub order: u8,
-    /// What the server's clock says, and E was never more than.
+    /// The time of the server's clock, which E never exceeded.
     pub time: u8,
     /// T.
     pub tag: Option<u8>,
-    /// Whom it tells of what, by process.
+    /// The names that it tells each process of.
     pub tracks: Vec<Tracks>,
 }
 
@@ -50,27 +51,27 @@ pub struct Stored {
     pub order: Option<u8>,
 }
 
-/// Who holds L.
+/// The holder of L.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The operation whose token it is.
     pub owner: usize,
-    /// What it is for.
+    /// Its purpose.
     pub holder: Holder,
 }
 
-/// What a lease is for.
+/// The purpose of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
     /// To fill D.
     Reader,
     /// To write behind D.
     Writer,
-    /// The same, after an invalidation.
+    /// To write behind D, after an invalidation.
     Marked,
 }
 
-/// What a connection has read, and is to be told of.
+/// The names that a connection has read, and whose changes the server tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Tracks {
     /// D.
@@ -94,7 +95,7 @@ pub enum Name {
     Row,
 }
 
-/// What a connection brings, in the server's order.
+/// A message of a connection. A connection brings them in the server's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// A push.
@@ -129,9 +130,9 @@ pub struct Process {
     pub alive: bool,
     /// Its lane.
     pub link: Link,
-    /// What the lane brings, and has not been handled.
+    /// The messages of the lane that are not handled yet.
     pub inbox: Vec<Message>,
-    /// What the bus brings; in no order with `inbox`.
+    /// The messages of the bus; in no order with `inbox`.
     pub channel: Vec<Name>,
     /// Whether it is subscribed to the bus, where there is one.
     pub subscribed: bool,
@@ -147,8 +148,7 @@ pub struct Process {
     pub row_cell: u8,
     /// The tag's cell.
     pub tag: TagCell,
-    /// How often the tag was invalidated here: what is loaded while L2 is out of reach goes by
-    /// that.
+    /// The number of invalidations of the tag here, which judges loads while L2 is out of reach.
     pub own_tag: u8,
     /// L1.
     pub l1: Option<Entry>,
@@ -176,7 +176,7 @@ pub enum Link {
     Down,
 }
 
-/// What is known of the tag: `generation` counts how often it was made unknown.
+/// The process's knowledge of the tag: `generation` counts how often it was made unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct TagCell {
     /// How often it was made unknown.
@@ -214,15 +214,15 @@ pub struct Entry {
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Op {
-    /// What it does.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it runs.
+    /// The process that it runs in.
     pub process: usize,
-    /// What it does next.
+    /// Its next step.
     pub step: Step,
     /// Whether it has asked something, and not taken the answer.
     pub is_asking: bool,
-    /// The answer that has been handed to it.
+    /// The answer that it was given.
     pub reply: Option<Reply>,
     /// The cells before what it reads or writes.
     pub stamp: Stamp,
@@ -234,11 +234,11 @@ pub struct Op {
     pub value: Option<Stored>,
     /// No older version may be served to it; none before it has begun.
     pub floor: Option<u8>,
-    /// The same while its process is cut off, and hears of its own writes only.
+    /// The floor while its process is cut off, and hears of its own writes only.
     pub floor_alone: u8,
-    /// How many things its flight has asked for.
+    /// The number of things that its flight has asked for.
     pub asked: u8,
-    /// When it asked L2, the loader, and for the value to be stored.
+    /// The moments at which it asked L2, the loader, and for the value to be stored.
     pub marks: [u8; 3],
     /// The flight that it has joined, and when.
     pub joined: Option<(usize, u8)>,
@@ -253,7 +253,33 @@ pub struct Op {
     pub stale: Option<(u8, Stamp)>,
 }
 
-/// What an operation does.
+impl Op {
+    /// An operation that has not begun.
+    pub(crate) fn new(process: usize, kind: Kind) -> Self {
+        Self {
+            kind,
+            process,
+            step: Step::Start,
+            is_asking: false,
+            reply: None,
+            stamp: Stamp::default(),
+            tag_seen: 0,
+            order: 0,
+            value: None,
+            floor: None,
+            floor_alone: 0,
+            asked: 0,
+            marks: [0; 3],
+            joined: None,
+            waiting: false,
+            woken: false,
+            replaces: None,
+            stale: None,
+        }
+    }
+}
+
+/// The kind of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `get_or_load`, of a value with the tag or without.
@@ -273,9 +299,9 @@ pub enum Kind {
     WriteAround,
     /// A program of the process that writes the database and then calls `invalidate`.
     Invalidate,
-    /// The same with `invalidate_tag`.
+    /// A program of the process that writes the database and then calls `invalidate_tag`.
     InvalidateTag,
-    /// The same with `clear`, of a row of plain values.
+    /// A program of the process that writes the database and then clears a policy of plain values.
     Clear,
     /// A foreign program that writes the database and then D.
     Foreign,
@@ -288,7 +314,7 @@ impl Kind {
     }
 }
 
-/// What becomes of a writer.
+/// The outcome of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It succeeds.
@@ -299,7 +325,7 @@ pub enum Outcome {
     FailsAndWritesLater,
 }
 
-/// What an operation does next.
+/// The next step of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Nothing has happened yet.

@@ -1,4 +1,4 @@
-//! What changes the database: writes through and around the cache, programs that invalidate by
+//! The writers of the database: writes through and around the cache, programs that invalidate by
 //! hand, foreign programs.
 
 use crate::{
@@ -7,7 +7,8 @@ use crate::{
 };
 
 impl Protocol {
-    /// What a writer does that needs no answer. `unlucky`: a failing writer's database has changed.
+    /// Takes a step of a writer that needs no answer. `unlucky`: a failing writer's database has
+    /// changed.
     pub(crate) fn write(&self, state: &mut State, op: usize, unlucky: bool) {
         let at = state.ops[op].process;
         match state.ops[op].step {
@@ -116,25 +117,7 @@ impl Protocol {
     pub(crate) fn take_write(&self, state: &mut State, op: usize, reply: Reply) {
         let at = state.ops[op].process;
         match (state.ops[op].step, reply) {
-            (Step::Begin, reply) => {
-                state.ops[op].waiting = false;
-                // P9 reply-invalidates-again: the script may have run, whatever the reply.
-                if !self.is(Mutant::AdvanceBeforeScript) {
-                    self.invalidate_locally(&mut state.processes[at]);
-                }
-                state.ops[op].stamp = state.processes[at].stamp();
-                state.ops[op].step = match reply {
-                    Reply::Leased => Step::WriteDb,
-                    Reply::Busy => {
-                        state.ops[op].waiting = true;
-                        Step::Sleep
-                    }
-                    _ => {
-                        self.invalidate_or_remember(state, op);
-                        Step::WriteDbAlone
-                    }
-                };
-            }
+            (Step::Begin, reply) => self.take_begun(state, op, reply),
             (Step::Commit, Reply::Committed(true)) => {
                 self.wake_own(state, at);
                 if !self.is(Mutant::NoCompareAndAdvance) {
@@ -187,7 +170,28 @@ impl Protocol {
         }
     }
 
-    /// What this operation makes out of date in its own process.
+    fn take_begun(&self, state: &mut State, op: usize, reply: Reply) {
+        let at = state.ops[op].process;
+        state.ops[op].waiting = false;
+        // P9 reply-invalidates-again: the script may have run, whatever the reply.
+        if !self.is(Mutant::AdvanceBeforeScript) {
+            self.invalidate_locally(&mut state.processes[at]);
+        }
+        state.ops[op].stamp = state.processes[at].stamp();
+        state.ops[op].step = match reply {
+            Reply::Leased => Step::WriteDb,
+            Reply::Busy => {
+                state.ops[op].waiting = true;
+                Step::Sleep
+            }
+            _ => {
+                self.invalidate_or_remember(state, op);
+                Step::WriteDbAlone
+            }
+        };
+    }
+
+    /// Makes out of date in the operation's own process what it invalidates.
     fn forget_locally(&self, state: &mut State, op: usize) {
         let process = &mut state.processes[state.ops[op].process];
         match state.ops[op].kind {

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use larder_model::{Mutant, Protocol, scenarios};
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// What was looked at.
+/// The figures of one check.
 struct Seen {
     protocol: Protocol,
     states: usize,

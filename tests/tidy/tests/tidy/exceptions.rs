@@ -23,7 +23,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
             "crates/larder/",
             "tests/chaos/",
             "tests/integration/",
-            "tests/model/",
             "tests/outages/",
             "tests/src/",
         ],
@@ -39,12 +38,11 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
             "crates/larder/",
             "tests/chaos/",
             "tests/integration/",
-            "tests/model/",
             "tests/outages/",
             "tests/src/",
         ],
     ),
-    ("functions", &["crates/larder/", "tests/model/"]),
+    ("functions", &["crates/larder/"]),
 ];
 
 /// Fails with every place that a check has found, but for its exceptions.
