@@ -1,5 +1,9 @@
 //! The calls that reach Redis, one at a time: a miss with its load, and each kind of write.
-#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros, and a benchmark's set-up")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "criterion's macros, and a benchmark's set-up"
+)]
 
 use std::{
     convert::Infallible,

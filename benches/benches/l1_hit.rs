@@ -1,5 +1,9 @@
 //! A hit in L1 on each of its stores, beside the store's own, on the same keys in the same run.
-#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros, and a benchmark's set-up")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "criterion's macros, and a benchmark's set-up"
+)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use larder_benches::{Hits, Local, zipf};

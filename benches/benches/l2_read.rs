@@ -1,5 +1,9 @@
 //! A read from L2, beside the client's own: one at a time, and 64 at once.
-#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros, and a benchmark's set-up")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "criterion's macros, and a benchmark's set-up"
+)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use larder_benches::{Remote, zipf};
@@ -14,7 +18,9 @@ fn l2_read(criterion: &mut Criterion) {
     let keys = zipf(READS);
     for tasks in [1, 64] {
         let mut group = criterion.benchmark_group(format!("l2_read/{tasks}"));
-        group.sample_size(20).throughput(Throughput::Elements(READS as u64));
+        group
+            .sample_size(20)
+            .throughput(Throughput::Elements(READS as u64));
         macro_rules! compare {
             ($($name:literal => $read:ident),*) => { $(
                 group.bench_function($name, |bencher| {

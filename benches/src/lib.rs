@@ -26,8 +26,14 @@ pub struct User {
 impl User {
     /// Makes the user with this number.
     pub fn new(id: u64) -> Self {
-        let about = "likes caches that say what they promise, and promise what they keep; ".repeat(3);
-        Self { id, name: format!("user {id}"), mail: format!("user.{id}@example.org"), about }
+        let about =
+            "likes caches that say what they promise, and promise what they keep; ".repeat(3);
+        Self {
+            id,
+            name: format!("user {id}"),
+            mail: format!("user.{id}@example.org"),
+            about,
+        }
     }
 }
 
@@ -100,8 +106,17 @@ impl Local {
             moka.insert(text.clone(), Arc::new(User::new(id)));
             quick.insert(text.clone(), Arc::new(User::new(id)));
         }
-        let (on_moka, on_quick) = (own(L1Store::Moka, server).await, own(L1Store::Quick, server).await);
-        Self { on_moka, on_quick, moka, quick, texts }
+        let (on_moka, on_quick) = (
+            own(L1Store::Moka, server).await,
+            own(L1Store::Quick, server).await,
+        );
+        Self {
+            on_moka,
+            on_quick,
+            moka,
+            quick,
+            texts,
+        }
     }
 
     /// Hits these keys in larder on moka, one after the other.
@@ -116,12 +131,14 @@ impl Local {
 
     /// Hits these keys in moka.
     pub fn moka(&self, keys: &[u64]) {
-        keys.iter().for_each(|id| drop(black_box(self.moka.get(self.text(*id)).unwrap())));
+        keys.iter()
+            .for_each(|id| drop(black_box(self.moka.get(self.text(*id)).unwrap())));
     }
 
     /// Hits these keys in quick_cache.
     pub fn quick(&self, keys: &[u64]) {
-        keys.iter().for_each(|id| drop(black_box(self.quick.get(self.text(*id)).unwrap())));
+        keys.iter()
+            .for_each(|id| drop(black_box(self.quick.get(self.text(*id)).unwrap())));
     }
 
     #[inline]
@@ -150,9 +167,20 @@ async fn own(store: L1Store, server: Option<&RedisServer>) -> Cache<u64, User> {
     if let Some(server) = server {
         builder = builder.redis(server.url());
     }
-    let cache = builder.build().await.unwrap().cache("user_profile").unwrap();
+    let cache = builder
+        .build()
+        .await
+        .unwrap()
+        .cache("user_profile")
+        .unwrap();
     for id in 0..KEYS {
-        cache.get_or_load(id, move || async move { Ok::<_, Infallible>(User::new(id)) }).await.unwrap();
+        cache
+            .get_or_load(
+                id,
+                move || async move { Ok::<_, Infallible>(User::new(id)) },
+            )
+            .await
+            .unwrap();
     }
     cache
 }
@@ -198,11 +226,21 @@ impl Remote {
         let raw = client.get_multiplexed_async_connection().await.unwrap();
         let tracked = Client::open(format!("{}?protocol=resp3", server.url())).unwrap();
         let tracked = tracked.get_multiplexed_async_connection().await.unwrap();
-        cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut tracked.clone()).await.unwrap();
+        cmd("CLIENT")
+            .arg("TRACKING")
+            .arg("ON")
+            .exec_async(&mut tracked.clone())
+            .await
+            .unwrap();
         let pool = deadpool_redis::Config::from_url(server.url())
             .create_pool(Some(deadpool_redis::Runtime::Tokio1))
             .unwrap();
-        Self { cache, raw, tracked, pool }
+        Self {
+            cache,
+            raw,
+            tracked,
+            pool,
+        }
     }
 
     /// A read through larder.
@@ -227,7 +265,14 @@ impl Remote {
 
     /// A read through a connection that is checked out for it.
     pub async fn pooled_read(&self, id: u64) -> User {
-        let bytes: Vec<u8> = self.pool.get().await.unwrap().get(format!("remote:{id}")).await.unwrap();
+        let bytes: Vec<u8> = self
+            .pool
+            .get()
+            .await
+            .unwrap()
+            .get(format!("remote:{id}"))
+            .await
+            .unwrap();
         serde_json::from_slice(&bytes).unwrap()
     }
 }

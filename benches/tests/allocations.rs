@@ -20,7 +20,9 @@ async fn hit_in_l1_allocates_nothing() {
     let pages: Cache<(u64, String), String> = larder.cache("search_result").unwrap();
     let loader = || async { Ok::<_, Infallible>(String::new()) };
     let loading = users.loading((), |(), _| async { Ok::<_, Infallible>(String::new()) });
-    let together = users.loading_many((), |(), _| async { Ok::<_, Infallible>([(0, String::new()); 0]) });
+    let together = users.loading_many((), |(), _| async {
+        Ok::<_, Infallible>([(0, String::new()); 0])
+    });
     users.insert(42, "value".to_owned()).await.unwrap();
     sessions.insert("42", "value".to_owned()).await.unwrap();
     pages.insert((42, LONG), "value".to_owned()).await.unwrap();

@@ -27,9 +27,18 @@ fn large_value_is_copied_no_more_often_than_by_the_client() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let server = runtime.block_on(RedisServer::start()).unwrap();
     let table = TtlTable::from_toml(TABLE).unwrap();
-    let larder = runtime.block_on(Larder::builder().ttl_table(table).redis(server.url()).build()).unwrap();
+    let larder = runtime
+        .block_on(
+            Larder::builder()
+                .ttl_table(table)
+                .redis(server.url())
+                .build(),
+        )
+        .unwrap();
     let client = Client::open(server.url()).unwrap();
-    let raw = runtime.block_on(client.get_multiplexed_async_connection()).unwrap();
+    let raw = runtime
+        .block_on(client.get_multiplexed_async_connection())
+        .unwrap();
     let text = "x".repeat(SIZE);
 
     let set = bytes(&runtime, async || {
@@ -48,10 +57,16 @@ fn large_value_is_copied_no_more_often_than_by_the_client() {
             cache.write_through("k", writer).await.unwrap()
         });
         let table = TtlTable::from_toml(TABLE).unwrap();
-        let reader = Larder::builder().ttl_table(table).redis(server.url()).l1_entries(0).build();
+        let reader = Larder::builder()
+            .ttl_table(table)
+            .redis(server.url())
+            .l1_entries(0)
+            .build();
         let reader: Cache<String, String> = runtime.block_on(reader).unwrap().cache(row).unwrap();
         let read = bytes(&runtime, async || reader.get("k").await.unwrap().unwrap());
-        println!("{row}, tag {tag:?}: written {written}, read {read}; the client alone {set}, {get}");
+        println!(
+            "{row}, tag {tag:?}: written {written}, read {read}; the client alone {set}, {get}"
+        );
         let own = SIZE as u64; // the copy that the writer hands over
         assert!(written <= set + own + REST && written <= 7 * own);
         assert!(read <= get + REST && read <= 3 * own);

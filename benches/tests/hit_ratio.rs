@@ -26,8 +26,9 @@ async fn ratio(mut read: impl AsyncFnMut(&[u32]) -> usize) -> f64 {
     let mut random = Rng::with_seed(7);
     let mut order: Vec<u32> = (0..KEYS).collect();
     random.shuffle(&mut order);
-    let drawn: Vec<u32> =
-        (0..READS).map(|_| order[f64::from(KEYS).powf(random.f64()) as usize - 1]).collect();
+    let drawn: Vec<u32> = (0..READS)
+        .map(|_| order[f64::from(KEYS).powf(random.f64()) as usize - 1])
+        .collect();
     let (warm, measured) = drawn.split_at(READS / 4);
     for keys in warm.chunks(MANY) {
         read(keys).await;
@@ -54,7 +55,12 @@ async fn of_map(get: impl Fn(u32) -> bool, insert: impl Fn(u32)) -> f64 {
 }
 
 async fn cache(store: L1Store) -> Cache<u32, u32> {
-    let larder = Larder::builder().l1_store(store).l1_entries(CAPACITY.into()).build().await.unwrap();
+    let larder = Larder::builder()
+        .l1_store(store)
+        .l1_entries(CAPACITY.into())
+        .build()
+        .await
+        .unwrap();
     larder.cache("user_profile").unwrap()
 }
 
@@ -80,7 +86,10 @@ async fn loading(store: L1Store) -> f64 {
     ratio(async |keys| {
         let before = cache.stats().loads;
         for key in keys.iter().copied() {
-            cache.get_or_load(key, move || async move { Ok::<_, Infallible>(key) }).await.unwrap();
+            cache
+                .get_or_load(key, move || async move { Ok::<_, Infallible>(key) })
+                .await
+                .unwrap();
         }
         keys.len() - usize::try_from(cache.stats().loads - before).unwrap()
     })
@@ -92,7 +101,8 @@ async fn many(store: L1Store) -> f64 {
     let cache = cache(store).await;
     ratio(async |keys| {
         let values = cache.get_many(keys).await.unwrap();
-        let (found, missing): (Vec<u32>, _) = keys.iter().partition(|key| values.contains_key(*key));
+        let (found, missing): (Vec<u32>, _) =
+            keys.iter().partition(|key| values.contains_key(*key));
         for key in missing {
             cache.insert(key, key).await.unwrap();
         }
@@ -102,10 +112,15 @@ async fn many(store: L1Store) -> f64 {
 }
 
 async fn assert_no_worse_than(map: f64, store: L1Store) {
-    for (how, of_larder) in
-        [("by hand", by_hand(store).await), ("loading", loading(store).await), ("many", many(store).await)]
-    {
-        assert!(of_larder > map - 1.0, "{how}: {of_larder:.2} %, the map alone: {map:.2} %");
+    for (how, of_larder) in [
+        ("by hand", by_hand(store).await),
+        ("loading", loading(store).await),
+        ("many", many(store).await),
+    ] {
+        assert!(
+            of_larder > map - 1.0,
+            "{how}: {of_larder:.2} %, the map alone: {map:.2} %"
+        );
     }
 }
 
@@ -119,6 +134,10 @@ async fn hit_ratio_is_that_of_moka() {
 #[tokio::test]
 async fn hit_ratio_is_that_of_quick_cache() {
     let quick = quick_cache::sync::Cache::new(CAPACITY.into());
-    let map = of_map(|key| quick.get(&key).is_some(), |key| quick.insert(key, key)).await;
+    let map = of_map(
+        |key| quick.get(&key).is_some(),
+        |key| quick.insert(key, key),
+    )
+    .await;
     assert_no_worse_than(map, L1Store::Quick).await;
 }

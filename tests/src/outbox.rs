@@ -32,8 +32,13 @@ impl FolderOutbox {
         let mut entries = Vec::new();
         for file in fs::read_dir(&self.0)? {
             let file = file?;
-            let Some(id) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            entries.push(OutboxEntry { id, key: fs::read_to_string(file.path())? });
+            let Some(id) = file.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            entries.push(OutboxEntry {
+                id,
+                key: fs::read_to_string(file.path())?,
+            });
         }
         entries.sort_by_key(|entry| entry.id);
         Ok(entries)
@@ -43,7 +48,12 @@ impl FolderOutbox {
 #[async_trait]
 impl Outbox for FolderOutbox {
     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
-        Ok(self.entries()?.into_iter().filter(|entry| entry.id > after).take(limit).collect())
+        Ok(self
+            .entries()?
+            .into_iter()
+            .filter(|entry| entry.id > after)
+            .take(limit)
+            .collect())
     }
 
     async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError> {

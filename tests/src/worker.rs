@@ -23,9 +23,17 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let url = std::env::args().nth(1).ok_or("usage: worker <redis url>")?;
     let table = TtlTable::from_toml(larder_tests::TABLE)?;
-    let larder = Larder::builder().ttl_table(table).redis(url.clone()).build().await?;
+    let larder = Larder::builder()
+        .ttl_table(table)
+        .redis(url.clone())
+        .build()
+        .await?;
     let store = RedisStore::connect(RedisConfig::new(url)).await?;
-    let bytes = Arc::new(SharedBytes::new(Arc::new(store), Duration::from_secs(60), LoadLimits::default()));
+    let bytes = Arc::new(SharedBytes::new(
+        Arc::new(store),
+        Duration::from_secs(60),
+        LoadLimits::default(),
+    ));
     println!("ready");
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     // The parent ends the process by closing its input, or harder.
@@ -35,24 +43,59 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             return Err(io::Error::other(format!("not understood: {line}")).into());
         };
         if verb == "storm-bytes" {
-            tokio::spawn(storm_bytes(bytes.clone(), id.clone(), format!("{policy}:{key}"), rest.to_vec()));
+            tokio::spawn(storm_bytes(
+                bytes.clone(),
+                id.clone(),
+                format!("{policy}:{key}"),
+                rest.to_vec(),
+            ));
             continue;
         }
         let cache = larder.cache(policy)?;
-        tokio::spawn(obey(cache, id.clone(), verb.clone(), key.clone(), rest.to_vec()));
+        tokio::spawn(obey(
+            cache,
+            id.clone(),
+            verb.clone(),
+            key.clone(),
+            rest.to_vec(),
+        ));
     }
     Ok(())
 }
 
-async fn obey(cache: Cache<String, String>, id: String, verb: String, key: String, rest: Vec<String>) {
-    let number = |n: usize| rest.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+async fn obey(
+    cache: Cache<String, String>,
+    id: String,
+    verb: String,
+    key: String,
+    rest: Vec<String>,
+) {
+    let number = |n: usize| {
+        rest.get(n)
+            .and_then(|word| word.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
     let answer = match verb.as_str() {
         "get" => format!("{:?}", cache.get(key.as_str()).await),
         "load" => {
             let value = rest.first().cloned().unwrap_or_default();
-            format!("{:?}", cache.get_or_load(key.as_str(), || async { Ok::<_, Infallible>(value) }).await)
+            format!(
+                "{:?}",
+                cache
+                    .get_or_load(key.as_str(), || async { Ok::<_, Infallible>(value) })
+                    .await
+            )
         }
-        "storm" => storm(cache, id.clone(), key, number(0), Duration::from_millis(number(1))).await,
+        "storm" => {
+            storm(
+                cache,
+                id.clone(),
+                key,
+                number(0),
+                Duration::from_millis(number(1)),
+            )
+            .await
+        }
         "hang-load" => {
             let name = id.clone();
             let load = cache.get_or_load(key.as_str(), move || async move {
@@ -86,8 +129,15 @@ async fn obey(cache: Cache<String, String>, id: String, verb: String, key: Strin
 /// Many tasks want the bytes of one key at once, of the stampede lock alone; says how many were
 /// served.
 async fn storm_bytes(bytes: Arc<SharedBytes>, id: String, key: String, rest: Vec<String>) {
-    let number = |n: usize| rest.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-    let (takes, loads) = (Duration::from_millis(number(1)), Arc::new(AtomicUsize::new(0)));
+    let number = |n: usize| {
+        rest.get(n)
+            .and_then(|word| word.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    let (takes, loads) = (
+        Duration::from_millis(number(1)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let mut storm = tokio::task::JoinSet::new();
     for _ in 0..number(0) {
         let (bytes, key, loads) = (bytes.clone(), Key::from_stored_name(&key), loads.clone());
@@ -97,15 +147,32 @@ async fn storm_bytes(bytes: Arc<SharedBytes>, id: String, key: String, rest: Vec
                 tokio::time::sleep(takes).await;
                 Ok::<_, Infallible>(b"value".to_vec())
             };
-            bytes.get_or_load(&key, load).await.map(|value| value == "value")
+            bytes
+                .get_or_load(&key, load)
+                .await
+                .map(|value| value == "value")
         });
     }
-    let good = storm.join_all().await.into_iter().filter(|served| matches!(served, Ok(true))).count();
-    println!("{id} served {good}, loads {}", loads.load(Ordering::Relaxed));
+    let good = storm
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|served| matches!(served, Ok(true)))
+        .count();
+    println!(
+        "{id} served {good}, loads {}",
+        loads.load(Ordering::Relaxed)
+    );
 }
 
 /// Many tasks want one key at once; says when the loader ended, and when all have been served.
-async fn storm(cache: Cache<String, String>, id: String, key: String, tasks: u64, takes: Duration) -> String {
+async fn storm(
+    cache: Cache<String, String>,
+    id: String,
+    key: String,
+    tasks: u64,
+    takes: Duration,
+) -> String {
     let key: Arc<str> = key.into();
     let mut storm = tokio::task::JoinSet::new();
     for _ in 0..tasks {
@@ -116,9 +183,17 @@ async fn storm(cache: Cache<String, String>, id: String, key: String, tasks: u64
                 println!("{id} loaded");
                 Ok::<_, Infallible>("value".to_owned())
             };
-            cache.get_or_load(&*key, load).await.map(|value| *value == "value")
+            cache
+                .get_or_load(&*key, load)
+                .await
+                .map(|value| *value == "value")
         });
     }
-    let good = storm.join_all().await.into_iter().filter(|served| matches!(served, Ok(true))).count();
+    let good = storm
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|served| matches!(served, Ok(true)))
+        .count();
     format!("served {good}, loads {}", cache.stats().loads)
 }

@@ -20,7 +20,11 @@ pub struct Contender {
 impl Contender {
     /// Gives a subject its name in the tables, and says which levels it has.
     pub const fn of<S: Subject>(name: &'static str, levels: &'static str) -> Self {
-        Self { name, levels, run: measure::<S> }
+        Self {
+            name,
+            levels,
+            run: measure::<S>,
+        }
     }
 }
 
@@ -28,7 +32,11 @@ impl Contender {
 /// only argument is the job that it does.
 pub fn run(contenders: &[Contender]) -> ExitCode {
     let arg = std::env::args().nth(1).unwrap_or_default();
-    let done = if arg == "list" { list(contenders) } else { work(contenders, &arg) };
+    let done = if arg == "list" {
+        list(contenders)
+    } else {
+        work(contenders, &arg)
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -40,19 +48,27 @@ pub fn run(contenders: &[Contender]) -> ExitCode {
 
 fn list(contenders: &[Contender]) -> Result<(), Problem> {
     for Contender { name, levels, .. } in contenders {
-        say(&Entrant { name: (*name).to_owned(), levels: (*levels).to_owned() })?;
+        say(&Entrant {
+            name: (*name).to_owned(),
+            levels: (*levels).to_owned(),
+        })?;
     }
     Ok(())
 }
 
 fn work(contenders: &[Contender], arg: &str) -> Result<(), Problem> {
     let job: Job = serde_json::from_str(arg)?;
-    let contender = contenders.iter().find(|contender| contender.name == job.subject);
+    let contender = contenders
+        .iter()
+        .find(|contender| contender.name == job.subject);
     let contender = contender.ok_or_else(|| format!("there is no contender {}", job.subject))?;
     match (contender.run)(&job) {
         Ok(lines) => lines.iter().try_for_each(say),
         // For every cell: the subject cannot do it, or failed.
-        Err(problem) => say(&Line { cell: "*".to_owned(), answer: problem.into() }),
+        Err(problem) => say(&Line {
+            cell: "*".to_owned(),
+            answer: problem.into(),
+        }),
     }
 }
 

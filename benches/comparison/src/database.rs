@@ -25,7 +25,10 @@ struct Seen {
 impl Database {
     /// One whose reads take this long. Its writes take no time at all.
     pub fn new(takes: Duration) -> Self {
-        Self { takes, seen: Arc::default() }
+        Self {
+            takes,
+            seen: Arc::default(),
+        }
     }
 
     /// Reads a user.
@@ -35,7 +38,10 @@ impl Database {
             tokio::time::sleep(self.takes).await;
         }
         let ended = monotonic();
-        let _ = self.seen.first_end.compare_exchange(0, ended, Ordering::Relaxed, Ordering::Relaxed);
+        let _ =
+            self.seen
+                .first_end
+                .compare_exchange(0, ended, Ordering::Relaxed, Ordering::Relaxed);
         User::new(id, 210)
     }
 
@@ -56,7 +62,10 @@ impl Database {
 }
 
 /// Nanoseconds of the clock that all processes of a machine share.
-#[expect(clippy::cast_sign_loss, reason = "the monotonic clock counts upwards from 0")]
+#[expect(
+    clippy::cast_sign_loss,
+    reason = "the monotonic clock counts upwards from 0"
+)]
 pub fn monotonic() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -26,7 +26,9 @@ pub(crate) fn zipf(keys: u64, exponent: f64, len: usize) -> Vec<u32> {
     (0..len)
         .map(|_| {
             let drawn = random.f64() * total;
-            order[sums.partition_point(|sum| *sum < drawn).min(order.len() - 1)]
+            order[sums
+                .partition_point(|sum| *sum < drawn)
+                .min(order.len() - 1)]
         })
         .collect()
 }

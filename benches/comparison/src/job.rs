@@ -29,7 +29,12 @@ impl Job {
     }
 
     pub(crate) fn setting(&self, levels: Levels, capacity: u64) -> Setting {
-        Setting { levels, redis: self.redis.clone(), capacity, coherent: false }
+        Setting {
+            levels,
+            redis: self.redis.clone(),
+            capacity,
+            coherent: false,
+        }
     }
 }
 

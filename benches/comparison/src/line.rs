@@ -28,7 +28,10 @@ pub enum Answer {
 impl Line {
     /// A measured value.
     pub fn value(cell: &str, value: f64) -> Self {
-        Self { cell: cell.to_owned(), answer: Answer::Value(value) }
+        Self {
+            cell: cell.to_owned(),
+            answer: Answer::Value(value),
+        }
     }
 }
 

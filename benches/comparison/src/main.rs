@@ -37,9 +37,15 @@ fn main() -> ExitCode {
 
 fn compare(mut args: impl Iterator<Item = String>) -> Result<(), Problem> {
     let progress = ProgressBar::no_length();
-    progress.set_style(ProgressStyle::with_template("{bar:40} {elapsed}, {pos} of {len}, {msg}")?);
-    let mut settings =
-        Settings { programs: Vec::new(), quick: false, only: None, progress: progress.clone() };
+    progress.set_style(ProgressStyle::with_template(
+        "{bar:40} {elapsed}, {pos} of {len}, {msg}",
+    )?);
+    let mut settings = Settings {
+        programs: Vec::new(),
+        quick: false,
+        only: None,
+        progress: progress.clone(),
+    };
     let (mut file, mut rendered) = (None, None);
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -51,7 +57,11 @@ fn compare(mut args: impl Iterator<Item = String>) -> Result<(), Problem> {
             _ => return Err(HELP.into()),
         }
     }
-    let usual = if settings.only.is_some() { "target/benchmarks.md" } else { "docs/benchmarks.md" };
+    let usual = if settings.only.is_some() {
+        "target/benchmarks.md"
+    } else {
+        "docs/benchmarks.md"
+    };
     let file = file.unwrap_or_else(|| usual.into());
     let outcome: Outcome = match rendered {
         Some(results) => serde_json::from_slice(&fs::read(results)?)?,

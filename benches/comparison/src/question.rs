@@ -73,11 +73,20 @@ pub struct Cell {
 }
 
 const fn part(number: u64, name: &'static str, quick: bool) -> Part {
-    Part { number, name, quick }
+    Part {
+        number,
+        name,
+        quick,
+    }
 }
 
 const fn cell(id: &'static str, name: &'static str, unit: &'static str, digits: usize) -> Cell {
-    Cell { id, name, unit, digits }
+    Cell {
+        id,
+        name,
+        unit,
+        digits,
+    }
 }
 
 impl Question {
@@ -94,7 +103,10 @@ impl Question {
                     through one more `async fn`, and the number is fetched from a table: \
                     some 10 ns, which [`ratios`](guides/l1-stores.md#measured) leaves out, \
                     where larder stands beside its stores alone. Zipf's exponent is 0.99.",
-            parts: &[part(10_000, "10 k keys", true), part(1_000_000, "1 M keys", false)],
+            parts: &[
+                part(10_000, "10 k keys", true),
+                part(1_000_000, "1 M keys", false),
+            ],
             cells: &[
                 cell("uniform", "uniform, 1 task", "ns", 0),
                 cell("zipf", "Zipf, 1 task", "ns", 0),
@@ -130,7 +142,10 @@ impl Question {
                     the time from the end of the first load until the last of all tasks has \
                     the value. Each cache has all the levels that it has.",
             parts: &[part(1, "1 process", true), part(4, "4 processes", true)],
-            cells: &[cell("loads", "loads", "", 0), cell("served", "served", "ms", 2)],
+            cells: &[
+                cell("loads", "loads", "", 0),
+                cell("served", "served", "ms", 2),
+            ],
             rounds: 3,
             split: false,
         },
@@ -174,7 +189,10 @@ impl Question {
                     and not freed, counted by the allocator. *Resident* is by how much the \
                     process grew (`VmRSS`). Both contain key and value.",
             parts: &[part(100_000, "", true)],
-            cells: &[cell("heap", "heap", "bytes", 0), cell("resident", "resident", "bytes", 0)],
+            cells: &[
+                cell("heap", "heap", "bytes", 0),
+                cell("resident", "resident", "bytes", 0),
+            ],
             rounds: 1,
             split: false,
         },

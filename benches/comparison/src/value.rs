@@ -21,7 +21,13 @@ impl User {
     pub fn new(id: u64, about: usize) -> Self {
         const TEXT: &str = "likes caches that say what they promise, and promise what they keep; ";
         let about = TEXT.bytes().cycle().take(about).map(char::from).collect();
-        Self { id, version: 0, name: format!("user {id}"), mail: format!("user.{id}@example.org"), about }
+        Self {
+            id,
+            version: 0,
+            name: format!("user {id}"),
+            mail: format!("user.{id}@example.org"),
+            about,
+        }
     }
 }
 
@@ -37,7 +43,10 @@ pub struct Key {
 impl Key {
     /// The key with this number.
     pub fn new(id: u64) -> Self {
-        Self { id, text: format!("user:{id}") }
+        Self {
+            id,
+            text: format!("user:{id}"),
+        }
     }
 
     /// The first keys, by number.

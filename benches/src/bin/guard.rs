@@ -72,7 +72,12 @@ struct Cost {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    match args
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         ["run", operation, times] => {
             println!("{}", run(operation, times.parse().unwrap()));
             ExitCode::SUCCESS
@@ -80,7 +85,11 @@ fn main() -> ExitCode {
         ["--write"] => {
             let least = |(name, times)| (name, least(name, times, |_| false));
             let costs = BTreeMap::from(OPERATIONS.map(least));
-            std::fs::write(FIGURES, format!("{HEADER}\n{}", toml::to_string(&costs).unwrap())).unwrap();
+            std::fs::write(
+                FIGURES,
+                format!("{HEADER}\n{}", toml::to_string(&costs).unwrap()),
+            )
+            .unwrap();
             ExitCode::SUCCESS
         }
         [] => compare(),
@@ -92,9 +101,13 @@ fn main() -> ExitCode {
 }
 
 fn compare() -> ExitCode {
-    let figures: BTreeMap<String, Cost> = toml::from_str(&std::fs::read_to_string(FIGURES).unwrap()).unwrap();
+    let figures: BTreeMap<String, Cost> =
+        toml::from_str(&std::fs::read_to_string(FIGURES).unwrap()).unwrap();
     let mut kept = true;
-    println!("{:<14}{:>14}{:>10}{:>13}{:>10}", "", "instructions", "allowed", "allocations", "allowed");
+    println!(
+        "{:<14}{:>14}{:>10}{:>13}{:>10}",
+        "", "instructions", "allowed", "allocations", "allowed"
+    );
     for (name, times) in OPERATIONS {
         let Some(was) = figures.get(name).copied() else {
             println!("{name} has no figures yet: `cargo xtask guard --write`");
@@ -109,15 +122,21 @@ fn compare() -> ExitCode {
         let most = (was.instructions as f64 * (1.0 + TOLERANCE)) as u64;
         // No allocation stays none. Among many, one more may be a table that grows.
         let more = u64::from(was.allocations > 0);
-        let is_kept = |is: Cost| is.instructions <= most && is.allocations <= was.allocations + more;
+        let is_kept =
+            |is: Cost| is.instructions <= most && is.allocations <= was.allocations + more;
         let is = least(name, times, is_kept);
-        println!("{name:<14}{:>14}{most:>10}{:>13}{:>10}", is.instructions, is.allocations, was.allocations);
+        println!(
+            "{name:<14}{:>14}{most:>10}{:>13}{:>10}",
+            is.instructions, is.allocations, was.allocations
+        );
         kept &= is_kept(is);
     }
     match kept {
         true => ExitCode::SUCCESS,
         false => {
-            println!("an operation costs more than it did; if that is meant, `cargo xtask guard --write`");
+            println!(
+                "an operation costs more than it did; if that is meant, `cargo xtask guard --write`"
+            );
             ExitCode::FAILURE
         }
     }
@@ -144,8 +163,15 @@ fn cost(operation: &str, times: u64) -> Cost {
         .args(["run", operation, &times.to_string()])
         .output()
         .unwrap();
-    let allocations: u64 = String::from_utf8(counted.stdout).unwrap().trim().parse().unwrap();
-    Cost { instructions, allocations: allocations / times }
+    let allocations: u64 = String::from_utf8(counted.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    Cost {
+        instructions,
+        allocations: allocations / times,
+    }
 }
 
 fn instructions(operation: &str, times: u64) -> u64 {
@@ -156,25 +182,49 @@ fn instructions(operation: &str, times: u64) -> u64 {
         .output()
         .unwrap();
     let said = String::from_utf8(valgrind.stderr).unwrap();
-    let collected = said.lines().find_map(|line| line.split("Collected :").nth(1));
-    collected.unwrap_or_else(|| panic!("valgrind says {said}")).trim().parse().unwrap()
+    let collected = said
+        .lines()
+        .find_map(|line| line.split("Collected :").nth(1));
+    collected
+        .unwrap_or_else(|| panic!("valgrind says {said}"))
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 /// Does an operation this often, and returns the number of allocations.
 fn run(operation: &str, times: u64) -> u64 {
     // One thread: everything is counted, and nothing depends on the scheduler.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let server = runtime.block_on(RedisServer::start()).unwrap();
     let is_hit = operation.starts_with("l1_hit");
-    let store = if operation == "l1_hit_quick" { L1Store::Quick } else { L1Store::Moka };
+    let store = if operation == "l1_hit_quick" {
+        L1Store::Quick
+    } else {
+        L1Store::Moka
+    };
     let larder = || {
         let table = TtlTable::from_toml(TABLE).unwrap();
         // One lane, one connection: no probe and no ping falls into the counted time.
-        let redis = RedisConfig::new(server.url()).lanes(1).probe_interval(NEVER).ping_interval(NEVER);
-        let build = Larder::builder().ttl_table(table).l1_store(store).redis_config(redis).build();
+        let redis = RedisConfig::new(server.url())
+            .lanes(1)
+            .probe_interval(NEVER)
+            .ping_interval(NEVER);
+        let build = Larder::builder()
+            .ttl_table(table)
+            .l1_store(store)
+            .redis_config(redis)
+            .build();
         runtime.block_on(build).unwrap()
     };
-    let row = if operation.starts_with("l2_hit") { "remote" } else { "both" };
+    let row = if operation.starts_with("l2_hit") {
+        "remote"
+    } else {
+        "both"
+    };
     let (filler, cache): (Cache<u64, User>, Cache<u64, User>) =
         (larder().cache(row).unwrap(), larder().cache(row).unwrap());
     // A constant number, so that it cancels out in the difference between two runs.
@@ -183,7 +233,9 @@ fn run(operation: &str, times: u64) -> u64 {
         _ if is_hit => HOT,
         _ => COLD,
     };
-    runtime.block_on(filler.insert_many((0..there).map(|id| (id, User::new(id))))).unwrap();
+    runtime
+        .block_on(filler.insert_many((0..there).map(|id| (id, User::new(id)))))
+        .unwrap();
     let load = |id: u64| {
         let loader = move || async move { Ok::<_, Infallible>(User::new(id)) };
         runtime.block_on(cache.get_or_load(id, loader)).unwrap();
@@ -208,7 +260,13 @@ fn run(operation: &str, times: u64) -> u64 {
                 }
             }
         };
-        let all = async { (0..TASKS).map(reads).collect::<JoinSet<()>>().join_all().await };
+        let all = async {
+            (0..TASKS)
+                .map(reads)
+                .collect::<JoinSet<()>>()
+                .join_all()
+                .await
+        };
         return allocation_counter::measure(|| drop(runtime.block_on(all))).count_total;
     }
     allocation_counter::measure(|| (warm..warm + times).for_each(|n| read(key(n)))).count_total

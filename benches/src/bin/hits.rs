@@ -1,13 +1,19 @@
 //! Hits in L1 and nothing else, for `valgrind --tool=callgrind` and `perf`:
 //! `hits larder|larder-quick|moka|quick [number]`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a program for people at a terminal")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a program for people at a terminal"
+)]
 
 use larder_benches::{Hits, Local, zipf};
 
 fn main() {
     let mut args = std::env::args().skip(1);
     let which = args.next().unwrap_or_default();
-    let hits = args.next().map_or(100_000, |hits| hits.parse::<usize>().unwrap());
+    let hits = args
+        .next()
+        .map_or(100_000, |hits| hits.parse::<usize>().unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _inside = runtime.enter();
     let local = runtime.block_on(Local::new(None));

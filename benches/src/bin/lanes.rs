@@ -21,7 +21,10 @@ const LANES: [u16; 3] = [1, 2, 4];
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let (which, reads) = (args.next(), args.next().map_or(10_000, |reads| reads.parse().unwrap()));
+    let (which, reads) = (
+        args.next(),
+        args.next().map_or(10_000, |reads| reads.parse().unwrap()),
+    );
     let tasks = args.next().map_or(1, |tasks| tasks.parse().unwrap());
     let runtime = Runtime::new().unwrap();
     let server = runtime.block_on(RedisServer::start()).unwrap();
@@ -35,7 +38,13 @@ fn main() {
             println!("{took:?}");
         }
         Some(lanes) => {
-            let took = read(&runtime, &remote(lanes.parse().unwrap()), Way::Larder, tasks, &zipf(reads));
+            let took = read(
+                &runtime,
+                &remote(lanes.parse().unwrap()),
+                Way::Larder,
+                tasks,
+                &zipf(reads),
+            );
             println!("{took:?}");
         }
         None => compare(&runtime, &LANES.map(remote)),
@@ -63,7 +72,11 @@ fn compare(runtime: &Runtime, remotes: &[Remote]) {
         );
         for (lanes, own) in LANES.iter().zip(own) {
             let own = median(own);
-            print!("; {lanes} lanes {:.0} k/s, {:.2} ×", rate(own), rate(own) / rate(raw));
+            print!(
+                "; {lanes} lanes {:.0} k/s, {:.2} ×",
+                rate(own),
+                rate(own) / rate(raw)
+            );
         }
         println!();
     }

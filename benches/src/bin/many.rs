@@ -54,7 +54,10 @@ async fn bare(remote: &Remote, keys: &[u64]) -> Vec<User> {
         get.arg(format!("remote:{key}"));
     }
     let values: Vec<Vec<u8>> = get.query_async(&mut remote.raw.clone()).await.unwrap();
-    values.iter().map(|value| serde_json::from_slice(value).unwrap()).collect()
+    values
+        .iter()
+        .map(|value| serde_json::from_slice(value).unwrap())
+        .collect()
 }
 
 fn micros(mut rounds: Vec<Duration>) -> f64 {

@@ -21,7 +21,8 @@ pub trait Codec: Debug + Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CodecError`] if the value cannot be represented, as a map whose keys are no text in JSON.
-    fn encode<T: Serialize + ?Sized>(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    fn encode<T: Serialize + ?Sized>(&self, value: &T, out: &mut Vec<u8>)
+    -> Result<(), CodecError>;
 
     /// Reads a value. `None` says that the bytes stand for "known to be absent".
     ///
@@ -57,7 +58,9 @@ pub trait Codec: Debug + Clone + Send + Sync + 'static {
     fn check<T: Serialize + DeserializeOwned>(&self, bytes: &[u8]) -> Result<(), CodecError> {
         let name = type_name::<T>();
         let back = self.decode::<T>(bytes).map_err(|error| {
-            CodecError(format!("a `{name}` cannot be read back from its own bytes ({error}): {REMEDY}"))
+            CodecError(format!(
+                "a `{name}` cannot be read back from its own bytes ({error}): {REMEDY}"
+            ))
         })?;
         let mut again = Vec::with_capacity(bytes.len());
         match back {
@@ -67,7 +70,9 @@ pub trait Codec: Debug + Clone + Send + Sync + 'static {
         if self.is_same(bytes, &again) {
             return Ok(());
         }
-        Err(CodecError(format!("a `{name}` comes back from its own bytes as another value: {REMEDY}")))
+        Err(CodecError(format!(
+            "a `{name}` comes back from its own bytes as another value: {REMEDY}"
+        )))
     }
 }
 
@@ -96,7 +101,11 @@ impl CodecError {
 pub struct JsonCodec;
 
 impl Codec for JsonCodec {
-    fn encode<T: Serialize + ?Sized>(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         serde_json::to_writer(out, value).map_err(|error| unwritable(&error))
     }
 
@@ -104,7 +113,9 @@ impl Codec for JsonCodec {
         if bytes.trim_ascii() == self.absent() {
             return Ok(None);
         }
-        serde_json::from_slice(bytes).map(Some).map_err(|error| unreadable(&error))
+        serde_json::from_slice(bytes)
+            .map(Some)
+            .map_err(|error| unreadable(&error))
     }
 
     fn absent(&self) -> &'static [u8] {
@@ -130,9 +141,12 @@ fn in_order(value: Value) -> Value {
             elements.sort_by_cached_key(Value::to_string);
             Value::Array(elements)
         }
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, value)| (name, in_order(value))).collect())
-        }
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| (name, in_order(value)))
+                .collect(),
+        ),
         scalar => scalar,
     }
 }
@@ -141,7 +155,9 @@ fn unwritable(error: &serde_json::Error) -> CodecError {
     // serde_json tells a key of another type by its text alone, which quotes no value.
     let is_key = error.is_syntax() && error.to_string().starts_with("key must be a string");
     CodecError::new(match is_key {
-        true => "a map's keys are no text in JSON: use string keys, or store the map as a list of pairs",
+        true => {
+            "a map's keys are no text in JSON: use string keys, or store the map as a list of pairs"
+        }
         false => "the type's Serialize failed, or does not fit JSON",
     })
 }
@@ -154,7 +170,11 @@ fn unreadable(error: &serde_json::Error) -> CodecError {
         Category::Data => "the JSON is not of the expected type",
         Category::Eof => "the JSON ends too early",
     };
-    CodecError(format!("{kind} (line {}, column {})", error.line(), error.column()))
+    CodecError(format!(
+        "{kind} (line {}, column {})",
+        error.line(),
+        error.column()
+    ))
 }
 
 #[cfg(test)]
@@ -179,7 +199,10 @@ mod tests {
     fn value_round_trips_as_plain_json() {
         let bytes = encoded(&("Ada", 36));
         assert_eq!(bytes, br#"["Ada",36]"#);
-        assert_eq!(JsonCodec.decode::<(String, u32)>(&bytes), Ok(Some(("Ada".to_owned(), 36))));
+        assert_eq!(
+            JsonCodec.decode::<(String, u32)>(&bytes),
+            Ok(Some(("Ada".to_owned(), 36)))
+        );
     }
 
     #[test]
@@ -190,7 +213,10 @@ mod tests {
     #[test]
     fn wrong_type_says_where_without_the_value() {
         let error = JsonCodec.decode::<u32>(br#""top secret""#).unwrap_err();
-        assert_eq!(error.to_string(), "the JSON is not of the expected type (line 1, column 12)");
+        assert_eq!(
+            error.to_string(),
+            "the JSON is not of the expected type (line 1, column 12)"
+        );
     }
 
     #[test]
@@ -201,10 +227,18 @@ mod tests {
         let amounts = (0..100_000).map(|n| f64::from(n) * 1.1 + 117.633_313_911_400_17);
         for float in floats.chain(amounts).filter(|float| float.is_finite()) {
             let back: Option<f64> = JsonCodec.decode(&encoded(&float)).unwrap();
-            assert_eq!(back.map(f64::to_bits), Some(float.to_bits()), "{float:?}, seed {seed}");
+            assert_eq!(
+                back.map(f64::to_bits),
+                Some(float.to_bits()),
+                "{float:?}, seed {seed}"
+            );
         }
         let single = f32::from_bits(random.u32(..) & 0x7f7f_ffff);
-        assert_eq!(JsonCodec.decode(&encoded(&single)), Ok(Some(single)), "seed {seed}");
+        assert_eq!(
+            JsonCodec.decode(&encoded(&single)),
+            Ok(Some(single)),
+            "seed {seed}"
+        );
     }
 
     #[test]
@@ -230,21 +264,41 @@ mod tests {
 
     #[test]
     fn type_that_cannot_read_its_own_bytes_is_named() {
-        let error = check(&Flat { counts: BTreeMap::from([(1, 1)]) }).unwrap_err().to_string();
+        let error = check(&Flat {
+            counts: BTreeMap::from([(1, 1)]),
+        })
+        .unwrap_err()
+        .to_string();
         assert!(error.contains("Flat` cannot be read back"), "{error}");
-        let error = check(&OneWay { hidden: 1, renamed: 2 }).unwrap_err().to_string();
-        assert!(error.contains("OneWay` comes back from its own bytes as another value"), "{error}");
-        assert!(check(&f64::INFINITY).is_ok(), "null is said to be absent elsewhere");
+        let error = check(&OneWay {
+            hidden: 1,
+            renamed: 2,
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("OneWay` comes back from its own bytes as another value"),
+            "{error}"
+        );
+        assert!(
+            check(&f64::INFINITY).is_ok(),
+            "null is said to be absent elsewhere"
+        );
         assert!(check(&vec![f64::INFINITY]).is_err());
     }
 
     #[test]
     fn sets_and_maps_come_back_in_another_order() {
         let words: HashSet<String> = (0..50).map(|n| n.to_string()).collect();
-        let nested: HashMap<String, HashSet<String>> =
-            words.iter().map(|word| (word.clone(), words.clone())).collect();
+        let nested: HashMap<String, HashSet<String>> = words
+            .iter()
+            .map(|word| (word.clone(), words.clone()))
+            .collect();
         assert_eq!(check(&words), Ok(()));
         assert_eq!(check(&nested), Ok(()));
-        assert_eq!(check(&(1, 2.5, "x".to_owned(), Some(u64::MAX), i64::MIN)), Ok(()));
+        assert_eq!(
+            check(&(1, 2.5, "x".to_owned(), Some(u64::MAX), i64::MIN)),
+            Ok(())
+        );
     }
 }

@@ -59,7 +59,9 @@ pub enum StoreError {
         reason: String,
     },
     /// An invalidation could be neither sent nor remembered, because too many are unsent already.
-    #[error("the remote store at {address} is out of reach, and {unsent} invalidations are unsent already")]
+    #[error(
+        "the remote store at {address} is out of reach, and {unsent} invalidations are unsent already"
+    )]
     TooManyUnsent {
         /// The address, without its password.
         address: String,

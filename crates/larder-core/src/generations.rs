@@ -91,7 +91,10 @@ impl Stamp {
     /// The stamp that is current after exactly one more bump of the key's counter.
     #[must_use]
     pub fn after_one(self) -> Self {
-        Self { key: self.key.wrapping_add(1), ..self }
+        Self {
+            key: self.key.wrapping_add(1),
+            ..self
+        }
     }
 }
 
@@ -101,7 +104,11 @@ impl Generations {
     ///
     /// A lane past the end counts as [`LaneIndex::NONE`], a policy past the end as the last one.
     pub fn new(keys: usize, lanes: u16, policies: u16) -> Self {
-        let padded = |n: u16| (0..n).map(|_| CachePadded::new(AtomicU64::new(0))).collect();
+        let padded = |n: u16| {
+            (0..n)
+                .map(|_| CachePadded::new(AtomicU64::new(0)))
+                .collect()
+        };
         let keys = keys.clamp(1, 1 << 30).next_power_of_two();
         Self {
             keys: (0..keys).map(|_| AtomicU64::new(0)).collect(),
@@ -115,7 +122,12 @@ impl Generations {
     pub fn stamp(&self, key: KeyHash, lane: LaneIndex, policy: PolicyIndex) -> Stamp {
         let policy = self.within(policy);
         let generation = self.key_counter(key).load(Ordering::Acquire);
-        Stamp { key: generation, scope: self.scope(lane, policy), lane, policy }
+        Stamp {
+            key: generation,
+            scope: self.scope(lane, policy),
+            lane,
+            policy,
+        }
     }
 
     /// Tells whether no counter of the stamp has been bumped since it was taken.
@@ -182,7 +194,10 @@ impl Generations {
     #[inline]
     fn key_counter(&self, key: KeyHash) -> &AtomicU64 {
         // The length is a power of two, so the low bits of the hash choose a counter.
-        #[expect(clippy::cast_possible_truncation, reason = "the mask keeps the low bits only")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the mask keeps the low bits only"
+        )]
         let index = (key.0 as usize) & (self.keys.len() - 1);
         &self.keys[index]
     }
@@ -191,7 +206,9 @@ impl Generations {
 /// Reads a counter. One past the end has never been bumped.
 #[inline]
 fn generation(counters: &[CachePadded<AtomicU64>], index: u16) -> u64 {
-    counters.get(usize::from(index)).map_or(0, |counter| counter.load(Ordering::Acquire))
+    counters
+        .get(usize::from(index))
+        .map_or(0, |counter| counter.load(Ordering::Acquire))
 }
 
 #[cfg(test)]
@@ -215,7 +232,10 @@ mod tests {
             generations.bump_key(OTHER);
             generations.bump_lane(LaneIndex(0));
             generations.bump_policy(PolicyIndex(0));
-            assert!(generations.is_current(ONE, &stamp), "foreign counters do not matter");
+            assert!(
+                generations.is_current(ONE, &stamp),
+                "foreign counters do not matter"
+            );
             bump(&generations);
             assert!(!generations.is_current(ONE, &stamp));
         }
@@ -232,7 +252,10 @@ mod tests {
         assert_eq!(generations.bump_key_if_current(ONE, &first), None);
         let stored = generations.bump_key_if_current(ONE, &second).unwrap();
         assert!(generations.is_current(ONE, &stored));
-        assert!(!generations.is_current(ONE, &second), "a read that began before is outdated");
+        assert!(
+            !generations.is_current(ONE, &second),
+            "a read that began before is outdated"
+        );
     }
 
     #[test]

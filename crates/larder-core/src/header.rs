@@ -47,7 +47,8 @@ impl<'a> ValueHeader<'a> {
     /// [`CodecError`] if there are more than 65,535 tags, or one of them has more bytes than that.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let short = |len: usize| {
-            u16::try_from(len).map_err(|_| CodecError::new("it has more tags, or longer ones, than 65,535"))
+            u16::try_from(len)
+                .map_err(|_| CodecError::new("it has more tags, or longer ones, than 65,535"))
         };
         out.extend([MARK, VERSION, if self.of_policy { OF_POLICY } else { 0 }]);
         out.extend(self.epoch.0.to_be_bytes());
@@ -77,11 +78,17 @@ impl<'a> ValueHeader<'a> {
             return Err(CodecError::new("the value's header is of a later version"));
         };
         let epoch = TagEpoch(u64::from_be_bytes(take(&mut rest)?));
-        let mut header = Self { epoch, of_policy: flags == OF_POLICY, tags: Vec::new() };
+        let mut header = Self {
+            epoch,
+            of_policy: flags == OF_POLICY,
+            tags: Vec::new(),
+        };
         for _ in 0..u16::from_be_bytes(take(&mut rest)?) {
             let len = usize::from(u16::from_be_bytes(take(&mut rest)?));
             let (tag, after) = rest.split_at_checked(len).ok_or_else(broken)?;
-            header.tags.push(std::str::from_utf8(tag).map_err(|_| broken())?);
+            header
+                .tags
+                .push(std::str::from_utf8(tag).map_err(|_| broken())?);
             rest = after;
         }
         Ok((Some(header), rest))
@@ -104,14 +111,21 @@ mod tests {
 
     #[test]
     fn header_round_trips_and_every_cut_is_an_error() {
-        let header = ValueHeader { epoch: TagEpoch(1 << 50), of_policy: true, tags: vec!["org:7", "", "ü"] };
+        let header = ValueHeader {
+            epoch: TagEpoch(1 << 50),
+            of_policy: true,
+            tags: vec!["org:7", "", "ü"],
+        };
         let mut bytes = Vec::new();
         header.write(&mut bytes).unwrap();
         for len in 1..bytes.len() {
             assert!(ValueHeader::read(&bytes[..len]).is_err(), "{len}");
         }
         bytes.extend(b"{}");
-        assert_eq!(ValueHeader::read(&bytes), Ok((Some(header), b"{}".as_slice())));
+        assert_eq!(
+            ValueHeader::read(&bytes),
+            Ok((Some(header), b"{}".as_slice()))
+        );
     }
 
     #[test]
@@ -120,7 +134,12 @@ mod tests {
             assert_eq!(ValueHeader::read(plain), Ok((None, plain)));
         }
         let later = [&[MARK, 2, 0], [0; 10].as_slice()].concat();
-        assert!(ValueHeader::read(&later).unwrap_err().to_string().contains("later version"));
+        assert!(
+            ValueHeader::read(&later)
+                .unwrap_err()
+                .to_string()
+                .contains("later version")
+        );
         let unknown_flag = [&[MARK, 1, 2], [0; 10].as_slice()].concat();
         assert!(ValueHeader::read(&unknown_flag).is_err());
     }
@@ -128,6 +147,13 @@ mod tests {
     #[test]
     fn tag_that_is_too_long_is_an_error() {
         let long = "x".repeat(70_000);
-        assert!(ValueHeader { tags: vec![&long], ..ValueHeader::default() }.write(&mut Vec::new()).is_err());
+        assert!(
+            ValueHeader {
+                tags: vec![&long],
+                ..ValueHeader::default()
+            }
+            .write(&mut Vec::new())
+            .is_err()
+        );
     }
 }

@@ -57,7 +57,11 @@ impl Life {
     /// assert_eq!(life.phase(clock.now()), Some(Phase::Fresh));
     /// ```
     pub fn until(end: Moment) -> Self {
-        Self { due: end, stale_in: 0, end_in: 0 }
+        Self {
+            due: end,
+            stale_in: 0,
+            end_in: 0,
+        }
     }
 
     /// Makes a life that is due from one moment on, stale from the next, and over from the last.
@@ -68,12 +72,21 @@ impl Life {
         let stale = stale.min(end);
         let due = due.min(stale);
         let [stale, end] = [stale, end].map(|moment| moment.since(due));
-        let most = |count: u128| u32::try_from(count).map_or(SECONDS - 1, |count| count.min(SECONDS - 1));
+        let most =
+            |count: u128| u32::try_from(count).map_or(SECONDS - 1, |count| count.min(SECONDS - 1));
         if end.as_millis() < SECONDS.into() {
-            return Self { due, stale_in: most(stale.as_millis()), end_in: most(end.as_millis()) };
+            return Self {
+                due,
+                stale_in: most(stale.as_millis()),
+                end_in: most(end.as_millis()),
+            };
         }
         let [stale_in, end_in] = [stale, end].map(|time| most(time.as_secs().into()));
-        Self { due, stale_in, end_in: end_in | SECONDS }
+        Self {
+            due,
+            stale_in,
+            end_in: end_in | SECONDS,
+        }
     }
 
     /// The moment from which the entry must not be served at all.
@@ -115,7 +128,18 @@ mod tests {
         let life = Life::new(at(8), at(10), at(20));
         let phases = [0, 7, 8, 9, 10, 19, 20].map(|second| life.phase(at(second)));
         let (due, stale) = (Some(Phase::Due), Some(Phase::Stale));
-        assert_eq!(phases, [Some(Phase::Fresh), Some(Phase::Fresh), due, due, stale, stale, None]);
+        assert_eq!(
+            phases,
+            [
+                Some(Phase::Fresh),
+                Some(Phase::Fresh),
+                due,
+                due,
+                stale,
+                stale,
+                None
+            ]
+        );
         assert_eq!(Life::until(at(1)).phase(at(0)), Some(Phase::Fresh));
         assert_eq!(Life::until(at(1)).phase(at(1)), None);
         assert_eq!(Life::new(at(8), at(9), at(5)), Life::until(at(5)));
@@ -125,8 +149,14 @@ mod tests {
             let life = Life::new(due, stale, end);
             assert_eq!((life.end(), life.phase(stale)), (end, Some(Phase::Stale)));
             assert_eq!(life.phase(at(2 * days * day - 1)), Some(Phase::Due));
-            assert_eq!(Life::new(due, stale, Moment::NEVER).phase(stale), Some(Phase::Stale));
+            assert_eq!(
+                Life::new(due, stale, Moment::NEVER).phase(stale),
+                Some(Phase::Stale)
+            );
         }
-        assert_eq!(Life::until(Moment::NEVER).phase(at(100 * 365 * 24 * 3600)), Some(Phase::Fresh));
+        assert_eq!(
+            Life::until(Moment::NEVER).phase(at(100 * 365 * 24 * 3600)),
+            Some(Phase::Fresh)
+        );
     }
 }

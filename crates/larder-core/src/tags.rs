@@ -79,8 +79,14 @@ const ALWAYS_ROOM: usize = 1024;
 impl Tags {
     /// Makes room for the tags of this many lanes.
     pub fn new(lanes: u16) -> Self {
-        let own = Own { epoch: TagEpoch(1), pinned: CellsByTag::default() };
-        Self { lanes: (0..lanes).map(|_| Mutex::default()).collect(), own: Mutex::new(own) }
+        let own = Own {
+            epoch: TagEpoch(1),
+            pinned: CellsByTag::default(),
+        };
+        Self {
+            lanes: (0..lanes).map(|_| Mutex::default()).collect(),
+            own: Mutex::new(own),
+        }
     }
 
     /// The cell of a tag. Get it **before** the remote store is asked.
@@ -102,7 +108,9 @@ impl Tags {
     /// ```
     // P24 tags-known-by-lane
     pub fn cell(&self, lane: LaneIndex, tag: &str) -> Arc<TagCell> {
-        let Some(lane) = self.lanes.get(usize::from(lane.0)) else { return Arc::default() };
+        let Some(lane) = self.lanes.get(usize::from(lane.0)) else {
+            return Arc::default();
+        };
         let mut known = lock(lane);
         match known.cells.get(tag) {
             Some(cell) => cell.clone(),
@@ -160,7 +168,11 @@ impl Tags {
     ///
     /// `None` if a tag was invalidated since `epoch`, or may have been.
     // P23 tags-pinned-before-commit
-    pub fn pin<'a>(&self, epoch: TagEpoch, tags: impl IntoIterator<Item = &'a str>) -> Option<TagStamp> {
+    pub fn pin<'a>(
+        &self,
+        epoch: TagEpoch,
+        tags: impl IntoIterator<Item = &'a str>,
+    ) -> Option<TagStamp> {
         let mut own = lock(&self.own);
         let mut cells = Vec::new();
         for tag in tags {
@@ -201,7 +213,9 @@ impl TagCell {
     // P24 tags-known-by-lane: from unknown only, and never from forgotten.
     pub fn learn(&self, epoch: TagEpoch) {
         let epoch = epoch.0.min(FORGOTTEN - 1);
-        let learned = self.0.compare_exchange(UNKNOWN, epoch, Ordering::AcqRel, Ordering::Acquire);
+        let learned = self
+            .0
+            .compare_exchange(UNKNOWN, epoch, Ordering::AcqRel, Ordering::Acquire);
         if learned.is_err_and(|known| known != epoch) {
             // It changed without a push, as it may where the server pushes nothing.
             self.forget();
@@ -229,7 +243,10 @@ impl Default for TagCell {
 impl TagStamp {
     /// Stamps an entry that has this epoch, and tags with these cells.
     pub fn new(epoch: TagEpoch, cells: impl Into<Box<[Arc<TagCell>]>>) -> Self {
-        Self { epoch: epoch.min(TagEpoch(FORGOTTEN - 1)), cells: cells.into() }
+        Self {
+            epoch: epoch.min(TagEpoch(FORGOTTEN - 1)),
+            cells: cells.into(),
+        }
     }
 
     /// Tells whether every tag is pinned, under no later epoch than the entry's own.
@@ -301,7 +318,10 @@ mod tests {
         assert!(kept.is_current());
         tags.invalidate("u");
         assert!(!kept.is_current());
-        assert!(tags.pin(after, ["t"]).is_some(), "it is pinned since before");
+        assert!(
+            tags.pin(after, ["t"]).is_some(),
+            "it is pinned since before"
+        );
         assert!(tags.pin(after, ["u"]).is_none());
     }
 

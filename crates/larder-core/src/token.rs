@@ -24,7 +24,10 @@ impl Token {
     ///
     /// # Panics
     /// Where the operating system has no randomness, as the standard library's hash maps do.
-    #[expect(clippy::new_without_default, reason = "two tokens are never equal, so none is the default")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "two tokens are never equal, so none is the default"
+    )]
     #[expect(clippy::expect_used, reason = "no lease is safe without randomness")]
     pub fn new() -> Self {
         let mut bytes = [0; DIGITS / 2];
@@ -37,7 +40,11 @@ impl Token {
     }
 
     /// The token as text: 32 lower-case hexadecimal digits.
-    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "digits are ASCII")]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "digits are ASCII"
+    )]
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).expect("digits are UTF-8")
     }
@@ -58,7 +65,9 @@ mod tests {
     fn no_part_of_a_token_is_drawn_for_the_whole_process() {
         let bits = |token: &Token| u128::from_str_radix(token.as_str(), 16).unwrap();
         let tokens: Vec<u128> = (0..200).map(|_| bits(&Token::new())).collect();
-        let changes = tokens.windows(2).fold(0, |changes, two| changes | (two[0] ^ two[1]));
+        let changes = tokens
+            .windows(2)
+            .fold(0, |changes, two| changes | (two[0] ^ two[1]));
         assert_eq!(changes, u128::MAX, "each of the 128 bits changes");
     }
 }

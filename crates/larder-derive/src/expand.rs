@@ -3,8 +3,8 @@ use std::collections::HashSet;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Data, DeriveInput, Error, Fields, Generics, Ident, Index, LitStr, Member, Path, Type, Variant,
-    ext::IdentExt, parse_quote, spanned::Spanned,
+    Attribute, Data, DeriveInput, Error, Fields, Generics, Ident, Index, LitStr, Member, Path,
+    Type, Variant, ext::IdentExt, parse_quote, spanned::Spanned,
 };
 
 /// Implements the trait for a type. `reexporter` is the crate from which the application has the
@@ -27,9 +27,14 @@ fn implement(input: &DeriveInput, reexporter: &str) -> Result<TokenStream, Error
     );
     let body = match &input.data {
         Data::Struct(data) => of_struct(&input.ident, &data.fields, &krate)?,
-        Data::Enum(data) => of_enum(&input.ident, &data.variants.iter().collect::<Vec<_>>(), &krate)?,
+        Data::Enum(data) => of_enum(
+            &input.ident,
+            &data.variants.iter().collect::<Vec<_>>(),
+            &krate,
+        )?,
         Data::Union(data) => {
-            let problem = "a union cannot be a CacheKey: nothing tells which of its fields is the key";
+            let problem =
+                "a union cannot be a CacheKey: nothing tells which of its fields is the key";
             return Err(Error::new(data.union_token.span, problem));
         }
     };
@@ -55,13 +60,18 @@ fn of_struct(name: &Ident, fields: &Fields, krate: &TokenStream) -> Result<Token
         );
         return Err(Error::new(name.span(), problem));
     }
-    let writes = parts.into_iter().map(|(member, ty)| write(&quote!(&self.#member), ty, krate));
+    let writes = parts
+        .into_iter()
+        .map(|(member, ty)| write(&quote!(&self.#member), ty, krate));
     Ok(joined(writes))
 }
 
 fn of_enum(name: &Ident, variants: &[&Variant], krate: &TokenStream) -> Result<TokenStream, Error> {
     if variants.is_empty() {
-        return Err(Error::new(name.span(), format!("`{name}` has no variants, so it names no entry")));
+        return Err(Error::new(
+            name.span(),
+            format!("`{name}` has no variants, so it names no entry"),
+        ));
     }
     let mut texts = HashSet::new();
     let mut arms = Vec::new();
@@ -94,7 +104,10 @@ fn parts(fields: &Fields) -> Result<Vec<(Member, &Type)>, Error> {
     for (at, field) in fields.iter().enumerate() {
         options(&field.attrs, &[])?;
         if !is_phantom(&field.ty) {
-            let member = field.ident.clone().map_or_else(|| Member::Unnamed(Index::from(at)), Member::Named);
+            let member = field
+                .ident
+                .clone()
+                .map_or_else(|| Member::Unnamed(Index::from(at)), Member::Named);
             parts.push((member, &field.ty));
         }
     }
@@ -105,7 +118,10 @@ fn parts(fields: &Fields) -> Result<Vec<(Member, &Type)>, Error> {
 fn variant_text(variant: &Variant) -> Result<LitStr, Error> {
     let renamed = options(&variant.attrs, &["rename"])?.rename;
     if let Some(text) = renamed.as_ref().filter(|text| text.value().is_empty()) {
-        return Err(Error::new(text.span(), "the text of a variant must not be empty"));
+        return Err(Error::new(
+            text.span(),
+            "the text of a variant must not be empty",
+        ));
     }
     let name = &variant.ident;
     Ok(renamed.unwrap_or_else(|| LitStr::new(&name.unraw().to_string(), name.span())))
@@ -129,16 +145,25 @@ fn joined(writes: impl IntoIterator<Item = TokenStream>) -> TokenStream {
 /// The type's generics, with a bound for each written field whose type depends on them.
 fn bounded(input: &DeriveInput, krate: &TokenStream) -> Generics {
     let mut generics = input.generics.clone();
-    let parameters: HashSet<Ident> =
-        generics.type_params().map(|parameter| parameter.ident.clone()).collect();
+    let parameters: HashSet<Ident> = generics
+        .type_params()
+        .map(|parameter| parameter.ident.clone())
+        .collect();
     let fields: Vec<&Fields> = match &input.data {
         Data::Struct(data) => vec![&data.fields],
-        Data::Enum(data) => data.variants.iter().map(|variant| &variant.fields).collect(),
+        Data::Enum(data) => data
+            .variants
+            .iter()
+            .map(|variant| &variant.fields)
+            .collect(),
         Data::Union(_) => Vec::new(),
     };
     let types = fields.into_iter().flatten().map(|field| &field.ty);
     for ty in types.filter(|ty| !is_phantom(ty) && mentions(ty.to_token_stream(), &parameters)) {
-        generics.make_where_clause().predicates.push(parse_quote!(#ty: #krate::CacheKey));
+        generics
+            .make_where_clause()
+            .predicates
+            .push(parse_quote!(#ty: #krate::CacheKey));
     }
     generics
 }
@@ -169,14 +194,19 @@ fn crate_path(attributes: &[Attribute]) -> Result<Option<Path>, Error> {
 /// Reads the `#[cache_key(…)]` of one place, where only the options in `allowed` are possible.
 fn options(attributes: &[Attribute], allowed: &[&str]) -> Result<Options, Error> {
     let mut options = Options::default();
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("cache_key")) {
+    for attribute in attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("cache_key"))
+    {
         attribute.parse_nested_meta(|meta| {
             let name = meta.path.to_token_stream().to_string();
             match name.as_str() {
                 "crate" if allowed.contains(&"crate") => {
                     options.krate = Some(meta.value()?.call(Path::parse_mod_style)?);
                 }
-                "rename" if allowed.contains(&"rename") => options.rename = Some(meta.value()?.parse()?),
+                "rename" if allowed.contains(&"rename") => {
+                    options.rename = Some(meta.value()?.parse()?)
+                }
                 _ => return Err(meta.error(unknown(&name, allowed))),
             }
             Ok(())
@@ -188,7 +218,10 @@ fn options(attributes: &[Attribute], allowed: &[&str]) -> Result<Options, Error>
 fn unknown(name: &str, allowed: &[&str]) -> String {
     match allowed {
         [] => format!("`{name}` is no option here: a field has none"),
-        _ => format!("`{name}` is no option here, only `{}` is", allowed.join("`, `")),
+        _ => format!(
+            "`{name}` is no option here, only `{}` is",
+            allowed.join("`, `")
+        ),
     }
 }
 
@@ -198,7 +231,9 @@ mod tests {
 
     fn error(input: TokenStream) -> String {
         let expanded = cache_key(input, "larder").to_string();
-        let message = expanded.split_once("compile_error ! {").map(|(_, rest)| rest.trim().to_owned());
+        let message = expanded
+            .split_once("compile_error ! {")
+            .map(|(_, rest)| rest.trim().to_owned());
         message.unwrap_or_else(|| panic!("it compiles: {expanded}"))
     }
 
@@ -307,6 +342,9 @@ mod tests {
             }
         );
         let expanded = cache_key(input, "larder").to_string();
-        assert!(expanded.contains("where U : :: larder :: CacheKey {"), "{expanded}");
+        assert!(
+            expanded.contains("where U : :: larder :: CacheKey {"),
+            "{expanded}"
+        );
     }
 }

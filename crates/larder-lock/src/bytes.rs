@@ -3,12 +3,13 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use larder_core::{
-    Clock, Generations, Key, KeyRef, Moment, PolicyIndex, Push, PushListener, RemoteStore, Stamp, StoreError, Stored, Want,
+    Clock, Generations, Key, KeyRef, Moment, PolicyIndex, Push, PushListener, RemoteStore, Stamp,
+    StoreError, Stored, Want,
 };
 
 use crate::{
-    Accepting, Destination, Event, Leases, LoadError, LoadLimits, Loader, Lookup, Reader, Refusal, Request,
-    StampedeConfig, StampedeLock, TagEpochs, Waiters, WrittenBack,
+    Accepting, Destination, Event, Leases, LoadError, LoadLimits, Loader, Lookup, Reader, Refusal,
+    Request, StampedeConfig, StampedeLock, TagEpochs, Waiters, WrittenBack,
 };
 
 /// Values as bytes in a remote store, each loaded once over all processes: the stampede lock without
@@ -58,7 +59,10 @@ impl SharedBytes {
         let generations = Arc::new(Generations::new(KEYS, remote.lanes(), 1));
         let leases = Leases::new(remote);
         let waiters = leases.waiters().clone();
-        let listener = Arc::new(Listener { generations: generations.clone(), waiters });
+        let listener = Arc::new(Listener {
+            generations: generations.clone(),
+            waiters,
+        });
         let weak = Arc::downgrade(&listener);
         leases.remote().subscribe(weak);
         let lock = StampedeLock::new(StampedeConfig {
@@ -71,7 +75,12 @@ impl SharedBytes {
             keeps_locally: false,
             want: Want::Value,
         });
-        Self { lock, leases, listener, ttl }
+        Self {
+            lock,
+            leases,
+            listener,
+            ttl,
+        }
     }
 
     /// Returns the value, if the store has one.
@@ -93,7 +102,11 @@ impl SharedBytes {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn get_or_load<F, Fut, E>(&self, key: &Key, loader: F) -> Result<Bytes, LoadError<SharedError>>
+    pub async fn get_or_load<F, Fut, E>(
+        &self,
+        key: &Key,
+        loader: F,
+    ) -> Result<Bytes, LoadError<SharedError>>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Vec<u8>, E>> + Send + 'static,
@@ -110,7 +123,11 @@ impl SharedBytes {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn refresh<F, Fut, E>(&self, key: &Key, loader: F) -> Result<Bytes, LoadError<SharedError>>
+    pub async fn refresh<F, Fut, E>(
+        &self,
+        key: &Key,
+        loader: F,
+    ) -> Result<Bytes, LoadError<SharedError>>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Vec<u8>, E>> + Send + 'static,
@@ -145,8 +162,16 @@ impl SharedBytes {
             };
             loading.map(shared).boxed()
         };
-        let loader = BytesLoader { load: Some(Box::new(load)), ttl: self.ttl };
-        Request { key: key.clone(), reader: BytesReader, loader, in_batch: false }
+        let loader = BytesLoader {
+            load: Some(Box::new(load)),
+            ttl: self.ttl,
+        };
+        Request {
+            key: key.clone(),
+            reader: BytesReader,
+            loader,
+            in_batch: false,
+        }
     }
 }
 
@@ -206,7 +231,9 @@ impl Loader for BytesLoader {
         _epochs: TagEpochs,
         to: Destination<'_>,
     ) -> WrittenBack {
-        let Destination::Remote(commit) = to else { return WrittenBack::DONE };
+        let Destination::Remote(commit) = to else {
+            return WrittenBack::DONE;
+        };
         match commit.store(value, self.ttl).await {
             Ok(committed) if committed.is_done() => WrittenBack::DONE,
             Ok(_refused) => WrittenBack::Refused(Refusal::Lease),
@@ -237,6 +264,8 @@ impl PushListener for Listener {
 
 impl fmt::Debug for SharedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedBytes").field("ttl", &self.ttl).finish_non_exhaustive()
+        f.debug_struct("SharedBytes")
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
     }
 }

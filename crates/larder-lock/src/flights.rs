@@ -85,7 +85,12 @@ impl<V: Clone> Flights<V> {
     }
 
     /// Joins the key's flight if there is one whose stamp is current, else starts one with a new stamp.
-    pub fn join(&self, key: &Key, generations: &Generations, stamp: impl FnOnce() -> Stamp) -> Joined<V> {
+    pub fn join(
+        &self,
+        key: &Key,
+        generations: &Generations,
+        stamp: impl FnOnce() -> Stamp,
+    ) -> Joined<V> {
         self.enter(key, generations, stamp, |_| true).0
     }
 
@@ -98,12 +103,19 @@ impl<V: Clone> Flights<V> {
         generations: &Generations,
         stamp: impl FnOnce() -> Stamp,
     ) -> (Joined<V>, Option<Follower<V>>) {
-        self.enter(key, generations, stamp, |follower| follower.joined == ReadSeq(0))
+        self.enter(key, generations, stamp, |follower| {
+            follower.joined == ReadSeq(0)
+        })
     }
 
     /// Like [`join`](Self::join), for a caller that has used up its `max_wait`. It joins any flight
     /// whose first question was sent after the caller came; otherwise it starts one.
-    pub fn join_expired(&self, key: &Key, came: Instant, stamp: impl FnOnce() -> Stamp) -> Joined<V> {
+    pub fn join_expired(
+        &self,
+        key: &Key,
+        came: Instant,
+        stamp: impl FnOnce() -> Stamp,
+    ) -> Joined<V> {
         let mut shard = self.shard(key);
         let slot = shard.entry(key.clone());
         if let Entry::Occupied(running) = &slot
@@ -114,12 +126,27 @@ impl<V: Clone> Flights<V> {
         self.start(slot, stamp(), false)
     }
 
-    fn start(&self, slot: Entry<'_, Key, Arc<Flight<V>>>, stamp: Stamp, is_about_to_wait: bool) -> Joined<V> {
+    fn start(
+        &self,
+        slot: Entry<'_, Key, Arc<Flight<V>>>,
+        stamp: Stamp,
+        is_about_to_wait: bool,
+    ) -> Joined<V> {
         let key = slot.key().clone();
         let flight = Arc::new(Flight::new(stamp, is_about_to_wait));
         slot.insert_entry(flight.clone());
-        let follower = Follower { flight: flight.clone(), joined: ReadSeq(0) };
-        Joined::Leader(Leader { flights: self.clone(), key, flight }, follower)
+        let follower = Follower {
+            flight: flight.clone(),
+            joined: ReadSeq(0),
+        };
+        Joined::Leader(
+            Leader {
+                flights: self.clone(),
+                key,
+                flight,
+            },
+            follower,
+        )
     }
 
     fn enter(
@@ -183,7 +210,12 @@ impl<V> Flight<V> {
             goes_on: false,
             end: None,
         };
-        Self { began: Instant::now(), state: Mutex::new(state), ended: Notify::new(), left: Notify::new() }
+        Self {
+            began: Instant::now(),
+            state: Mutex::new(state),
+            ended: Notify::new(),
+            left: Notify::new(),
+        }
     }
 
     // P2 only-current-is-served: a flight whose stamp is out of date is not joined, unless that stamp counts no more.
@@ -209,7 +241,10 @@ impl<V> Flight<V> {
 
     fn board(self: &Arc<Self>, state: &mut State<V>, joined: ReadSeq) -> Follower<V> {
         state.waiting += 1;
-        Follower { flight: self.clone(), joined }
+        Follower {
+            flight: self.clone(),
+            joined,
+        }
     }
 }
 
@@ -226,7 +261,9 @@ impl<V> Leader<V> {
     pub fn about_to_wait(&self) -> bool {
         let shard = self.flights.shard(&self.key);
         lock(&self.flight.state).is_about_to_wait = true;
-        shard.get(&self.key).is_some_and(|running| Arc::ptr_eq(running, &self.flight))
+        shard
+            .get(&self.key)
+            .is_some_and(|running| Arc::ptr_eq(running, &self.flight))
     }
 
     /// Takes a new stamp, after a wait: everything that is read from now on is as new as this stamp.
@@ -283,7 +320,10 @@ impl<V> Leader<V> {
 
     fn end(&self, end: End<V>) {
         let mut shard = self.flights.shard(&self.key);
-        if shard.get(&self.key).is_some_and(|running| Arc::ptr_eq(running, &self.flight)) {
+        if shard
+            .get(&self.key)
+            .is_some_and(|running| Arc::ptr_eq(running, &self.flight))
+        {
             shard.remove(&self.key);
         }
         drop(shard);

@@ -7,7 +7,8 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, RemoteStore, Replacing, StoreError, Stored, Token, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, RemoteStore, Replacing, StoreError, Stored, Token,
+    WriteClaim,
 };
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
@@ -64,7 +65,10 @@ struct Loss {
 impl Leases {
     /// Uses the leases of this store. Pushes must reach [`waiters`](Self::waiters), see [`larder_core::Lanes::subscribe`].
     pub fn new(remote: Arc<dyn RemoteStore>) -> Self {
-        Self { remote, waiters: Waiters::default() }
+        Self {
+            remote,
+            waiters: Waiters::default(),
+        }
     }
 
     /// The store.
@@ -92,7 +96,10 @@ impl Leases {
     ) -> Result<Claimed, StoreError> {
         let waiter = self.waiters.register(key.hash()); // P8 register-then-claim: register, then claim
         let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
-        let claim = self.remote.claim(key.as_str(), &held.token, lease, replacing).await?;
+        let claim = self
+            .remote
+            .claim(key.as_str(), &held.token, lease, replacing)
+            .await?;
         Ok(match claim {
             Claim::Leased => Claimed::Leased(Lease::new(held, lease, asked)),
             Claim::Hit(stored) => {
@@ -117,7 +124,11 @@ impl Leases {
         let waiter = self.waiters.register(key.hash()); // P8 register-then-claim: register, then claim
         let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
         // No waiter is woken: a reader's lease became a writer's, and nobody else can get it now.
-        match self.remote.begin_write(key.as_str(), &held.token, lease).await {
+        match self
+            .remote
+            .begin_write(key.as_str(), &held.token, lease)
+            .await
+        {
             Ok(WriteClaim::Leased) => Ok(WriteBegun::Leased(Lease::new(held, lease, asked))),
             Ok(WriteClaim::Busy(rest)) => {
                 held.disarm();
@@ -158,12 +169,22 @@ impl Lease {
     fn new(held: ReleaseOnDrop, lease: Duration, asked: Instant) -> Self {
         let loss = Arc::new(Loss::default());
         // A task of its own, so that a loader that blocks its thread for long does not keep the lease from renewal.
-        let renewal =
-            tokio::spawn(renew(held.leases.clone(), held.key.clone(), held.token.clone(), lease, asked, {
+        let renewal = tokio::spawn(renew(
+            held.leases.clone(),
+            held.key.clone(),
+            held.token.clone(),
+            lease,
+            asked,
+            {
                 let loss = loss.clone();
                 move || loss.happened()
-            }));
-        Self { held, renewal: Renewal(renewal.abort_handle()), loss }
+            },
+        ));
+        Self {
+            held,
+            renewal: Renewal(renewal.abort_handle()),
+            loss,
+        }
     }
 
     /// Stores the value if the lease is still good, see [`LeaseStore::commit`](larder_core::LeaseStore::commit), and gives the lease up.
@@ -176,8 +197,13 @@ impl Lease {
         ttl: Duration,
         replacing: Replacing<'_>,
     ) -> Result<Committed, StoreError> {
-        let ReleaseOnDrop { leases, key, token, .. } = &self.held;
-        let committed = leases.remote.commit(key.as_str(), token, value, ttl, replacing).await?;
+        let ReleaseOnDrop {
+            leases, key, token, ..
+        } = &self.held;
+        let committed = leases
+            .remote
+            .commit(key.as_str(), token, value, ttl, replacing)
+            .await?;
         self.ended();
         Ok(committed)
     }
@@ -188,7 +214,9 @@ impl Lease {
     /// # Errors
     /// What the store says; the lease then ends by its time.
     pub async fn touch(&mut self, kept: &Digest, ttl: Duration) -> Result<Committed, StoreError> {
-        let ReleaseOnDrop { leases, key, token, .. } = &self.held;
+        let ReleaseOnDrop {
+            leases, key, token, ..
+        } = &self.held;
         let touched = leases.remote.touch(key.as_str(), token, kept, ttl).await?;
         self.ended();
         Ok(touched)
@@ -203,7 +231,9 @@ impl Lease {
     }
 
     pub(crate) async fn give_up(&mut self) -> Result<bool, StoreError> {
-        let ReleaseOnDrop { leases, key, token, .. } = &self.held;
+        let ReleaseOnDrop {
+            leases, key, token, ..
+        } = &self.held;
         let clean = leases.remote.release(key.as_str(), token).await?;
         self.ended();
         Ok(clean)
@@ -214,7 +244,9 @@ impl Lease {
     /// # Errors
     /// What the store says; the lease then ends by its time.
     pub async fn invalidate(mut self) -> Result<Invalidated, StoreError> {
-        let ReleaseOnDrop { leases, key, token, .. } = &self.held;
+        let ReleaseOnDrop {
+            leases, key, token, ..
+        } = &self.held;
         let done = leases.remote.invalidate(key, Some(token)).await?;
         self.ended();
         Ok(done)
@@ -304,7 +336,12 @@ struct ReleaseOnDrop {
 
 impl ReleaseOnDrop {
     fn new(leases: &Leases, key: &Key) -> Self {
-        Self { leases: leases.clone(), key: key.clone(), token: Token::new(), armed: true }
+        Self {
+            leases: leases.clone(),
+            key: key.clone(),
+            token: Token::new(),
+            armed: true,
+        }
     }
 
     fn disarm(mut self) {

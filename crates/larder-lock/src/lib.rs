@@ -51,7 +51,9 @@ pub use lease::{Claimed, Lease, Leases, WriteBegun};
 pub use lock::{LeaseLock, LockError};
 pub use stampede::{
     LoadLimits, LoadPermit, Request, StampedeConfig, StampedeLock,
-    caller::{Accepting, Aging, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader, Refusal},
+    caller::{
+        Accepting, Aging, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader, Refusal,
+    },
     write_back::{Commit, Destination, Kept, WrittenBack},
 };
 pub use tag_epochs::TagEpochs;

@@ -45,7 +45,11 @@ impl LeaseLock {
         let listener = Arc::new(leases.waiters().clone());
         let weak = Arc::downgrade(&listener);
         leases.remote().subscribe(weak);
-        Self { leases, lease, _listener: listener }
+        Self {
+            leases,
+            lease,
+            _listener: listener,
+        }
     }
 
     /// Waits until the lock is free and takes it. Woken by the holder's release or by the end of its lease.
@@ -64,7 +68,10 @@ impl LeaseLock {
                 WriteBegun::Busy(waiter) => {
                     tokio::time::timeout(max_wait.saturating_sub(start.elapsed()), waiter.wait())
                         .await
-                        .map_err(|_| LockError::Busy { key: key.to_string(), waited: max_wait })?;
+                        .map_err(|_| LockError::Busy {
+                            key: key.to_string(),
+                            waited: max_wait,
+                        })?;
                 }
                 WriteBegun::Withdrawn(reason) => return Err(reason.into()),
             }
@@ -102,7 +109,12 @@ mod tests {
         let waiters = other.leases.waiters().clone();
         let waiting = tokio::spawn({
             let key = key.clone();
-            async move { other.acquire(&key, LEASE).await.map(|lease| lease.is_lost()) }
+            async move {
+                other
+                    .acquire(&key, LEASE)
+                    .await
+                    .map(|lease| lease.is_lost())
+            }
         });
         let start = Instant::now();
         while waiters.is_empty() {
@@ -110,7 +122,11 @@ mod tests {
         }
         held.release().await.unwrap();
         assert!(!waiting.await.unwrap().unwrap());
-        assert!(start.elapsed() < Duration::from_secs(1), "woken, not timed out: {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "woken, not timed out: {:?}",
+            start.elapsed()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -133,9 +149,15 @@ mod tests {
             tokio::time::sleep(LEASE / 2).await;
             hand.advance(LEASE / 2);
         }
-        assert!(lock.try_acquire(&key).await.unwrap().is_none(), "renewed past its first end");
+        assert!(
+            lock.try_acquire(&key).await.unwrap().is_none(),
+            "renewed past its first end"
+        );
         assert!(!held.is_lost());
-        let busy = lock.acquire(&key, Duration::from_secs(1)).await.unwrap_err();
+        let busy = lock
+            .acquire(&key, Duration::from_secs(1))
+            .await
+            .unwrap_err();
         assert_eq!(busy.to_string(), "the lock jobs:1 was still held after 1s");
     }
 
@@ -144,14 +166,26 @@ mod tests {
         let (clock, hand) = Clock::manual();
         let server = MemoryServer::new(clock);
         let lock = LeaseLock::new(Arc::new(server.connect()), LEASE);
-        let held = lock.acquire(&Key::from_stored_name("jobs:1"), LEASE).await.unwrap();
+        let held = lock
+            .acquire(&Key::from_stored_name("jobs:1"), LEASE)
+            .await
+            .unwrap();
         hand.advance(LEASE); // the process was paused for longer than its lease
-        let other = lock.try_acquire(&Key::from_stored_name("jobs:1")).await.unwrap();
+        let other = lock
+            .try_acquire(&Key::from_stored_name("jobs:1"))
+            .await
+            .unwrap();
         assert!(other.is_some());
         held.lost().await;
-        assert!(!held.release().await.unwrap(), "it gives up what it does not hold");
         assert!(
-            lock.try_acquire(&Key::from_stored_name("jobs:1")).await.unwrap().is_none(),
+            !held.release().await.unwrap(),
+            "it gives up what it does not hold"
+        );
+        assert!(
+            lock.try_acquire(&Key::from_stored_name("jobs:1"))
+                .await
+                .unwrap()
+                .is_none(),
             "the other's lease stands"
         );
     }

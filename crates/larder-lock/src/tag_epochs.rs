@@ -16,7 +16,9 @@ impl TagEpochs {
     // P22 epoch-before-load: called before the loader or the writer runs
     pub async fn now(tags: &Tags, remote: Option<&dyn RemoteStore>, lane: LaneIndex) -> Self {
         let own = tags.own_epoch();
-        let Some(remote) = remote else { return Self { own, remote: None } };
+        let Some(remote) = remote else {
+            return Self { own, remote: None };
+        };
         let cell = tags.epoch_cell(lane); // P24 tags-known-by-lane: before it is asked for
         // Also where pushes come in no order with replies: an epoch that is too old only makes the
         // check stricter.
@@ -25,7 +27,10 @@ impl TagEpochs {
             LaneState::Untracked | LaneState::Down => false,
         };
         if let Some(epoch) = cell.known().filter(|_| is_told) {
-            return Self { own, remote: Some(epoch) };
+            return Self {
+                own,
+                remote: Some(epoch),
+            };
         }
         // The caller is about to meet the same error, and reports it.
         let epoch = remote.tag_epoch(lane).await.ok();

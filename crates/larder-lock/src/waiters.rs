@@ -35,7 +35,12 @@ impl Waiters {
     pub fn register(&self, key: KeyHash) -> Waiter {
         let woken = Arc::new(Notify::new());
         self.registry().entry(key).or_default().push(woken.clone());
-        Waiter { waiters: self.clone(), key, woken, at_most: Duration::ZERO }
+        Waiter {
+            waiters: self.clone(),
+            key,
+            woken,
+            at_most: Duration::ZERO,
+        }
     }
 
     /// Wakes the waiters of this key.
@@ -47,7 +52,10 @@ impl Waiters {
 
     /// Wakes the waiters of all keys.
     pub fn wake_all(&self) {
-        self.registry().values().flatten().for_each(|woken| woken.notify_one());
+        self.registry()
+            .values()
+            .flatten()
+            .for_each(|woken| woken.notify_one());
     }
 
     /// The number of waiters.
@@ -77,7 +85,9 @@ impl PushListener for Waiters {
 
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiters").field("waiting", &self.len()).finish()
+        f.debug_struct("Waiters")
+            .field("waiting", &self.len())
+            .finish()
     }
 }
 
@@ -131,7 +141,9 @@ impl Drop for Waiter {
 
 impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiter").field("at_most", &self.at_most).finish_non_exhaustive()
+        f.debug_struct("Waiter")
+            .field("at_most", &self.at_most)
+            .finish_non_exhaustive()
     }
 }
 
@@ -142,7 +154,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn wake_up_before_the_wait_is_kept() {
         let waiters = Waiters::default();
-        let waiter = waiters.register(KeyHash(1)).at_most(Duration::from_secs(3600));
+        let waiter = waiters
+            .register(KeyHash(1))
+            .at_most(Duration::from_secs(3600));
         waiters.wake(KeyHash(2));
         waiters.wake(KeyHash(1));
         let start = Instant::now();
@@ -154,7 +168,11 @@ mod tests {
     async fn unannounced_end_of_the_lease_ends_the_wait() {
         let waiters = Waiters::default();
         let start = Instant::now();
-        waiters.register(KeyHash(1)).at_most(Duration::from_millis(300)).wait().await;
+        waiters
+            .register(KeyHash(1))
+            .at_most(Duration::from_millis(300))
+            .wait()
+            .await;
         let waited = start.elapsed();
         assert!((300..310).contains(&waited.as_millis()), "{waited:?}");
         assert!(waiters.is_empty(), "a dropped waiter leaves the list");

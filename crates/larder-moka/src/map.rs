@@ -28,7 +28,9 @@ impl MokaMap {
     pub fn new(capacity: Capacity) -> Self {
         let builder = Cache::builder();
         let builder = match capacity {
-            Capacity::Weight(weight) => builder.max_capacity(weight).weigher(|_, entry: &Entry| entry.weight),
+            Capacity::Weight(weight) => builder
+                .max_capacity(weight)
+                .weigher(|_, entry: &Entry| entry.weight),
             Capacity::Entries(entries) => builder.max_capacity(entries),
         };
         Self(builder.build_with_hasher(PassThrough::default()))
@@ -54,13 +56,19 @@ impl LocalMap for MokaMap {
     }
 
     fn remove_expired(&self, key: KeyRef<'_>, now: Moment) {
-        if self.0.get(&key).is_some_and(|entry| entry.life.end() <= now) {
+        if self
+            .0
+            .get(&key)
+            .is_some_and(|entry| entry.life.end() <= now)
+        {
             self.0.invalidate(&key);
         }
     }
 
     fn for_each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
-        self.0.iter().for_each(|(key, entry)| see((*key).clone(), &entry));
+        self.0
+            .iter()
+            .for_each(|(key, entry)| see((*key).clone(), &entry));
     }
 
     fn run_pending_tasks(&self) {
@@ -74,7 +82,9 @@ impl LocalMap for MokaMap {
 
 impl fmt::Debug for MokaMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MokaMap").field("entries", &self.0.entry_count()).finish_non_exhaustive()
+        f.debug_struct("MokaMap")
+            .field("entries", &self.0.entry_count())
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +106,16 @@ mod tests {
             let life = Life::until(clock.now() + Duration::from_secs(60));
             let stamp = generations.stamp(key.hash(), LaneIndex(0), PolicyIndex(0));
             let value = Some(Arc::new(7_u32) as _);
-            store.insert(&key, Entry { value, life, stamp, tags: None, weight: 100 });
+            store.insert(
+                &key,
+                Entry {
+                    value,
+                    life,
+                    stamp,
+                    tags: None,
+                    weight: 100,
+                },
+            );
         }
         store.maintain();
         assert!(store.len() <= 10, "{}", store.len());

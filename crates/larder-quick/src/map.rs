@@ -43,7 +43,12 @@ impl QuickMap {
             Capacity::Weight(_) => Weights::Own,
         };
         let (options, hasher) = (Shards::of(capacity).options(), PassThrough::default());
-        Self(Cache::with_options(options, weights, hasher, DefaultLifecycle::default()))
+        Self(Cache::with_options(
+            options,
+            weights,
+            hasher,
+            DefaultLifecycle::default(),
+        ))
     }
 }
 
@@ -94,7 +99,9 @@ impl LocalMap for QuickMap {
 
 impl fmt::Debug for QuickMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QuickMap").field("entries", &self.0.len()).finish_non_exhaustive()
+        f.debug_struct("QuickMap")
+            .field("entries", &self.0.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,14 +124,29 @@ mod tests {
             let (generations, clock) = (Arc::new(Generations::new(64, 1, 1)), Clock::system());
             let map = QuickMap::new(capacity);
             let store = QuickStore::new(map, generations.clone(), clock.clone());
-            Self { store, generations, clock }
+            Self {
+                store,
+                generations,
+                clock,
+            }
         }
 
         fn insert(&self, key: &str, weight: u32) -> bool {
             let key = Key::from_stored_name(key);
             let life = Life::until(self.clock.now() + Duration::from_secs(60));
-            let stamp = self.generations.stamp(key.hash(), LaneIndex(0), PolicyIndex(0));
-            self.store.insert(&key, Entry { value: None, life, stamp, tags: None, weight });
+            let stamp = self
+                .generations
+                .stamp(key.hash(), LaneIndex(0), PolicyIndex(0));
+            self.store.insert(
+                &key,
+                Entry {
+                    value: None,
+                    life,
+                    stamp,
+                    tags: None,
+                    weight,
+                },
+            );
             self.store.get(key.as_ref()).is_some()
         }
     }
@@ -135,7 +157,11 @@ mod tests {
         for i in 0..100 {
             assert!(filled.insert(&format!("k:{i}"), 100));
         }
-        assert!((5..=10).contains(&filled.store.len()), "{}", filled.store.len());
+        assert!(
+            (5..=10).contains(&filled.store.len()),
+            "{}",
+            filled.store.len()
+        );
     }
 
     #[test]

@@ -36,7 +36,10 @@ const TYPICAL_WEIGHT: u64 = 512;
 
 impl Shards {
     pub(crate) fn of(capacity: Capacity) -> Self {
-        Self::for_cores(capacity, available_parallelism().map_or(1, |cores| cores.get() as u64))
+        Self::for_cores(
+            capacity,
+            available_parallelism().map_or(1, |cores| cores.get() as u64),
+        )
     }
 
     fn for_cores(capacity: Capacity, cores: u64) -> Self {
@@ -50,14 +53,27 @@ impl Shards {
         }
         // Rounded down, so that all shards together hold no more than the capacity.
         let room = total / count;
-        Self { count, room, entries: (room / weight).max(LEAST_ENTRIES) }
+        Self {
+            count,
+            room,
+            entries: (room / weight).max(LEAST_ENTRIES),
+        }
     }
 
     pub(crate) fn options(self) -> Options {
-        let (count, entries) = (whole(self.count), whole(self.count.saturating_mul(self.entries)));
+        let (count, entries) = (
+            whole(self.count),
+            whole(self.count.saturating_mul(self.entries)),
+        );
         let mut options = OptionsBuilder::new();
-        options.shards(count).estimated_items_capacity(entries).weight_capacity(self.count * self.room);
-        #[expect(clippy::expect_used, reason = "it fails only if a capacity is not given")]
+        options
+            .shards(count)
+            .estimated_items_capacity(entries)
+            .weight_capacity(self.count * self.room);
+        #[expect(
+            clippy::expect_used,
+            reason = "it fails only if a capacity is not given"
+        )]
         options.build().expect("both capacities are given")
     }
 }
@@ -72,11 +88,21 @@ mod tests {
 
     #[test]
     fn shards_hold_the_capacity_and_no_more() {
-        for (entries, cores) in [(0, 1), (1, 64), (100, 2), (101, 2), (100_000, 1), (1_000_003, 64)] {
+        for (entries, cores) in [
+            (0, 1),
+            (1, 64),
+            (100, 2),
+            (101, 2),
+            (100_000, 1),
+            (1_000_003, 64),
+        ] {
             let shards = Shards::for_cores(Capacity::Entries(entries), cores);
             assert!(shards.count * shards.room <= entries, "{entries}");
             assert!(shards.count * (shards.room + 1) > entries, "{entries}");
-            assert!(shards.count == 1 || shards.room >= LEAST_ENTRIES, "{entries}");
+            assert!(
+                shards.count == 1 || shards.room >= LEAST_ENTRIES,
+                "{entries}"
+            );
         }
     }
 
@@ -92,7 +118,11 @@ mod tests {
     /// quick_cache may round the options that it is given.
     #[test]
     fn shards_are_made_as_they_were_planned() {
-        for capacity in [Capacity::Entries(100), Capacity::Entries(100_000), Capacity::Weight(64 << 20)] {
+        for capacity in [
+            Capacity::Entries(100),
+            Capacity::Entries(100_000),
+            Capacity::Weight(64 << 20),
+        ] {
             let shards = Shards::of(capacity);
             let cache = quick_cache::sync::Cache::<u64, u64>::with_options(
                 shards.options(),
@@ -100,7 +130,10 @@ mod tests {
                 quick_cache::DefaultHashBuilder::default(),
                 quick_cache::sync::DefaultLifecycle::default(),
             );
-            assert_eq!((cache.num_shards() as u64, cache.shard_capacity()), (shards.count, shards.room));
+            assert_eq!(
+                (cache.num_shards() as u64, cache.shard_capacity()),
+                (shards.count, shards.room)
+            );
         }
     }
 }

@@ -80,7 +80,10 @@ impl Breaker {
             first: config.breaker_pause,
             longest: config.breaker_max_pause,
             shown,
-            phase: watch::Sender::new(Phase::Closed { since: Instant::now(), last: Duration::ZERO }),
+            phase: watch::Sender::new(Phase::Closed {
+                since: Instant::now(),
+                last: Duration::ZERO,
+            }),
             is_open: AtomicBool::new(false),
             listeners,
         }
@@ -89,11 +92,14 @@ impl Breaker {
     /// Changes the phase, if there is a next one.
     fn change(&self, next: impl FnOnce(Phase) -> Option<Phase>) -> bool {
         self.phase.send_if_modified(|phase| {
-            let Some(next) = next(*phase) else { return false };
+            let Some(next) = next(*phase) else {
+                return false;
+            };
             *phase = next;
             // Under the phase's lock, so the copy is never older. Release pairs with the Acquire in
             // `is_open`.
-            self.is_open.store(next.state() == BreakerState::Open, Ordering::Release);
+            self.is_open
+                .store(next.state() == BreakerState::Open, Ordering::Release);
             true
         })
     }
@@ -115,7 +121,9 @@ impl Breaker {
 
     fn trip_if(&self, reason: &dyn fmt::Display, is_meant: impl FnOnce(Instant) -> bool) {
         let opened = self.change(|phase| {
-            let Phase::Closed { since, last } = phase else { return None };
+            let Phase::Closed { since, last } = phase else {
+                return None;
+            };
             if !is_meant(since) {
                 return None;
             }
@@ -137,19 +145,29 @@ impl Breaker {
     fn open_after(&self, last: Duration) -> Phase {
         let pause = last.saturating_mul(2).max(self.first).min(self.longest);
         // Shortened by up to half at random, so that many processes don't come back in step.
-        Phase::Open { until: Instant::now() + pause.mul_f64(1.0 - fastrand::f64() / 2.0), pause }
+        Phase::Open {
+            until: Instant::now() + pause.mul_f64(1.0 - fastrand::f64() / 2.0),
+            pause,
+        }
     }
 
     /// Waits until the breaker is not closed.
     pub(crate) async fn opened(&self) {
         // The sender lives as long as `self`, so there is no error.
-        let _ = self.phase.subscribe().wait_for(|phase| phase.state() != BreakerState::Closed).await;
+        let _ = self
+            .phase
+            .subscribe()
+            .wait_for(|phase| phase.state() != BreakerState::Closed)
+            .await;
     }
 
     /// The right to connect while the store is made. It holds whatever happens to the lanes that
     /// are connected already.
     pub(crate) fn at_start(&self) -> Permit<'_> {
-        Permit { breaker: self, kind: Kind::Start }
+        Permit {
+            breaker: self,
+            kind: Kind::Start,
+        }
     }
 
     /// Waits until the caller may connect: not at all while the breaker is closed, else until the
@@ -159,7 +177,12 @@ impl Breaker {
         loop {
             let phase = *phases.borrow_and_update();
             let until = match phase {
-                Phase::Closed { since, .. } => return Permit { breaker: self, kind: Kind::Closed(since) },
+                Phase::Closed { since, .. } => {
+                    return Permit {
+                        breaker: self,
+                        kind: Kind::Closed(since),
+                    };
+                }
                 Phase::Open { until, .. } => Some(until),
                 Phase::HalfOpen { .. } => None,
             };
@@ -178,7 +201,9 @@ impl Breaker {
     /// Becomes half-open; `false` if the pause is not over, or another lane tries.
     fn begin_trial(&self) -> bool {
         let begun = self.change(|phase| match phase {
-            Phase::Open { until, pause } if until <= Instant::now() => Some(Phase::HalfOpen { pause }),
+            Phase::Open { until, pause } if until <= Instant::now() => {
+                Some(Phase::HalfOpen { pause })
+            }
             _ => None,
         });
         if begun {
@@ -190,9 +215,14 @@ impl Breaker {
     /// Ends a trial; `false` if it has its verdict already.
     fn end_trial(&self, verdict: Verdict) -> bool {
         self.change(|phase| {
-            let Phase::HalfOpen { pause } = phase else { return None };
+            let Phase::HalfOpen { pause } = phase else {
+                return None;
+            };
             Some(match verdict {
-                Verdict::Passed => Phase::Closed { since: Instant::now(), last: pause },
+                Verdict::Passed => Phase::Closed {
+                    since: Instant::now(),
+                    last: pause,
+                },
                 Verdict::Failed => self.open_after(pause),
             })
         })
@@ -221,7 +251,12 @@ impl Permit<'_> {
     /// Waits until the permit does not hold any more.
     pub(crate) async fn revoked(&self) {
         // The sender lives as long as the breaker, so there is no error.
-        let _ = self.breaker.phase.subscribe().wait_for(|phase| !self.holds_in(*phase)).await;
+        let _ = self
+            .breaker
+            .phase
+            .subscribe()
+            .wait_for(|phase| !self.holds_in(*phase))
+            .await;
     }
 
     /// Says that the server is back.
@@ -255,7 +290,9 @@ impl Drop for Permit<'_> {
 
 impl fmt::Debug for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Breaker").field(&*self.phase.borrow()).finish()
+        f.debug_tuple("Breaker")
+            .field(&*self.phase.borrow())
+            .finish()
     }
 }
 
@@ -267,7 +304,9 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(5);
 
     fn breaker() -> Breaker {
-        let config = RedisConfig::new("redis://x").breaker_pause(FIRST).breaker_max_pause(LONGEST);
+        let config = RedisConfig::new("redis://x")
+            .breaker_pause(FIRST)
+            .breaker_max_pause(LONGEST);
         Breaker::new(&config, "redis://x".to_owned(), Arc::default())
     }
 
@@ -293,7 +332,10 @@ mod tests {
         breaker.trip(&"a time-out");
         assert!(!one.holds(), "what began before does not count");
         one.passed();
-        assert_eq!((breaker.state(), start.elapsed()), (BreakerState::Open, Duration::ZERO));
+        assert_eq!(
+            (breaker.state(), start.elapsed()),
+            (BreakerState::Open, Duration::ZERO)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -358,7 +400,10 @@ mod tests {
         other.failed(&"refused");
         breaker.opened().await;
         let (waited, trial) = trial(&breaker).await;
-        assert!(is_about(waited, FIRST), "both failed in the same outage: {waited:?}");
+        assert!(
+            is_about(waited, FIRST),
+            "both failed in the same outage: {waited:?}"
+        );
         trial.passed();
         assert_eq!(breaker.state(), BreakerState::Closed);
     }
@@ -370,7 +415,10 @@ mod tests {
         let start = breaker.at_start();
         breaker.trip(&"a time-out");
         late.revoked().await;
-        assert!(start.holds(), "whoever starts is told of its own connection");
+        assert!(
+            start.holds(),
+            "whoever starts is told of its own connection"
+        );
         start.failed(&"no");
         let (_, trial) = trial(&breaker).await;
         trial.passed();

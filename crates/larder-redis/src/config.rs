@@ -60,7 +60,11 @@ impl RedisConfig {
             url: url.into(),
             root_certificate: None,
             namespace: None,
-            lanes: if available_parallelism().is_ok_and(|cores| cores.get() < 4) { 1 } else { 2 },
+            lanes: if available_parallelism().is_ok_and(|cores| cores.get() < 4) {
+                1
+            } else {
+                2
+            },
             connect_timeout: Duration::from_secs(2),
             command_timeout: Duration::from_secs(1),
             ping_interval: Duration::from_secs(1),
@@ -249,16 +253,24 @@ impl RedisConfig {
     /// # Errors
     /// [`StoreError::Namespace`] if it cannot stand in front of keys.
     pub(crate) fn checked_namespace(&self) -> Result<&str, StoreError> {
-        let Some(namespace) = self.namespace.as_deref() else { return Ok("") };
+        let Some(namespace) = self.namespace.as_deref() else {
+            return Ok("");
+        };
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let problem = if namespace.is_empty() || namespace.len() > MAX_NAMESPACE {
-            format!("it has {} bytes; from 1 to {MAX_NAMESPACE} are allowed", namespace.len())
+            format!(
+                "it has {} bytes; from 1 to {MAX_NAMESPACE} are allowed",
+                namespace.len()
+            )
         } else if let Some(other) = namespace.chars().find(|c| !is_allowed(*c)) {
             format!("it has a {other:?}; ASCII letters, digits, `_`, `.` and `-` are allowed")
         } else {
             return Ok(namespace);
         };
-        Err(StoreError::Namespace { namespace: namespace.to_owned(), problem })
+        Err(StoreError::Namespace {
+            namespace: namespace.to_owned(),
+            problem,
+        })
     }
 }
 
@@ -288,15 +300,23 @@ pub(crate) fn redacted(url: &str) -> String {
     };
     let query = rest.find('?');
     let Some(at) = rest.rfind('@') else {
-        return format!("{scheme}{}", without_password(&rest[..query.unwrap_or(rest.len())]));
+        return format!(
+            "{scheme}{}",
+            without_password(&rest[..query.unwrap_or(rest.len())])
+        );
     };
     // A question mark before the last `@` is part of a password, or it begins a query with an `@`
     // in one of its values: in that case, what follows the `@` is secret too.
-    if query.is_some_and(|query| query < at && (scheme.contains("unix") || rest[query..at].contains('='))) {
+    if query.is_some_and(|query| {
+        query < at && (scheme.contains("unix") || rest[query..at].contains('='))
+    }) {
         return format!("{scheme}…");
     }
     let shown = &rest[at + 1..];
-    format!("{scheme}{}", &shown[..shown.find(['?', '#']).unwrap_or(shown.len())])
+    format!(
+        "{scheme}{}",
+        &shown[..shown.find(['?', '#']).unwrap_or(shown.len())]
+    )
 }
 
 /// Whether a text is a scheme of which it is known that it holds no secret.
@@ -304,7 +324,9 @@ fn is_scheme(text: &str) -> bool {
     matches!(
         text.rsplit('+').next(),
         Some("redis" | "rediss" | "valkey" | "valkeys" | "unix" | "http" | "https" | "tcp")
-    ) && text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'+')
+    ) && text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphabetic() || byte == b'+')
 }
 
 /// Hides what stands in the place of the port and is no number: whoever forgot the host wrote a
@@ -326,24 +348,50 @@ mod tests {
 
     #[test]
     fn debug_hides_the_password() {
-        let shown = format!("{:?}", RedisConfig::new("redis://me:s3cret@cache.example:6380/1"));
-        assert!(shown.contains("redis://cache.example:6380/1") && !shown.contains("s3cret"), "{shown}");
+        let shown = format!(
+            "{:?}",
+            RedisConfig::new("redis://me:s3cret@cache.example:6380/1")
+        );
+        assert!(
+            shown.contains("redis://cache.example:6380/1") && !shown.contains("s3cret"),
+            "{shown}"
+        );
     }
 
     #[test]
     fn namespace_is_short_and_plain() {
         let checked = |namespace: &str| {
             let config = RedisConfig::new("redis://host").namespace(namespace);
-            config.checked_namespace().map(str::to_owned).map_err(|error| error.to_string())
+            config
+                .checked_namespace()
+                .map(str::to_owned)
+                .map_err(|error| error.to_string())
         };
         for namespace in ["a", "shop_v1.eu-1", &"n".repeat(MAX_NAMESPACE)] {
             assert_eq!(checked(namespace).as_deref(), Ok(namespace));
         }
-        for namespace in ["", "a/b", "a:b", "a@2", "a{b}", "a b", "ü", "a\n", &"n".repeat(MAX_NAMESPACE + 1)]
-        {
-            assert!(checked(namespace).is_err_and(|error| error.contains("allowed")), "{namespace:?}");
+        for namespace in [
+            "",
+            "a/b",
+            "a:b",
+            "a@2",
+            "a{b}",
+            "a b",
+            "ü",
+            "a\n",
+            &"n".repeat(MAX_NAMESPACE + 1),
+        ] {
+            assert!(
+                checked(namespace).is_err_and(|error| error.contains("allowed")),
+                "{namespace:?}"
+            );
         }
-        assert_eq!(RedisConfig::new("redis://host").checked_namespace().unwrap(), "");
+        assert_eq!(
+            RedisConfig::new("redis://host")
+                .checked_namespace()
+                .unwrap(),
+            ""
+        );
         assert_eq!(
             checked("a/b").unwrap_err(),
             "the namespace \"a/b\" cannot be used: \
@@ -356,7 +404,10 @@ mod tests {
         for (url, shown) in [
             ("redis://host:1/2", "redis://host:1/2"),
             ("rediss://u:p@ss@host:1", "rediss://host:1"),
-            ("unix:///run/redis.sock?pass=secret&db=1", "unix:///run/redis.sock"),
+            (
+                "unix:///run/redis.sock?pass=secret&db=1",
+                "unix:///run/redis.sock",
+            ),
             ("unix:///run/redis.sock?pass=sec@ret", "unix://…"),
             ("unix:///run/a@b.sock", "unix://b.sock"),
             ("u:p@host", "host"),

@@ -15,13 +15,23 @@ pub(crate) fn is_loss(error: &RedisError) -> bool {
         || error.is_io_error()
         || error.is_connection_dropped()
         || error.is_unrecoverable_error()
-        || has_code(error, &["READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"])
+        || has_code(
+            error,
+            &["READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"],
+        )
 }
 
 /// The codes of a server that takes no writes, whatever the key is. Leases and invalidations are
 /// writes, so such a server cannot keep the protocol.
-const TAKES_NO_WRITES: [&str; 7] =
-    ["OOM", "MISCONF", "READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "NOAUTH"];
+const TAKES_NO_WRITES: [&str; 7] = [
+    "OOM",
+    "MISCONF",
+    "READONLY",
+    "NOREPLICAS",
+    "LOADING",
+    "MASTERDOWN",
+    "NOAUTH",
+];
 
 /// Tells whether the circuit breaker is to open: the server does not answer, or takes no writes. A
 /// connection that was merely lost says nothing about its server.
@@ -43,7 +53,8 @@ pub(crate) fn is_final(error: &RedisError) -> bool {
 pub(crate) fn is_denied(error: &RedisError) -> bool {
     // Within a script only the words say so, which differ up to Redis 7.0 and after it.
     let in_script = |detail: &str| {
-        detail.contains("user executing the script can't") || detail.contains("ACL failure in script")
+        detail.contains("user executing the script can't")
+            || detail.contains("ACL failure in script")
     };
     error.code() == Some("NOPERM") || error.detail().is_some_and(in_script)
 }
@@ -54,7 +65,9 @@ fn has_code(error: &RedisError, codes: &[&str]) -> bool {
     match error.code() {
         Some("ERR") => {
             let detail = error.detail().unwrap_or_default();
-            codes.iter().any(|code| detail.contains(&format!(": -{code} ")))
+            codes
+                .iter()
+                .any(|code| detail.contains(&format!(": -{code} ")))
         }
         code => code.is_some_and(|code| codes.contains(&code)),
     }
@@ -70,26 +83,45 @@ pub(crate) fn is_without_resp3(error: &RedisError) -> bool {
 }
 
 /// Turns the error of a server or connection into one for the caller.
-pub(crate) fn describe(error: RedisError, address: &str, timeout: Duration, key: &str) -> StoreError {
+pub(crate) fn describe(
+    error: RedisError,
+    address: &str,
+    timeout: Duration,
+    key: &str,
+) -> StoreError {
     let address = address.to_owned();
     if error.is_timeout() {
-        return StoreError::TimedOut { address, after: timeout };
+        return StoreError::TimedOut {
+            address,
+            after: timeout,
+        };
     }
     if error.kind() == ErrorKind::AuthenticationFailed
         || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
     {
         return match error.code() {
-            Some("NOPERM") => StoreError::Refused { address, reason: error.to_string() },
+            Some("NOPERM") => StoreError::Refused {
+                address,
+                reason: error.to_string(),
+            },
             _ => StoreError::Unauthorized { address },
         };
     }
     if error.code() == Some("WRONGTYPE") {
-        return StoreError::WrongType { key: key.to_owned() };
+        return StoreError::WrongType {
+            key: key.to_owned(),
+        };
     }
     if is_loss(&error) {
-        return StoreError::Unreachable { address, source: Some(Arc::new(error)) };
+        return StoreError::Unreachable {
+            address,
+            source: Some(Arc::new(error)),
+        };
     }
-    StoreError::Refused { address, reason: error.to_string() }
+    StoreError::Refused {
+        address,
+        reason: error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -128,15 +160,27 @@ mod tests {
     #[test]
     fn refusal_of_one_command_is_no_outage() {
         for (words, is_final_too) in [
-            ("WRONGTYPE Operation against a key holding the wrong kind of value", true),
-            ("NOPERM this user has no permissions to access one of the keys used as arguments", true),
+            (
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+                true,
+            ),
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                true,
+            ),
             (
                 "ERR The user executing the script can't run this command or subcommand script: d9b4, on @u:11.",
                 true,
             ),
-            ("ERR ACL failure in script: User x has no permissions to run the 'del' command", true),
+            (
+                "ERR ACL failure in script: User x has no permissions to run the 'del' command",
+                true,
+            ),
             ("NOSCRIPT No matching script. Please use EVAL.", false),
-            ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", false),
+            (
+                "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+                false,
+            ),
             ("ERR value is not an integer or out of range", false),
         ] {
             let error = said(words);

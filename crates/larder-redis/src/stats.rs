@@ -34,7 +34,8 @@ impl ConnectionStats {
     /// Notes the time that a probe's push took to arrive.
     pub(crate) fn note_push_lag(&self, lag: Duration) {
         let nanos = u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX - 1);
-        self.push_lag.store(nanos.saturating_add(1), Ordering::Relaxed);
+        self.push_lag
+            .store(nanos.saturating_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self, breaker: BreakerState, unsent: u64) -> RemoteStats {
@@ -42,7 +43,11 @@ impl ConnectionStats {
             pushes: self.pushes.read(),
             lanes_lost: self.lanes_lost.read(),
             probe_failures: self.probe_failures.read(),
-            push_lag: self.push_lag.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos),
+            push_lag: self
+                .push_lag
+                .load(Ordering::Relaxed)
+                .checked_sub(1)
+                .map(Duration::from_nanos),
             unsent,
             breaker,
             breaker_opened: self.breaker_opened.read(),

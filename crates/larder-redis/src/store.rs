@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_redis::redis::{PushInfo, cmd};
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, PushListener,
-    RemoteStats, Replacing, StoreError, Stored, TagEpoch, TagStore, Token, ValueStore, Want, WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore,
+    PushListener, RemoteStats, Replacing, StoreError, Stored, TagEpoch, TagStore, Token,
+    ValueStore, Want, WriteClaim,
 };
 use tokio::task::AbortHandle;
 
@@ -155,7 +156,11 @@ impl RedisStore {
         let endpoint = Endpoint::parse(config)?;
         let listeners = Arc::new(Listeners::default());
         let bus = Arc::new(Bus::new(names.channel(endpoint.info.redis_settings().db())));
-        let breaker = Arc::new(Breaker::new(config, endpoint.shown.clone(), listeners.clone()));
+        let breaker = Arc::new(Breaker::new(
+            config,
+            endpoint.shown.clone(),
+            listeners.clone(),
+        ));
         let shared = Shared {
             shown: endpoint.shown.clone(),
             names: names.clone(),
@@ -182,7 +187,18 @@ impl RedisStore {
             tokio::spawn(subscriber.run()).abort_handle(),
             tokio::spawn(probe::run(lanes.clone(), config.clone())).abort_handle(),
         ];
-        Ok((Self { shown: endpoint.shown, lanes, names, listeners, bus, breaker, tasks }, unconnected))
+        Ok((
+            Self {
+                shown: endpoint.shown,
+                lanes,
+                names,
+                listeners,
+                bus,
+                breaker,
+                tasks,
+            },
+            unconnected,
+        ))
     }
 
     fn keep_connected(
@@ -193,13 +209,24 @@ impl RedisStore {
         dialed: Option<Dialed>,
     ) {
         // A task for each lane, because no caller would notice that an idle connection is lost.
-        let task = tokio::spawn(reconnect::keep_connected(lane, dialer, config.ping_interval, dialed));
+        let task = tokio::spawn(reconnect::keep_connected(
+            lane,
+            dialer,
+            config.ping_interval,
+            dialed,
+        ));
         self.tasks.push(task.abort_handle());
     }
 
     fn lane_at(&self, lane: LaneIndex) -> Result<&Lane, StoreError> {
-        let unreachable = || StoreError::Unreachable { address: self.shown.clone(), source: None };
-        self.lanes.get(usize::from(lane.0)).map(|lane| &**lane).ok_or_else(unreachable)
+        let unreachable = || StoreError::Unreachable {
+            address: self.shown.clone(),
+            source: None,
+        };
+        self.lanes
+            .get(usize::from(lane.0))
+            .map(|lane| &**lane)
+            .ok_or_else(unreachable)
     }
 
     fn lane_of(&self, key: &str) -> &Lane {
@@ -208,7 +235,10 @@ impl RedisStore {
 }
 
 fn epochs(replies: Vec<Option<u64>>) -> Vec<Option<TagEpoch>> {
-    replies.into_iter().map(|epoch| epoch.map(TagEpoch)).collect()
+    replies
+        .into_iter()
+        .map(|epoch| epoch.map(TagEpoch))
+        .collect()
 }
 
 /// Gives a lane the pushes of its connections, for as long as the lane lives.
@@ -251,7 +281,9 @@ impl Lanes for RedisStore {
     }
 
     fn lane_state(&self, lane: LaneIndex) -> LaneState {
-        self.lanes.get(usize::from(lane.0)).map_or(LaneState::Down, |lane| lane.state())
+        self.lanes
+            .get(usize::from(lane.0))
+            .map_or(LaneState::Down, |lane| lane.state())
     }
 
     fn subscribe(&self, listener: Weak<dyn PushListener>) {
@@ -259,11 +291,16 @@ impl Lanes for RedisStore {
     }
 
     fn call_timeout(&self) -> Option<Duration> {
-        self.lanes.first().map(|lane| lane.current.command_timeout())
+        self.lanes
+            .first()
+            .map(|lane| lane.current.command_timeout())
     }
 
     async fn advice(&self) -> Vec<String> {
-        let up = self.lanes.iter().find(|lane| lane.state() != LaneState::Down);
+        let up = self
+            .lanes
+            .iter()
+            .find(|lane| lane.state() != LaneState::Down);
         let Some(lane) = up else { return Vec::new() };
         // A server may refuse to tell, as hosted ones do: that is no trouble.
         lane.current.ask("", advice::ask).await.unwrap_or_default()
@@ -282,7 +319,9 @@ impl Lanes for RedisStore {
 #[async_trait]
 impl ValueStore for RedisStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        Ok(get(&self.lane_of(key).current, key, Want::Value).await?.map(|stored| stored.value))
+        Ok(get(&self.lane_of(key).current, key, Want::Value)
+            .await?
+            .map(|stored| stored.value))
     }
 
     async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
@@ -325,7 +364,12 @@ impl LeaseStore for RedisStore {
         claim(&self.lane_of(key).current, key, token, lease, replacing).await
     }
 
-    async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError> {
+    async fn begin_write(
+        &self,
+        key: &str,
+        token: &Token,
+        lease: Duration,
+    ) -> Result<WriteClaim, StoreError> {
         let ask = async |on| scripts::begin_write(on, key, token, lease).await;
         self.lane_of(key).current.ask(key, ask).await
     }
@@ -372,13 +416,31 @@ impl LeaseStore for RedisStore {
 #[async_trait]
 impl TagStore for RedisStore {
     async fn tag_epoch(&self, lane: LaneIndex) -> Result<TagEpoch, StoreError> {
-        self.lane_at(lane)?.current.ask(self.names.epoch(), scripts::tag_epoch).await.map(TagEpoch)
+        self.lane_at(lane)?
+            .current
+            .ask(self.names.epoch(), scripts::tag_epoch)
+            .await
+            .map(TagEpoch)
     }
 
-    async fn tags(&self, lane: LaneIndex, tags: &[&str]) -> Result<Vec<Option<TagEpoch>>, StoreError> {
+    async fn tags(
+        &self,
+        lane: LaneIndex,
+        tags: &[&str],
+    ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
         let names: Vec<String> = tags.iter().map(|tag| self.names.tag(tag)).collect();
-        let ask = async |mut on: Target| cmd("MGET").arg(&names).query_async(&mut on.connection).await;
-        Ok(epochs(self.lane_at(lane)?.current.ask(self.names.epoch(), ask).await?))
+        let ask = async |mut on: Target| {
+            cmd("MGET")
+                .arg(&names)
+                .query_async(&mut on.connection)
+                .await
+        };
+        Ok(epochs(
+            self.lane_at(lane)?
+                .current
+                .ask(self.names.epoch(), ask)
+                .await?,
+        ))
     }
 
     async fn pin_tags(
@@ -389,7 +451,12 @@ impl TagStore for RedisStore {
         ttl: Duration,
     ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
         let ask = async |on| scripts::pin_tags(on, tags, epoch.0, ttl).await;
-        Ok(epochs(self.lane_at(lane)?.current.ask(self.names.epoch(), ask).await?))
+        Ok(epochs(
+            self.lane_at(lane)?
+                .current
+                .ask(self.names.epoch(), ask)
+                .await?,
+        ))
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
@@ -403,7 +470,8 @@ impl TagStore for RedisStore {
             // must send it before a caller reads through it.
             let mut all_are_down = true;
             for lane in &self.lanes {
-                all_are_down &= lane.unsent.remember_tag(&lane.current, tag).await? == Remembered::Yes;
+                all_are_down &=
+                    lane.unsent.remember_tag(&lane.current, tag).await? == Remembered::Yes;
             }
             if all_are_down {
                 return Ok(Invalidated::Deferred);

@@ -1,6 +1,11 @@
 //! Errors of servers and addresses that cannot be used.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by a panic"
+)]
 
 use larder_core::{StoreError, ValueStore};
 use larder_redis::{RedisConfig, RedisStore};
@@ -9,13 +14,21 @@ use larder_testkit::RedisServer;
 #[tokio::test]
 async fn server_with_too_many_clients_is_quoted() {
     let server = RedisServer::start().await.unwrap();
-    server.command(&["CONFIG", "SET", "maxclients", "1"]).await.unwrap();
+    server
+        .command(&["CONFIG", "SET", "maxclients", "1"])
+        .await
+        .unwrap();
     let _only = server.client().await.unwrap();
     for url in [server.url(), server.unix_url()] {
         for _ in 0..20 {
-            let error = RedisStore::connect(RedisConfig::new(&url)).await.unwrap_err();
+            let error = RedisStore::connect(RedisConfig::new(&url))
+                .await
+                .unwrap_err();
             assert!(matches!(error, StoreError::Refused { .. }), "{error}");
-            assert!(error.to_string().contains("max number of clients reached"), "{error}");
+            assert!(
+                error.to_string().contains("max number of clients reached"),
+                "{error}"
+            );
         }
     }
 }
@@ -42,8 +55,13 @@ async fn address_of_a_valkey_over_tls_is_accepted() {
 #[tokio::test]
 async fn tls_address_without_the_feature_says_so() {
     for url in ["rediss://user:s3cret@host", "valkeys://host"] {
-        let error = RedisStore::connect(RedisConfig::new(url)).await.unwrap_err();
+        let error = RedisStore::connect(RedisConfig::new(url))
+            .await
+            .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("feature `tls`") && !text.contains("s3cret"), "{text}");
+        assert!(
+            text.contains("feature `tls`") && !text.contains("s3cret"),
+            "{text}"
+        );
     }
 }

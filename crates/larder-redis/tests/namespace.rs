@@ -1,6 +1,11 @@
 //! Stores with different namespaces share a server, and neither sees the other.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by a panic"
+)]
 
 use std::{
     sync::{Arc, Mutex},
@@ -8,8 +13,8 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, Push, PushListener, Replacing,
-    StoreError, TagEpoch, TagStore, Token, ValueStore, WriteClaim,
+    Claim, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, Push, PushListener,
+    Replacing, StoreError, TagEpoch, TagStore, Token, ValueStore, WriteClaim,
 };
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{RedisServer, Reply, eventually};
@@ -41,12 +46,18 @@ struct Tenant {
 
 impl Tenant {
     async fn new(server: &RedisServer, name: &'static str) -> Self {
-        let config = RedisConfig::new(server.url()).lanes(1).probe_interval(Duration::from_millis(20));
+        let config = RedisConfig::new(server.url())
+            .lanes(1)
+            .probe_interval(Duration::from_millis(20));
         let store = RedisStore::connect(config.namespace(name)).await.unwrap();
         let pushes = Arc::new(Recorder::default());
         let listener: Arc<dyn PushListener> = pushes.clone();
         store.subscribe(Arc::downgrade(&listener));
-        Self { name, store, pushes }
+        Self {
+            name,
+            store,
+            pushes,
+        }
     }
 
     fn key(&self, key: &str) -> String {
@@ -55,32 +66,63 @@ impl Tenant {
 
     async fn put(&self, key: &str, value: &[u8]) {
         let (key, token) = (self.key(key), Token::new());
-        let claim = self.store.claim(&key, &token, MINUTE, Replacing::Nothing).await.unwrap();
+        let claim = self
+            .store
+            .claim(&key, &token, MINUTE, Replacing::Nothing)
+            .await
+            .unwrap();
         assert_eq!(claim, Claim::Leased, "{key}");
-        let done = self.store.commit(&key, &token, value, MINUTE, Replacing::Nothing).await.unwrap();
+        let done = self
+            .store
+            .commit(&key, &token, value, MINUTE, Replacing::Nothing)
+            .await
+            .unwrap();
         assert!(done.is_done(), "{key}");
     }
 
     async fn begin_write(&self, key: &str, token: &Token) {
-        let claim = self.store.begin_write(&self.key(key), token, MINUTE).await.unwrap();
+        let claim = self
+            .store
+            .begin_write(&self.key(key), token, MINUTE)
+            .await
+            .unwrap();
         assert_eq!(claim, WriteClaim::Leased, "{key}");
     }
 
     async fn value(&self, key: &str) -> Option<Vec<u8>> {
-        self.store.get(&self.key(key)).await.unwrap().map(|value| value.to_vec())
+        self.store
+            .get(&self.key(key))
+            .await
+            .unwrap()
+            .map(|value| value.to_vec())
     }
 
     async fn pin(&self, tag: &str) -> Option<TagEpoch> {
         let epoch = self.store.tag_epoch(LaneIndex(0)).await.unwrap();
-        self.store.pin_tags(LaneIndex(0), &[tag], epoch, MINUTE).await.unwrap()[0]
+        self.store
+            .pin_tags(LaneIndex(0), &[tag], epoch, MINUTE)
+            .await
+            .unwrap()[0]
     }
 }
 
 async fn both_kinds_of_server() -> [(RedisServer, LaneState); 2] {
-    let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking"];
+    let refuse = [
+        "--user",
+        "default",
+        "on",
+        "nopass",
+        "~*",
+        "&*",
+        "+@all",
+        "-client|tracking",
+    ];
     [
         (RedisServer::start().await.unwrap(), LaneState::Tracking),
-        (RedisServer::builder().args(&refuse).start().await.unwrap(), LaneState::Subscribed),
+        (
+            RedisServer::builder().args(&refuse).start().await.unwrap(),
+            LaneState::Subscribed,
+        ),
     ]
 }
 
@@ -89,7 +131,10 @@ async fn both_kinds_of_server() -> [(RedisServer, LaneState); 2] {
 #[tokio::test(flavor = "multi_thread")]
 async fn clears_tags_and_messages_of_one_namespace_are_not_seen_by_another() {
     for (server, state) in both_kinds_of_server().await {
-        let (shop, blog) = (Tenant::new(&server, "shop").await, Tenant::new(&server, "blog").await);
+        let (shop, blog) = (
+            Tenant::new(&server, "shop").await,
+            Tenant::new(&server, "blog").await,
+        );
         for tenant in [&shop, &blog] {
             assert_eq!(tenant.store.lane_state(LaneIndex(0)), state);
             tenant.put("user:42", tenant.name.as_bytes()).await;
@@ -102,9 +147,17 @@ async fn clears_tags_and_messages_of_one_namespace_are_not_seen_by_another() {
         remove_all(&shop).await;
 
         assert_eq!(shop.value("user:42").await, None);
-        assert_eq!(blog.value("user:42").await.as_deref(), Some(b"blog".as_slice()));
+        assert_eq!(
+            blog.value("user:42").await.as_deref(),
+            Some(b"blog".as_slice())
+        );
         assert!(blog.store.tags(LaneIndex(0), &["org:7"]).await.unwrap()[0].is_some());
-        assert!(blog.store.renew(&blog.key("user:7"), &held, MINUTE).await.unwrap());
+        assert!(
+            blog.store
+                .renew(&blog.key("user:7"), &held, MINUTE)
+                .await
+                .unwrap()
+        );
         for push in pushes_until_the_next(&server, &blog).await {
             assert!(push.contains("\"blog/user:"), "{push}");
         }
@@ -115,18 +168,31 @@ async fn clears_tags_and_messages_of_one_namespace_are_not_seen_by_another() {
 async fn remove_all(tenant: &Tenant) {
     tenant.begin_write("user:7", &Token::new()).await;
     let key = Key::from_stored_name(&tenant.key("user:42"));
-    assert_eq!(tenant.store.invalidate(&key, None).await.unwrap(), Invalidated::Done);
+    assert_eq!(
+        tenant.store.invalidate(&key, None).await.unwrap(),
+        Invalidated::Done
+    );
     tenant.put("user:43", b"x").await;
-    assert_eq!(tenant.store.invalidate_tag("org:7").await.unwrap(), Invalidated::Done);
+    assert_eq!(
+        tenant.store.invalidate_tag("org:7").await.unwrap(),
+        Invalidated::Done
+    );
     assert_eq!(tenant.store.clear(&tenant.key("user:")).await.unwrap(), 1);
-    assert_eq!(tenant.store.tags(LaneIndex(0), &["org:7"]).await.unwrap(), [None]);
+    assert_eq!(
+        tenant.store.tags(LaneIndex(0), &["org:7"]).await.unwrap(),
+        [None]
+    );
 }
 
 /// Has the tenant told of one more change, so that whatever else would be told has been.
 async fn pushes_until_the_next(server: &RedisServer, tenant: &Tenant) -> Vec<String> {
     let other = Tenant::new(server, tenant.name).await;
     let key = tenant.key("user:42");
-    other.store.invalidate(&Key::from_stored_name(&key), None).await.unwrap();
+    other
+        .store
+        .invalidate(&Key::from_stored_name(&key), None)
+        .await
+        .unwrap();
     let last = format!("{:?}", Push::Value(&key));
     let told = eventually(BOUND, || tenant.pushes.0.lock().unwrap().contains(&last)).await;
     assert!(told, "{:?}", tenant.pushes.take());
@@ -138,7 +204,15 @@ async fn pushes_until_the_next(server: &RedisServer, tenant: &Tenant) -> Vec<Str
 #[tokio::test(flavor = "multi_thread")]
 async fn user_of_one_namespace_needs_no_other_keys_and_channels() {
     for (server, state) in both_kinds_of_server().await {
-        let mut user = vec!["ACL", "SETUSER", "default", "resetkeys", "resetchannels", "~shop/*", "&shop/*"];
+        let mut user = vec![
+            "ACL",
+            "SETUSER",
+            "default",
+            "resetkeys",
+            "resetchannels",
+            "~shop/*",
+            "&shop/*",
+        ];
         if state == LaneState::Subscribed {
             user.push("-client|tracking");
         }
@@ -152,10 +226,18 @@ async fn user_of_one_namespace_needs_no_other_keys_and_channels() {
             assert!(probed, "{:?}", shop.store.stats());
         }
         assert_eq!(shop.store.lane_state(LaneIndex(0)), state);
-        let Reply::Array(keys) = server.command(&["KEYS", "*"]).await.unwrap() else { panic!("no keys") };
+        let Reply::Array(keys) = server.command(&["KEYS", "*"]).await.unwrap() else {
+            panic!("no keys")
+        };
         let keys: Vec<String> = keys.iter().filter_map(Reply::text).collect();
-        assert!(keys.len() >= 4 && keys.iter().all(|key| key.starts_with("shop/")), "{keys:?}");
-        assert_eq!(shop.store.invalidate_tag("org:7").await.unwrap(), Invalidated::Done);
+        assert!(
+            keys.len() >= 4 && keys.iter().all(|key| key.starts_with("shop/")),
+            "{keys:?}"
+        );
+        assert_eq!(
+            shop.store.invalidate_tag("org:7").await.unwrap(),
+            Invalidated::Done
+        );
         assert_eq!(shop.store.clear("shop/user:").await.unwrap(), 1);
     }
 }

@@ -34,7 +34,10 @@ const BOUND: Duration = Duration::from_secs(30);
 impl Gate {
     /// Makes a closed gate.
     pub fn new() -> Self {
-        Self { arrived: Arc::new(watch::Sender::new(0)), open: Arc::new(watch::Sender::new(false)) }
+        Self {
+            arrived: Arc::new(watch::Sender::new(0)),
+            open: Arc::new(watch::Sender::new(false)),
+        }
     }
 
     /// Makes an open gate: it counts arrivals and holds up no task.
@@ -65,8 +68,13 @@ impl Gate {
     /// If they do not come within 30 s.
     pub async fn reached_by(&self, many: usize) {
         let mut arrived = self.arrived.subscribe();
-        let in_time = tokio::time::timeout(BOUND, arrived.wait_for(|arrived| *arrived >= many)).await;
-        assert!(in_time.is_ok(), "the gate was not reached by {many}, but by {}", self.arrivals());
+        let in_time =
+            tokio::time::timeout(BOUND, arrived.wait_for(|arrived| *arrived >= many)).await;
+        assert!(
+            in_time.is_ok(),
+            "the gate was not reached by {many}, but by {}",
+            self.arrivals()
+        );
     }
 
     /// Returns the number of arrivals so far.

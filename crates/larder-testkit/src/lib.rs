@@ -28,7 +28,9 @@ pub mod conformance;
 
 pub use gate::{Gate, eventually};
 pub use proxy::{Direction, Proxy};
-pub use redis::{Client, RedisCluster, RedisServer, RedisServerBuilder, Reply, ServerError, find_server};
+pub use redis::{
+    Client, RedisCluster, RedisServer, RedisServerBuilder, Reply, ServerError, find_server,
+};
 
 /// The example of the README, which the tests run.
 #[cfg(doctest)]

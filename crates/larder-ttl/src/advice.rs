@@ -30,7 +30,11 @@ pub struct Advice {
 
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "policy {:?}, key {:?}: {}; {}", self.policy, self.key, self.problem, self.remedy)
+        write!(
+            f,
+            "policy {:?}, key {:?}: {}; {}",
+            self.policy, self.key, self.problem, self.remedy
+        )
     }
 }
 
@@ -53,7 +57,11 @@ impl Policy {
             problem,
             remedy: remedy.to_owned(),
         };
-        checks.into_iter().filter_map(|check| check(self)).map(advice).collect()
+        checks
+            .into_iter()
+            .filter_map(|check| check(self))
+            .map(advice)
+            .collect()
     }
 }
 
@@ -62,7 +70,11 @@ type Harm = (&'static str, String, &'static str);
 
 fn l1_ttl(policy: &Policy) -> Option<Harm> {
     let l1_ttl = policy.l1_ttl.filter(|l1_ttl| *l1_ttl > policy.ttl)?;
-    let problem = format!("{} is never reached, because ttl ends after {}", shown(l1_ttl), shown(policy.ttl));
+    let problem = format!(
+        "{} is never reached, because ttl ends after {}",
+        shown(l1_ttl),
+        shown(policy.ttl)
+    );
     Some(("l1_ttl", problem, "set it to less than ttl, or remove it"))
 }
 
@@ -76,13 +88,19 @@ fn stale_for(policy: &Policy) -> Option<Harm> {
         "the stale value is gone after {stale_for}, before a load that hangs is cancelled after {load_timeout}, so \
          there is nothing to serve when the load fails"
     );
-    Some(("stale_for", problem, "set it to several times load_timeout, or lower load_timeout"))
+    Some((
+        "stale_for",
+        problem,
+        "set it to several times load_timeout, or lower load_timeout",
+    ))
 }
 
 fn refresh_ahead(policy: &Policy) -> Option<Harm> {
     // The part of a life in which a reload is due is counted from its end, so a life that jitter
     // has shortened by as much as refresh_ahead is due from its start.
-    policy.refresh_ahead.filter(|share| policy.jitter >= *share)?;
+    policy
+        .refresh_ahead
+        .filter(|share| policy.jitter >= *share)?;
     let problem = format!(
         "jitter takes up to {} of a lifetime, so some values are due for a reload as soon as they are loaded",
         percentage(policy.jitter),
@@ -93,7 +111,8 @@ fn refresh_ahead(policy: &Policy) -> Option<Harm> {
 fn max_wait(policy: &Policy) -> Option<Harm> {
     // By default a caller does give up first, on purpose. Only a policy that sets one of the two
     // may not know of the other.
-    if (policy.max_wait.is_none() && policy.lease.is_none()) || policy.max_wait() >= policy.lease() {
+    if (policy.max_wait.is_none() && policy.lease.is_none()) || policy.max_wait() >= policy.lease()
+    {
         return None;
     }
     let problem = format!(
@@ -102,7 +121,11 @@ fn max_wait(policy: &Policy) -> Option<Harm> {
         shown(policy.max_wait()),
         shown(policy.lease())
     );
-    Some(("max_wait", problem, "set it to more than lease, or lower lease"))
+    Some((
+        "max_wait",
+        problem,
+        "set it to more than lease, or lower lease",
+    ))
 }
 
 fn max_loads(policy: &Policy) -> Option<Harm> {
@@ -114,7 +137,11 @@ fn max_loads(policy: &Policy) -> Option<Harm> {
         "with a max_wait of 0 no load waits until another one has ended, so every load past {limit} fails, or serves \
          a stale value, at once"
     );
-    Some(("max_loads", problem, "set max_wait to what a caller can wait, or remove max_loads"))
+    Some((
+        "max_loads",
+        problem,
+        "set max_wait to what a caller can wait, or remove max_loads",
+    ))
 }
 
 #[cfg(test)]
@@ -125,7 +152,13 @@ mod tests {
     /// hour.
     fn advised(lines: &str) -> Vec<&'static str> {
         let table = TtlTable::from_toml(&format!("[a]\nttl = '1h'\n{lines}")).unwrap();
-        table.policy("a").unwrap().advice().iter().map(|advice| advice.key).collect()
+        table
+            .policy("a")
+            .unwrap()
+            .advice()
+            .iter()
+            .map(|advice| advice.key)
+            .collect()
     }
 
     #[test]
@@ -146,7 +179,10 @@ mod tests {
             ("refresh_ahead = '50%'\njitter = '60%'", "refresh_ahead"),
             ("max_wait = '2s'", "max_wait"),
             ("lease = '1m'", "max_wait"),
-            ("max_loads = 4\nmax_wait = '0s'\nlease = '100ms'", "max_loads"),
+            (
+                "max_loads = 4\nmax_wait = '0s'\nlease = '100ms'",
+                "max_loads",
+            ),
         ] {
             assert!(advised(lines).contains(&key), "{lines}");
         }

@@ -34,7 +34,10 @@ impl Policy {
     /// # Ok::<(), larder_ttl::TableError>(())
     /// ```
     pub fn builder(name: impl Into<String>, ttl: Duration) -> PolicyBuilder {
-        PolicyBuilder { name: name.into(), keys: vec![("ttl", Value::Duration(ttl))] }
+        PolicyBuilder {
+            name: name.into(),
+            keys: vec![("ttl", Value::Duration(ttl))],
+        }
     }
 }
 

@@ -2,8 +2,10 @@ use std::{fmt, time::Duration};
 
 use crate::{Policy, TtlTable};
 
-const HEADS: [&str; 11] =
-    ["policy", "keys", "ttl", "l1 ttl", "levels", "jitter", "absent", "stale", "refresh", "lease", "reason"];
+const HEADS: [&str; 11] = [
+    "policy", "keys", "ttl", "l1 ttl", "levels", "jitter", "absent", "stale", "refresh", "lease",
+    "reason",
+];
 /// Columns that are shown only if some policy sets them.
 const RARE: [&str; 2] = ["stale", "refresh"];
 const NONE: &str = "–";
@@ -22,11 +24,20 @@ impl fmt::Display for TtlTable {
             line.retain(|_| shown.next() == Some(&true));
         }
         let widths: Vec<usize> = (0..lines[0].len())
-            .map(|i| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or(0))
+            .map(|i| {
+                lines
+                    .iter()
+                    .map(|line| line[i].chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
         for (n, line) in lines.iter().enumerate() {
-            let padded: Vec<String> =
-                line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let padded: Vec<String> = line
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
             writeln!(f, "{}", padded.join("  ").trim_end())?;
             if n == 0 {
                 let rule: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
@@ -70,7 +81,10 @@ mod tests {
     fn table_is_aligned_and_has_the_reasons() {
         let shown = TtlTable::default().to_string();
         assert!(shown.contains("user_profile   user:…           1h    1m      both    10%     –       10s    moderate change frequency"), "{shown}");
-        assert!(shown.contains("session_token  session_token:…  1day  –       l2"), "{shown}");
+        assert!(
+            shown.contains("session_token  session_token:…  1day  –       l2"),
+            "{shown}"
+        );
         assert_eq!(shown.lines().count(), 7);
     }
 
@@ -78,8 +92,17 @@ mod tests {
     fn columns_that_few_policies_need_are_there_for_these() {
         let text = "[posts]\nttl = '5m'\nstale_for = '10m'\nrefresh_ahead = '80%'\nreason = 'x'";
         let shown = TtlTable::from_toml(text).unwrap().to_string();
-        assert!(shown.contains("absent  stale  refresh  lease  reason"), "{shown}");
-        assert!(shown.contains("10%     –       10m    80%      10s    x"), "{shown}");
-        assert!(shown.contains("10%     –       –      –        10s    security"), "{shown}");
+        assert!(
+            shown.contains("absent  stale  refresh  lease  reason"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("10%     –       10m    80%      10s    x"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("10%     –       –      –        10s    security"),
+            "{shown}"
+        );
     }
 }

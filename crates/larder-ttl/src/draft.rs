@@ -53,13 +53,23 @@ pub(crate) fn is_key(name: &str) -> bool {
 
 impl PolicyDraft {
     pub(crate) fn new(name: &str, line: Option<usize>) -> Self {
-        Self { policy: Policy::with_defaults(name.to_owned()), line, set: HashMap::new() }
+        Self {
+            policy: Policy::with_defaults(name.to_owned()),
+            line,
+            set: HashMap::new(),
+        }
     }
 
     /// Takes one key.
-    pub(crate) fn set(&mut self, key: &str, value: &Value, line: Option<usize>) -> Result<(), TableError> {
+    pub(crate) fn set(
+        &mut self,
+        key: &str,
+        value: &Value,
+        line: Option<usize>,
+    ) -> Result<(), TableError> {
         self.set.insert(key.to_owned(), line);
-        self.assign(key, value).map_err(|problem| self.error(problem).key(key).line(line))
+        self.assign(key, value)
+            .map_err(|problem| self.error(problem).key(key).line(line))
     }
 
     fn assign(&mut self, key: &str, value: &Value) -> Result<(), String> {
@@ -97,7 +107,8 @@ impl PolicyDraft {
         }
         self.check_ranges()?;
         self.check_stale()?;
-        self.check_prefix().map_err(|problem| self.at("prefix", problem))?;
+        self.check_prefix()
+            .map_err(|problem| self.at("prefix", problem))?;
         Ok(self.policy)
     }
 
@@ -171,10 +182,15 @@ impl PolicyDraft {
         let prefix = &self.policy.prefix;
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         if let Some(bad) = prefix.chars().find(|c| !good(*c)) {
-            let fixed: String = prefix.chars().map(|c| if good(c) { c } else { '.' }).collect();
+            let fixed: String = prefix
+                .chars()
+                .map(|c| if good(c) { c } else { '.' })
+                .collect();
             let from_name = match self.set.contains_key("prefix") {
                 true => "",
-                false => "without a prefix of its own, the policy's name is in front of its keys, and ",
+                false => {
+                    "without a prefix of its own, the policy's name is in front of its keys, and "
+                }
             };
             return Err(format!(
                 "{from_name}{prefix:?} holds {bad:?}; a prefix is made of letters, digits and _ . -, such as \
@@ -188,7 +204,9 @@ impl PolicyDraft {
             ));
         }
         if prefix == RESERVED {
-            return Err(format!("{prefix:?} is kept for larder's own keys; choose another"));
+            return Err(format!(
+                "{prefix:?} is kept for larder's own keys; choose another"
+            ));
         }
         Ok(())
     }
@@ -219,7 +237,10 @@ fn suggestion(key: &str) -> String {
     if key == BUILTIN {
         return format!("write {BUILTIN} at the top of the table, above the first policy");
     }
-    let nearest = KEYS.into_iter().map(|known| (strsim::levenshtein(key, known), known)).min();
+    let nearest = KEYS
+        .into_iter()
+        .map(|known| (strsim::levenshtein(key, known), known))
+        .min();
     match nearest {
         Some((distance, known)) if distance <= 2 => format!("is {known:?} meant?"),
         _ => format!("a policy has {}", KEYS.join(", ")),
@@ -233,18 +254,31 @@ mod tests {
     #[test]
     fn every_listed_key_is_taken_and_no_other() {
         for key in KEYS {
-            let problem = PolicyDraft::new("a", None).assign(key, &Value::Other("a list")).unwrap_err();
-            assert!(!problem.contains("there is no such key"), "{key}: {problem}");
+            let problem = PolicyDraft::new("a", None)
+                .assign(key, &Value::Other("a list"))
+                .unwrap_err();
+            assert!(
+                !problem.contains("there is no such key"),
+                "{key}: {problem}"
+            );
         }
-        let problem = PolicyDraft::new("a", None).assign("framed", &Value::Boolean(true)).unwrap_err();
-        assert!(problem.starts_with("there is no such key; a policy has prefix, ttl, "), "{problem}");
+        let problem = PolicyDraft::new("a", None)
+            .assign("framed", &Value::Boolean(true))
+            .unwrap_err();
+        assert!(
+            problem.starts_with("there is no such key; a policy has prefix, ttl, "),
+            "{problem}"
+        );
     }
 
     #[test]
     fn unknown_keys_are_answered_with_the_nearest_one() {
-        for (key, nearest) in
-            [("tll", "ttl"), ("l1ttl", "l1_ttl"), ("max_load", "max_loads"), ("lese", "lease")]
-        {
+        for (key, nearest) in [
+            ("tll", "ttl"),
+            ("l1ttl", "l1_ttl"),
+            ("max_load", "max_loads"),
+            ("lese", "lease"),
+        ] {
             assert_eq!(suggestion(key), format!("is {nearest:?} meant?"));
         }
     }

@@ -24,23 +24,42 @@ pub struct TableError {
 
 impl TableError {
     pub(crate) fn new(problem: impl Into<String>) -> Self {
-        Self { file: None, policy: None, key: None, line: None, problem: problem.into(), cause: None }
+        Self {
+            file: None,
+            policy: None,
+            key: None,
+            line: None,
+            problem: problem.into(),
+            cause: None,
+        }
     }
 
     pub(crate) fn unreadable(file: PathBuf, cause: io::Error) -> Self {
-        Self { cause: Some(Arc::new(cause)), ..Self::new("the file cannot be read").in_file(file) }
+        Self {
+            cause: Some(Arc::new(cause)),
+            ..Self::new("the file cannot be read").in_file(file)
+        }
     }
 
     pub(crate) fn in_file(self, file: PathBuf) -> Self {
-        Self { file: Some(file), ..self }
+        Self {
+            file: Some(file),
+            ..self
+        }
     }
 
     pub(crate) fn policy(self, policy: &str) -> Self {
-        Self { policy: Some(policy.to_owned()), ..self }
+        Self {
+            policy: Some(policy.to_owned()),
+            ..self
+        }
     }
 
     pub(crate) fn key(self, key: &str) -> Self {
-        Self { key: Some(key.to_owned()), ..self }
+        Self {
+            key: Some(key.to_owned()),
+            ..self
+        }
     }
 
     pub(crate) fn line(self, line: Option<usize>) -> Self {
@@ -69,6 +88,8 @@ impl fmt::Display for TableError {
 
 impl Error for TableError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_ref().map(|cause| &**cause as &(dyn Error + 'static))
+        self.cause
+            .as_ref()
+            .map(|cause| &**cause as &(dyn Error + 'static))
     }
 }

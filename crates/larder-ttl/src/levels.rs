@@ -51,7 +51,9 @@ impl Levels {
     }
 
     pub(crate) fn from_name(name: &str) -> Result<Self, String> {
-        let known = [Self::Both, Self::L1, Self::L2].into_iter().find(|levels| levels.name() == name);
+        let known = [Self::Both, Self::L1, Self::L2]
+            .into_iter()
+            .find(|levels| levels.name() == name);
         known.ok_or_else(|| format!("{name:?} is not \"both\", \"l1\" or \"l2\""))
     }
 }

@@ -26,7 +26,9 @@ impl OnOutage {
     }
 
     pub(crate) fn from_name(name: &str) -> Result<Self, String> {
-        let known = [Self::Serve, Self::Fail].into_iter().find(|choice| choice.name() == name);
+        let known = [Self::Serve, Self::Fail]
+            .into_iter()
+            .find(|choice| choice.name() == name);
         known.ok_or_else(|| format!("{name:?} is not \"serve\" or \"fail\""))
     }
 }

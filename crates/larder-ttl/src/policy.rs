@@ -329,7 +329,8 @@ impl Policy {
     /// ```
     pub fn max_write_wait(&self) -> Duration {
         // 1 s: the answers to the claims before and after the wait take less.
-        self.max_wait.unwrap_or_else(|| self.lease().saturating_add(Duration::from_secs(1)))
+        self.max_wait
+            .unwrap_or_else(|| self.lease().saturating_add(Duration::from_secs(1)))
     }
 
     /// Returns the lifetime of an entry in L1 while no invalidation can reach this process; by

@@ -60,7 +60,9 @@ impl TtlTable {
     /// # Ok::<(), larder_ttl::TableError>(())
     /// ```
     pub fn empty() -> Self {
-        Self { policies: Vec::new() }
+        Self {
+            policies: Vec::new(),
+        }
     }
 
     /// Returns the five built-in policies; so does `default()`.
@@ -79,11 +81,41 @@ impl TtlTable {
             ..Policy::with_defaults(name.to_owned())
         };
         let policies = vec![
-            policy("session_token", "session_token", 24 * 3600, Levels::L2, "security"),
-            policy("user_profile", "user", 3600, Levels::Both, "moderate change frequency"),
-            policy("static_config", "static_config", 24 * 3600, Levels::Both, "rarely changes"),
-            policy("search_result", "search_result", 300, Levels::Both, "freshness"),
-            policy("rate_limit", "rate_limit", 60, Levels::L2, "real-time accuracy"),
+            policy(
+                "session_token",
+                "session_token",
+                24 * 3600,
+                Levels::L2,
+                "security",
+            ),
+            policy(
+                "user_profile",
+                "user",
+                3600,
+                Levels::Both,
+                "moderate change frequency",
+            ),
+            policy(
+                "static_config",
+                "static_config",
+                24 * 3600,
+                Levels::Both,
+                "rarely changes",
+            ),
+            policy(
+                "search_result",
+                "search_result",
+                300,
+                Levels::Both,
+                "freshness",
+            ),
+            policy(
+                "rate_limit",
+                "rate_limit",
+                60,
+                Levels::L2,
+                "real-time accuracy",
+            ),
         ];
         Self { policies }
     }
@@ -176,14 +208,22 @@ impl TtlTable {
     }
 
     fn from_written(written: WrittenTable) -> Result<Self, TableError> {
-        let start = if written.builtin { Self::builtin() } else { Self::empty() };
+        let start = if written.builtin {
+            Self::builtin()
+        } else {
+            Self::empty()
+        };
         start.extended(written.policies)
     }
 
     /// Adds or replaces policies, each with its line, and then checks them against all others.
     fn extended(mut self, added: Vec<(Policy, Option<usize>)>) -> Result<Self, TableError> {
         for (policy, _) in &added {
-            match self.policies.iter_mut().find(|present| present.name == policy.name) {
+            match self
+                .policies
+                .iter_mut()
+                .find(|present| present.name == policy.name)
+            {
                 Some(present) => *present = policy.clone(),
                 None => self.policies.push(policy.clone()),
             }
@@ -211,7 +251,9 @@ fn shared_prefix(policy: &Policy, other: &Policy) -> String {
              builtin = false at the top of the table (in code: TtlTable::empty())"
         );
     }
-    format!("policies {other_name:?} and {name:?} share the prefix {prefix:?}; give one another prefix")
+    format!(
+        "policies {other_name:?} and {name:?} share the prefix {prefix:?}; give one another prefix"
+    )
 }
 
 impl Default for TtlTable {

@@ -62,12 +62,18 @@ impl Value {
         if self.is_off() {
             return Ok(None);
         }
-        self.duration().map(|duration| (!duration.is_zero()).then_some(duration))
+        self.duration()
+            .map(|duration| (!duration.is_zero()).then_some(duration))
     }
 
     /// Reads a share such as `"10%"`, as a part of one.
     pub(crate) fn share(&self) -> Result<f64, String> {
-        let wrong = || format!("{} is not a share; write a percentage such as \"10%\"", self.shown());
+        let wrong = || {
+            format!(
+                "{} is not a share; write a percentage such as \"10%\"",
+                self.shown()
+            )
+        };
         let share = match self {
             Self::Share(share) => *share,
             Self::Text(text) => {
@@ -87,7 +93,11 @@ impl Value {
 
     /// Reads a share that may be `off`.
     pub(crate) fn optional_share(&self) -> Result<Option<f64>, String> {
-        if self.is_off() { Ok(None) } else { self.share().map(Some) }
+        if self.is_off() {
+            Ok(None)
+        } else {
+            self.share().map(Some)
+        }
     }
 
     fn is_off(&self) -> bool {
@@ -110,8 +120,12 @@ impl Value {
 
     pub(crate) fn count(&self) -> Result<u32, String> {
         match self {
-            Self::Integer(number) => u32::try_from(*number)
-                .map_err(|_| format!("{number} is out of range; it is a number from 0 to {}", u32::MAX)),
+            Self::Integer(number) => u32::try_from(*number).map_err(|_| {
+                format!(
+                    "{number} is out of range; it is a number from 0 to {}",
+                    u32::MAX
+                )
+            }),
             other => Err(format!("{} is not a whole number", other.shown())),
         }
     }
@@ -134,8 +148,18 @@ mod tests {
             Value::Integer(5).duration().unwrap_err(),
             "5 has no unit; write \"5s\" if seconds are meant"
         );
-        assert!(text("1 fortnite").duration().unwrap_err().contains("is not a duration"));
-        assert!(text("200y").duration().unwrap_err().contains("at most 100 years"));
+        assert!(
+            text("1 fortnite")
+                .duration()
+                .unwrap_err()
+                .contains("is not a duration")
+        );
+        assert!(
+            text("200y")
+                .duration()
+                .unwrap_err()
+                .contains("at most 100 years")
+        );
         assert!(text("99999999999999999999h").duration().is_err());
         assert_eq!(text("off").optional_duration(), Ok(None));
     }

@@ -15,7 +15,8 @@ use sqlx::Pool;
 type Db = sqlx::Sqlite;
 
 /// Ids are never used twice. For PostgreSQL: `id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY`.
-const OUTBOX: &str = "CREATE TABLE cache_outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL)";
+const OUTBOX: &str =
+    "CREATE TABLE cache_outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL)";
 
 /// Takes the ids as a JSON list. For PostgreSQL: `SELECT value::bigint FROM json_array_elements_text($1::json)`.
 const CONFIRM: &str = "DELETE FROM cache_outbox WHERE id IN (SELECT value FROM json_each($1))";
@@ -38,8 +39,12 @@ type Result<T = (), E = OutboxError> = std::result::Result<T, E>;
 impl Database {
     async fn open(url: &str) -> Result<Self> {
         let pool = Pool::connect(url).await?;
-        sqlx::query("CREATE TABLE users (id BIGINT PRIMARY KEY, name TEXT NOT NULL)").execute(&pool).await?;
-        sqlx::query("INSERT INTO users (id, name) VALUES (1, 'Ada')").execute(&pool).await?;
+        sqlx::query("CREATE TABLE users (id BIGINT PRIMARY KEY, name TEXT NOT NULL)")
+            .execute(&pool)
+            .await?;
+        sqlx::query("INSERT INTO users (id, name) VALUES (1, 'Ada')")
+            .execute(&pool)
+            .await?;
         sqlx::query(OUTBOX).execute(&pool).await?;
         Ok(Self(pool))
     }
@@ -53,12 +58,17 @@ impl Database {
     /// Changes the data, and records which keys that makes out of date: both or neither.
     async fn rename(&self, id: i64, name: &str, keys: &[Key]) -> Result<Vec<OutboxEntry>> {
         let mut transaction = self.0.begin().await?;
-        let change = sqlx::query("UPDATE users SET name = $1 WHERE id = $2").bind(name).bind(id);
+        let change = sqlx::query("UPDATE users SET name = $1 WHERE id = $2")
+            .bind(name)
+            .bind(id);
         change.execute(&mut *transaction).await?;
         let mut intents = Vec::new();
         for key in keys {
             let key = key.to_string();
-            let id = sqlx::query_scalar(RECORD).bind(key.clone()).fetch_one(&mut *transaction).await?;
+            let id = sqlx::query_scalar(RECORD)
+                .bind(key.clone())
+                .fetch_one(&mut *transaction)
+                .await?;
             intents.push(OutboxEntry { id, key });
         }
         transaction.commit().await?;
@@ -69,27 +79,43 @@ impl Database {
 #[async_trait]
 impl Outbox for Database {
     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
-        let rows = sqlx::query_as(PENDING).bind(after).bind(i64::try_from(limit)?);
+        let rows = sqlx::query_as(PENDING)
+            .bind(after)
+            .bind(i64::try_from(limit)?);
         let rows: Vec<(i64, String)> = rows.fetch_all(&self.0).await?;
-        Ok(rows.into_iter().map(|(id, key)| OutboxEntry { id, key }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(id, key)| OutboxEntry { id, key })
+            .collect())
     }
 
     async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError> {
-        sqlx::query(CONFIRM).bind(serde_json::to_string(ids)?).execute(&self.0).await?;
+        sqlx::query(CONFIRM)
+            .bind(serde_json::to_string(ids)?)
+            .execute(&self.0)
+            .await?;
         Ok(())
     }
 }
 
 /// A process of the service. All of them replay the outbox, so that any can do what another one owes.
 async fn start(redis: &RedisServer, database: &Database) -> Result<(Larder, Cache<i64, User>)> {
-    let larder = Larder::builder().redis(redis.url()).outbox(Arc::new(database.clone())).build().await?;
+    let larder = Larder::builder()
+        .redis(redis.url())
+        .outbox(Arc::new(database.clone()))
+        .build()
+        .await?;
     let users = larder.cache("user_profile")?;
     Ok((larder, users))
 }
 
 async fn name(users: &Cache<i64, User>, database: &Database) -> Result<String> {
     let database = database.clone();
-    Ok(users.get_or_load(1, || async move { database.find(1).await }).await?.name.clone())
+    Ok(users
+        .get_or_load(1, || async move { database.find(1).await })
+        .await?
+        .name
+        .clone())
 }
 
 /// Waits until this process is served the name: until the push has reached it.
@@ -107,7 +133,10 @@ async fn sees(users: &Cache<i64, User>, database: &Database, expected: &str) -> 
 async fn main() -> Result {
     let redis = RedisServer::start().await?;
     let folder = tempfile::tempdir()?;
-    let file = format!("sqlite://{}?mode=rwc", folder.path().join("app.db").display());
+    let file = format!(
+        "sqlite://{}?mode=rwc",
+        folder.path().join("app.db").display()
+    );
     let database = Database::open(&std::env::args().nth(1).unwrap_or(file)).await?;
     let (larder, users) = start(&redis, &database).await?;
     let (_, other_users) = start(&redis, &database).await?;
@@ -117,11 +146,17 @@ async fn main() -> Result {
     let intents = database.rename(1, "Grace", &[users.key(1)]).await?;
     larder.confirm_written(&database, &intents).await?;
     sees(&other_users, &database, "Grace").await?;
-    println!("a write settles what it recorded: {:?} is left", database.unconfirmed(i64::MIN, 10).await?);
+    println!(
+        "a write settles what it recorded: {:?} is left",
+        database.unconfirmed(i64::MIN, 10).await?
+    );
 
     // A write of a process that dies here, between its commit and its invalidation.
     database.rename(1, "Barbara", &[users.key(1)]).await?;
-    println!("a process died, and owes {:?}", database.unconfirmed(i64::MIN, 10).await?);
+    println!(
+        "a process died, and owes {:?}",
+        database.unconfirmed(i64::MIN, 10).await?
+    );
 
     // Another one does it, at its start or when its next replay is due.
     let _started = start(&redis, &database).await?;

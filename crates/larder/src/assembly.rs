@@ -77,14 +77,20 @@ impl Assembly {
     ) -> Larder {
         let shared = self.shared(remote);
         let policies = self.table.policies().enumerate();
-        let policies: Vec<_> =
-            policies.map(|(index, settings)| self.activate(&shared, index, settings)).collect();
-        let listener = shared.leases.as_ref().map(|leases| self.listen(&shared, leases, &policies));
+        let policies: Vec<_> = policies
+            .map(|(index, settings)| self.activate(&shared, index, settings))
+            .collect();
+        let listener = shared
+            .leases
+            .as_ref()
+            .map(|leases| self.listen(&shared, leases, &policies));
         let drains = Arc::new(DrainCounts::default());
         #[cfg(feature = "metrics")]
         let published = crate::observe::metrics::Published::new(
             self.name.as_deref(),
-            policies.iter().map(|policy| (policy.name(), policy.reporter.counters().clone())),
+            policies
+                .iter()
+                .map(|policy| (policy.name(), policy.reporter.counters().clone())),
             shared.leases.as_ref().map(|leases| leases.remote().clone()),
             drains.clone(),
         );
@@ -95,7 +101,13 @@ impl Assembly {
             published.publish();
         };
         let housekeeping = runtime.spawn(keep_house(chores)).abort_handle();
-        let Shared { generations, tags, l1, leases, lifecycle } = shared;
+        let Shared {
+            generations,
+            tags,
+            l1,
+            leases,
+            lifecycle,
+        } = shared;
         let process = Arc::new(Process {
             name: self.name,
             generations,
@@ -119,7 +131,12 @@ impl Assembly {
         let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
         let policies = u16::try_from(self.table.policies().count()).unwrap_or(u16::MAX);
         let generations = Arc::new(Generations::new(KEY_GENERATIONS, lanes, policies));
-        let l1 = Arc::new(l1::new(self.l1_store, self.capacity, &generations, &self.clock));
+        let l1 = Arc::new(l1::new(
+            self.l1_store,
+            self.capacity,
+            &generations,
+            &self.clock,
+        ));
         Shared {
             generations,
             tags: Arc::new(Tags::new(lanes)),
@@ -135,7 +152,12 @@ impl Assembly {
             None => settings.key_prefix(),
         };
         let index = PolicyIndex::at(index);
-        let Shared { generations, l1, leases, .. } = shared;
+        let Shared {
+            generations,
+            l1,
+            leases,
+            ..
+        } = shared;
         // A larder without L2 keeps every policy in the one level that it has.
         let has_l1 = settings.levels().has_l1() || leases.is_none();
         let in_l2 = leases.clone().filter(|_| settings.levels().has_l2());
@@ -155,11 +177,19 @@ impl Assembly {
         }))
     }
 
-    fn listen(&self, shared: &Shared, leases: &Leases, policies: &[Arc<ActivePolicy>]) -> Arc<L1Listener> {
+    fn listen(
+        &self,
+        shared: &Shared,
+        leases: &Leases,
+        policies: &[Arc<ActivePolicy>],
+    ) -> Arc<L1Listener> {
         let listener = Arc::new(L1Listener {
             generations: shared.generations.clone(),
             tags: shared.tags.clone(),
-            prefixes: policies.iter().map(|policy| format!("{}:", policy.prefix())).collect(),
+            prefixes: policies
+                .iter()
+                .map(|policy| format!("{}:", policy.prefix()))
+                .collect(),
             l1: shared.l1.clone(),
             waiters: leases.waiters().clone(),
             hook: self.hook.clone(),

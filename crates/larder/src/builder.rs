@@ -375,24 +375,37 @@ impl LarderBuilder {
     /// Checks that the options go together.
     fn checked(mut self) -> Result<(Assembly, Option<Connect>, Option<OutboxSchedule>), Error> {
         if self.remotes.len() > 1 {
-            return Err(options("redis, redis_config and remote_store each choose the L2: keep one of them"));
+            return Err(options(
+                "redis, redis_config and remote_store each choose the L2: keep one of them",
+            ));
         }
         let remote = self.remotes.pop();
         if self.start_without_redis && !remote.as_ref().is_some_and(Remote::is_redis) {
-            return Err(options("start_without_redis(true) needs redis or redis_config"));
+            return Err(options(
+                "start_without_redis(true) needs redis or redis_config",
+            ));
         }
         match (self.l1_entries, self.l1_bytes) {
             (Some(_), Some(_)) => {
-                return Err(options("l1_entries and l1_bytes both bound L1: keep one of them"));
+                return Err(options(
+                    "l1_entries and l1_bytes both bound L1: keep one of them",
+                ));
             }
-            (Some(entries), None) => self.assembly.capacity = larder_core::Capacity::Entries(entries),
+            (Some(entries), None) => {
+                self.assembly.capacity = larder_core::Capacity::Entries(entries)
+            }
             (None, Some(bytes)) => self.assembly.capacity = larder_core::Capacity::Weight(bytes),
             (None, None) => {}
         }
         if let Some(namespace) = &self.namespace {
             check_namespace(namespace)?;
         }
-        if self.assembly.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > LONGEST_NAME) {
+        if self
+            .assembly
+            .name
+            .as_ref()
+            .is_some_and(|name| name.is_empty() || name.len() > LONGEST_NAME)
+        {
             return Err(options(format!("a name has 1 to {LONGEST_NAME} bytes")));
         }
         let schedule = match (self.outbox, self.outbox_interval) {
@@ -400,12 +413,19 @@ impl LarderBuilder {
             (Some(_), Some(Duration::ZERO)) => {
                 return Err(options("outbox_interval is zero: give it 1 ms or more"));
             }
-            (Some(outbox), every) => Some(OutboxSchedule { outbox, every: every.unwrap_or(DRAIN_INTERVAL) }),
+            (Some(outbox), every) => Some(OutboxSchedule {
+                outbox,
+                every: every.unwrap_or(DRAIN_INTERVAL),
+            }),
             (None, None) => None,
         };
         let (namespace, lazily) = (self.namespace.clone(), self.start_without_redis);
         self.assembly.namespace = self.namespace;
-        let remote = remote.map(|remote| Connect { remote, namespace, lazily });
+        let remote = remote.map(|remote| Connect {
+            remote,
+            namespace,
+            lazily,
+        });
         Ok((self.assembly, remote, schedule))
     }
 }
@@ -422,7 +442,10 @@ struct Connect {
 }
 
 impl Connect {
-    #[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "only Redis is waited for"))]
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(clippy::unused_async, reason = "only Redis is waited for")
+    )]
     async fn connect(self) -> Result<Arc<dyn RemoteStore>, Error> {
         match self.remote {
             Remote::Store(store) => Ok(store),
@@ -449,19 +472,27 @@ impl Remote {
 }
 
 fn options(problem: impl Into<String>) -> Error {
-    Error::Options { problem: problem.into() }
+    Error::Options {
+        problem: problem.into(),
+    }
 }
 
 fn check_namespace(namespace: &str) -> Result<(), Error> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let problem = if namespace.is_empty() || namespace.len() > LONGEST_NAME {
-        format!("it has {} bytes, and must have 1 to {LONGEST_NAME}", namespace.len())
+        format!(
+            "it has {} bytes, and must have 1 to {LONGEST_NAME}",
+            namespace.len()
+        )
     } else if let Some(other) = namespace.chars().find(|c| !is_allowed(*c)) {
         format!("{other:?} is not allowed: use ASCII letters, digits, '_', '.' and '-'")
     } else {
         return Ok(());
     };
-    Err(options(format!("the namespace {:?} cannot be used: {problem}", shortened(namespace))))
+    Err(options(format!(
+        "the namespace {:?} cannot be used: {problem}",
+        shortened(namespace)
+    )))
 }
 
 fn shortened(text: &str) -> String {

@@ -142,7 +142,9 @@ pub enum Error {
         problem: String,
     },
     /// The value's encoded form is larger than the limit; it was not sent to L2.
-    #[error("the value of {key} has {size} bytes, more than {limit}: raise max_value_size or cache less")]
+    #[error(
+        "the value of {key} has {size} bytes, more than {limit}: raise max_value_size or cache less"
+    )]
     #[non_exhaustive]
     ValueTooLarge {
         /// The key, with its prefix.
@@ -184,7 +186,9 @@ pub enum Error {
         asked: &'static str,
     },
     /// The policy is in use with values of another type; two types never share entries.
-    #[error("the policy {name:?} holds {held}, not {asked}: give the other type a policy of its own")]
+    #[error(
+        "the policy {name:?} holds {held}, not {asked}: give the other type a policy of its own"
+    )]
     #[non_exhaustive]
     PolicyType {
         /// The policy.
@@ -265,7 +269,9 @@ impl Error {
             | Self::ValueTooLarge { key, .. }
             | Self::Encode { key, .. } => Some(key),
             Self::Tag { key, .. } | Self::Store { key, .. } => key.as_deref(),
-            Self::Key(KeyError::Empty { prefix: key } | KeyError::TooLong { start: key, .. }) => Some(key),
+            Self::Key(KeyError::Empty { prefix: key } | KeyError::TooLong { start: key, .. }) => {
+                Some(key)
+            }
             Self::Key(_)
             | Self::NoSuchPolicy { .. }
             | Self::KeyType { .. }
@@ -285,9 +291,12 @@ impl Error {
     /// `None` if this error has another origin, or its type is not `E`. See [the example
     /// above](Self).
     pub fn load_error<E: std::error::Error + 'static>(&self) -> Option<&E> {
-        let (Self::Load { source, .. } | Self::Write { source, .. }) = self else { return None };
+        let (Self::Load { source, .. } | Self::Write { source, .. }) = self else {
+            return None;
+        };
         let first: &(dyn std::error::Error + 'static) = &**source;
-        std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
+        std::iter::successors(Some(first), |error| error.source())
+            .find_map(|error| error.downcast_ref())
     }
 
     /// Tells whether the same call may succeed a little later, though nobody changes anything: a
@@ -324,15 +333,24 @@ impl Error {
     }
 
     pub(crate) fn load(key: impl fmt::Display, source: SharedError) -> Self {
-        Self::Load { key: key.to_string(), source }
+        Self::Load {
+            key: key.to_string(),
+            source,
+        }
     }
 
     pub(crate) fn write(key: impl fmt::Display, source: impl Into<BoxError>) -> Self {
-        Self::Write { key: key.to_string(), source: SharedError::new(source) }
+        Self::Write {
+            key: key.to_string(),
+            source: SharedError::new(source),
+        }
     }
 
     pub(crate) fn store(key: impl fmt::Display, source: StoreError) -> Self {
-        Self::Store { key: Some(key.to_string()), source }
+        Self::Store {
+            key: Some(key.to_string()),
+            source,
+        }
     }
 
     /// The remote store failed in a call that is not about one key.
@@ -341,7 +359,9 @@ impl Error {
     }
 
     pub(crate) fn outbox(source: impl Into<BoxError>) -> Self {
-        Self::Outbox { source: SharedError::new(source) }
+        Self::Outbox {
+            source: SharedError::new(source),
+        }
     }
 }
 
@@ -406,20 +426,34 @@ mod tests {
         let failed = Error::load("user:42", SharedError::new(Query(io::Error::other("down"))));
         let source = failed.source().expect("it has one");
         assert!(source.downcast_ref::<Query>().is_some(), "{source:?}");
-        assert_eq!(source.source().map(ToString::to_string), Some("down".to_owned()));
-        assert!(failed.load_error::<Query>().is_some() && failed.load_error::<io::Error>().is_some());
+        assert_eq!(
+            source.source().map(ToString::to_string),
+            Some("down".to_owned())
+        );
+        assert!(
+            failed.load_error::<Query>().is_some() && failed.load_error::<io::Error>().is_some()
+        );
         assert!(failed.load_error::<fmt::Error>().is_none());
     }
 
     #[test]
     fn error_says_its_own_layer_only_and_names_its_key() {
         let address = "redis://example.org".to_owned();
-        let source = StoreError::Unreachable { address, source: None };
+        let source = StoreError::Unreachable {
+            address,
+            source: None,
+        };
         let cut_off = Error::store("user:1", source.clone());
         assert_eq!(cut_off.to_string(), "the remote store failed for user:1");
-        assert_eq!((cut_off.key(), cut_off.is_transient()), (Some("user:1"), true));
+        assert_eq!(
+            (cut_off.key(), cut_off.is_transient()),
+            (Some("user:1"), true)
+        );
         assert_eq!(Error::remote(source).to_string(), "the remote store failed");
         let failed = Error::write("user:2", "no");
-        assert_eq!((failed.key(), failed.is_transient()), (Some("user:2"), false));
+        assert_eq!(
+            (failed.key(), failed.is_transient()),
+            (Some("user:2"), false)
+        );
     }
 }

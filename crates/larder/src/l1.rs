@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use larder_core::{Capacity, Clock, Entry, Generations, KeyRef, LocalKey, LocalMap, Moment, Stamped};
+use larder_core::{
+    Capacity, Clock, Entry, Generations, KeyRef, LocalKey, LocalMap, Moment, Stamped,
+};
 #[cfg(feature = "moka")]
 use larder_moka::MokaMap;
 #[cfg(feature = "quick")]
@@ -33,7 +35,12 @@ pub enum L1Store {
 pub(crate) type L1 = Stamped<L1Map>;
 
 /// Makes an empty L1.
-pub(crate) fn new(store: L1Store, capacity: Capacity, generations: &Arc<Generations>, clock: &Clock) -> L1 {
+pub(crate) fn new(
+    store: L1Store,
+    capacity: Capacity,
+    generations: &Arc<Generations>,
+    clock: &Clock,
+) -> L1 {
     let map = match store {
         #[cfg(feature = "moka")]
         L1Store::Moka => L1Map::Moka(MokaMap::new(capacity)),

@@ -35,7 +35,10 @@ pub struct Larder {
 
 impl Larder {
     pub(crate) fn new(process: Arc<Process>, table: TtlTable) -> Self {
-        Self { process, table: Arc::new(table) }
+        Self {
+            process,
+            table: Arc::new(table),
+        }
     }
 
     /// Returns the cache of a policy, for keys and values of these types. The first call decides on
@@ -53,11 +56,27 @@ impl Larder {
     /// # Errors
     /// [`Error::NoSuchPolicy`]; [`Error::KeyType`] or [`Error::PolicyType`] if the policy is in use
     /// with other types.
-    pub fn cache<K: CacheKey + 'static, V: Value>(&self, policy: &str) -> Result<Cache<K, V>, Error> {
+    pub fn cache<K: CacheKey + 'static, V: Value>(
+        &self,
+        policy: &str,
+    ) -> Result<Cache<K, V>, Error> {
         let name = policy;
-        let Some(policy) = self.process.policies.iter().find(|policy| policy.name() == name) else {
-            let known = self.table.policies().map(Policy::name).collect::<Vec<_>>().join(", ");
-            return Err(Error::NoSuchPolicy { name: name.to_owned(), known });
+        let Some(policy) = self
+            .process
+            .policies
+            .iter()
+            .find(|policy| policy.name() == name)
+        else {
+            let known = self
+                .table
+                .policies()
+                .map(Policy::name)
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(Error::NoSuchPolicy {
+                name: name.to_owned(),
+                known,
+            });
         };
         policy.hold::<K, V>()?;
         Ok(Cache::new(self.process.clone(), policy.clone()))
@@ -133,7 +152,11 @@ impl Larder {
         // A task of its own, so that the reply is handled also when the caller is gone.
         let invalidating = async move { invalidate_tag(&process, &name).await };
         let invalidated = self.process.lifecycle.spawn(invalidating)?.await;
-        invalidated.map_err(|_| Error::Aborted { key: tag.to_owned() })?.map_err(Error::remote)
+        invalidated
+            .map_err(|_| Error::Aborted {
+                key: tag.to_owned(),
+            })?
+            .map_err(Error::remote)
     }
 
     /// Removes every entry of every policy of the table from every level of every process, see
@@ -196,7 +219,11 @@ impl Larder {
     /// # Errors
     /// As for [`drain_outbox`](Self::drain_outbox). While Redis is out of reach it succeeds and
     /// confirms nothing.
-    pub async fn confirm_written(&self, outbox: &dyn Outbox, entries: &[OutboxEntry]) -> Result<u64, Error> {
+    pub async fn confirm_written(
+        &self,
+        outbox: &dyn Outbox,
+        entries: &[OutboxEntry],
+    ) -> Result<u64, Error> {
         Box::pin(confirm_written(&self.process, outbox, entries)).await
     }
 
@@ -225,7 +252,10 @@ impl Larder {
     /// ```
     pub fn stats(&self) -> Stats {
         let process = &self.process;
-        let policies = process.policies.iter().map(|policy| policy.reporter.counters().read());
+        let policies = process
+            .policies
+            .iter()
+            .map(|policy| policy.reporter.counters().read());
         let sum = policies.fold(process.drains.read(), |sum, policy| sum + policy);
         match &process.leases {
             Some(leases) => sum + Stats::from(leases.remote().stats()),
@@ -267,7 +297,14 @@ impl fmt::Debug for Larder {
         f.debug_struct("Larder")
             .field("name", &self.process.name)
             .field("l1", &self.process.l1)
-            .field("l2", &self.process.leases.as_ref().map(larder_lock::Leases::remote))
+            .field(
+                "l2",
+                &self
+                    .process
+                    .leases
+                    .as_ref()
+                    .map(larder_lock::Leases::remote),
+            )
             .finish_non_exhaustive()
     }
 }

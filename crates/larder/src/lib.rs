@@ -94,8 +94,8 @@ pub use value::{BoxError, LoadManyResult, LoadResult, Loaded, Value};
 /// `larder-testkit` has the suite that each implementation must pass.
 pub mod remote {
     pub use larder_core::{
-        BreakerState, Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore,
-        Push, PushListener, RemoteEvent, RemoteStats, RemoteStore, Replacing, StoreError, Stored, TagEpoch,
-        TagStore, Token, ValueStore, Want, WriteClaim,
+        BreakerState, Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes,
+        LeaseStore, Push, PushListener, RemoteEvent, RemoteStats, RemoteStore, Replacing,
+        StoreError, Stored, TagEpoch, TagStore, Token, ValueStore, Want, WriteClaim,
     };
 }

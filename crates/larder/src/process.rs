@@ -50,7 +50,9 @@ impl Process {
             return policies.find(|policy| policy.prefix() == key.prefix());
         }
         let names = |policy: &&ActivePolicy| {
-            key.as_str().strip_prefix(policy.prefix()).is_some_and(|rest| rest.starts_with(':'))
+            key.as_str()
+                .strip_prefix(policy.prefix())
+                .is_some_and(|rest| rest.starts_with(':'))
         };
         policies.find(names)
     }
@@ -60,7 +62,9 @@ impl Process {
         in_runtime()?;
         self.lifecycle.close();
         // L1 serves nothing from now on, so that every call comes to where it is refused.
-        self.policies.iter().for_each(|policy| self.generations.bump_policy(policy.index));
+        self.policies
+            .iter()
+            .for_each(|policy| self.generations.bump_policy(policy.index));
         let ending = async {
             self.lifecycle.idle().await;
             while self.unsent() > 0 {
@@ -75,16 +79,20 @@ impl Process {
             leases.remote().close();
         }
         match ended {
-            Err(_elapsed) if running > 0 || unsent > 0 => {
-                Err(Error::Unsent { running, unsent, waited: limit })
-            }
+            Err(_elapsed) if running > 0 || unsent > 0 => Err(Error::Unsent {
+                running,
+                unsent,
+                waited: limit,
+            }),
             _ => Ok(()),
         }
     }
 
     /// The number of invalidations that L2 has yet to be sent.
     fn unsent(&self) -> u64 {
-        self.leases.as_ref().map_or(0, |leases| leases.remote().stats().unsent)
+        self.leases
+            .as_ref()
+            .map_or(0, |leases| leases.remote().stats().unsent)
     }
 
     fn end_tasks(&self) {
@@ -103,6 +111,8 @@ impl Drop for Process {
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Process").field("policies", &self.policies).finish_non_exhaustive()
+        f.debug_struct("Process")
+            .field("policies", &self.policies)
+            .finish_non_exhaustive()
     }
 }

@@ -30,7 +30,12 @@ pub(crate) async fn write<R: Send + 'static>(
     let (name, lifecycle, counted) = (key.to_string(), process.lifecycle.clone(), policy.clone());
     // P19 loads-end-with-callers: a write does not
     let write = lifecycle.spawn(async move {
-        let done = Write { policy: &policy, key: &key }.run(writer).await;
+        let done = Write {
+            policy: &policy,
+            key: &key,
+        }
+        .run(writer)
+        .await;
         drop(process); // until now it has carried pushes to those who wait
         done
     })?;
@@ -54,7 +59,11 @@ impl Write<'_> {
         let epochs = self.policy.tag_epochs(self.key).await;
         let stamp = self.policy.levels.stamp(self.key); // P1 stamp-before-read
         let written = AssertUnwindSafe(writer).catch_unwind().await;
-        match written.unwrap_or_else(|_panic| Err(Error::Panicked { key: self.key.to_string() })) {
+        match written.unwrap_or_else(|_panic| {
+            Err(Error::Panicked {
+                key: self.key.to_string(),
+            })
+        }) {
             // P18 failed-write-invalidates: a failed write can still have reached the database
             Err(error) => {
                 if let Err(also) = self.withdraw(lease).await {
@@ -64,7 +73,10 @@ impl Write<'_> {
                 Err(error)
             }
             Ok((reply, None)) => self.withdraw(lease).await.map(|()| reply),
-            Ok((reply, Some(value))) => self.store(lease, stamp, epochs, &value).await.map(|()| reply),
+            Ok((reply, Some(value))) => self
+                .store(lease, stamp, epochs, &value)
+                .await
+                .map(|()| reply),
         }
     }
 
@@ -72,7 +84,9 @@ impl Write<'_> {
     /// the store remembers the invalidation, before the database is touched.
     async fn begin(&self) -> Result<Option<Lease>, Error> {
         let (policy, key) = (self.policy, self.key);
-        let Some(leases) = policy.levels.leases() else { return Ok(None) };
+        let Some(leases) = policy.levels.leases() else {
+            return Ok(None);
+        };
         let (start, longest) = (Instant::now(), policy.settings().max_write_wait());
         loop {
             match leases.begin_write(key, policy.settings().lease()).await {
@@ -81,7 +95,10 @@ impl Write<'_> {
                     // The caller waits no longer than its policy says.
                     let rest = longest.saturating_sub(start.elapsed());
                     if tokio::time::timeout(rest, waiter.wait()).await.is_err() {
-                        return Err(Error::WriteBusy { key: key.to_string(), waited: longest });
+                        return Err(Error::WriteBusy {
+                            key: key.to_string(),
+                            waited: longest,
+                        });
                     }
                 }
                 // The key holds no value of ours, and there will be none.
@@ -115,7 +132,10 @@ impl Write<'_> {
         };
         match done {
             Ok(_) | Err(StoreError::WrongType { .. }) => Ok(()),
-            Err(source) => Err(Error::NotInvalidated { key: self.key.to_string(), source }),
+            Err(source) => Err(Error::NotInvalidated {
+                key: self.key.to_string(),
+                source,
+            }),
         }
     }
 
@@ -127,10 +147,15 @@ impl Write<'_> {
         epochs: TagEpochs,
         value: &CachedValue,
     ) -> Result<(), Error> {
-        let Some(span) = self.policy.lifetimes.span(value) else { return self.withdraw(lease).await };
+        let Some(span) = self.policy.lifetimes.span(value) else {
+            return self.withdraw(lease).await;
+        };
         let from = self.policy.clock.now();
         match lease {
-            Some(lease) => self.store_remotely(lease, epochs, value, (from, span)).await,
+            Some(lease) => {
+                self.store_remotely(lease, epochs, value, (from, span))
+                    .await
+            }
             None => self.store_locally(stamp, epochs, value, (from, span)).await,
         }
     }
@@ -143,7 +168,10 @@ impl Write<'_> {
         (from, span): (Moment, Span),
     ) -> Result<(), Error> {
         let (policy, key) = (self.policy, self.key);
-        let (bytes, image) = match policy.encode_and_pin(key, value, epochs, span.in_remote()).await {
+        let (bytes, image) = match policy
+            .encode_and_pin(key, value, epochs, span.in_remote())
+            .await
+        {
             Ok(Some(encoded)) => encoded,
             Ok(None) => {
                 policy.reporter.refused(key);
@@ -155,11 +183,16 @@ impl Write<'_> {
             }
         };
         let before = policy.levels.stamp(key); // P4 l1-read-from-l2
-        match lease.commit(&bytes, span.in_remote(), Replacing::Nothing).await {
+        match lease
+            .commit(&bytes, span.in_remote(), Replacing::Nothing)
+            .await
+        {
             Ok(how @ (Committed::Stored | Committed::Tracked { .. })) => {
                 let tracked = self.end_with_lease(how.tracked(before));
                 let value = value.value.as_ref();
-                policy.keep_committed(key, value, &image, (from, span), tracked).await;
+                policy
+                    .keep_committed(key, value, &image, (from, span), tracked)
+                    .await;
                 Ok(())
             }
             // P18 failed-write-invalidates: somebody interfered, so the order of the writes in the
@@ -190,7 +223,11 @@ impl Write<'_> {
             self.invalidate_locally();
             return Err(error);
         }
-        let kept = if policy.levels.leases().is_some() { Kept::Degraded } else { Kept::Local };
+        let kept = if policy.levels.leases().is_some() {
+            Kept::Degraded
+        } else {
+            Kept::Local
+        };
         match policy.tagging.pin_locally(self.key, value.tags(), epochs) {
             Ok(Ok(tags)) => self.end_without_lease(stamp, value, (from, span, kept), tags),
             Ok(Err(Unpinned)) => {
@@ -210,7 +247,8 @@ impl Write<'_> {
     // P15 writer-ends-by-compare: with a lease, L2 has put the writers in order
     fn end_with_lease(&self, tracked: Option<Stamp>) -> Option<Stamp> {
         let generations = self.policy.levels.generations();
-        let stamp = tracked.and_then(|stamp| generations.bump_key_if_current(self.key.hash(), &stamp));
+        let stamp =
+            tracked.and_then(|stamp| generations.bump_key_if_current(self.key.hash(), &stamp));
         match stamp {
             Some(_) => self.policy.levels.remove(self.key),
             None => self.invalidate_locally(),
@@ -229,7 +267,11 @@ impl Write<'_> {
         tags: PinnedTags,
     ) {
         let (policy, key) = (self.policy, self.key);
-        match policy.levels.generations().bump_key_if_current(key.hash(), &stamp) {
+        match policy
+            .levels
+            .generations()
+            .bump_key_if_current(key.hash(), &stamp)
+        {
             Some(stamp) => {
                 // What a read has stored since the write began is outdated now, also if nothing
                 // takes its place.

@@ -69,45 +69,93 @@ fn tour(options: &[String], installs: Installs) -> Result<(), String> {
         println!("{missing}\nThe tour goes on with L1 only.");
     }
     let steps = Steps::new();
-    steps.cargo("tour", &["run", "--quiet", "--release", "-p", "larder", "--example", "tour", "--"], options)
+    steps.cargo(
+        "tour",
+        &[
+            "run",
+            "--quiet",
+            "--release",
+            "-p",
+            "larder",
+            "--example",
+            "tour",
+            "--",
+        ],
+        options,
+    )
 }
 
 fn test(options: &[String], installs: Installs) -> Result<(), String> {
     REDIS.provide(installs)?;
     let steps = Steps::new();
-    steps.cargo("build", &["build", "--workspace", "--bins", "--examples"], &[])?;
+    steps.cargo(
+        "build",
+        &["build", "--workspace", "--bins", "--examples"],
+        &[],
+    )?;
     let contract = ["run", "--quiet", "-p", "larder", "--example", "contract"];
     steps.cargo("contract without Redis", &contract, &[])?;
-    server::with(|url| steps.with_env("REDIS_URL", url).cargo("contract with Redis", &contract, &[]))?;
-    steps.cargo("outbox", &["run", "--quiet", "-p", "larder", "--example", "outbox"], &[])?;
+    server::with(|url| {
+        steps
+            .with_env("REDIS_URL", url)
+            .cargo("contract with Redis", &contract, &[])
+    })?;
+    steps.cargo(
+        "outbox",
+        &["run", "--quiet", "-p", "larder", "--example", "outbox"],
+        &[],
+    )?;
     steps.cargo("doc tests", &["test", "--workspace", "--doc"], &[])?;
     let guarded = match options.is_empty() {
         true if cfg!(target_os = "linux") => guard(&[], installs),
         true => {
-            println!("── what an operation costs: valgrind runs on Linux, so this step is left out");
+            println!(
+                "── what an operation costs: valgrind runs on Linux, so this step is left out"
+            );
             Ok(())
         }
         false => Ok(()),
     };
     // Last, so that the run ends with the runner's own summary.
-    let tested = steps.cargo("tests", &["test", "--workspace", "--lib", "--bins", "--tests"], options);
+    let tested = steps.cargo(
+        "tests",
+        &["test", "--workspace", "--lib", "--bins", "--tests"],
+        options,
+    );
     guarded.and(tested)
 }
 
 fn chaos(options: &[String], installs: Installs) -> Result<(), String> {
     REDIS.provide(installs)?;
-    Steps::new().cargo("chaos", &["run", "--quiet", "--release", "-p", "larder-chaos", "--"], options)
+    Steps::new().cargo(
+        "chaos",
+        &["run", "--quiet", "--release", "-p", "larder-chaos", "--"],
+        options,
+    )
 }
 
 fn outages(options: &[String], installs: Installs) -> Result<(), String> {
     REDIS.provide(installs)?;
-    Steps::new().cargo("outages", &["run", "--quiet", "--release", "-p", "larder-outages", "--"], options)
+    Steps::new().cargo(
+        "outages",
+        &["run", "--quiet", "--release", "-p", "larder-outages", "--"],
+        options,
+    )
 }
 
 fn guard(options: &[String], installs: Installs) -> Result<(), String> {
     REDIS.provide(installs)?;
     VALGRIND.provide(installs)?;
-    let guard = ["run", "--quiet", "--release", "-p", "larder-benches", "--bin", "guard", "--"];
+    let guard = [
+        "run",
+        "--quiet",
+        "--release",
+        "-p",
+        "larder-benches",
+        "--bin",
+        "guard",
+        "--",
+    ];
     Steps::new().cargo("what an operation costs", &guard, options)
 }
 
@@ -115,15 +163,40 @@ fn check() -> Result<(), String> {
     let steps = Steps::new();
     steps.cargo("format", &["fmt", "--all", "--check"], &[])?;
     let clippy = ["clippy", "--workspace", "--all-features"];
-    let strict = ["--lib", "--bins", "--tests", "--benches", "--", "-D", "warnings"];
+    let strict = [
+        "--lib",
+        "--bins",
+        "--tests",
+        "--benches",
+        "--",
+        "-D",
+        "warnings",
+    ];
     steps.cargo("clippy", &[clippy.as_slice(), &strict].concat(), &[])?;
     // An example may print, and stop where it cannot go on.
-    let lenient =
-        ["--examples", "--", "-D", "warnings", "-A", "clippy::unwrap_used", "-A", "clippy::print_stdout"];
-    steps.cargo("clippy of the examples", &[clippy.as_slice(), &lenient].concat(), &[])?;
+    let lenient = [
+        "--examples",
+        "--",
+        "-D",
+        "warnings",
+        "-A",
+        "clippy::unwrap_used",
+        "-A",
+        "clippy::print_stdout",
+    ];
+    steps.cargo(
+        "clippy of the examples",
+        &[clippy.as_slice(), &lenient].concat(),
+        &[],
+    )?;
     let doc = ["doc", "--workspace", "--no-deps", "--all-features"];
-    steps.with_env("RUSTDOCFLAGS", "-D warnings").cargo("docs", &doc, &[])?;
-    steps.cargo_if_installed("deny", &["deny", "--offline", "check", "bans", "licenses", "sources"])?;
+    steps
+        .with_env("RUSTDOCFLAGS", "-D warnings")
+        .cargo("docs", &doc, &[])?;
+    steps.cargo_if_installed(
+        "deny",
+        &["deny", "--offline", "check", "bans", "licenses", "sources"],
+    )?;
     steps.cargo_if_installed("machete", &["machete"])?;
     println!("all checks passed");
     Ok(())

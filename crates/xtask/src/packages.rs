@@ -25,15 +25,29 @@ pub(crate) const REDIS: Package = Package {
         Manager {
             program: "apt-get",
             needs_root: true,
-            commands: &[&["apt-get", "update", "-qq"], &["apt-get", "install", "-y", "-qq", "redis-server"]],
+            commands: &[
+                &["apt-get", "update", "-qq"],
+                &["apt-get", "install", "-y", "-qq", "redis-server"],
+            ],
         },
         Manager {
             program: "dnf",
             needs_root: true,
-            commands: &[&["dnf", "install", "-y", "-q", "valkey"], &["dnf", "install", "-y", "-q", "redis"]],
+            commands: &[
+                &["dnf", "install", "-y", "-q", "valkey"],
+                &["dnf", "install", "-y", "-q", "redis"],
+            ],
         },
-        Manager { program: "apk", needs_root: true, commands: &[&["apk", "add", "--quiet", "redis"]] },
-        Manager { program: "brew", needs_root: false, commands: &[&["brew", "install", "--quiet", "redis"]] },
+        Manager {
+            program: "apk",
+            needs_root: true,
+            commands: &[&["apk", "add", "--quiet", "redis"]],
+        },
+        Manager {
+            program: "brew",
+            needs_root: false,
+            commands: &[&["brew", "install", "--quiet", "redis"]],
+        },
     ],
     missing: "Neither redis-server nor valkey-server is on the PATH, and none could be installed: install one of them, for \
               example with `apt-get install redis-server` or `brew install redis`.",
@@ -46,14 +60,21 @@ pub(crate) const VALGRIND: Package = Package {
         Manager {
             program: "apt-get",
             needs_root: true,
-            commands: &[&["apt-get", "update", "-qq"], &["apt-get", "install", "-y", "-qq", "valgrind"]],
+            commands: &[
+                &["apt-get", "update", "-qq"],
+                &["apt-get", "install", "-y", "-qq", "valgrind"],
+            ],
         },
         Manager {
             program: "dnf",
             needs_root: true,
             commands: &[&["dnf", "install", "-y", "-q", "valgrind"]],
         },
-        Manager { program: "apk", needs_root: true, commands: &[&["apk", "add", "--quiet", "valgrind"]] },
+        Manager {
+            program: "apk",
+            needs_root: true,
+            commands: &[&["apk", "add", "--quiet", "valgrind"]],
+        },
     ],
     missing: "valgrind is not on the PATH and could not be installed: install it, for example with `apt-get install valgrind`.",
 };
@@ -72,7 +93,11 @@ impl Installs {
     pub(crate) fn from_options(options: &mut Vec<String>) -> Self {
         let before = options.len();
         options.retain(|option| option != "--no-install");
-        if options.len() < before { Self::Refused } else { Self::Printed }
+        if options.len() < before {
+            Self::Refused
+        } else {
+            Self::Printed
+        }
     }
 }
 
@@ -82,20 +107,33 @@ impl Package {
         if (self.is_there)() {
             return Ok(());
         }
-        let Some(manager) = self.managers.iter().find(|manager| is_program(manager.program)) else {
+        let Some(manager) = self
+            .managers
+            .iter()
+            .find(|manager| is_program(manager.program))
+        else {
             return Err(self.missing.to_owned());
         };
-        let commands: Vec<Vec<&str>> = manager.commands.iter().map(|command| manager.full(command)).collect();
+        let commands: Vec<Vec<&str>> = manager
+            .commands
+            .iter()
+            .map(|command| manager.full(command))
+            .collect();
         if installs == Installs::Refused {
-            let commands: Vec<String> =
-                commands.iter().map(|command| format!("  {}", command.join(" "))).collect();
+            let commands: Vec<String> = commands
+                .iter()
+                .map(|command| format!("  {}", command.join(" ")))
+                .collect();
             return Err(format!(
                 "{} is missing, and --no-install forbids to install it. These commands would:\n{}",
                 self.name,
                 commands.join("\n")
             ));
         }
-        println!("── {} is missing: installing it (--no-install refuses)", self.name);
+        println!(
+            "── {} is missing: installing it (--no-install refuses)",
+            self.name
+        );
         for command in commands {
             println!("$ {}", command.join(" "));
             runs(&command);
@@ -128,10 +166,18 @@ fn is_program(name: &str) -> bool {
 }
 
 fn runs(words: &[&str]) -> bool {
-    let Some((program, args)) = words.split_first() else { return false };
+    let Some((program, args)) = words.split_first() else {
+        return false;
+    };
     let mut command = Command::new(program);
     // RUNLEVEL keeps Debian from starting the service that a package brings.
-    command.args(args).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("RUNLEVEL", "1");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }

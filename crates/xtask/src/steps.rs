@@ -35,7 +35,11 @@ impl Steps {
     }
 
     pub(crate) fn cargo_if_installed(&self, tool: &str, args: &[&str]) -> Result<(), String> {
-        let asked = cargo().args([tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let asked = cargo()
+            .args([tool, "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         if asked.is_ok_and(|status| status.success()) {
             return self.cargo(tool, args, &[]);
         }

@@ -18,7 +18,9 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let machine = Self { path: TempDir::new().unwrap() };
+        let machine = Self {
+            path: TempDir::new().unwrap(),
+        };
         machine.install("id", "#!/bin/sh\necho 0\n");
         machine
     }
@@ -32,7 +34,10 @@ impl Machine {
     /// A package manager that notes what it is asked for, and installs nothing.
     fn with_apt_get(self) -> Self {
         let log = self.log();
-        self.install("apt-get", &format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display()));
+        self.install(
+            "apt-get",
+            &format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display()),
+        );
         self
     }
 
@@ -43,7 +48,10 @@ impl Machine {
     /// The commands that the package manager was given.
     fn asked(&self) -> Vec<String> {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
-        log.lines().filter(|line| *line != "--version").map(str::to_owned).collect()
+        log.lines()
+            .filter(|line| *line != "--version")
+            .map(str::to_owned)
+            .collect()
     }
 
     fn xtask(&self, options: &[&str]) -> Output {
@@ -51,7 +59,12 @@ impl Machine {
         // Where a chore went on, it would fail at once: this cargo does nothing.
         let cargo = self.path.path().join("cargo");
         self.install("cargo", "#!/bin/sh\nexit 1\n");
-        Command::new(xtask).args(options).env("PATH", self.path.path()).env("CARGO", cargo).output().unwrap()
+        Command::new(xtask)
+            .args(options)
+            .env("PATH", self.path.path())
+            .env("CARGO", cargo)
+            .output()
+            .unwrap()
     }
 }
 
@@ -68,12 +81,25 @@ fn a_missing_server_is_installed_with_each_command_printed() {
     let machine = Machine::new().with_apt_get();
     let output = machine.xtask(&["test"]);
     assert!(!output.status.success());
-    let commands = ["$ apt-get update -qq", "$ apt-get install -y -qq redis-server"];
-    let printed: Vec<String> =
-        stdout(&output).lines().filter(|line| line.starts_with('$')).map(str::to_owned).collect();
+    let commands = [
+        "$ apt-get update -qq",
+        "$ apt-get install -y -qq redis-server",
+    ];
+    let printed: Vec<String> = stdout(&output)
+        .lines()
+        .filter(|line| line.starts_with('$'))
+        .map(str::to_owned)
+        .collect();
     assert_eq!(printed, commands);
-    assert_eq!(machine.asked(), ["update -qq", "install -y -qq redis-server"]);
-    assert!(stderr(&output).contains("none could be installed"), "{}", stderr(&output));
+    assert_eq!(
+        machine.asked(),
+        ["update -qq", "install -y -qq redis-server"]
+    );
+    assert!(
+        stderr(&output).contains("none could be installed"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -97,8 +123,14 @@ fn the_tour_goes_on_without_a_server_that_may_not_be_installed() {
     let machine = Machine::new().with_apt_get();
     let output = machine.xtask(&["tour", "--no-install"]);
     let printed = stdout(&output);
-    assert!(printed.contains("--no-install forbids to install it"), "{printed}");
-    assert!(printed.contains("The tour goes on with L1 only."), "{printed}");
+    assert!(
+        printed.contains("--no-install forbids to install it"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("The tour goes on with L1 only."),
+        "{printed}"
+    );
     assert_eq!(machine.asked(), Vec::<String>::new());
 }
 
@@ -107,7 +139,11 @@ fn a_user_who_is_not_root_is_shown_the_sudo() {
     let machine = Machine::new().with_apt_get();
     machine.install("id", "#!/bin/sh\necho 1000\n");
     let output = machine.xtask(&["test", "--no-install"]);
-    assert!(stderr(&output).contains("  sudo -n apt-get update -qq\n"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("  sudo -n apt-get update -qq\n"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

@@ -109,12 +109,28 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let start = now();
     let mut members = Vec::new();
     for index in 0..NODES {
-        members.push(Member::start(index, settings, &server, &database, random.u64(..), told.clone()).await?);
+        members.push(
+            Member::start(
+                index,
+                settings,
+                &server,
+                &database,
+                random.u64(..),
+                told.clone(),
+            )
+            .await?,
+        );
     }
     let quiet = Arc::new(tokio::sync::Mutex::new(()));
-    let foreign = Foreign { server: server.addr(), database: database.clone(), told: told.clone(), quiet };
+    let foreign = Foreign {
+        server: server.addr(),
+        database: database.clone(),
+        told: told.clone(),
+        quiet,
+    };
     let (quiet, stop) = (foreign.quiet.clone(), watch::Sender::new(false));
-    let foreign = tokio::spawn(foreign.write_on(fastrand::Rng::with_seed(random.u64(..)), stop.subscribe()));
+    let foreign =
+        tokio::spawn(foreign.write_on(fastrand::Rng::with_seed(random.u64(..)), stop.subscribe()));
 
     disturb(settings, &mut server, &members, &mut random, &quiet, &told).await?;
     stop.send_replace(true);
@@ -134,8 +150,22 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let mut told = std::mem::take(&mut *lock(&told));
     told.history.commits = database.commits();
     let verdict = told.history.check();
-    let Told { history, failed_reads, failed_writes, misses } = told;
-    Ok(Outcome { history, verdict, unequal, failed_reads, failed_writes, misses, start, seed: settings.seed })
+    let Told {
+        history,
+        failed_reads,
+        failed_writes,
+        misses,
+    } = told;
+    Ok(Outcome {
+        history,
+        verdict,
+        unequal,
+        failed_reads,
+        failed_writes,
+        misses,
+        start,
+        seed: settings.seed,
+    })
 }
 
 /// One fault after the other, each kind as often as any other, until the time is over.
@@ -154,11 +184,18 @@ async fn disturb(
         let next = Instant::now() + settings.pause + Duration::from_millis(random.u64(0..600));
         // The bar moves also between two faults.
         while Instant::now() < next.min(end) {
-            sleep_until((Instant::now() + Duration::from_millis(200)).min(next).min(end)).await;
+            sleep_until(
+                (Instant::now() + Duration::from_millis(200))
+                    .min(next)
+                    .min(end),
+            )
+            .await;
             let told = lock(told);
             let (reads, faults) = (told.history.reads.len(), told.history.faults.len());
             settings.progress.set_position(begin.elapsed().as_secs());
-            settings.progress.set_message(format!("{reads} reads, {faults} faults"));
+            settings
+                .progress
+                .set_message(format!("{reads} reads, {faults} faults"));
         }
         if next >= end {
             return Ok(());
@@ -177,7 +214,8 @@ async fn disturb(
 fn differing(whose: &str, copies: Copies, database: &Database) -> Vec<String> {
     let differs = |(key, copy): (Key, Option<u32>)| {
         let (held, copy) = (database.version(key), copy?);
-        (copy != held).then(|| format!("{whose} has version {copy} of {key}; the database has {held}"))
+        (copy != held)
+            .then(|| format!("{whose} has version {copy} of {key}; the database has {held}"))
     };
     copies.into_iter().filter_map(differs).collect()
 }
@@ -220,7 +258,14 @@ impl Member {
         let (copied, copies) = oneshot::channel();
         // Ends with the process.
         tokio::spawn(listen(index, lines, told, stops, copied));
-        Ok(Self { proxy, pid, input, copies: Some(copies), stopped, _process: process })
+        Ok(Self {
+            proxy,
+            pid,
+            input,
+            copies: Some(copies),
+            stopped,
+            _process: process,
+        })
     }
 
     async fn stop(&mut self) -> Result<(), Problem> {
@@ -233,8 +278,13 @@ impl Member {
 
     async fn copies(&mut self) -> Result<Copies, Problem> {
         self.input.write_all(b"copy\n").await?;
-        let copies = self.copies.take().ok_or("a node was asked twice for its copies")?;
-        Ok(timeout(BOUND, copies).await.map_err(|_| "a node does not say what it holds")??)
+        let copies = self
+            .copies
+            .take()
+            .ok_or("a node was asked twice for its copies")?;
+        Ok(timeout(BOUND, copies)
+            .await
+            .map_err(|_| "a node does not say what it holds")??)
     }
 }
 
@@ -252,8 +302,12 @@ async fn listen(
             Some(Line::Read(read)) => lock(&told).history.reads.push(read),
             Some(Line::Write(write)) => lock(&told).history.writes.push(write),
             Some(Line::Missed) => lock(&told).misses += 1,
-            Some(Line::ReadFailed(error)) => lock(&told).failed_reads.push(format!("node {index}: {error}")),
-            Some(Line::WriteFailed(error)) => *lock(&told).failed_writes.entry(error).or_default() += 1,
+            Some(Line::ReadFailed(error)) => lock(&told)
+                .failed_reads
+                .push(format!("node {index}: {error}")),
+            Some(Line::WriteFailed(error)) => {
+                *lock(&told).failed_writes.entry(error).or_default() += 1
+            }
             Some(Line::Stopped) => drop(stops.send_replace(true)),
             Some(Line::Copy(key, version)) => copies.push((key, version)),
             Some(Line::Copied) => {
@@ -263,7 +317,9 @@ async fn listen(
                 }
             }
             Some(Line::Ready) => {}
-            None => lock(&told).failed_reads.push(format!("node {index} said: {line}")),
+            None => lock(&told)
+                .failed_reads
+                .push(format!("node {index} said: {line}")),
         }
     }
 }
@@ -278,7 +334,11 @@ struct Foreign {
 }
 
 impl Foreign {
-    async fn write_on(self, mut random: fastrand::Rng, stop: watch::Receiver<bool>) -> Result<(), Problem> {
+    async fn write_on(
+        self,
+        mut random: fastrand::Rng,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), Problem> {
         while !*stop.borrow() {
             sleep(Duration::from_millis(random.u64(5..30))).await;
             let _quiet = self.quiet.lock().await;
@@ -289,7 +349,13 @@ impl Foreign {
                 sleep(Duration::from_millis(5)).await;
             }
             let returned = now();
-            let write = Write { node: None, key, version, returned, told: Some(returned) };
+            let write = Write {
+                node: None,
+                key,
+                version,
+                returned,
+                told: Some(returned),
+            };
             lock(&self.told).history.writes.push(write);
         }
         Ok(())
@@ -307,7 +373,9 @@ impl Foreign {
 impl Outcome {
     /// Whether the promise was kept.
     pub fn is_good(&self) -> bool {
-        self.verdict.violations.is_empty() && self.unequal.is_empty() && self.failed_reads.is_empty()
+        self.verdict.violations.is_empty()
+            && self.unequal.is_empty()
+            && self.failed_reads.is_empty()
     }
 
     /// How often each kind of fault was on.
@@ -322,14 +390,24 @@ impl Outcome {
     /// The staleness of reads in other processes, in milliseconds: of calm times, or of those with
     /// a fault.
     pub fn staleness(&self, faulty: bool) -> Staleness {
-        let stale = self.verdict.stale.iter().filter(|stale| stale.faulty == faulty);
+        let stale = self
+            .verdict
+            .stale
+            .iter()
+            .filter(|stale| stale.faulty == faulty);
         let mut ages: Vec<u64> = stale.map(|stale| stale.age).collect();
         ages.sort_unstable();
         let at = |percent: usize| {
             let rank = (ages.len() * percent).div_ceil(100);
-            ages.get(rank.saturating_sub(1)).map_or(0.0, |age| *age as f64 / 1e6)
+            ages.get(rank.saturating_sub(1))
+                .map_or(0.0, |age| *age as f64 / 1e6)
         };
-        Staleness { reads: ages.len(), median: at(50), p99: at(99), max: at(100) }
+        Staleness {
+            reads: ages.len(),
+            median: at(50),
+            p99: at(99),
+            max: at(100),
+        }
     }
 }
 
@@ -348,19 +426,45 @@ pub struct Staleness {
 
 impl fmt::Display for Staleness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reads, median, p99, max } = self;
-        write!(f, "{reads} reads, median {median:.3} ms, p99 {p99:.3} ms, maximum {max:.3} ms")
+        let Self {
+            reads,
+            median,
+            p99,
+            max,
+        } = self;
+        write!(
+            f,
+            "{reads} reads, median {median:.3} ms, p99 {p99:.3} ms, maximum {max:.3} ms"
+        )
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let History { reads, writes, faults, .. } = &self.history;
-        let late =
-            writes.iter().filter(|write| write.told.is_none_or(|told| told > write.returned + 10_000_000));
+        let History {
+            reads,
+            writes,
+            faults,
+            ..
+        } = &self.history;
+        let late = writes.iter().filter(|write| {
+            write
+                .told
+                .is_none_or(|told| told > write.returned + 10_000_000)
+        });
         writeln!(f, "seed {}", self.seed)?;
-        writeln!(f, "{} reads checked, and {} that found nothing", reads.len(), self.misses)?;
-        writeln!(f, "{} writes, {} of them told to the others only later", writes.len(), late.count())?;
+        writeln!(
+            f,
+            "{} reads checked, and {} that found nothing",
+            reads.len(),
+            self.misses
+        )?;
+        writeln!(
+            f,
+            "{} writes, {} of them told to the others only later",
+            writes.len(),
+            late.count()
+        )?;
         for (error, many) in &self.failed_writes {
             writeln!(f, "  {many} writes failed: {error}")?;
         }
@@ -368,13 +472,25 @@ impl fmt::Display for Outcome {
         for (kind, many) in self.faults() {
             writeln!(f, "  {many} × {}", kind.name())?;
         }
-        writeln!(f, "stale in other processes, without a fault: {}", self.staleness(false))?;
-        writeln!(f, "stale in other processes, with a fault:    {}", self.staleness(true))?;
+        writeln!(
+            f,
+            "stale in other processes, without a fault: {}",
+            self.staleness(false)
+        )?;
+        writeln!(
+            f,
+            "stale in other processes, with a fault:    {}",
+            self.staleness(true)
+        )?;
         writeln!(f, "{} reads failed", self.failed_reads.len())?;
         for failed in self.failed_reads.iter().take(20) {
             writeln!(f, "  {failed}")?;
         }
-        writeln!(f, "{} copies differ from the database after {HEALED:?}", self.unequal.len())?;
+        writeln!(
+            f,
+            "{} copies differ from the database after {HEALED:?}",
+            self.unequal.len()
+        )?;
         for unequal in self.unequal.iter().take(20) {
             writeln!(f, "  {unequal}")?;
         }
@@ -383,7 +499,11 @@ impl fmt::Display for Outcome {
         for violation in &self.verdict.violations {
             // One story is told once.
             if told.len() < 20
-                && told.insert((violation.read.node, violation.read.key, violation.read.version))
+                && told.insert((
+                    violation.read.node,
+                    violation.read.key,
+                    violation.read.version,
+                ))
             {
                 writeln!(f, "  {violation}")?;
             }

@@ -56,7 +56,11 @@ impl Database {
                 tokio::spawn(serve(stream, served.clone()));
             }
         });
-        Ok(Self { address, commits, accepting: accepting.abort_handle() })
+        Ok(Self {
+            address,
+            commits,
+            accepting: accepting.abort_handle(),
+        })
     }
 
     pub(crate) fn addr(&self) -> String {
@@ -90,7 +94,11 @@ async fn serve(mut stream: TcpStream, commits: Arc<Commits>) -> io::Result<()> {
     loop {
         let (what, key) = (stream.read_u8().await?, Key(stream.read_u16().await?));
         pause().await;
-        let version = if what == WRITE { commits.commit(key) } else { commits.version(key) };
+        let version = if what == WRITE {
+            commits.commit(key)
+        } else {
+            commits.version(key)
+        };
         pause().await;
         stream.write_u32(version).await?;
     }
@@ -109,7 +117,10 @@ pub(crate) struct DatabaseClient {
 
 impl DatabaseClient {
     pub(crate) fn new(address: String) -> Self {
-        Self { address, idle: Mutex::default() }
+        Self {
+            address,
+            idle: Mutex::default(),
+        }
     }
 
     pub(crate) async fn read(&self, key: Key) -> io::Result<u32> {

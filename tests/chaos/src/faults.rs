@@ -71,7 +71,10 @@ impl FaultKind {
     }
 
     fn hits_a_node(self) -> bool {
-        matches!(self, Self::Cut | Self::Refusal | Self::Stall | Self::Deafness | Self::Stop)
+        matches!(
+            self,
+            Self::Cut | Self::Refusal | Self::Stall | Self::Deafness | Self::Stop
+        )
     }
 }
 
@@ -96,7 +99,11 @@ pub(crate) async fn inject(
 ) -> Result<Fault, Problem> {
     let node = kind.hits_a_node().then(|| random.usize(0..members.len()));
     let length = Duration::from_millis(random.u64(100..1_500));
-    let quiet = if kind == FaultKind::Eviction { Some(foreign.lock().await) } else { None };
+    let quiet = if kind == FaultKind::Eviction {
+        Some(foreign.lock().await)
+    } else {
+        None
+    };
     if quiet.is_some() {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
@@ -107,7 +114,12 @@ pub(crate) async fn inject(
         disturb(kind, server, length).await?;
     }
     drop(quiet);
-    Ok(Fault { kind, node, start, end: now() })
+    Ok(Fault {
+        kind,
+        node,
+        start,
+        end: now(),
+    })
 }
 
 async fn hit(
@@ -125,7 +137,11 @@ async fn hit(
             proxy.refuse(false);
         }
         FaultKind::Stall => {
-            let direction = if random.bool() { Direction::ToServer } else { Direction::ToClient };
+            let direction = if random.bool() {
+                Direction::ToServer
+            } else {
+                Direction::ToClient
+            };
             proxy.stall(direction, true);
             tokio::time::sleep(length).await;
             proxy.stall(direction, false);
@@ -146,10 +162,16 @@ async fn hit(
     Ok(())
 }
 
-async fn disturb(kind: FaultKind, server: &mut RedisServer, length: Duration) -> Result<(), Problem> {
+async fn disturb(
+    kind: FaultKind,
+    server: &mut RedisServer,
+    length: Duration,
+) -> Result<(), Problem> {
     match kind {
         FaultKind::Kill => {
-            server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
+            server
+                .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+                .await?;
         }
         FaultKind::Flush => {
             server.command(&["FLUSHALL"]).await?;
@@ -170,13 +192,27 @@ async fn evict(server: &RedisServer, length: Duration) -> Result<(), Problem> {
     let mut client = server.client().await?;
     let padding = "x".repeat(2_000);
     for n in 0..BALLAST {
-        client.command(&["SET", &format!("ballast:{n}"), &padding]).await?;
+        client
+            .command(&["SET", &format!("ballast:{n}"), &padding])
+            .await?;
     }
-    let memory = client.command(&["INFO", "memory"]).await?.text().unwrap_or_default();
-    let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:")?.parse::<usize>().ok());
-    let allowed = used.ok_or("the server does not say how much memory it uses")?.saturating_sub(300_000);
-    client.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await?;
-    client.command(&["CONFIG", "SET", "maxmemory", &allowed.to_string()]).await?;
+    let memory = client
+        .command(&["INFO", "memory"])
+        .await?
+        .text()
+        .unwrap_or_default();
+    let used = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:")?.parse::<usize>().ok());
+    let allowed = used
+        .ok_or("the server does not say how much memory it uses")?
+        .saturating_sub(300_000);
+    client
+        .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"])
+        .await?;
+    client
+        .command(&["CONFIG", "SET", "maxmemory", &allowed.to_string()])
+        .await?;
     tokio::time::sleep(length).await;
     client.command(&["CONFIG", "SET", "maxmemory", "0"]).await?;
     for n in 0..BALLAST {
@@ -186,6 +222,13 @@ async fn evict(server: &RedisServer, length: Duration) -> Result<(), Problem> {
 }
 
 async fn signal(pid: u32, signal: &str) -> io::Result<()> {
-    let status = Command::new("kill").args([signal, &pid.to_string()]).status().await?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("process {pid} is gone"))) }
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status()
+        .await?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("process {pid} is gone")))
+    }
 }

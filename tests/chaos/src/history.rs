@@ -88,9 +88,9 @@ impl Kind {
     fn since(self) -> Option<u64> {
         match self {
             Self::FromTheFuture => None,
-            Self::OlderThanOwnWrite { since } | Self::OlderThanL2 { since } | Self::ToldLongAgo { since } => {
-                Some(since)
-            }
+            Self::OlderThanOwnWrite { since }
+            | Self::OlderThanL2 { since }
+            | Self::ToldLongAgo { since } => Some(since),
         }
     }
 }
@@ -98,7 +98,12 @@ impl Kind {
 impl History {
     /// Checks every read.
     pub fn check(&self) -> Verdict {
-        let nodes = self.reads.iter().map(|read| usize::from(read.node) + 1).max().unwrap_or(0);
+        let nodes = self
+            .reads
+            .iter()
+            .map(|read| usize::from(read.node) + 1)
+            .max()
+            .unwrap_or(0);
         let mut told = Bounds::new(&self.commits);
         let mut own: Vec<Bounds> = (0..nodes).map(|_| Bounds::new(&self.commits)).collect();
         for write in &self.writes {
@@ -113,17 +118,32 @@ impl History {
         own.iter_mut().for_each(Bounds::settle);
         let mut verdict = Verdict::default();
         for read in &self.reads {
-            let kind = self.judge(read, &own[usize::from(read.node)], &told, &mut verdict.stale);
+            let kind = self.judge(
+                read,
+                &own[usize::from(read.node)],
+                &told,
+                &mut verdict.stale,
+            );
             verdict.violations.extend(kind.map(|kind| {
                 let since = kind.since().unwrap_or(read.start);
                 let faults = self.faults_between(since, read.start).cloned().collect();
-                Violation { read: *read, kind, faults }
+                Violation {
+                    read: *read,
+                    kind,
+                    faults,
+                }
             }));
         }
         verdict
     }
 
-    fn judge(&self, read: &Read, own: &Bounds, told: &Bounds, stale: &mut Vec<Stale>) -> Option<Kind> {
+    fn judge(
+        &self,
+        read: &Read,
+        own: &Bounds,
+        told: &Bounds,
+        stale: &mut Vec<Stale>,
+    ) -> Option<Kind> {
         let committed = match read.version.checked_sub(1) {
             None => Some(0), // it was never written
             Some(before) => self.commits[read.key.index()].get(before as usize).copied(),
@@ -142,15 +162,24 @@ impl History {
         let age = read.start - since;
         let faults = self.faults_between(since, read.start);
         let faulty = faults.clone().next().is_some();
-        stale.push(Stale { at: read.start, age, faulty });
-        let bound =
-            if faulty { NOTICED + faults.map(|fault| fault.end - fault.start).sum::<u64>() } else { PUSH };
+        stale.push(Stale {
+            at: read.start,
+            age,
+            faulty,
+        });
+        let bound = if faulty {
+            NOTICED + faults.map(|fault| fault.end - fault.start).sum::<u64>()
+        } else {
+            PUSH
+        };
         (age > bound).then_some(Kind::ToldLongAgo { since })
     }
 
     /// The faults that can have to do with what went on in between.
     fn faults_between(&self, from: u64, to: u64) -> impl Iterator<Item = &Fault> + Clone {
-        self.faults.iter().filter(move |fault| fault.start <= to && fault.end + SETTLED >= from)
+        self.faults
+            .iter()
+            .filter(move |fault| fault.start <= to && fault.end + SETTLED >= from)
     }
 }
 
@@ -159,7 +188,12 @@ struct Bounds(Vec<Vec<u64>>);
 
 impl Bounds {
     fn new(commits: &[Vec<u64>]) -> Self {
-        Self(commits.iter().map(|versions| vec![u64::MAX; versions.len() + 1]).collect())
+        Self(
+            commits
+                .iter()
+                .map(|versions| vec![u64::MAX; versions.len() + 1])
+                .collect(),
+        )
     }
 
     fn bind(&mut self, key: Key, version: u32, at: u64) {
@@ -179,24 +213,42 @@ impl Bounds {
 
     /// Since when what was read must no longer be.
     fn replaced(&self, read: &Read) -> Option<u64> {
-        self.0[read.key.index()].get(read.version as usize + 1).copied()
+        self.0[read.key.index()]
+            .get(read.version as usize + 1)
+            .copied()
     }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Read { node, key, version, start, .. } = self.read;
+        let Read {
+            node,
+            key,
+            version,
+            start,
+            ..
+        } = self.read;
         write!(f, "node {node} was given version {version} of {key}")?;
         let ms = |from: u64, to: u64| (to as f64 - from as f64) / MILLISECOND as f64;
-        let Some(since) = self.kind.since() else { return write!(f, ", which the database did not have") };
+        let Some(since) = self.kind.since() else {
+            return write!(f, ", which the database did not have");
+        };
         let whose = match self.kind {
             Kind::OlderThanOwnWrite { .. } => "of its own ",
             Kind::OlderThanL2 { .. } => "(it has no L1) ",
             Kind::ToldLongAgo { .. } | Kind::FromTheFuture => "elsewhere ",
         };
-        write!(f, " {:.3} ms after a newer write {whose}had returned", ms(since, start))?;
+        write!(
+            f,
+            " {:.3} ms after a newer write {whose}had returned",
+            ms(since, start)
+        )?;
         for fault in &self.faults {
-            write!(f, "; {:+.0} ms from that write: {fault}", ms(since, fault.start))?;
+            write!(
+                f,
+                "; {:+.0} ms from that write: {fault}",
+                ms(since, fault.start)
+            )?;
         }
         Ok(())
     }
@@ -213,25 +265,52 @@ mod tests {
     /// Each key was written at 10, 20 and 30 ms.
     fn history(reads: &[Read], writes: &[Write]) -> History {
         let commits = vec![[10, 20, 30].map(|at| at * MILLISECOND).to_vec(); Key::COUNT];
-        History { commits, reads: reads.to_vec(), writes: writes.to_vec(), faults: Vec::new() }
+        History {
+            commits,
+            reads: reads.to_vec(),
+            writes: writes.to_vec(),
+            faults: Vec::new(),
+        }
     }
 
     fn read(node: u8, key: Key, version: u32, at_ms: u64) -> Read {
-        Read { node, key, version, start: at_ms * MILLISECOND, end: (at_ms + 1) * MILLISECOND }
+        Read {
+            node,
+            key,
+            version,
+            start: at_ms * MILLISECOND,
+            end: (at_ms + 1) * MILLISECOND,
+        }
     }
 
     fn write(node: u8, key: Key, version: u32, at_ms: u64) -> Write {
         let at = at_ms * MILLISECOND;
-        Write { node: Some(node), key, version, returned: at, told: Some(at) }
+        Write {
+            node: Some(node),
+            key,
+            version,
+            returned: at,
+            told: Some(at),
+        }
     }
 
     fn kinds(history: &History) -> Vec<Kind> {
-        history.check().violations.iter().map(|violation| violation.kind).collect()
+        history
+            .check()
+            .violations
+            .iter()
+            .map(|violation| violation.kind)
+            .collect()
     }
 
     #[test]
     fn newest_and_overlapping_versions_are_good() {
-        let reads = [read(0, ITEM, 3, 40), read(1, SHARED, 3, 40), read(0, ITEM, 0, 5), read(0, ITEM, 2, 31)];
+        let reads = [
+            read(0, ITEM, 3, 40),
+            read(1, SHARED, 3, 40),
+            read(0, ITEM, 0, 5),
+            read(0, ITEM, 2, 31),
+        ];
         let writes = [write(0, ITEM, 3, 35), write(0, SHARED, 3, 35)];
         let verdict = history(&reads, &writes).check();
         assert_eq!((verdict.violations, verdict.stale), (vec![], vec![]));
@@ -239,31 +318,57 @@ mod tests {
 
     #[test]
     fn version_that_did_not_exist_yet_is_found() {
-        let far = Read { version: 4, ..read(0, ITEM, 3, 40) };
-        assert_eq!(kinds(&history(&[read(0, ITEM, 3, 20), far], &[])), [Kind::FromTheFuture; 2]);
+        let far = Read {
+            version: 4,
+            ..read(0, ITEM, 3, 40)
+        };
+        assert_eq!(
+            kinds(&history(&[read(0, ITEM, 3, 20), far], &[])),
+            [Kind::FromTheFuture; 2]
+        );
     }
 
     #[test]
     fn read_older_than_a_write_of_its_own_process_is_found() {
         let since = 35 * MILLISECOND;
-        let untold = Write { told: None, ..write(0, ITEM, 3, 35) };
-        let reads = [read(0, ITEM, 2, 36), read(0, ITEM, 0, 99), read(1, ITEM, 2, 36), read(0, ITEM, 2, 34)];
-        assert_eq!(kinds(&history(&reads, &[untold])), [Kind::OlderThanOwnWrite { since }; 2]);
+        let untold = Write {
+            told: None,
+            ..write(0, ITEM, 3, 35)
+        };
+        let reads = [
+            read(0, ITEM, 2, 36),
+            read(0, ITEM, 0, 99),
+            read(1, ITEM, 2, 36),
+            read(0, ITEM, 2, 34),
+        ];
+        assert_eq!(
+            kinds(&history(&reads, &[untold])),
+            [Kind::OlderThanOwnWrite { since }; 2]
+        );
     }
 
     #[test]
     fn read_of_l2_older_than_any_write_is_found() {
         let since = 35 * MILLISECOND;
-        let foreign = Write { node: None, ..write(0, SHARED, 3, 35) };
+        let foreign = Write {
+            node: None,
+            ..write(0, SHARED, 3, 35)
+        };
         let reads = [read(0, SHARED, 2, 36), read(1, SHARED, 1, 36)];
-        assert_eq!(kinds(&history(&reads, &[foreign])), [Kind::OlderThanL2 { since }; 2]);
+        assert_eq!(
+            kinds(&history(&reads, &[foreign])),
+            [Kind::OlderThanL2 { since }; 2]
+        );
     }
 
     #[test]
     fn older_version_binds_as_well_as_the_newest() {
         let since = 25 * MILLISECOND;
         let reads = [read(1, SHARED, 1, 26), read(1, SHARED, 2, 26)];
-        assert_eq!(kinds(&history(&reads, &[write(0, SHARED, 2, 25)])), [Kind::OlderThanL2 { since }]);
+        assert_eq!(
+            kinds(&history(&reads, &[write(0, SHARED, 2, 25)])),
+            [Kind::OlderThanL2 { since }]
+        );
     }
 
     #[test]
@@ -271,7 +376,14 @@ mod tests {
         let since = 35 * MILLISECOND;
         let stale = history(&[read(1, ITEM, 2, 45)], &[write(0, ITEM, 3, 35)]).check();
         assert_eq!(stale.violations, []);
-        assert_eq!(stale.stale, [Stale { at: 45 * MILLISECOND, age: 10 * MILLISECOND, faulty: false }]);
+        assert_eq!(
+            stale.stale,
+            [Stale {
+                at: 45 * MILLISECOND,
+                age: 10 * MILLISECOND,
+                faulty: false
+            }]
+        );
         let late = history(&[read(1, ITEM, 2, 1_036)], &[write(0, ITEM, 3, 35)]);
         assert_eq!(kinds(&late), [Kind::ToldLongAgo { since }]);
     }
@@ -287,12 +399,18 @@ mod tests {
         };
         let after = |at_ms| {
             let history = history(&[read(1, ITEM, 2, at_ms)], &[write(0, ITEM, 3, 35)]);
-            History { faults: vec![fault.clone()], ..history }
+            History {
+                faults: vec![fault.clone()],
+                ..history
+            }
         };
         assert_eq!(kinds(&after(3_535)), []);
         assert!(after(3_535).check().stale[0].faulty);
         assert_eq!(kinds(&after(3_536)), [Kind::ToldLongAgo { since }]);
-        let own = History { writes: vec![write(1, ITEM, 3, 35)], ..after(40) };
+        let own = History {
+            writes: vec![write(1, ITEM, 3, 35)],
+            ..after(40)
+        };
         assert_eq!(kinds(&own), [Kind::OlderThanOwnWrite { since }]);
     }
 }

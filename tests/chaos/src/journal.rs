@@ -59,10 +59,22 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready => write!(f, "ready"),
-            Self::Read(Read { key, version, start, end, .. }) => {
+            Self::Read(Read {
+                key,
+                version,
+                start,
+                end,
+                ..
+            }) => {
                 write!(f, "r {} {version} {start} {end}", key.0)
             }
-            Self::Write(Write { key, version, returned, told, .. }) => {
+            Self::Write(Write {
+                key,
+                version,
+                returned,
+                told,
+                ..
+            }) => {
                 write!(f, "w {} {version} {returned} {}", key.0, told.unwrap_or(0))
             }
             Self::Missed => write!(f, "missed"),
@@ -115,12 +127,27 @@ mod tests {
 
     #[test]
     fn every_line_is_read_as_it_was_written() {
-        let write = Write { node: Some(2), key: Key(7), version: 9, returned: 11, told: Some(12) };
+        let write = Write {
+            node: Some(2),
+            key: Key(7),
+            version: 9,
+            returned: 11,
+            told: Some(12),
+        };
         let lines = [
             Line::Ready,
-            Line::Read(Read { node: 2, key: Key(7), version: 9, start: 10, end: 11 }),
+            Line::Read(Read {
+                node: 2,
+                key: Key(7),
+                version: 9,
+                start: 10,
+                end: 11,
+            }),
             Line::Write(write),
-            Line::Write(Write { told: None, ..write }),
+            Line::Write(Write {
+                told: None,
+                ..write
+            }),
             Line::Missed,
             Line::ReadFailed("no such thing".to_owned()),
             Line::WriteFailed("busy".to_owned()),

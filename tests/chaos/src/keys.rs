@@ -50,7 +50,13 @@ pub enum PolicyName {
 
 impl PolicyName {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Item, Self::Shared, Self::Tagged, Self::Instant, Self::Foreign];
+    pub const ALL: [Self; 5] = [
+        Self::Item,
+        Self::Shared,
+        Self::Tagged,
+        Self::Instant,
+        Self::Foreign,
+    ];
 
     /// Its name in the table.
     pub fn name(self) -> &'static str {
@@ -98,7 +104,8 @@ impl Key {
 
     /// Its tag, if it has one.
     pub(crate) fn tag(self) -> Option<String> {
-        (self.policy() == PolicyName::Tagged).then(|| format!("group:{}", self.in_policy() / IN_GROUP))
+        (self.policy() == PolicyName::Tagged)
+            .then(|| format!("group:{}", self.in_policy() / IN_GROUP))
     }
 
     /// Another one with the same tag.

@@ -22,7 +22,13 @@ async fn main() -> ExitCode {
         ["node", redis, database, seed] => match seed.parse() {
             Ok(seed) => {
                 let (redis, database) = ((*redis).to_owned(), (*database).to_owned());
-                node::run(node::Config { redis, database, seed }).await.map(|()| true)
+                node::run(node::Config {
+                    redis,
+                    database,
+                    seed,
+                })
+                .await
+                .map(|()| true)
             }
             Err(_) => Err(HELP.into()),
         },
@@ -55,11 +61,20 @@ async fn conduct(options: &[&str]) -> Result<bool, Problem> {
     }
     let length = Duration::try_from_secs_f64(60.0 * minutes).map_err(|_| HELP)?;
     let progress = ProgressBar::new(length.as_secs());
-    progress.set_style(ProgressStyle::with_template("{bar:40} {elapsed} of {len} s, {msg}")?);
+    progress.set_style(ProgressStyle::with_template(
+        "{bar:40} {elapsed} of {len} s, {msg}",
+    )?);
     let pause = Duration::from_millis(1_500);
     println!("seed {seed}");
     let program = std::env::current_exe()?;
-    let outcome = run(&Settings { program, length, seed, pause, progress: progress.clone() }).await?;
+    let outcome = run(&Settings {
+        program,
+        length,
+        seed,
+        pause,
+        progress: progress.clone(),
+    })
+    .await?;
     progress.finish_and_clear();
     print!("{outcome}");
     if let Some(folder) = report.parent() {

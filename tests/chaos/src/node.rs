@@ -60,10 +60,16 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     node.say(Line::Ready);
     let mut tasks = JoinSet::new();
     for seed in 0..READERS {
-        tasks.spawn(node.clone().read_on(fastrand::Rng::with_seed(config.seed ^ seed)));
+        tasks.spawn(
+            node.clone()
+                .read_on(fastrand::Rng::with_seed(config.seed ^ seed)),
+        );
     }
     for seed in READERS..READERS + WRITERS {
-        tasks.spawn(node.clone().write_on(fastrand::Rng::with_seed(config.seed ^ seed)));
+        tasks.spawn(
+            node.clone()
+                .write_on(fastrand::Rng::with_seed(config.seed ^ seed)),
+        );
     }
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     while let Some(order) = orders.next_line().await? {
@@ -97,7 +103,11 @@ impl Caches {
             .ping_interval(Duration::from_millis(100))
             .probe_interval(Duration::from_millis(300));
         let table = TtlTable::from_toml(TABLE)?;
-        let larder = Larder::builder().ttl_table(table).redis_config(options).build().await?;
+        let larder = Larder::builder()
+            .ttl_table(table)
+            .redis_config(options)
+            .build()
+            .await?;
         let [a, b, c, d, e] = PolicyName::ALL.map(|policy| larder.cache(policy.name()));
         Ok((larder, Self([a?, b?, c?, d?, e?])))
     }
@@ -144,7 +154,8 @@ impl Node {
         while !self.is_stopping() {
             for _ in 0..3 {
                 let policy = random.choice(PolicyName::ALL).unwrap_or(PolicyName::Item);
-                self.read(Key::pick(policy, &mut random), random.u8(..) < 64).await;
+                self.read(Key::pick(policy, &mut random), random.u8(..) < 64)
+                    .await;
             }
             tokio::time::sleep(Duration::from_millis(random.u64(1..8))).await;
         }
@@ -157,17 +168,27 @@ impl Node {
             cache.get(key.in_policy()).await
         } else {
             let database = self.database.clone();
-            let loader = move || async move { database.read(key).await.map(|version| loaded(key, version)) };
+            let loader =
+                move || async move { database.read(key).await.map(|version| loaded(key, version)) };
             cache.get_or_load(key.in_policy(), loader).await.map(Some)
         };
         let end = now();
         match read {
             Ok(Some(value)) if value.key != key => {
-                self.say(Line::ReadFailed(format!("{key} was given the value of {}", value.key)));
+                self.say(Line::ReadFailed(format!(
+                    "{key} was given the value of {}",
+                    value.key
+                )));
             }
             // The conductor knows which node this is.
             Ok(Some(value)) => {
-                self.say(Line::Read(Read { node: 0, key, version: value.version, start, end }));
+                self.say(Line::Read(Read {
+                    node: 0,
+                    key,
+                    version: value.version,
+                    start,
+                    end,
+                }));
             }
             Ok(None) => self.say(Line::Missed),
             Err(error) => self.say(Line::ReadFailed(full(&error))),
@@ -176,9 +197,14 @@ impl Node {
 
     async fn write_on(self: Arc<Self>, mut random: fastrand::Rng) {
         while !self.is_stopping() {
-            let policy = [PolicyName::Item, PolicyName::Shared, PolicyName::Tagged, PolicyName::Instant]
-                [random.usize(0..4)];
-            self.write(Key::pick(policy, &mut random), &mut random).await;
+            let policy = [
+                PolicyName::Item,
+                PolicyName::Shared,
+                PolicyName::Tagged,
+                PolicyName::Instant,
+            ][random.usize(0..4)];
+            self.write(Key::pick(policy, &mut random), &mut random)
+                .await;
             self.tell();
             tokio::time::sleep(Duration::from_millis(random.u64(2..14))).await;
         }
@@ -194,29 +220,49 @@ impl Node {
         let writer = move || async move { database.write(key).await };
         let written = match (random.u8(0..100), key.tag()) {
             (0..40, _) => {
-                let writer = move || async move { writer().await.map(|version| loaded(key, version)) };
-                cache.write_through(key.in_policy(), writer).await.map(|value| vec![(key, value.version)])
+                let writer =
+                    move || async move { writer().await.map(|version| loaded(key, version)) };
+                cache
+                    .write_through(key.in_policy(), writer)
+                    .await
+                    .map(|value| vec![(key, value.version)])
             }
-            (40..60, _) => {
-                cache.write_around(key.in_policy(), writer).await.map(|version| vec![(key, version)])
-            }
+            (40..60, _) => cache
+                .write_around(key.in_policy(), writer)
+                .await
+                .map(|version| vec![(key, version)]),
             (60..66, _) => {
                 let writer = move || async move {
                     let _version = writer().await?;
-                    Err::<Loaded<Versioned>, _>(io::Error::other("failed on purpose, after the write"))
+                    Err::<Loaded<Versioned>, _>(io::Error::other(
+                        "failed on purpose, after the write",
+                    ))
                 };
-                cache.write_through(key.in_policy(), writer).await.map(|_| Vec::new())
+                cache
+                    .write_through(key.in_policy(), writer)
+                    .await
+                    .map(|_| Vec::new())
             }
             (66..68, _) => self.write_then(&[key], cache.clear()).await,
             (68..84, Some(tag)) => {
-                self.write_then(&[key, key.neighbour()], self.larder.invalidate_tag(&tag)).await
+                self.write_then(&[key, key.neighbour()], self.larder.invalidate_tag(&tag))
+                    .await
             }
-            _ => self.write_then(&[key], cache.invalidate(key.in_policy())).await,
+            _ => {
+                self.write_then(&[key], cache.invalidate(key.in_policy()))
+                    .await
+            }
         };
         let returned = now();
         match written {
             Ok(written) => {
-                let write = |(key, version)| Write { node: None, key, version, returned, told: None };
+                let write = |(key, version)| Write {
+                    node: None,
+                    key,
+                    version,
+                    returned,
+                    told: None,
+                };
                 self.untold().extend(written.into_iter().map(write));
             }
             Err(error) => self.say(Line::WriteFailed(full(&error))),
@@ -248,7 +294,10 @@ impl Node {
         }
         let told = now();
         for write in untold.drain(..) {
-            self.say(Line::Write(Write { told: Some(told), ..write }));
+            self.say(Line::Write(Write {
+                told: Some(told),
+                ..write
+            }));
         }
         true
     }

@@ -15,12 +15,18 @@ const LEAST: f64 = 3.0;
 const MOST: f64 = 10.0;
 
 /// One colour for each kind of fault.
-const COLOURS: [&str; FaultKind::ALL.len()] =
-    ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#9c755f", "#7f7f7f"];
+const COLOURS: [&str; FaultKind::ALL.len()] = [
+    "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#9c755f",
+    "#7f7f7f",
+];
 
 /// The report: one page that needs nothing else.
 pub fn html(outcome: &Outcome) -> String {
-    let verdict = if outcome.is_good() { "The promise was kept." } else { "The promise was broken." };
+    let verdict = if outcome.is_good() {
+        "The promise was kept."
+    } else {
+        "The promise was broken."
+    };
     let faults: String = outcome.faults().into_iter().fold(String::new(), |mut rows, (kind, many)| {
         let _ = write!(
             rows,
@@ -48,17 +54,24 @@ pub fn html(outcome: &Outcome) -> String {
 
 fn chart(outcome: &Outcome) -> String {
     let reads = outcome.history.reads.iter().map(|read| read.end);
-    let end =
-        reads.chain(outcome.history.faults.iter().map(|fault| fault.end)).max().unwrap_or(outcome.start);
+    let end = reads
+        .chain(outcome.history.faults.iter().map(|fault| fault.end))
+        .max()
+        .unwrap_or(outcome.start);
     let seconds = (end.saturating_sub(outcome.start) as f64 / 1e9).max(1.0);
-    let x = |at: u64| LEFT + at.saturating_sub(outcome.start) as f64 / 1e9 / seconds * (WIDTH - LEFT);
+    let x =
+        |at: u64| LEFT + at.saturating_sub(outcome.start) as f64 / 1e9 / seconds * (WIDTH - LEFT);
     let y = |age: u64| {
         let power = (age.max(1) as f64).log10().clamp(LEAST, MOST);
         (HEIGHT - BOTTOM) * (1.0 - (power - LEAST) / (MOST - LEAST))
     };
-    let mut svg =
-        format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-size=\"12\" font-family=\"sans-serif\">");
-    for fault @ Fault { kind, start, end, .. } in &outcome.history.faults {
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-size=\"12\" font-family=\"sans-serif\">"
+    );
+    for fault @ Fault {
+        kind, start, end, ..
+    } in &outcome.history.faults
+    {
         let (from, to) = (x(*start), x(*end));
         let _ = write!(
             svg,
@@ -69,8 +82,11 @@ fn chart(outcome: &Outcome) -> String {
             escape(&fault.to_string())
         );
     }
-    for (power, name) in
-        ["1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"].iter().enumerate()
+    for (power, name) in [
+        "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s",
+    ]
+    .iter()
+    .enumerate()
     {
         let at = y(10_u64.pow(u32::try_from(power).unwrap_or(0) + 3));
         let _ = write!(
@@ -92,8 +108,12 @@ fn chart(outcome: &Outcome) -> String {
         );
     }
     // Dots that cannot be told apart are drawn once.
-    let dots: BTreeSet<String> =
-        outcome.verdict.stale.iter().map(|stale| dot(stale, x(stale.at), y(stale.age))).collect();
+    let dots: BTreeSet<String> = outcome
+        .verdict
+        .stale
+        .iter()
+        .map(|stale| dot(stale, x(stale.at), y(stale.age)))
+        .collect();
     svg.extend(dots);
     svg + "</svg>"
 }
@@ -112,6 +132,13 @@ fn escape(text: &str) -> String {
 }
 
 fn said_by(program: &str, args: &[&str]) -> String {
-    let said = Command::new(program).args(args).output().ok().filter(|output| output.status.success());
-    said.map_or_else(|| "unknown".to_owned(), |said| String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    let said = Command::new(program)
+        .args(args)
+        .output()
+        .ok()
+        .filter(|output| output.status.success());
+    said.map_or_else(
+        || "unknown".to_owned(),
+        |said| String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+    )
 }

@@ -25,5 +25,8 @@ async fn every_read_under_faults_keeps_the_promise() {
     let kinds = outcome.faults().len();
     assert_eq!(kinds, FaultKind::ALL.len(), "{outcome}");
     let report = html(&outcome);
-    assert!(report.contains("<svg") && report.ends_with("</html>\n"), "{report}");
+    assert!(
+        report.contains("<svg") && report.ends_with("</html>\n"),
+        "{report}"
+    );
 }

@@ -28,7 +28,9 @@ async fn empty_and_huge_keys_are_refused_by_every_call() {
         for error in errors {
             match (key.is_empty(), error) {
                 (true, Err(Error::Key(KeyError::Empty { .. }))) => {}
-                (false, Err(Error::Key(KeyError::TooLong { len, .. }))) => assert_eq!(len, (1 << 20) + 5),
+                (false, Err(Error::Key(KeyError::TooLong { len, .. }))) => {
+                    assert_eq!(len, (1 << 20) + 5)
+                }
                 (_, other) => panic!("{other:?}"),
             }
         }
@@ -46,33 +48,75 @@ async fn value_of_100_mib_is_refused_before_it_is_sent() {
     assert!(
         matches!(refused, Error::ValueTooLarge { size, limit, .. } if size == (100 << 20) + 2 && limit == 16 << 20)
     );
-    assert!(refused.to_string().contains("raise max_value_size"), "{refused}");
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "nothing was touched");
+    assert!(
+        refused.to_string().contains("raise max_value_size"),
+        "{refused}"
+    );
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("old"),
+        "nothing was touched"
+    );
     let loaded = huge.clone();
-    let served = cache.get_or_load("huge", || async { Ok::<_, std::io::Error>(loaded) }).await.unwrap();
-    assert_eq!(served.len(), 100 << 20, "what was loaded is served, and kept nowhere");
-    assert_eq!((get(&cache, "huge").await, world.l2("item:huge").await), (None, None));
-    let written = cache.write_through("k", || async { Ok::<_, std::io::Error>(huge) }).await.unwrap();
+    let served = cache
+        .get_or_load("huge", || async { Ok::<_, std::io::Error>(loaded) })
+        .await
+        .unwrap();
+    assert_eq!(
+        served.len(),
+        100 << 20,
+        "what was loaded is served, and kept nowhere"
+    );
+    assert_eq!(
+        (get(&cache, "huge").await, world.l2("item:huge").await),
+        (None, None)
+    );
+    let written = cache
+        .write_through("k", || async { Ok::<_, std::io::Error>(huge) })
+        .await
+        .unwrap();
     assert_eq!(written.len(), 100 << 20);
-    assert_eq!((get(&cache, "k").await, world.l2("item:k").await), (None, None), "nor the old value");
+    assert_eq!(
+        (get(&cache, "k").await, world.l2("item:k").await),
+        (None, None),
+        "nor the old value"
+    );
     assert_eq!(cache.stats().unstorable, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_row_and_second_type_are_errors_that_say_what_there_is() {
     let larder = builder().build().await.unwrap();
-    let unknown = larder.cache::<String, String>("itme").unwrap_err().to_string();
-    assert!(unknown.contains("no policy \"itme\"") && unknown.contains("item, other"), "{unknown}");
+    let unknown = larder
+        .cache::<String, String>("itme")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        unknown.contains("no policy \"itme\"") && unknown.contains("item, other"),
+        "{unknown}"
+    );
     let _items = larder.cache::<String, String>("item").unwrap();
     let twice = larder.cache::<String, u64>("item").unwrap_err().to_string();
-    assert!(twice.contains("holds alloc::string::String, not u64"), "{twice}");
+    assert!(
+        twice.contains("holds alloc::string::String, not u64"),
+        "{twice}"
+    );
     let twice = larder.cache::<u64, String>("item").unwrap_err().to_string();
-    assert!(twice.contains("has keys of type alloc::string::String, not u64"), "{twice}");
+    assert!(
+        twice.contains("has keys of type alloc::string::String, not u64"),
+        "{twice}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_address_is_an_error_that_shows_no_password() {
-    for url in ["", "localhost:6379", "http://u:s3cret@host", "redis://u:s3cret@host:port", "rediss://"] {
+    for url in [
+        "",
+        "localhost:6379",
+        "http://u:s3cret@host",
+        "redis://u:s3cret@host:port",
+        "rediss://",
+    ] {
         let error = Larder::builder().redis(url).build().await.unwrap_err();
         let text = format!("{error} {error:?}");
         assert!(!text.contains("s3cret"), "{text}");
@@ -92,15 +136,32 @@ fn build_outside_a_runtime_is_an_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_and_unix_addresses_work() {
     let server = RedisServer::builder().tls().start().await.unwrap();
-    let tls = RedisConfig::new(server.tls_url().unwrap()).root_certificate(server.certificate().unwrap());
-    for (n, config) in [tls, RedisConfig::new(server.unix_url())].into_iter().enumerate() {
-        let cache: Items = builder().redis_config(config).build().await.unwrap().cache("item").unwrap();
+    let tls =
+        RedisConfig::new(server.tls_url().unwrap()).root_certificate(server.certificate().unwrap());
+    for (n, config) in [tls, RedisConfig::new(server.unix_url())]
+        .into_iter()
+        .enumerate()
+    {
+        let cache: Items = builder()
+            .redis_config(config)
+            .build()
+            .await
+            .unwrap()
+            .cache("item")
+            .unwrap();
         let key = format!("k{n}");
         assert_eq!(load(&cache, &key, "value").await, "value");
-        server.command(&["DEL", &format!("item:{key}")]).await.unwrap();
+        server
+            .command(&["DEL", &format!("item:{key}")])
+            .await
+            .unwrap();
         gets(&cache, &key, None).await;
     }
-    let untrusted = Larder::builder().redis(server.tls_url().unwrap()).build().await.unwrap_err();
+    let untrusted = Larder::builder()
+        .redis(server.tls_url().unwrap())
+        .build()
+        .await
+        .unwrap_err();
     let source = std::error::Error::source(&untrusted).unwrap().to_string();
     assert!(source.contains("cannot be reached"), "{source}");
     let wrong = RedisConfig::new(server.tls_url().unwrap()).root_certificate("not a certificate");
@@ -113,8 +174,14 @@ async fn value_that_cannot_be_json_is_served_and_not_kept() {
     let world = World::new().await;
     let cache: Cache<String, Map> = world.larder().await.cache("item").unwrap();
     let map = Map::from([((1, 2), 3)]);
-    assert!(matches!(cache.insert("k", map.clone()).await, Err(Error::Encode { .. })));
-    let served = cache.get_or_load("k", || async { Ok::<_, std::io::Error>(map) }).await.unwrap();
+    assert!(matches!(
+        cache.insert("k", map.clone()).await,
+        Err(Error::Encode { .. })
+    ));
+    let served = cache
+        .get_or_load("k", || async { Ok::<_, std::io::Error>(map) })
+        .await
+        .unwrap();
     assert_eq!(served.len(), 1);
     assert_eq!(cache.stats().unstorable, 1);
 }
@@ -176,8 +243,14 @@ async fn serde_code_that_panics_takes_nobody_down() {
     let loader = || async { Ok::<_, std::convert::Infallible>(Explosive) };
     cache.get_or_load("k", loader).await.unwrap();
     let stats = cache.stats();
-    assert_eq!((stats.undecodable, stats.unstorable, stats.loads), (1, 1, 1));
-    assert!(matches!(cache.insert("k", Explosive).await, Err(Error::Encode { .. })));
+    assert_eq!(
+        (stats.undecodable, stats.unstorable, stats.loads),
+        (1, 1, 1)
+    );
+    assert!(matches!(
+        cache.insert("k", Explosive).await,
+        Err(Error::Encode { .. })
+    ));
     cache.write_through("k", loader).await.unwrap();
 }
 

@@ -20,10 +20,32 @@ struct User {
 async fn json_of_another_program_is_served_and_ours_is_plain_json() {
     let world = World::new().await;
     let users: Cache<u64, User> = world.larder().await.cache("item").unwrap();
-    world.server.command(&["SET", "item:1", "{ \"name\": \"Ada\", \"id\": 1 }"]).await.unwrap();
-    assert_eq!(*users.get(1).await.unwrap().unwrap(), User { id: 1, name: "Ada".into() });
-    users.insert(2, User { id: 2, name: "Grace".into() }).await.unwrap();
-    assert_eq!(world.l2("item:2").await.as_deref(), Some(r#"{"id":2,"name":"Grace"}"#));
+    world
+        .server
+        .command(&["SET", "item:1", "{ \"name\": \"Ada\", \"id\": 1 }"])
+        .await
+        .unwrap();
+    assert_eq!(
+        *users.get(1).await.unwrap().unwrap(),
+        User {
+            id: 1,
+            name: "Ada".into()
+        }
+    );
+    users
+        .insert(
+            2,
+            User {
+                id: 2,
+                name: "Grace".into(),
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        world.l2("item:2").await.as_deref(),
+        Some(r#"{"id":2,"name":"Grace"}"#)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,12 +72,20 @@ async fn foreign_value_written_during_a_load_is_kept() {
     let cache = world.items().await;
     for before in [None, Some("{undecodable")] {
         if let Some(bytes) = before {
-            world.server.command(&["SET", "item:k", bytes]).await.unwrap();
+            world
+                .server
+                .command(&["SET", "item:k", bytes])
+                .await
+                .unwrap();
         }
         let gate = larder_testkit::Gate::new();
         let loading = slow_load(&cache, "k", "loaded", &gate);
         gate.reached().await;
-        world.server.command(&["SET", "item:k", "\"foreign\""]).await.unwrap();
+        world
+            .server
+            .command(&["SET", "item:k", "\"foreign\""])
+            .await
+            .unwrap();
         gate.open();
         loading.await.unwrap().unwrap();
         assert_eq!(world.l2("item:k").await.as_deref(), Some("\"foreign\""));
@@ -68,16 +98,31 @@ async fn foreign_value_written_during_a_load_is_kept() {
 async fn key_of_another_redis_type_is_left_alone_and_served_by_the_loader() {
     let world = World::new().await;
     let cache = world.items().await;
-    world.server.command(&["RPUSH", "item:k", "precious"]).await.unwrap();
+    world
+        .server
+        .command(&["RPUSH", "item:k", "precious"])
+        .await
+        .unwrap();
     assert_eq!(load(&cache, "k", "value").await, "value");
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("value"), "L1 has it for a short while");
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("value"),
+        "L1 has it for a short while"
+    );
     cache.write_through("k", || value("written")).await.unwrap();
     cache.write_around("k", || value("written")).await.unwrap();
     let error = cache.invalidate("k").await.unwrap_err();
     let clear_error = std::error::Error::source(&error).unwrap().to_string();
-    assert!(clear_error.contains("item:k holds a value of another type"), "{clear_error}");
+    assert!(
+        clear_error.contains("item:k holds a value of another type"),
+        "{clear_error}"
+    );
     cache.clear().await.unwrap();
-    let list = world.server.command(&["LRANGE", "item:k", "0", "-1"]).await.unwrap();
+    let list = world
+        .server
+        .command(&["LRANGE", "item:k", "0", "-1"])
+        .await
+        .unwrap();
     assert_eq!(list, Reply::Array(vec![Reply::Bytes(b"precious".to_vec())]));
     assert!(cache.stats().l2_errors > 0);
 }
@@ -87,7 +132,12 @@ async fn new_schema_never_meets_the_old_bytes() {
     let world = World::new().await;
     load(&world.items().await, "k", "old shape").await;
     let table = TtlTable::from_toml("[item]\nttl = '1h'\nschema = 2").unwrap();
-    let larder = builder().ttl_table(table).redis(world.server.url()).build().await.unwrap();
+    let larder = builder()
+        .ttl_table(table)
+        .redis(world.server.url())
+        .build()
+        .await
+        .unwrap();
     let cache: Cache<String, (u32, u32)> = larder.cache("item").unwrap();
     assert!(cache.get("k").await.unwrap().is_none());
     cache.insert("k", (1, 2)).await.unwrap();
@@ -100,7 +150,11 @@ async fn new_schema_never_meets_the_old_bytes() {
 async fn undecodable_value_that_is_deleted_during_its_load_is_not_replaced() {
     let world = World::new().await;
     let cache = world.items().await;
-    world.server.command(&["SET", "item:k", "not JSON"]).await.unwrap();
+    world
+        .server
+        .command(&["SET", "item:k", "not JSON"])
+        .await
+        .unwrap();
     let gate = larder_testkit::Gate::new();
     let loading = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;

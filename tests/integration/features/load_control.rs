@@ -26,7 +26,11 @@ use crate::support::{
 
 /// One load at a time, for which others wait 50 ms.
 fn crowded() -> PolicyBuilder {
-    policy().max_loads(1).max_wait(ms(50)).stale_for(10 * MINUTE).soft_timeout(5 * SECOND)
+    policy()
+        .max_loads(1)
+        .max_wait(ms(50))
+        .stale_for(10 * MINUTE)
+        .soft_timeout(5 * SECOND)
 }
 
 /// A database that knows how many loads run, and ran at most, at once.
@@ -54,7 +58,9 @@ impl Load {
 async fn mass_invalidation_of_hot_keys_runs_no_more_loads_than_the_row_allows() {
     const KEYS: usize = 10_000;
     let world = World::new().await;
-    let larder = world.larder_of(&[policy().max_loads(3).max_wait(MINUTE)]).await;
+    let larder = world
+        .larder_of(&[policy().max_loads(3).max_wait(MINUTE)])
+        .await;
     let cache: Items = larder.cache("item").unwrap();
     for round in 0..2 {
         let load = Load::default();
@@ -67,9 +73,18 @@ async fn mass_invalidation_of_hot_keys_runs_no_more_loads_than_the_row_allows() 
         for reading in reading {
             assert_eq!(*reading.await.unwrap().unwrap(), "value");
         }
-        let (most, all) = (load.most.load(Ordering::SeqCst), load.all.load(Ordering::SeqCst));
-        assert!(most <= 3 && all == KEYS, "round {round}: {most} at once, {all} in all");
-        larder.invalidate((0..KEYS).map(|key| cache.key(key.to_string()))).await.unwrap();
+        let (most, all) = (
+            load.most.load(Ordering::SeqCst),
+            load.all.load(Ordering::SeqCst),
+        );
+        assert!(
+            most <= 3 && all == KEYS,
+            "round {round}: {most} at once, {all} in all"
+        );
+        larder
+            .invalidate((0..KEYS).map(|key| cache.key(key.to_string())))
+            .await
+            .unwrap();
     }
 }
 
@@ -86,12 +101,23 @@ async fn load_that_finds_no_room_in_time_is_an_error_that_says_so() {
         source.gate.reached().await;
         let began = tokio::time::Instant::now();
         let second = source.read(&cache, "second", "value").await;
-        assert!(matches!(&second, Err(Error::TooManyLoads { .. })), "{second:?}");
+        assert!(
+            matches!(&second, Err(Error::TooManyLoads { .. })),
+            "{second:?}"
+        );
         assert!(second.unwrap_err().to_string().contains("max_loads"));
-        assert!(began.elapsed() < Duration::from_millis(60), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_millis(60),
+            "{:?}",
+            began.elapsed()
+        );
         source.gate.open();
         assert_eq!(first.await.unwrap().unwrap(), "value");
-        assert_eq!(source.read(&cache, "second", "value").await.unwrap(), "value", "there is room again");
+        assert_eq!(
+            source.read(&cache, "second", "value").await.unwrap(),
+            "value",
+            "there is room again"
+        );
         assert_eq!(source.loads(), 2);
     }
 }
@@ -152,8 +178,10 @@ async fn load_that_waits_for_a_lease_or_stores_its_value_leaves_its_place_to_oth
     let world = Aging::new();
     let one_at_a_time = policy().max_loads(1).max_wait(MINUTE);
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let (cache, other) =
-        (world.cache_on(remote.clone(), &one_at_a_time).await, world.cache(&one_at_a_time).await);
+    let (cache, other) = (
+        world.cache_on(remote.clone(), &one_at_a_time).await,
+        world.cache(&one_at_a_time).await,
+    );
     let held = Source::gated();
     let read = |cache: &Items, source: &Source, key: &'static str| {
         let (cache, source) = (cache.clone(), source.clone());
@@ -162,12 +190,21 @@ async fn load_that_waits_for_a_lease_or_stores_its_value_leaves_its_place_to_oth
     let holding = read(&other, &held, "held");
     held.gate.reached().await;
     let waiting = read(&cache, &held, "held");
-    holds("it finds the lease taken", || remote.calls(Call::Claim) == 1).await;
-    assert_eq!(Source::open().read(&cache, "a", "value").await.unwrap(), "value");
+    holds("it finds the lease taken", || {
+        remote.calls(Call::Claim) == 1
+    })
+    .await;
+    assert_eq!(
+        Source::open().read(&cache, "a", "value").await.unwrap(),
+        "value"
+    );
     let commit = remote.gate(Call::Commit, When::Before);
     let storing = read(&cache, &Source::open(), "stored");
     commit.reached().await;
-    assert_eq!(Source::open().read(&cache, "b", "value").await.unwrap(), "value");
+    assert_eq!(
+        Source::open().read(&cache, "b", "value").await.unwrap(),
+        "value"
+    );
     commit.open();
     held.gate.open();
     for read in [holding, waiting, storing] {
@@ -181,7 +218,15 @@ async fn loads_without_a_lease_are_as_few_as_others() {
     let cache = world.cache(&crowded()).await;
     let remote = world.server.connect();
     for key in ["item:a", "item:b"] {
-        remote.claim(key, &Token::new(), Duration::from_secs(60), Replacing::Nothing).await.unwrap();
+        remote
+            .claim(
+                key,
+                &Token::new(),
+                Duration::from_secs(60),
+                Replacing::Nothing,
+            )
+            .await
+            .unwrap();
     }
     let source = Source::gated();
     let loading = ["a", "b"].map(|key| {
@@ -224,7 +269,10 @@ async fn waiting_load_that_nobody_wants_any_more_is_not_run() {
     for running in running {
         running.await.unwrap().unwrap();
     }
-    assert_eq!(Source::open().read(&cache, "d", "value").await.unwrap(), "value");
+    assert_eq!(
+        Source::open().read(&cache, "d", "value").await.unwrap(),
+        "value"
+    );
     assert_eq!(source.loads(), 3);
 }
 
@@ -232,11 +280,21 @@ async fn waiting_load_that_nobody_wants_any_more_is_not_run() {
 async fn strict_row_gets_the_error_before_the_database_is_touched() {
     let mut world = World::new().await;
     let larder = builder_of(&[policy().on_outage(OnOutage::Fail)]);
-    let larder = larder.redis_config(config(world.server.url())).build().await.unwrap();
+    let larder = larder
+        .redis_config(config(world.server.url()))
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
-    assert_eq!(Source::open().read(&cache, "k", "value").await.unwrap(), "value");
+    assert_eq!(
+        Source::open().read(&cache, "k", "value").await.unwrap(),
+        "value"
+    );
     world.server.kill();
-    holds("the loss of both lanes is noticed", || larder.stats().lanes_lost >= 2).await;
+    holds("the loss of both lanes is noticed", || {
+        larder.stats().lanes_lost >= 2
+    })
+    .await;
     let source = Source::open();
     let read = source.read(&cache, "k", "value").await;
     assert!(matches!(read, Err(Error::Store { .. })), "{read:?}");
@@ -261,9 +319,19 @@ async fn strict_row_gets_the_error_before_the_database_is_touched() {
 #[tokio::test(start_paused = true)]
 async fn reload_that_nobody_waits_for_does_not_queue_before_those_who_have_nothing() {
     let world = Aging::new();
-    let cache = world.cache(&policy().max_loads(1).max_wait(MINUTE).stale_for(10 * MINUTE)).await;
+    let cache = world
+        .cache(
+            &policy()
+                .max_loads(1)
+                .max_wait(MINUTE)
+                .stale_for(10 * MINUTE),
+        )
+        .await;
     for key in 0..20 {
-        Source::open().read(&cache, &format!("old{key}"), "old").await.unwrap();
+        Source::open()
+            .read(&cache, &format!("old{key}"), "old")
+            .await
+            .unwrap();
     }
     world.advance(11);
     let source = Source::gated();
@@ -273,7 +341,13 @@ async fn reload_that_nobody_waits_for_does_not_queue_before_those_who_have_nothi
     };
     source.gate.reached().await;
     for key in 0..20 {
-        assert_eq!(source.read(&cache, &format!("old{key}"), "new").await.unwrap(), "old");
+        assert_eq!(
+            source
+                .read(&cache, &format!("old{key}"), "new")
+                .await
+                .unwrap(),
+            "old"
+        );
     }
     let cold = {
         let (cache, source) = (cache.clone(), source.clone());
@@ -284,7 +358,10 @@ async fn reload_that_nobody_waits_for_does_not_queue_before_those_who_have_nothi
     }
     source.gate.open();
     assert_eq!(
-        (running.await.unwrap().unwrap(), cold.await.unwrap().unwrap()),
+        (
+            running.await.unwrap().unwrap(),
+            cold.await.unwrap().unwrap()
+        ),
         ("value".into(), "value".into())
     );
     assert_eq!(source.loads(), 2, "the stale ones are left for later");

@@ -20,14 +20,22 @@ use crate::support::{
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn batches(cache: &Numbers, window: Duration, database: &Database) -> LoadingCache<u64, String> {
-    cache.loading_many(database.clone(), Database::find).window(window)
+    cache
+        .loading_many(database.clone(), Database::find)
+        .window(window)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_wanted_within_a_window_are_one_load() {
     let world = World::new().await;
     let remembering = [policy().negative_ttl(5 * MINUTE)];
-    let numbers = async || world.larder_of(&remembering).await.cache::<u64, String>("item").unwrap();
+    let numbers = async || {
+        world
+            .larder_of(&remembering)
+            .await
+            .cache::<u64, String>("item")
+            .unwrap()
+    };
     let (one, other, database) = (numbers().await, numbers().await, Database::default());
     let loading = batches(&one, Duration::from_millis(500), &database);
     let mut callers = JoinSet::new();
@@ -36,10 +44,16 @@ async fn keys_wanted_within_a_window_are_one_load() {
         callers.spawn(async move { (key, loading.find(key).await.unwrap()) });
     }
     for (key, value) in callers.join_all().await {
-        assert_eq!(value.map(|value| (*value).clone()), (key % 2 == 0).then(|| format!("value {key}")));
+        assert_eq!(
+            value.map(|value| (*value).clone()),
+            (key % 2 == 0).then(|| format!("value {key}"))
+        );
     }
     assert_eq!(database.asked(), [(0..100).collect()]);
-    assert!(matches!(loading.get(1).await, Err(Error::Absent { .. })), "it is remembered");
+    assert!(
+        matches!(loading.get(1).await, Err(Error::Absent { .. })),
+        "it is remembered"
+    );
     assert_eq!(**other.get(42).await.unwrap().as_ref().unwrap(), "value 42");
 }
 
@@ -87,7 +101,9 @@ async fn caller_that_is_not_polled_holds_up_no_other() {
     let loading = batches(&cache, Duration::from_millis(1), &database);
     let mut idle = Box::pin(loading.get(2));
     assert!((&mut idle).now_or_never().is_none());
-    let served = timeout(BOUND / 4, loading.get(4)).await.expect("it waits for the idle one");
+    let served = timeout(BOUND / 4, loading.get(4))
+        .await
+        .expect("it waits for the idle one");
     assert_eq!(*served.unwrap(), "value 4");
     assert_eq!(*idle.await.unwrap(), "value 2");
 }

@@ -46,15 +46,27 @@ impl Memory {
     fn record(&self, key: &str) {
         let mut entries = self.entries.lock().unwrap();
         let id = entries.last().map_or(1, |last| last.id + 1);
-        entries.push(OutboxEntry { id, key: key.to_owned() });
+        entries.push(OutboxEntry {
+            id,
+            key: key.to_owned(),
+        });
     }
 
     fn ids(&self) -> Vec<i64> {
-        self.entries.lock().unwrap().iter().map(|entry| entry.id).collect()
+        self.entries
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|entry| entry.id)
+            .collect()
     }
 
     fn check(&self) -> Result<(), OutboxError> {
-        if self.fails.load(Ordering::Acquire) { Err("the database is away".into()) } else { Ok(()) }
+        if self.fails.load(Ordering::Acquire) {
+            Err("the database is away".into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -63,14 +75,22 @@ impl Outbox for Memory {
     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
         self.check()?;
         let entries = self.entries.lock().unwrap();
-        Ok(entries.iter().filter(|entry| entry.id > after).take(limit).cloned().collect())
+        Ok(entries
+            .iter()
+            .filter(|entry| entry.id > after)
+            .take(limit)
+            .cloned()
+            .collect())
     }
 
     async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError> {
         if let Some(gate) = &self.confirming {
             gate.pass().await;
         }
-        self.entries.lock().unwrap().retain(|entry| !ids.contains(&entry.id));
+        self.entries
+            .lock()
+            .unwrap()
+            .retain(|entry| !ids.contains(&entry.id));
         Ok(())
     }
 }
@@ -93,18 +113,28 @@ async fn what_a_dead_process_owed_is_done_by_another() {
     load(&here, "k", "old").await;
     gets(&other, "k", Some("old")).await;
     let mut worker = Worker::start(&world.server.url()).await;
-    worker.tell(&format!("w die-owing item k {}", folder.path().display())).await;
+    worker
+        .tell(&format!("w die-owing item k {}", folder.path().display()))
+        .await;
     assert_eq!(worker.line().await, "w committed");
     worker.kill().await;
     for cache in [&here, &other] {
-        assert_eq!(get(cache, "k").await.as_deref(), Some("old"), "nobody has invalidated it");
+        assert_eq!(
+            get(cache, "k").await.as_deref(),
+            Some("old"),
+            "nobody has invalidated it"
+        );
     }
     assert_eq!(draining.drain_outbox(&outbox).await.unwrap(), 1);
     assert_eq!(world.l2("item:k").await, None);
     assert_eq!(get(&here, "k").await, None);
     gets(&other, "k", None).await;
     assert_eq!(outbox.entries().unwrap(), []);
-    assert_eq!(draining.drain_outbox(&outbox).await.unwrap(), 0, "it is confirmed");
+    assert_eq!(
+        draining.drain_outbox(&outbox).await.unwrap(),
+        0,
+        "it is confirmed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +165,10 @@ async fn process_that_starts_does_what_a_dead_one_owed_and_goes_on() {
     outbox.record("item:k1");
     gets(&other, "k1", None).await;
     drop(cache);
-    holds("the task ends with the larder", || Arc::strong_count(&outbox) == 1).await;
+    holds("the task ends with the larder", || {
+        Arc::strong_count(&outbox) == 1
+    })
+    .await;
 }
 
 /// P11 unsent-goes-first: nothing that is merely remembered counts as done.
@@ -160,7 +193,13 @@ async fn drain_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
     assert_eq!(cut_off.drain_outbox(&*outbox).await.unwrap(), 0);
     outbox.record("item:c");
     let recorded = outbox.entries.lock().unwrap()[2].clone();
-    assert_eq!(cut_off.confirm_written(&*outbox, &[recorded]).await.unwrap(), 0);
+    assert_eq!(
+        cut_off
+            .confirm_written(&*outbox, &[recorded])
+            .await
+            .unwrap(),
+        0
+    );
     assert_eq!(outbox.ids(), [1, 2, 3]);
     assert_eq!(world.l2("item:a").await.as_deref(), Some("\"old\""));
     proxy.refuse(false);
@@ -210,7 +249,10 @@ async fn entry_recorded_during_a_drain_is_not_confirmed_by_it() {
     let world = World::new().await;
     let larder = world.larder().await;
     let gate = Gate::new();
-    let outbox = Arc::new(Memory { confirming: Some(gate.clone()), ..Memory::default() });
+    let outbox = Arc::new(Memory {
+        confirming: Some(gate.clone()),
+        ..Memory::default()
+    });
     outbox.record("item:k");
     let drain = tokio::spawn({
         let (larder, outbox) = (larder.clone(), outbox.clone());
@@ -230,25 +272,53 @@ async fn entry_recorded_during_a_drain_is_not_confirmed_by_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn key_of_an_entry_finds_the_levels_of_its_policy() {
     let world = World::new().await;
-    let policies = [policy(), named("local").levels(Levels::L1), named("shared").levels(Levels::L2)];
+    let policies = [
+        policy(),
+        named("local").levels(Levels::L1),
+        named("shared").levels(Levels::L2),
+    ];
     let larder = world.larder_of(&policies).await;
     let local: Items = larder.cache("local").unwrap();
     load(&local, "k", "old").await;
     // What stands under the names of a policy that is not in L2 belongs to another program.
     for key in ["local:k", "legacy:1", "shared:k:x"] {
-        world.server.command(&["SET", key, "\"other\""]).await.unwrap();
+        world
+            .server
+            .command(&["SET", key, "\"other\""])
+            .await
+            .unwrap();
     }
-    world.server.command(&["LPUSH", "item:list", "x"]).await.unwrap();
+    world
+        .server
+        .command(&["LPUSH", "item:list", "x"])
+        .await
+        .unwrap();
     let too_long = "item:".to_owned() + &"x".repeat(larder_core::MAX_KEY_LEN);
-    let outbox = Memory::with(&["local:k", "legacy:1", "shared:k:x", "item:list", "", &too_long]);
+    let outbox = Memory::with(&[
+        "local:k",
+        "legacy:1",
+        "shared:k:x",
+        "item:list",
+        "",
+        &too_long,
+    ]);
     assert_eq!(larder.drain_outbox(&*outbox).await.unwrap(), 6);
     assert_eq!(get(&local, "k").await, None);
     assert_eq!(world.l2("local:k").await.as_deref(), Some("\"other\""));
-    assert_eq!((world.l2("legacy:1").await, world.l2("shared:k:x").await), (None, None));
-    assert_eq!(world.server.command(&["LLEN", "item:list"]).await.unwrap(), Reply::Integer(1));
+    assert_eq!(
+        (world.l2("legacy:1").await, world.l2("shared:k:x").await),
+        (None, None)
+    );
+    assert_eq!(
+        world.server.command(&["LLEN", "item:list"]).await.unwrap(),
+        Reply::Integer(1)
+    );
     // By hand it is no different.
     load(&local, "k", "old").await;
-    larder.invalidate([Key::from_stored_name("local:k")]).await.unwrap();
+    larder
+        .invalidate([Key::from_stored_name("local:k")])
+        .await
+        .unwrap();
     assert_eq!(get(&local, "k").await, None);
     assert!(world.l2("local:k").await.is_some());
 }
@@ -260,7 +330,10 @@ async fn write_settles_what_it_recorded_and_leaves_the_rest() {
     load(&other, "k", "old").await;
     let outbox = Memory::with(&["item:dead", "item:k"]);
     let recorded = outbox.entries.lock().unwrap()[1].clone();
-    assert_eq!(larder.confirm_written(&*outbox, &[recorded]).await.unwrap(), 1);
+    assert_eq!(
+        larder.confirm_written(&*outbox, &[recorded]).await.unwrap(),
+        1
+    );
     assert_eq!((world.l2("item:k").await, outbox.ids()), (None, vec![1]));
     gets(&other, "k", None).await;
 }
@@ -280,8 +353,18 @@ async fn outbox_that_fails_is_logged_once_and_counted() {
         .await
         .unwrap();
     holds("several have failed", || larder.stats().outbox_errors > 3).await;
-    assert_eq!(log.count("the outbox cannot be drained"), 1, "{}", log.text());
-    assert!(log.text().contains("the outbox failed: the database is away"), "{}", log.text());
+    assert_eq!(
+        log.count("the outbox cannot be drained"),
+        1,
+        "{}",
+        log.text()
+    );
+    assert!(
+        log.text()
+            .contains("the outbox failed: the database is away"),
+        "{}",
+        log.text()
+    );
     let error = larder.drain_outbox(&*outbox).await.unwrap_err();
     assert!(matches!(error, larder::Error::Outbox { .. }), "{error}");
     outbox.fails.store(false, Ordering::Release);

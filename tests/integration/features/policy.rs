@@ -17,12 +17,25 @@ use crate::support::{
 async fn l1_serves_for_its_own_ttl_and_never_past_the_end_of_l2() {
     let world = World::new().await;
     let (clock, hand) = Clock::manual();
-    let larder = builder().redis(world.server.url()).clock(clock).build().await.unwrap();
+    let larder = builder()
+        .redis(world.server.url())
+        .clock(clock)
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
     load(&cache, "long", "value").await;
-    world.server.command(&["SET", "item:short", "\"value\"", "EX", "1"]).await.unwrap();
+    world
+        .server
+        .command(&["SET", "item:short", "\"value\"", "EX", "1"])
+        .await
+        .unwrap();
     assert_eq!(get(&cache, "short").await.as_deref(), Some("value"));
-    world.server.command(&["CLIENT", "PAUSE", "0"]).await.unwrap();
+    world
+        .server
+        .command(&["CLIENT", "PAUSE", "0"])
+        .await
+        .unwrap();
     hand.advance(Duration::from_millis(900));
     let hits = cache.stats().l1_hits;
     assert_eq!(get(&cache, "short").await.as_deref(), Some("value"));
@@ -30,13 +43,21 @@ async fn l1_serves_for_its_own_ttl_and_never_past_the_end_of_l2() {
     // P20 l1-ends-with-l2: the second is over by this process's clock, whatever the server has got
     // round to.
     drop(get(&cache, "short").await);
-    assert_eq!(cache.stats().l1_hits, hits + 1, "the copy in L1 ends with the entry in L2");
+    assert_eq!(
+        cache.stats().l1_hits,
+        hits + 1,
+        "the copy in L1 ends with the entry in L2"
+    );
     hand.advance(Duration::from_secs(58));
     assert_eq!(get(&cache, "long").await.as_deref(), Some("value"));
     assert_eq!(cache.stats().l1_hits, hits + 2);
     hand.advance(Duration::from_secs(2));
     assert_eq!(get(&cache, "long").await.as_deref(), Some("value"));
-    assert_eq!(cache.stats().l1_hits, hits + 2, "past its l1_ttl it comes from L2");
+    assert_eq!(
+        cache.stats().l1_hits,
+        hits + 2,
+        "past its l1_ttl it comes from L2"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +75,11 @@ async fn policy_of_l2_keeps_nothing_in_the_process() {
 async fn without_redis_every_policy_lives_in_l1_for_its_ttl() {
     let (clock, hand) = Clock::manual();
     for policy in [policy(), policy().levels(Levels::L2)] {
-        let larder = builder_of(&[policy]).clock(clock.clone()).build().await.unwrap();
+        let larder = builder_of(&[policy])
+            .clock(clock.clone())
+            .build()
+            .await
+            .unwrap();
         let cache: Items = larder.cache("item").unwrap();
         cache.insert("k", "value".to_owned()).await.unwrap();
         hand.advance(Duration::from_secs(599));
@@ -68,7 +93,9 @@ async fn without_redis_every_policy_lives_in_l1_for_its_ttl() {
 async fn absence_is_remembered_as_the_policy_says() {
     let world = World::new().await;
     let remembering = policy().negative_ttl(5 * MINUTE);
-    let larder = world.larder_of(&[remembering.clone(), named("other")]).await;
+    let larder = world
+        .larder_of(&[remembering.clone(), named("other")])
+        .await;
     let absent = || async { Ok::<Option<String>, Infallible>(None) };
     let remembers: Items = larder.cache("item").unwrap();
     for _ in 0..3 {
@@ -78,7 +105,10 @@ async fn absence_is_remembered_as_the_policy_says() {
     assert_eq!(world.l2("item:k").await.as_deref(), Some("null"));
     let elsewhere = world.cache(&remembering).await;
     assert!(elsewhere.find_or_load("k", absent).await.unwrap().is_none());
-    assert_eq!((elsewhere.stats().loads, get(&elsewhere, "k").await), (0, None));
+    assert_eq!(
+        (elsewhere.stats().loads, get(&elsewhere, "k").await),
+        (0, None)
+    );
     let strict = remembers.get_or_load("k", || value("x")).await;
     assert!(matches!(strict, Err(Error::Absent { .. })), "{strict:?}");
     remembers.insert("k", "now there".to_owned()).await.unwrap();
@@ -96,14 +126,25 @@ async fn absence_is_remembered_as_the_policy_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn loader_decides_on_the_lifetime_of_what_it_loaded() {
     let world = World::new().await;
-    for (cache, has_l2) in
-        [(world.items().await, true), (builder().build().await.unwrap().cache("item").unwrap(), false)]
-    {
+    for (cache, has_l2) in [
+        (world.items().await, true),
+        (
+            builder().build().await.unwrap().cache("item").unwrap(),
+            false,
+        ),
+    ] {
         for (key, ttl) in [("short", 20), ("long", 2000)] {
             let loaded = Loaded::new("value".to_owned()).ttl(Duration::from_secs(ttl));
-            cache.get_or_load(key, || async { Ok::<_, Infallible>(loaded) }).await.unwrap();
+            cache
+                .get_or_load(key, || async { Ok::<_, Infallible>(loaded) })
+                .await
+                .unwrap();
             if has_l2 {
-                let rest = world.server.command(&["TTL", &format!("item:{key}")]).await.unwrap();
+                let rest = world
+                    .server
+                    .command(&["TTL", &format!("item:{key}")])
+                    .await
+                    .unwrap();
                 let ttl = i64::try_from(ttl).unwrap();
                 assert!(
                     matches!(rest, larder_testkit::Reply::Integer(rest) if (ttl - 2..=ttl).contains(&rest)),
@@ -111,13 +152,22 @@ async fn loader_decides_on_the_lifetime_of_what_it_loaded() {
                 );
             }
         }
-        for (n, ttl) in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX].into_iter().enumerate() {
+        for (n, ttl) in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX]
+            .into_iter()
+            .enumerate()
+        {
             let key = format!("k{n}");
             let loaded = Loaded::new("value".to_owned()).ttl(ttl);
-            let served =
-                cache.get_or_load(key.as_str(), || async { Ok::<_, Infallible>(loaded) }).await.unwrap();
+            let served = cache
+                .get_or_load(key.as_str(), || async { Ok::<_, Infallible>(loaded) })
+                .await
+                .unwrap();
             assert_eq!(*served, "value");
-            assert_eq!(get(&cache, &key).await.is_some(), ttl == Duration::MAX, "{ttl:?}");
+            assert_eq!(
+                get(&cache, &key).await.is_some(),
+                ttl == Duration::MAX,
+                "{ttl:?}"
+            );
         }
     }
 }
@@ -134,13 +184,24 @@ async fn expiries_are_spread_by_jitter() {
         .unwrap();
     let mut lives = std::collections::BTreeSet::new();
     for key in 0..50 {
-        cache.insert(key.to_string(), "value".to_owned()).await.unwrap();
-        match world.server.command(&["PTTL", &format!("user:{key}")]).await.unwrap() {
+        cache
+            .insert(key.to_string(), "value".to_owned())
+            .await
+            .unwrap();
+        match world
+            .server
+            .command(&["PTTL", &format!("user:{key}")])
+            .await
+            .unwrap()
+        {
             larder_testkit::Reply::Integer(rest) => lives.insert(rest / 1000),
             other => panic!("{other:?}"),
         };
     }
-    assert!(lives.iter().all(|life| (3239..=3600).contains(life)), "{lives:?}");
+    assert!(
+        lives.iter().all(|life| (3239..=3600).contains(life)),
+        "{lives:?}"
+    );
     assert!(lives.len() > 20, "{lives:?}");
 }
 
@@ -150,9 +211,18 @@ async fn reply_that_is_handled_late_does_not_lengthen_a_life_in_l1() {
     let world = World::new().await;
     let (clock, hand) = Clock::manual();
     let store = Gated::new(world.store().await);
-    let larder = builder().remote_store(store.clone()).clock(clock).build().await.unwrap();
+    let larder = builder()
+        .remote_store(store.clone())
+        .clock(clock)
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
-    world.server.command(&["SET", "item:k", "\"value\"", "EX", "10"]).await.unwrap();
+    world
+        .server
+        .command(&["SET", "item:k", "\"value\"", "EX", "10"])
+        .await
+        .unwrap();
     let reply = store.gate(Call::Get, When::After);
     let reading = slow_load(&cache, "k", "must not be loaded", &Gate::new());
     reply.reached().await;

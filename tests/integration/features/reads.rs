@@ -28,7 +28,9 @@ async fn stalled(direction: Direction) -> (World, Proxy, Arc<RedisStore>) {
     let world = World::new().await;
     world.server.command(&["SET", "k", "v"]).await.unwrap();
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(BOUND);
+    let config = RedisConfig::new(proxy.url())
+        .lanes(1)
+        .command_timeout(BOUND);
     let store = Arc::new(RedisStore::connect(config).await.unwrap());
     proxy.stall(direction, true);
     (world, proxy, store)
@@ -39,19 +41,41 @@ async fn each_read_gets_the_answer_that_is_its_own() {
     let world = World::new().await;
     let store = RedisStore::connect(world.config().lanes(1)).await.unwrap();
     for n in 0..MANY {
-        let (key, value, ttl) = (format!("k:{n}"), format!("v:{n}"), (1_000 * (n + 1)).to_string());
+        let (key, value, ttl) = (
+            format!("k:{n}"),
+            format!("v:{n}"),
+            (1_000 * (n + 1)).to_string(),
+        );
         match n % 4 {
-            0 => drop(world.server.command(&["SET", &key, &value, "EX", &ttl]).await.unwrap()),
+            0 => drop(
+                world
+                    .server
+                    .command(&["SET", &key, &value, "EX", &ttl])
+                    .await
+                    .unwrap(),
+            ),
             1 => drop(world.server.command(&["SET", &key, &value]).await.unwrap()),
-            2 => drop(world.server.command(&["HSET", &key, "field", &value]).await.unwrap()),
+            2 => drop(
+                world
+                    .server
+                    .command(&["HSET", &key, "field", &value])
+                    .await
+                    .unwrap(),
+            ),
             _ => {}
         }
     }
     let read = async |n: usize, with_ttl: bool| {
         let key = format!("k:{n}");
         let read = match with_ttl {
-            true => store.get_with_ttl(&key).await.map(|read| read.map(|read| (read.value, read.ttl))),
-            false => store.get(&key).await.map(|read| read.map(|value| (value, None))),
+            true => store
+                .get_with_ttl(&key)
+                .await
+                .map(|read| read.map(|read| (read.value, read.ttl))),
+            false => store
+                .get(&key)
+                .await
+                .map(|read| read.map(|value| (value, None))),
         };
         match (n % 4, read) {
             (0, Ok(Some((value, ttl)))) => {
@@ -62,7 +86,9 @@ async fn each_read_gets_the_answer_that_is_its_own() {
                     "{key}: {ttl:?}"
                 );
             }
-            (1, Ok(Some((value, ttl)))) => assert_eq!((&*value, ttl), (format!("v:{n}").as_bytes(), None)),
+            (1, Ok(Some((value, ttl)))) => {
+                assert_eq!((&*value, ttl), (format!("v:{n}").as_bytes(), None))
+            }
             (2, Err(StoreError::WrongType { key: named })) => assert_eq!(named, key),
             (3, Ok(None)) => {}
             (_, read) => panic!("{key}: {read:?}"),
@@ -100,7 +126,8 @@ async fn runtime_that_ends_leaves_the_reads_of_another() {
         async move { store.get("k").await }
     };
     let alone = start(read());
-    let (first, (started, is_started), (joined, is_joined)) = (read(), mpsc::channel(), mpsc::channel());
+    let (first, (started, is_started), (joined, is_joined)) =
+        (read(), mpsc::channel(), mpsc::channel());
     let brief = std::thread::spawn(move || {
         let brief = Builder::new_current_thread().enable_all().build().unwrap();
         brief.block_on(async { drop(start(first)) });
@@ -113,7 +140,15 @@ async fn runtime_that_ends_leaves_the_reads_of_another() {
     brief.join().unwrap();
     proxy.stall(Direction::ToServer, false);
     for read in [alone, other] {
-        assert_eq!(timeout(BOUND, read).await.unwrap().unwrap().unwrap().unwrap(), "v");
+        assert_eq!(
+            timeout(BOUND, read)
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap()
+                .unwrap(),
+            "v"
+        );
     }
 }
 
@@ -121,12 +156,27 @@ async fn runtime_that_ends_leaves_the_reads_of_another() {
 async fn read_over_a_connection_whose_runtime_has_ended_is_an_error() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(BOUND);
-    let store = Arc::new(runtime.spawn(RedisStore::connect(config)).await.unwrap().unwrap());
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let config = RedisConfig::new(proxy.url())
+        .lanes(1)
+        .command_timeout(BOUND);
+    let store = Arc::new(
+        runtime
+            .spawn(RedisStore::connect(config))
+            .await
+            .unwrap()
+            .unwrap(),
+    );
     proxy.stall(Direction::ToServer, true);
     let mut alone = Box::pin(store.get("k"));
-    assert!(alone.as_mut().now_or_never().is_none(), "it waits, and is under way until it is polled again");
+    assert!(
+        alone.as_mut().now_or_never().is_none(),
+        "it waits, and is under way until it is polled again"
+    );
     runtime.shutdown_background();
     let (done, is_done) = mpsc::channel();
     std::thread::spawn({
@@ -136,8 +186,13 @@ async fn read_over_a_connection_whose_runtime_has_ended_is_an_error() {
             let _ = done.send(here.block_on(async { store.get("k").await }));
         }
     });
-    let read = tokio::task::spawn_blocking(move || is_done.recv_timeout(BOUND)).await.unwrap();
-    assert!(matches!(read, Ok(Err(StoreError::Unreachable { .. }))), "{read:?}");
+    let read = tokio::task::spawn_blocking(move || is_done.recv_timeout(BOUND))
+        .await
+        .unwrap();
+    assert!(
+        matches!(read, Ok(Err(StoreError::Unreachable { .. }))),
+        "{read:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,8 +208,15 @@ async fn lost_connection_is_told_at_once_to_all_who_read_over_it() {
     proxy.cut();
     for read in reads {
         let lost = read.await.unwrap();
-        assert!(matches!(lost, Err(StoreError::Unreachable { .. })), "{lost:?}");
+        assert!(
+            matches!(lost, Err(StoreError::Unreachable { .. })),
+            "{lost:?}"
+        );
     }
-    assert!(cut.elapsed() < BOUND / 2, "not by a time-out: {:?}", cut.elapsed());
+    assert!(
+        cut.elapsed() < BOUND / 2,
+        "not by a time-out: {:?}",
+        cut.elapsed()
+    );
     assert_eq!(store.stats().lanes_lost, 1);
 }

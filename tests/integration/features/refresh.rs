@@ -22,7 +22,10 @@ fn ahead() -> PolicyBuilder {
 
 /// Like [`ahead`] without L1, and with a stale time after the ten minutes.
 fn ahead_in_l2() -> PolicyBuilder {
-    let policy = policy().levels(Levels::L2).refresh_ahead(0.8).negative_ttl(MINUTE);
+    let policy = policy()
+        .levels(Levels::L2)
+        .refresh_ahead(0.8)
+        .negative_ttl(MINUTE);
     policy.stale_for(10 * MINUTE).soft_timeout(5 * SECOND)
 }
 
@@ -55,7 +58,11 @@ async fn read_in_the_last_part_of_a_life_starts_one_reload_over_all_processes() 
         gets(&one, "k", Some("new")).await;
         gets(&other, "k", Some("new")).await;
         world.advance(7);
-        assert_eq!(get(&one, "k").await.as_deref(), Some("new"), "its life began anew");
+        assert_eq!(
+            get(&one, "k").await.as_deref(),
+            Some("new"),
+            "its life began anew"
+        );
         assert_eq!(source.loads(), 1, "{policy:?}");
     }
 }
@@ -122,7 +129,10 @@ async fn what_was_loaded_together_is_not_reloaded_together() {
     for second in 0..600 {
         let before = source.loads();
         for key in 0..300 {
-            source.read(&cache, &format!("k{key}"), "new").await.unwrap();
+            source
+                .read(&cache, &format!("k{key}"), "new")
+                .await
+                .unwrap();
         }
         for _ in 0..20 {
             tokio::task::yield_now().await; // the reloads are tasks
@@ -156,15 +166,25 @@ async fn not_modified_keeps_the_entry_and_starts_its_life_anew() {
         world.advance(11);
         let source = Source::open();
         let (shown, served) = source.keep(&cache, "k").await;
-        assert_eq!((shown.as_deref(), served.unwrap().as_str()), (Some("same"), "same"));
+        assert_eq!(
+            (shown.as_deref(), served.unwrap().as_str()),
+            (Some("same"), "same")
+        );
         world.advance(9);
-        assert_eq!(get(&cache, "k").await.as_deref(), Some("same"), "its life began anew");
+        assert_eq!(
+            get(&cache, "k").await.as_deref(),
+            Some("same"),
+            "its life began anew"
+        );
         world.advance(2);
         assert_eq!(get(&cache, "k").await, None);
         assert_eq!(source.loads(), 1);
         cache.invalidate("k").await.unwrap();
         let (shown, served) = source.keep(&cache, "k").await;
-        assert!(shown.is_none() && matches!(served, Err(Error::NothingToKeep { .. })), "{served:?}");
+        assert!(
+            shown.is_none() && matches!(served, Err(Error::NothingToKeep { .. })),
+            "{served:?}"
+        );
     }
 }
 
@@ -173,9 +193,16 @@ async fn not_modified_writes_nothing_but_the_expiry() {
     let world = World::new().await;
     let cache: Items = world.cache(&stale()).await;
     let foreign = "\"same\"  "; // which no larder would write so
-    world.server.command(&["SET", "item:k", foreign, "EX", "600"]).await.unwrap();
+    world
+        .server
+        .command(&["SET", "item:k", foreign, "EX", "600"])
+        .await
+        .unwrap();
     let (shown, served) = Source::open().keep(&cache, "k").await;
-    assert_eq!((shown.as_deref(), served.unwrap().as_str()), (Some("same"), "same"));
+    assert_eq!(
+        (shown.as_deref(), served.unwrap().as_str()),
+        (Some("same"), "same")
+    );
     assert_eq!(world.l2("item:k").await.as_deref(), Some(foreign));
     let rest = world.server.command(&["TTL", "item:k"]).await.unwrap();
     assert!(matches!(rest, Reply::Integer(1195..=1200)), "{rest:?}");
@@ -200,7 +227,11 @@ async fn tagged_entry_that_lives_on_keeps_its_tags() {
         }
         if has_l2 {
             let other = world.cache(&stale()).await;
-            assert_eq!(get(&other, "k").await.as_deref(), Some("same"), "its tags live on with it");
+            assert_eq!(
+                get(&other, "k").await.as_deref(),
+                Some("same"),
+                "its tags live on with it"
+            );
         }
         larder.invalidate_tag("t").await.unwrap();
         assert_eq!(get(&cache, "k").await, None);
@@ -215,7 +246,11 @@ async fn tagged_entry_that_lives_on_keeps_its_tags() {
         source.gate.reached().await;
         larder.invalidate_tag("t").await.unwrap();
         source.gate.open();
-        assert_eq!(keeping.await.unwrap().unwrap(), "same", "it asked before the tag was removed");
+        assert_eq!(
+            keeping.await.unwrap().unwrap(),
+            "same",
+            "it asked before the tag was removed"
+        );
         assert_eq!(get(&cache, "k").await, None, "with L2: {has_l2}");
     }
 }
@@ -233,7 +268,10 @@ async fn entry_written_while_it_is_found_unmodified_is_not_touched() {
         start(async move { source.keep(&cache, "k").await.1 })
     };
     source.gate.reached().await;
-    other.insert("k", Loaded::new("new".to_owned()).ttl(MINUTE)).await.unwrap();
+    other
+        .insert("k", Loaded::new("new".to_owned()).ttl(MINUTE))
+        .await
+        .unwrap();
     source.gate.open();
     keeping.await.unwrap().unwrap();
     assert_eq!(get(&one, "k").await.as_deref(), Some("new"));
@@ -247,8 +285,16 @@ async fn writer_without_a_value_leaves_none() {
     let cache = world.cache(&policy().negative_ttl(MINUTE)).await;
     for answer in [Loaded::<String>::absent(), Loaded::not_modified()] {
         cache.insert("k", "old".to_owned()).await.unwrap();
-        let written = cache.write_through("k", || async { Ok::<_, Infallible>(answer) }).await;
-        assert!(matches!(written, Err(Error::Absent { .. } | Error::NothingToKeep { .. })), "{written:?}");
+        let written = cache
+            .write_through("k", || async { Ok::<_, Infallible>(answer) })
+            .await;
+        assert!(
+            matches!(
+                written,
+                Err(Error::Absent { .. } | Error::NothingToKeep { .. })
+            ),
+            "{written:?}"
+        );
         assert_eq!(get(&cache, "k").await, None);
     }
     cache.insert("k", Loaded::<String>::absent()).await.unwrap();
@@ -264,7 +310,10 @@ async fn hit_that_starts_a_reload_is_one_hit() {
     let cache = world.cache(&ahead()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(9);
-    assert_eq!(Source::open().read(&cache, "k", "new").await.unwrap(), "old");
+    assert_eq!(
+        Source::open().read(&cache, "k", "new").await.unwrap(),
+        "old"
+    );
     holds("it is reloaded", || cache.stats().refreshes == 1).await;
     assert_eq!(cache.stats().l1_hits, 1);
 }
@@ -289,7 +338,11 @@ async fn failed_reload_ahead_of_time_is_not_tried_again_before_its_pause_is_over
         Source::open().read(&cache, "k", "old").await.unwrap();
         world.advance(9);
         let source = Source::open();
-        assert_eq!(source.fail(&cache, "k").await.unwrap(), "old", "no reader is delayed");
+        assert_eq!(
+            source.fail(&cache, "k").await.unwrap(),
+            "old",
+            "no reader is delayed"
+        );
         holds("it has failed", || cache.stats().load_errors == 1).await;
         for _ in 0..10 {
             assert_eq!(source.fail(&cache, "k").await.unwrap(), "old");
@@ -327,13 +380,23 @@ async fn absence_is_neither_stale_nor_reloaded_ahead_in_any_process() {
         let world = Aging::new();
         let (one, other) = (world.cache(&policy).await, world.cache(&policy).await);
         let absent = || async { Ok::<_, Infallible>(Loaded::<String>::absent()) };
-        assert!(matches!(one.get_or_load("k", absent).await, Err(Error::Absent { .. })));
-        assert!(matches!(other.get_or_load("k", absent).await, Err(Error::Absent { .. })));
+        assert!(matches!(
+            one.get_or_load("k", absent).await,
+            Err(Error::Absent { .. })
+        ));
+        assert!(matches!(
+            other.get_or_load("k", absent).await,
+            Err(Error::Absent { .. })
+        ));
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
         assert_eq!(
-            (other.stats().loads, other.stats().stale_hits, other.stats().l2_hits),
+            (
+                other.stats().loads,
+                other.stats().stale_hits,
+                other.stats().l2_hits
+            ),
             (0, 0, 1),
             "{policy:?}"
         );
@@ -352,10 +415,15 @@ async fn reload_of_what_cannot_be_read_any_more_is_shown_nothing() {
         start(async move { source.keep(&cache, "k").await })
     };
     claim.reached().await;
-    world.server.write("item:k", "neither JSON nor a frame", Some(MINUTE));
+    world
+        .server
+        .write("item:k", "neither JSON nor a frame", Some(MINUTE));
     claim.open();
     let (shown, served) = keeping.await.unwrap();
-    assert!(shown.is_none() && matches!(served, Err(Error::NothingToKeep { .. })), "{shown:?} {served:?}");
+    assert!(
+        shown.is_none() && matches!(served, Err(Error::NothingToKeep { .. })),
+        "{shown:?} {served:?}"
+    );
 }
 
 /// P16 only-for-earlier-callers, P23 tags-pinned-before-commit: a value whose tag was removed while
@@ -399,7 +467,8 @@ async fn value_with_a_short_life_of_its_own_is_not_reloaded_at_every_read() {
         let (one, other) = (world.cache(&policy).await, world.cache(&policy).await);
         for _ in 0..50 {
             for cache in [&one, &other] {
-                let brief = || async { Ok::<_, Infallible>(Loaded::new("value".to_owned()).ttl(MINUTE)) };
+                let brief =
+                    || async { Ok::<_, Infallible>(Loaded::new("value".to_owned()).ttl(MINUTE)) };
                 assert_eq!(*cache.get_or_load("k", brief).await.unwrap(), "value");
                 for _ in 0..20 {
                     tokio::task::yield_now().await; // the reloads are tasks
@@ -407,6 +476,9 @@ async fn value_with_a_short_life_of_its_own_is_not_reloaded_at_every_read() {
             }
         }
         let loads = one.stats().loads + other.stats().loads;
-        assert!(loads <= 2, "{policy:?}: one for each process and life, and not {loads}");
+        assert!(
+            loads <= 2,
+            "{policy:?}: one for each process and life, and not {loads}"
+        );
     }
 }

@@ -115,7 +115,9 @@ async fn refreshes_of_one_process_share_a_load_that_begins_after_them() {
     let first = refresh(&cache, "first", &gate);
     gate.reached().await;
     let second = Gate::new();
-    let later: Vec<_> = (0..10).map(|_| refresh(&cache, "second", &second)).collect();
+    let later: Vec<_> = (0..10)
+        .map(|_| refresh(&cache, "second", &second))
+        .collect();
     gate.open();
     is(first, "first").await;
     second.reached().await;
@@ -162,7 +164,9 @@ async fn refresh_that_fails_leaves_the_entry() {
     let world = World::new().await;
     let cache = world.items().await;
     load(&cache, "k", "old").await;
-    let failed = cache.refresh("k", || async { Err::<String, _>("the database is away") }).await;
+    let failed = cache
+        .refresh("k", || async { Err::<String, _>("the database is away") })
+        .await;
     assert!(matches!(failed, Err(Error::Load { .. })), "{failed:?}");
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
 }

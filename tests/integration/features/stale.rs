@@ -45,7 +45,11 @@ async fn stale_value_is_served_at_once_while_one_reload_runs_over_all_processes(
             assert_eq!(reload.read(&one, "k", "new").await.unwrap(), "old");
             assert_eq!(never.read(&other, "k", "never").await.unwrap(), "old");
         }
-        assert_eq!(get(&one, "k").await, None, "who does not load is served nothing stale");
+        assert_eq!(
+            get(&one, "k").await,
+            None,
+            "who does not load is served nothing stale"
+        );
         reload.gate.open();
         is(&one, "k", "new").await;
         is(&other, "k", "new").await;
@@ -68,7 +72,10 @@ async fn stale_value_without_l2_is_served_while_one_reload_runs() {
     is(&cache, "k", "new").await;
     assert_eq!(reload.loads(), 1);
     world.advance(21);
-    assert!(Source::open().fail(&cache, "k").await.is_err(), "past its stale time it is gone");
+    assert!(
+        Source::open().fail(&cache, "k").await.is_err(),
+        "past its stale time it is gone"
+    );
 }
 
 #[tokio::test]
@@ -77,8 +84,15 @@ async fn real_server_keeps_a_value_past_its_ttl_and_says_so_by_its_pttl() {
     let cache: Items = world.cache(&stale()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     let rest = world.server.command(&["TTL", "item:k"]).await.unwrap();
-    assert!(matches!(rest, larder_testkit::Reply::Integer(1195..=1200)), "{rest:?}");
-    world.server.command(&["EXPIRE", "item:k", "600"]).await.unwrap();
+    assert!(
+        matches!(rest, larder_testkit::Reply::Integer(1195..=1200)),
+        "{rest:?}"
+    );
+    world
+        .server
+        .command(&["EXPIRE", "item:k", "600"])
+        .await
+        .unwrap();
     let reload = Source::gated();
     // The push that follows the change of its life empties L1.
     gets(&cache, "k", None).await;
@@ -94,7 +108,11 @@ async fn soft_timeout_gives_a_quick_load_its_chance_and_a_slow_one_goes_on() {
     let cache = world.cache(&soft()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
-    assert_eq!(Source::open().read(&cache, "k", "quick").await.unwrap(), "quick", "it was in time");
+    assert_eq!(
+        Source::open().read(&cache, "k", "quick").await.unwrap(),
+        "quick",
+        "it was in time"
+    );
     world.advance(11);
     let slow = Source::gated();
     let began = tokio::time::Instant::now();
@@ -103,7 +121,11 @@ async fn soft_timeout_gives_a_quick_load_its_chance_and_a_slow_one_goes_on() {
     for _ in 0..10 {
         assert_eq!(slow.read(&cache, "k", "slow").await.unwrap(), "quick");
     }
-    assert_eq!(began.elapsed(), Duration::from_millis(200), "the time counts from the load's beginning");
+    assert_eq!(
+        began.elapsed(),
+        Duration::from_millis(200),
+        "the time counts from the load's beginning"
+    );
     slow.gate.open();
     is(&cache, "k", "slow").await;
     assert_eq!(slow.loads(), 1);
@@ -130,7 +152,10 @@ async fn failed_reload_serves_the_stale_value_and_is_not_tried_again_before_its_
             let many = u64::try_from(failures).unwrap();
             holds("it has failed again", || cache.stats().load_errors == many).await;
         }
-        assert!(pauses[0] >= Duration::from_millis(700) && pauses[3] > 2 * pauses[0], "{pauses:?}");
+        assert!(
+            pauses[0] >= Duration::from_millis(700) && pauses[3] > 2 * pauses[0],
+            "{pauses:?}"
+        );
         world.advance(10);
         let late = source.fail(&cache, "k").await;
         assert!(
@@ -159,7 +184,10 @@ async fn invalidated_value_is_never_served_as_stale() {
         writer.invalidate("k").await.unwrap();
         source.gate.open();
         let served = reading.await.unwrap();
-        assert!(matches!(served, Err(Error::Load { .. })), "the stale value was invalidated: {served:?}");
+        assert!(
+            matches!(served, Err(Error::Load { .. })),
+            "the stale value was invalidated: {served:?}"
+        );
         assert!(source.fail(&one, "k").await.is_err());
         assert_eq!(Source::open().read(&one, "k", "new").await.unwrap(), "new");
     }
@@ -206,7 +234,11 @@ async fn value_invalidated_before_the_soft_timeout_makes_the_caller_wait() {
     assert!(!reading.is_finished());
     source.gate.open();
     assert_eq!(reading.await.unwrap().unwrap(), "late");
-    assert_eq!(get(&cache, "k").await, None, "the load began before the invalidation, so it is kept nowhere");
+    assert_eq!(
+        get(&cache, "k").await,
+        None,
+        "the load began before the invalidation, so it is kept nowhere"
+    );
 }
 
 /// P3 clean-lease-commits: a reload that overlaps with a write stores nothing, in L2 and without.
@@ -220,7 +252,10 @@ async fn reload_that_overlaps_with_a_write_is_refused() {
         let source = Source::gated();
         assert_eq!(source.read(reader, "k", "late").await.unwrap(), "old");
         source.gate.reached().await;
-        writer.write_through("k", || async { Ok::<_, Infallible>("written".to_owned()) }).await.unwrap();
+        writer
+            .write_through("k", || async { Ok::<_, Infallible>("written".to_owned()) })
+            .await
+            .unwrap();
         let refused = reader.stats().refused;
         source.gate.open();
         holds("it is refused", || reader.stats().refused == refused + 1).await;
@@ -232,7 +267,10 @@ async fn reload_that_overlaps_with_a_write_is_refused() {
     let source = Source::gated();
     assert_eq!(source.read(&local, "k", "late").await.unwrap(), "old");
     source.gate.reached().await;
-    local.write_through("k", || async { Ok::<_, Infallible>("written".to_owned()) }).await.unwrap();
+    local
+        .write_through("k", || async { Ok::<_, Infallible>("written".to_owned()) })
+        .await
+        .unwrap();
     source.gate.open();
     holds("it is refused", || local.stats().refused == 1).await;
     assert_eq!(get(&local, "k").await.as_deref(), Some("written"));
@@ -244,11 +282,20 @@ async fn absence_has_no_stale_time() {
     let remembers = stale().negative_ttl(5 * MINUTE);
     for cache in [world.cache(&remembers).await, world.local(&remembers).await] {
         let absent = || async { Ok::<_, Infallible>(Loaded::<String>::absent()) };
-        assert!(matches!(cache.get_or_load("k", absent).await, Err(Error::Absent { .. })));
-        assert!(matches!(cache.get_or_load("k", absent).await, Err(Error::Absent { .. })));
+        assert!(matches!(
+            cache.get_or_load("k", absent).await,
+            Err(Error::Absent { .. })
+        ));
+        assert!(matches!(
+            cache.get_or_load("k", absent).await,
+            Err(Error::Absent { .. })
+        ));
         assert_eq!(cache.stats().loads, 1, "its absence is remembered");
         world.advance(6);
-        assert_eq!(Source::open().read(&cache, "k", "there").await.unwrap(), "there");
+        assert_eq!(
+            Source::open().read(&cache, "k", "there").await.unwrap(),
+            "there"
+        );
         cache.invalidate("k").await.unwrap();
     }
 }
@@ -259,7 +306,9 @@ async fn value_that_is_gone_from_the_database_replaces_the_stale_one() {
     let cache = world.cache(&soft()).await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
-    let gone = cache.find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
+    let gone = cache
+        .find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) })
+        .await;
     assert!(gone.unwrap().is_none());
 }
 
@@ -275,7 +324,10 @@ async fn value_kept_while_cut_off_has_no_stale_time() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
     world.advance(1);
     assert!(Source::open().fail(&cache, "k").await.is_err());
-    assert_eq!(remote.lane_state(LaneIndex(0)), larder_core::LaneState::Down);
+    assert_eq!(
+        remote.lane_state(LaneIndex(0)),
+        larder_core::LaneState::Down
+    );
 }
 
 /// P28 stale-only-while-current: what is invalidated is a key, though keys share cells.
@@ -286,7 +338,9 @@ async fn stale_value_is_served_after_another_key_of_its_cell_was_invalidated() {
     Source::open().read(&cache, "k", "old").await.unwrap();
     let cell = |key: &larder_core::Key| key.hash().0 % (1 << 16);
     let mut others = (0..).map(|n| n.to_string());
-    let other = others.find(|other| cell(&cache.key(other.as_str())) == cell(&cache.key("k"))).unwrap();
+    let other = others
+        .find(|other| cell(&cache.key(other.as_str())) == cell(&cache.key("k")))
+        .unwrap();
     cache.invalidate(other).await.unwrap();
     world.advance(11);
     assert_eq!(Source::open().fail(&cache, "k").await.unwrap(), "old");
@@ -296,15 +350,29 @@ async fn stale_value_is_served_after_another_key_of_its_cell_was_invalidated() {
 async fn stale_value_that_the_database_has_no_more_is_not_served_again() {
     let absent = Loaded::<String>::absent;
     let unkept = || Loaded::new("new".to_owned()).ttl(Duration::ZERO);
-    for (has_l2, answer) in [(true, absent()), (true, unkept()), (false, absent()), (false, unkept())] {
+    for (has_l2, answer) in [
+        (true, absent()),
+        (true, unkept()),
+        (false, absent()),
+        (false, unkept()),
+    ] {
         let world = Aging::new();
         let cache = world.cache_in(has_l2, &soft()).await;
-        let other = if has_l2 { world.cache(&soft()).await } else { cache.clone() };
+        let other = if has_l2 {
+            world.cache(&soft()).await
+        } else {
+            cache.clone()
+        };
         Source::open().read(&cache, "k", "old").await.unwrap();
         world.advance(11);
         let answered = answer.clone();
-        let found = cache.get_or_load("k", || async { Ok::<_, Infallible>(answered) }).await;
-        assert!(found.is_err() || **found.as_ref().unwrap() == "new", "{found:?}");
+        let found = cache
+            .get_or_load("k", || async { Ok::<_, Infallible>(answered) })
+            .await;
+        assert!(
+            found.is_err() || **found.as_ref().unwrap() == "new",
+            "{found:?}"
+        );
         for cache in [&cache, &other] {
             let served = Source::open().fail(cache, "k").await;
             assert!(served.is_err(), "with L2: {has_l2}, {answer:?}: {served:?}");
@@ -319,7 +387,9 @@ async fn stale_value_that_the_database_has_no_more_is_not_served_again() {
 async fn value_deleted_by_a_foreign_program_while_its_reload_runs_is_not_brought_back() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let cache = world.cache_on(remote.clone(), &stale().levels(Levels::L2)).await;
+    let cache = world
+        .cache_on(remote.clone(), &stale().levels(Levels::L2))
+        .await;
     Source::open().read(&cache, "k", "old").await.unwrap();
     world.advance(11);
     let (slow, source) = (remote.gate(Call::Get, When::Before), Source::gated());
@@ -369,8 +439,14 @@ async fn pause_for_the_reload_of_another_process_ends_with_it() {
 async fn reload_that_is_always_overtaken_is_given_up() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let cache = world.cache_on(remote.clone(), &stale().levels(Levels::L2)).await;
-    let write = |value: &str| world.server.write("item:k", format!("\"{value}\""), Some(5 * MINUTE));
+    let cache = world
+        .cache_on(remote.clone(), &stale().levels(Levels::L2))
+        .await;
+    let write = |value: &str| {
+        world
+            .server
+            .write("item:k", format!("\"{value}\""), Some(5 * MINUTE))
+    };
     write("stale");
     let claims = [(); 3].map(|()| remote.gate(Call::Claim, When::Before));
     let source = Source::gated();
@@ -393,7 +469,10 @@ async fn reload_that_is_always_overtaken_is_given_up() {
 async fn process_that_finds_a_reload_under_way_does_not_ask_again() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let (one, other) = (world.cache(&stale()).await, world.cache_on(remote.clone(), &stale()).await);
+    let (one, other) = (
+        world.cache(&stale()).await,
+        world.cache_on(remote.clone(), &stale()).await,
+    );
     Source::open().read(&one, "k", "old").await.unwrap();
     world.advance(11);
     let source = Source::gated();
@@ -431,8 +510,14 @@ async fn reload_that_did_not_fail_makes_the_next_pause_short_again() {
 async fn value_that_the_database_has_no_more_is_gone_from_l1_on_a_server_that_refuses_tracking() {
     let world = World::without_tracking().await;
     let cache: Items = world.cache(&soft()).await;
-    world.server.command(&["SET", "item:k", "\"old\"", "EX", "600"]).await.unwrap();
-    let gone = cache.find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) }).await;
+    world
+        .server
+        .command(&["SET", "item:k", "\"old\"", "EX", "600"])
+        .await
+        .unwrap();
+    let gone = cache
+        .find_or_load("k", || async { Ok::<Option<String>, Infallible>(None) })
+        .await;
     assert!(gone.unwrap().is_none());
     let served = Source::open().fail(&cache, "k").await;
     assert!(served.is_err(), "{served:?}");

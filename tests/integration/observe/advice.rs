@@ -12,8 +12,16 @@ async fn said(table: &str, config: RedisConfig) -> Log {
     let log = Log::default();
     let _listening = log.listen();
     let table = TtlTable::from_toml(table).unwrap();
-    let larder = Larder::builder().ttl_table(table).redis_config(config).build().await.unwrap();
-    assert_eq!(load(&larder.cache("user_profile").unwrap(), "k", "value").await, "value");
+    let larder = Larder::builder()
+        .ttl_table(table)
+        .redis_config(config)
+        .build()
+        .await
+        .unwrap();
+    assert_eq!(
+        load(&larder.cache("user_profile").unwrap(), "k", "value").await,
+        "value"
+    );
     log
 }
 
@@ -29,8 +37,18 @@ async fn advice_is_logged_once_for_its_row_with_its_remedy() {
     let world = World::new().await;
     let table = "[a]\nttl = '1m'\nl1_ttl = '1h'\n[b]\nttl = '1m'\nstale_for = '5s'";
     let log = said(table, RedisConfig::new(world.server.url())).await;
-    assert_eq!((log.count("is never reached"), log.count("WARN")), (1, 2), "{}", log.text());
-    assert!(log.text().contains("policy=\"b\" key=\"stale_for\" remedy=\"set it to"), "{}", log.text());
+    assert_eq!(
+        (log.count("is never reached"), log.count("WARN")),
+        (1, 2),
+        "{}",
+        log.text()
+    );
+    assert!(
+        log.text()
+            .contains("policy=\"b\" key=\"stale_for\" remedy=\"set it to"),
+        "{}",
+        log.text()
+    );
 }
 
 #[tokio::test]
@@ -38,8 +56,17 @@ async fn lease_under_the_command_timeout_is_advised_against() {
     let world = World::new().await;
     let table = "[a]\nttl = '1m'\nlease = '500ms'\n[b]\nttl = '1m'\nlease = '500ms'\nlevels = 'l1'";
     let log = said(table, RedisConfig::new(world.server.url())).await;
-    assert_eq!(log.count("can end while its renewal waits"), 1, "{}", log.text());
-    assert!(log.text().contains("policy=\"a\" key=\"lease\""), "{}", log.text());
+    assert_eq!(
+        log.count("can end while its renewal waits"),
+        1,
+        "{}",
+        log.text()
+    );
+    assert!(
+        log.text().contains("policy=\"a\" key=\"lease\""),
+        "{}",
+        log.text()
+    );
 }
 
 #[tokio::test]
@@ -59,9 +86,16 @@ async fn full_server_that_will_refuse_writes_is_advised_against() {
         let limits = ["--maxmemory", "64mb", "--maxmemory-policy", policy];
         let server = RedisServer::builder().args(&limits).start().await.unwrap();
         let log = said("", RedisConfig::new(server.url())).await;
-        assert_eq!(log.count("maxmemory-policy noeviction"), said_so, "{policy}: {}", log.text());
+        assert_eq!(
+            log.count("maxmemory-policy noeviction"),
+            said_so,
+            "{policy}: {}",
+            log.text()
+        );
     }
-    let refuses = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-config"];
+    let refuses = [
+        "--user", "default", "on", "nopass", "~*", "&*", "+@all", "-config",
+    ];
     let server = RedisServer::builder().args(&refuses).start().await.unwrap();
     assert_eq!(said("", RedisConfig::new(server.url())).await.text(), "");
 }
@@ -71,10 +105,16 @@ async fn full_server_that_will_refuse_writes_is_advised_against() {
 async fn server_that_does_not_answer_holds_up_the_start_for_a_command_timeout_at_most() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let store = larder_redis::RedisStore::connect(config(proxy.url())).await.unwrap();
+    let store = larder_redis::RedisStore::connect(config(proxy.url()))
+        .await
+        .unwrap();
     proxy.stall(Direction::ToClient, true);
     let start = Instant::now();
-    let larder = Larder::builder().remote_store(std::sync::Arc::new(store)).build().await.unwrap();
+    let larder = Larder::builder()
+        .remote_store(std::sync::Arc::new(store))
+        .build()
+        .await
+        .unwrap();
     assert!(start.elapsed() < BOUND / 2, "{:?}", start.elapsed());
     drop(larder);
 }

@@ -50,7 +50,10 @@ impl Told {
     }
 
     async fn hears(&self, expected: &[&str]) {
-        holds("it was told", || self.0.lock().unwrap().len() >= expected.len()).await;
+        holds("it was told", || {
+            self.0.lock().unwrap().len() >= expected.len()
+        })
+        .await;
         assert_eq!(self.take(), expected);
     }
 }
@@ -60,8 +63,14 @@ async fn hook_is_told_of_every_kind_of_event() {
     let world = Aging::new();
     let told = Told::default();
     let soft = policy().stale_for(10 * MINUTE).soft_timeout(ms(200));
-    let cache: Items =
-        world.builder(&soft).on_event(told.hook()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = world
+        .builder(&soft)
+        .on_event(told.hook())
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     let other = world.cache(&soft).await;
     get(&cache, "k").await;
     told.hears(&["miss item:k"]).await;
@@ -72,10 +81,12 @@ async fn hook_is_told_of_every_kind_of_event() {
 
     world.advance(11);
     assert_eq!(Source::open().fail(&cache, "k").await.unwrap(), "old");
-    told.hears(&["refresh item:k", "load item:k: Failed", "stale item:k"]).await;
+    told.hears(&["refresh item:k", "load item:k: Failed", "stale item:k"])
+        .await;
     tokio::time::advance(Duration::from_secs(60)).await;
     Source::open().keep(&cache, "k").await.1.unwrap();
-    told.hears(&["refresh item:k", "load item:k: NotModified"]).await;
+    told.hears(&["refresh item:k", "load item:k: NotModified"])
+        .await;
 
     cache.invalidate("k").await.unwrap();
     let source = Source::gated();
@@ -87,14 +98,17 @@ async fn hook_is_told_of_every_kind_of_event() {
     other.insert("k", "written".to_owned()).await.unwrap();
     source.gate.open();
     loading.await.unwrap().unwrap();
-    told.hears(&["miss item:k", "load item:k: Loaded", "refused item:k"]).await;
+    told.hears(&["miss item:k", "load item:k: Loaded", "refused item:k"])
+        .await;
 
     let absent = cache.find_or_load("none", || async { Ok::<Option<String>, Infallible>(None) });
     assert!(absent.await.unwrap().is_none());
-    told.hears(&["miss item:none", "load item:none: Absent"]).await;
+    told.hears(&["miss item:none", "load item:none: Absent"])
+        .await;
     let hanging = cache.get_or_load("hung", std::future::pending::<Result<String, Infallible>>);
     assert!(hanging.await.is_err());
-    told.hears(&["miss item:hung", "load item:hung: TimedOut"]).await;
+    told.hears(&["miss item:hung", "load item:hung: TimedOut"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,10 +116,18 @@ async fn hook_is_told_of_an_outage() {
     let mut server = RedisServer::start().await.unwrap();
     let told = Told::default();
     let config = config(server.url()).lanes(1);
-    let larder = builder().redis_config(config).on_event(told.hook()).build().await.unwrap();
+    let larder = builder()
+        .redis_config(config)
+        .on_event(told.hook())
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
     server.kill();
-    holds("it is given up", || larder.stats().breaker == BreakerState::Open).await;
+    holds("it is given up", || {
+        larder.stats().breaker == BreakerState::Open
+    })
+    .await;
     cache.invalidate("k").await.unwrap();
     server.restart().await.unwrap();
     holds("it is asked again", || larder.stats().resent == 1).await;
@@ -126,6 +148,9 @@ async fn hook_that_panics_harms_nobody() {
         .unwrap()
         .cache("item")
         .unwrap();
-    assert_eq!(Source::open().read(&cache, "k", "value").await.unwrap(), "value");
+    assert_eq!(
+        Source::open().read(&cache, "k", "value").await.unwrap(),
+        "value"
+    );
     assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
 }

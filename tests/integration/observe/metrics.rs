@@ -18,14 +18,19 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
     let snapshotter = recorder.snapshotter();
     metrics::set_global_recorder(recorder).unwrap();
     let world = World::new().await;
-    let options = world.config().probe_interval(std::time::Duration::from_millis(20));
+    let options = world
+        .config()
+        .probe_interval(std::time::Duration::from_millis(20));
     let larder = builder().redis_config(options).build().await.unwrap();
     let (cache, elsewhere): (Items, _) = (larder.cache("other").unwrap(), world.larder().await);
     let other: Items = elsewhere.cache("other").unwrap();
 
     // A fill that is refused because its lease is gone, and one that is refused because of its tag.
     let gate = Gate::new();
-    let loading = [slow_load(&cache, "a", "old", &gate), slow_tagged_load(&cache, "b", "old", "t", &gate)];
+    let loading = [
+        slow_load(&cache, "a", "old", &gate),
+        slow_tagged_load(&cache, "b", "old", "t", &gate),
+    ];
     gate.reached_by(2).await;
     other.invalidate("a").await.unwrap();
     elsewhere.invalidate_tag("t").await.unwrap();
@@ -34,14 +39,25 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
         loading.await.unwrap().unwrap();
     }
     let stats = cache.stats();
-    assert_eq!((stats.refused, stats.leases_lost, stats.pushes), (2, 1, 0), "{stats:?}");
+    assert_eq!(
+        (stats.refused, stats.leases_lost, stats.pushes),
+        (2, 1, 0),
+        "{stats:?}"
+    );
 
     load(&cache, "c", "v").await;
     let pushes = larder.stats().pushes;
     other.invalidate("c").await.unwrap();
     holds("the push is counted", || larder.stats().pushes > pushes).await;
-    world.server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
-    holds("the lost lanes are counted", || larder.stats().lanes_lost >= 2).await;
+    world
+        .server
+        .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .await
+        .unwrap();
+    holds("the lost lanes are counted", || {
+        larder.stats().lanes_lost >= 2
+    })
+    .await;
     holds("the lag is known", || larder.stats().push_lag.is_some()).await;
     get(&cache, "c").await;
 
@@ -49,9 +65,16 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
     let mut seen = BTreeMap::new();
     let published = eventually(BOUND, || {
         for (key, _, _, value) in snapshotter.snapshot().into_vec() {
-            let labels = key.key().labels().map(|label| format!("{{{}={}}}", label.key(), label.value()));
+            let labels = key
+                .key()
+                .labels()
+                .map(|label| format!("{{{}={}}}", label.key(), label.value()));
             let name = format!("{}{}", key.key().name(), labels.collect::<String>());
-            let count = if let DebugValue::Counter(count) = value { count } else { 0 };
+            let count = if let DebugValue::Counter(count) = value {
+                count
+            } else {
+                0
+            };
             let most = seen.entry(name).or_insert(0);
             *most = count.max(*most);
         }

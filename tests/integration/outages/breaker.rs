@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use larder::{BreakerState, StoreError};
 use larder_core::{
-    Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, RemoteEvent, TagStore, Token, ValueStore,
+    Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, RemoteEvent, TagStore, Token,
+    ValueStore,
 };
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Proxy, RedisServer, Reply};
@@ -23,8 +24,15 @@ use crate::support::{
 
 /// What the server counts as commands; this is one of them.
 async fn commands(server: &RedisServer) -> u64 {
-    let info = server.command(&["INFO", "stats"]).await.unwrap().text().unwrap();
-    let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+    let info = server
+        .command(&["INFO", "stats"])
+        .await
+        .unwrap()
+        .text()
+        .unwrap();
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("total_commands_processed:"));
     line.unwrap().trim().parse().unwrap()
 }
 
@@ -35,11 +43,17 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
     const PAUSE: Duration = Duration::from_secs(2);
     let server = RedisServer::start().await.unwrap();
     let proxy = Arc::new(Proxy::start(&server.addr()).await.unwrap());
-    let config = config(proxy.url()).lanes(3).ping_interval(BOUND).probe_interval(BOUND);
+    let config = config(proxy.url())
+        .lanes(3)
+        .ping_interval(BOUND)
+        .probe_interval(BOUND);
     let config = config.breaker_pause(PAUSE).breaker_max_pause(PAUSE);
     let store = RedisStore::connect(config).await.unwrap();
     let events = Events::of(&store, Some(proxy.clone()));
-    assert_eq!((proxy.connections(), store.stats().breaker), (3, BreakerState::Closed));
+    assert_eq!(
+        (proxy.connections(), store.stats().breaker),
+        (3, BreakerState::Closed)
+    );
 
     proxy.stall(Direction::ToClient, true);
     let hung = store.get("k").await;
@@ -48,27 +62,57 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
     let before = commands(&server).await;
     for n in 0..100 {
         let refused = store.get(&format!("k{n}")).await;
-        assert!(matches!(refused, Err(StoreError::Unreachable { .. })), "{refused:?}");
-        assert_eq!(store.invalidate(&key("item", n), None).await.unwrap(), Invalidated::Deferred);
+        assert!(
+            matches!(refused, Err(StoreError::Unreachable { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(
+            store.invalidate(&key("item", n), None).await.unwrap(),
+            Invalidated::Deferred
+        );
     }
     assert_eq!(commands(&server).await, before + 1, "nothing was sent");
     assert_eq!(store.stats().breaker, BreakerState::Open);
     assert_eq!(proxy.connections(), 3, "nobody tried");
 
-    holds("a trial has failed", || events.count(RemoteEvent::Opened) == 2).await;
+    holds("a trial has failed", || {
+        events.count(RemoteEvent::Opened) == 2
+    })
+    .await;
     proxy.stall(Direction::ToClient, false);
     holds("all heal", || are(&store, LaneState::Tracking)).await;
-    let (opened, tried) = (events.all(RemoteEvent::Opened), events.all(RemoteEvent::HalfOpen));
-    let connections =
-        |of: &[(Instant, usize)]| of.iter().map(|(_, connections)| *connections).collect::<Vec<_>>();
-    assert_eq!((connections(&opened), connections(&tried)), (vec![3, 4], vec![3, 4]), "one for each trial");
+    let (opened, tried) = (
+        events.all(RemoteEvent::Opened),
+        events.all(RemoteEvent::HalfOpen),
+    );
+    let connections = |of: &[(Instant, usize)]| {
+        of.iter()
+            .map(|(_, connections)| *connections)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (connections(&opened), connections(&tried)),
+        (vec![3, 4], vec![3, 4]),
+        "one for each trial"
+    );
     for (opened, tried) in opened.iter().zip(&tried) {
         assert!(tried.0 - opened.0 >= PAUSE / 2, "{:?}", tried.0 - opened.0);
     }
-    assert_eq!(connections(&events.all(RemoteEvent::Closed)), [5], "the others follow");
+    assert_eq!(
+        connections(&events.all(RemoteEvent::Closed)),
+        [5],
+        "the others follow"
+    );
     let stats = store.stats();
-    assert_eq!((stats.breaker, stats.breaker_opened), (BreakerState::Closed, 1));
-    assert_eq!((stats.unsent, stats.resent), (0, 100), "P11: and what could not be sent has been");
+    assert_eq!(
+        (stats.breaker, stats.breaker_opened),
+        (BreakerState::Closed, 1)
+    );
+    assert_eq!(
+        (stats.unsent, stats.resent),
+        (0, 100),
+        "P11: and what could not be sent has been"
+    );
     let (mut remembered, mut resent) = (0, 0);
     for (event, ..) in &*events.seen.lock().unwrap() {
         match event {
@@ -77,7 +121,11 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
             _ => {}
         }
     }
-    assert_eq!((remembered, resent), (100, 100), "and the listener was told");
+    assert_eq!(
+        (remembered, resent),
+        (100, 100),
+        "and the listener was told"
+    );
 }
 
 /// P13 silence-is-not-health: a server that answers when it is connected to, and then hangs, costs
@@ -91,7 +139,11 @@ async fn hanging_server_costs_its_callers_one_timeout_in_all() {
     let events = Events::of(&store, None);
     let cache = cache_on(store.clone(), &policy()).await;
     load(&cache, "k", "value").await;
-    world.server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap(); // HELLO and reads are answered
+    world
+        .server
+        .command(&["CLIENT", "PAUSE", "60000", "WRITE"])
+        .await
+        .unwrap(); // HELLO and reads are answered
     let (mut slow, mut n) = (Vec::new(), 0);
     let give_up = Instant::now() + BOUND;
     while events.count(RemoteEvent::HalfOpen) < 4 {
@@ -117,15 +169,34 @@ async fn hanging_server_costs_its_callers_one_timeout_in_all() {
 #[tokio::test]
 async fn server_that_is_given_up_is_not_asked_on_another_lane() {
     let world = World::new().await;
-    let store = RedisStore::connect(config(world.server.url())).await.unwrap();
-    world.server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap();
-    let of_lane = |lane| (0..).map(|n| format!("item:{n}")).find(|key| store.lane(key) == lane).unwrap();
+    let store = RedisStore::connect(config(world.server.url()))
+        .await
+        .unwrap();
+    world
+        .server
+        .command(&["CLIENT", "PAUSE", "60000", "WRITE"])
+        .await
+        .unwrap();
+    let of_lane = |lane| {
+        (0..)
+            .map(|n| format!("item:{n}"))
+            .find(|key| store.lane(key) == lane)
+            .unwrap()
+    };
     let (token, lease) = (Token::new(), Duration::from_secs(1));
     // There is one thread, and this is one task: nothing else runs between the two calls.
     let first = store.renew(&of_lane(LaneIndex(0)), &token, lease).await;
-    let second = store.renew(&of_lane(LaneIndex(1)), &token, lease).now_or_never();
-    assert!(matches!(first, Err(StoreError::TimedOut { .. })), "{first:?}");
-    assert!(matches!(second, Some(Err(StoreError::Unreachable { .. }))), "{second:?}");
+    let second = store
+        .renew(&of_lane(LaneIndex(1)), &token, lease)
+        .now_or_never();
+    assert!(
+        matches!(first, Err(StoreError::TimedOut { .. })),
+        "{first:?}"
+    );
+    assert!(
+        matches!(second, Some(Err(StoreError::Unreachable { .. }))),
+        "{second:?}"
+    );
     world.server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
 }
 
@@ -133,15 +204,24 @@ async fn server_that_is_given_up_is_not_asked_on_another_lane() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_connections_and_refusals_of_one_key_do_not_open_the_breaker() {
     let world = World::new().await;
-    let store = RedisStore::connect(config(world.server.url())).await.unwrap();
+    let store = RedisStore::connect(config(world.server.url()))
+        .await
+        .unwrap();
     world.server.command(&["LPUSH", "list", "x"]).await.unwrap();
     for _ in 0..3 {
         let lost = store.stats().lanes_lost;
-        world.server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
+        world
+            .server
+            .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .await
+            .unwrap();
         holds("they are lost", || store.stats().lanes_lost >= lost + 2).await;
         holds("they are replaced", || are(&store, LaneState::Tracking)).await;
         let refused = store.invalidate(&Key::from_stored_name("list"), None).await;
-        assert!(matches!(refused, Err(StoreError::WrongType { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::WrongType { .. })),
+            "{refused:?}"
+        );
     }
     let stats = store.stats();
     assert_eq!((stats.breaker_opened, stats.unsent), (0, 0));
@@ -150,14 +230,32 @@ async fn killed_connections_and_refusals_of_one_key_do_not_open_the_breaker() {
 
 /// How a server can take no writes, and how it takes them again.
 const REFUSING: [(&str, &[&str], &[&str]); 4] = [
-    ("OOM", &["CONFIG SET maxmemory 1"], &["CONFIG SET maxmemory 0"]),
-    ("READONLY", &["REPLICAOF 127.0.0.1 1"], &["REPLICAOF NO ONE"]),
-    ("NOREPLICAS", &["CONFIG SET min-replicas-to-write 1"], &["CONFIG SET min-replicas-to-write 0"]),
+    (
+        "OOM",
+        &["CONFIG SET maxmemory 1"],
+        &["CONFIG SET maxmemory 0"],
+    ),
+    (
+        "READONLY",
+        &["REPLICAOF 127.0.0.1 1"],
+        &["REPLICAOF NO ONE"],
+    ),
+    (
+        "NOREPLICAS",
+        &["CONFIG SET min-replicas-to-write 1"],
+        &["CONFIG SET min-replicas-to-write 0"],
+    ),
     // It refuses everything, as one does that is loading.
     (
         "MASTERDOWN",
-        &["CONFIG SET replica-serve-stale-data no", "REPLICAOF 127.0.0.1 1"],
-        &["REPLICAOF NO ONE", "CONFIG SET replica-serve-stale-data yes"],
+        &[
+            "CONFIG SET replica-serve-stale-data no",
+            "REPLICAOF 127.0.0.1 1",
+        ],
+        &[
+            "REPLICAOF NO ONE",
+            "CONFIG SET replica-serve-stale-data yes",
+        ],
     ),
 ];
 
@@ -174,7 +272,11 @@ async fn tell(server: &RedisServer, commands: &[&str]) {
 async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
     for (name, break_it, heal_it) in REFUSING {
         let world = World::new().await;
-        let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
+        let store = Arc::new(
+            RedisStore::connect(config(world.server.url()))
+                .await
+                .unwrap(),
+        );
         let events = Events::of(&store, None);
         let larder = builder().remote_store(store.clone()).build().await.unwrap();
         let cache: Items = larder.cache("item").unwrap();
@@ -186,12 +288,26 @@ async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
         holds("it is left alone", || are(&store, LaneState::Down)).await;
         assert_eq!(store.stats().breaker_opened, 1, "{name}");
         gets(&cache, "read", None).await; // first the lanes are down, then what was read through them is out of date
-        assert_eq!(load(&cache, "read", "newer").await, "newer", "{name}: from the loader");
-        cache.write_through("written", || value("new")).await.unwrap();
+        assert_eq!(
+            load(&cache, "read", "newer").await,
+            "newer",
+            "{name}: from the loader"
+        );
+        cache
+            .write_through("written", || value("new"))
+            .await
+            .unwrap();
         cache.invalidate("gone").await.unwrap();
         let tried = events.count(RemoteEvent::HalfOpen) + 2;
-        holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= tried).await;
-        assert_eq!(events.count(RemoteEvent::Closed), 0, "{name}: it takes no writes yet");
+        holds("it is tried", || {
+            events.count(RemoteEvent::HalfOpen) >= tried
+        })
+        .await;
+        assert_eq!(
+            events.count(RemoteEvent::Closed),
+            0,
+            "{name}: it takes no writes yet"
+        );
         // What frees memory is taken, so the trial of its lane sends it.
         let give_up = Instant::now() + BOUND;
         while name == "OOM" && world.l2("item:gone").await.is_some() {
@@ -199,12 +315,24 @@ async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
         }
         tell(&world.server, heal_it).await;
         holds("it is used again", || are(&store, LaneState::Tracking)).await;
-        assert_eq!((store.stats().unsent, larder.stats().breaker), (0, BreakerState::Closed), "{name}");
+        assert_eq!(
+            (store.stats().unsent, larder.stats().breaker),
+            (0, BreakerState::Closed),
+            "{name}"
+        );
         for key in ["written", "gone"] {
-            assert_eq!(world.l2(&format!("item:{key}")).await, None, "{name}: {key}");
+            assert_eq!(
+                world.l2(&format!("item:{key}")).await,
+                None,
+                "{name}: {key}"
+            );
         }
         assert_eq!(load(&cache, "gone", "new").await, "new", "{name}");
-        assert_eq!(world.l2("item:gone").await.as_deref(), Some("\"new\""), "{name}");
+        assert_eq!(
+            world.l2("item:gone").await.as_deref(),
+            Some("\"new\""),
+            "{name}"
+        );
     }
 }
 
@@ -219,7 +347,10 @@ async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
         let events = Events::of(&store, None);
         let tag = async || {
             let order = store.tag_epoch(LaneIndex(0)).await.unwrap();
-            store.pin_tags(LaneIndex(0), &["t"], order, BOUND).await.unwrap()
+            store
+                .pin_tags(LaneIndex(0), &["t"], order, BOUND)
+                .await
+                .unwrap()
         };
         assert!(tag().await[0].is_some());
         server.command(&["SET", "item:1", "old"]).await.unwrap();
@@ -233,15 +364,34 @@ async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
             by_key = store.invalidate(&key("item", 1), None).await.unwrap();
             by_tag = store.invalidate_tag("t").await.unwrap();
         }
-        assert_eq!((by_key, by_tag), (Invalidated::Deferred, Invalidated::Deferred), "{name}");
+        assert_eq!(
+            (by_key, by_tag),
+            (Invalidated::Deferred, Invalidated::Deferred),
+            "{name}"
+        );
         holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 3).await;
-        assert!(are(&store, LaneState::Down), "{name}: what is refused again keeps the lane down");
-        assert_eq!(store.stats().unsent, 3, "{name}: the key in its lane, the tag in both");
+        assert!(
+            are(&store, LaneState::Down),
+            "{name}: what is refused again keeps the lane down"
+        );
+        assert_eq!(
+            store.stats().unsent,
+            3,
+            "{name}: the key in its lane, the tag in both"
+        );
         tell(&server, heal_it).await;
         holds("it is back", || are(&store, LaneState::Tracking)).await;
         assert_eq!(store.get("item:1").await.unwrap(), None, "{name}");
-        assert_eq!(store.tags(LaneIndex(1), &["t"]).await.unwrap(), [None], "{name}");
-        assert_eq!((store.stats().unsent, store.stats().resent), (0, 3), "{name}");
+        assert_eq!(
+            store.tags(LaneIndex(1), &["t"]).await.unwrap(),
+            [None],
+            "{name}"
+        );
+        assert_eq!(
+            (store.stats().unsent, store.stats().resent),
+            (0, 3),
+            "{name}"
+        );
     }
 }
 
@@ -252,14 +402,21 @@ async fn refused_drain_leaves_the_lane_down_and_everything_remembered() {
     let store = RedisStore::connect(config(server.url())).await.unwrap();
     let events = Events::of(&store, None);
     tell(&server, &["SET larder:{tags} nonsense"]).await; // the script cannot add to that
-    assert_eq!(store.invalidate_tag("t").await.unwrap(), Invalidated::Deferred);
+    assert_eq!(
+        store.invalidate_tag("t").await.unwrap(),
+        Invalidated::Deferred
+    );
     let tried = events.count(RemoteEvent::HalfOpen) + 3;
     holds("it is tried", || {
         assert!(are(&store, LaneState::Down));
         events.count(RemoteEvent::HalfOpen) >= tried
     })
     .await;
-    assert_eq!((store.stats().unsent, store.stats().resent), (2, 0), "once for each lane");
+    assert_eq!(
+        (store.stats().unsent, store.stats().resent),
+        (2, 0),
+        "once for each lane"
+    );
     tell(&server, &["DEL larder:{tags}"]).await;
     holds("it is back", || are(&store, LaneState::Tracking)).await;
     assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
@@ -272,14 +429,20 @@ async fn refused_drain_leaves_the_lane_down_and_everything_remembered() {
 async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
     let server = RedisServer::start().await.unwrap();
     let proxy = Proxy::start(&server.addr()).await.unwrap();
-    let store = RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap();
+    let store = RedisStore::connect(config(proxy.url()).lanes(1))
+        .await
+        .unwrap();
     let events = Events::of(&store, None);
     for n in 0..10 {
-        server.command(&["SET", &format!("item:{n}"), "old"]).await.unwrap();
+        server
+            .command(&["SET", &format!("item:{n}"), "old"])
+            .await
+            .unwrap();
     }
     tell(&server, &["CONFIG SET busy-reply-threshold 1"]).await;
     let mut busy = server.client().await.unwrap();
-    let script = tokio::spawn(async move { busy.command(&["EVAL", "while true do end", "0"]).await });
+    let script =
+        tokio::spawn(async move { busy.command(&["EVAL", "while true do end", "0"]).await });
     let give_up = Instant::now() + BOUND;
     loop {
         match store.get("k").await {
@@ -289,22 +452,42 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
         }
         assert!(Instant::now() < give_up, "it is not busy");
     }
-    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Tracking, "a reader's refusal takes nothing down");
+    assert_eq!(
+        store.lane_state(LaneIndex(0)),
+        LaneState::Tracking,
+        "a reader's refusal takes nothing down"
+    );
     for n in 0..10 {
-        assert_eq!(store.invalidate(&key("item", n), None).await.unwrap(), Invalidated::Deferred);
+        assert_eq!(
+            store.invalidate(&key("item", n), None).await.unwrap(),
+            Invalidated::Deferred
+        );
     }
     holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 2).await;
-    assert_eq!((store.lane_state(LaneIndex(0)), store.stats().unsent), (LaneState::Down, 10));
-    assert_eq!(server.command(&["SCRIPT", "KILL"]).await.unwrap(), Reply::Status("OK".to_owned()));
+    assert_eq!(
+        (store.lane_state(LaneIndex(0)), store.stats().unsent),
+        (LaneState::Down, 10)
+    );
+    assert_eq!(
+        server.command(&["SCRIPT", "KILL"]).await.unwrap(),
+        Reply::Status("OK".to_owned())
+    );
     script.await.unwrap().unwrap();
-    holds("it is back", || store.lane_state(LaneIndex(0)) != LaneState::Down).await;
+    holds("it is back", || {
+        store.lane_state(LaneIndex(0)) != LaneState::Down
+    })
+    .await;
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Tracking);
     assert_eq!((store.stats().unsent, store.stats().resent), (0, 10));
-    assert_eq!(server.command(&["KEYS", "item:*"]).await.unwrap(), Reply::Array(vec![]));
+    assert_eq!(
+        server.command(&["KEYS", "item:*"]).await.unwrap(),
+        Reply::Array(vec![])
+    );
 
     // Once more, with nothing to be sent that could be refused.
     let mut busy = server.client().await.unwrap();
-    let script = tokio::spawn(async move { busy.command(&["EVAL", "while true do end", "0"]).await });
+    let script =
+        tokio::spawn(async move { busy.command(&["EVAL", "while true do end", "0"]).await });
     while !matches!(store.get("k").await, Err(StoreError::Refused { .. })) {
         assert!(Instant::now() < give_up, "it is not busy");
     }
@@ -313,31 +496,60 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
     holds("it is lost", || store.stats().lanes_lost > lost).await;
     let tried = events.count(RemoteEvent::HalfOpen) + 2;
     holds("it is tried", || {
-        assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Down, "P12: nobody would tell it of changes");
+        assert_eq!(
+            store.lane_state(LaneIndex(0)),
+            LaneState::Down,
+            "P12: nobody would tell it of changes"
+        );
         events.count(RemoteEvent::HalfOpen) >= tried
     })
     .await;
     server.command(&["SCRIPT", "KILL"]).await.unwrap();
     script.await.unwrap().unwrap();
-    holds("it tracks", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
+    holds("it tracks", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Tracking
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_password_after_a_restart_opens_the_breaker_until_it_is_right() {
-    let server = RedisServer::builder().password("right").start().await.unwrap();
+    let server = RedisServer::builder()
+        .password("right")
+        .start()
+        .await
+        .unwrap();
     let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
     let events = Events::of(&store, None);
-    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder()
+        .remote_store(store.clone())
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     load(&cache, "k", "old").await;
     let mut admin = server.client().await.unwrap();
-    admin.command(&["CONFIG", "SET", "requirepass", "another"]).await.unwrap();
-    admin.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
+    admin
+        .command(&["CONFIG", "SET", "requirepass", "another"])
+        .await
+        .unwrap();
+    admin
+        .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .await
+        .unwrap();
     holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 3).await;
     assert!(are(&store, LaneState::Down) && events.count(RemoteEvent::Closed) == 0);
     cache.invalidate("k").await.unwrap(); // P11 unsent-goes-first
     assert_eq!(load(&cache, "k", "new").await, "new");
-    admin.command(&["CONFIG", "SET", "requirepass", "right"]).await.unwrap();
+    admin
+        .command(&["CONFIG", "SET", "requirepass", "right"])
+        .await
+        .unwrap();
     holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert_eq!(server.command(&["EXISTS", "item:k"]).await.unwrap(), Reply::Integer(0));
+    assert_eq!(
+        server.command(&["EXISTS", "item:k"]).await.unwrap(),
+        Reply::Integer(0)
+    );
     gets(&cache, "k", None).await;
 }

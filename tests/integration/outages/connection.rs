@@ -26,7 +26,13 @@ use crate::support::{
 };
 
 async fn items_through(url: &str) -> Items {
-    builder().redis_config(config(url)).build().await.unwrap().cache("item").unwrap()
+    builder()
+        .redis_config(config(url))
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,10 +40,26 @@ async fn unreachable_redis_at_start_is_an_error_with_its_address() {
     let mut server = RedisServer::start().await.unwrap();
     server.kill();
     let url = format!("redis://me:s3cret@{}", server.addr());
-    let error = builder().redis_config(config(url)).build().await.unwrap_err();
+    let error = builder()
+        .redis_config(config(url))
+        .build()
+        .await
+        .unwrap_err();
     let text = format!("{error} {error:?}");
-    assert!(matches!(error, Error::Store { source: StoreError::Unreachable { .. }, .. }), "{text}");
-    assert!(text.contains(&server.addr()) && !text.contains("s3cret"), "{text}");
+    assert!(
+        matches!(
+            error,
+            Error::Store {
+                source: StoreError::Unreachable { .. },
+                ..
+            }
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains(&server.addr()) && !text.contains("s3cret"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +68,11 @@ async fn redis_that_accepts_and_says_nothing_is_an_error_in_time() {
     let proxy = Proxy::start(&server.addr()).await.unwrap();
     proxy.stall(Direction::ToClient, true);
     let start = Instant::now();
-    let error = builder().redis_config(config(proxy.url())).build().await.unwrap_err();
+    let error = builder()
+        .redis_config(config(proxy.url()))
+        .build()
+        .await
+        .unwrap_err();
     assert!(start.elapsed() < BOUND / 2, "{:?}", start.elapsed());
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains(&proxy.addr()), "{source}");
@@ -54,12 +80,35 @@ async fn redis_that_accepts_and_says_nothing_is_an_error_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_password_is_an_error_that_does_not_show_it() {
-    let server = RedisServer::builder().password("right").start().await.unwrap();
-    for url in [format!("redis://:s3cret@{}", server.addr()), format!("redis://{}", server.addr())] {
-        let error = builder().redis_config(config(url)).build().await.unwrap_err();
+    let server = RedisServer::builder()
+        .password("right")
+        .start()
+        .await
+        .unwrap();
+    for url in [
+        format!("redis://:s3cret@{}", server.addr()),
+        format!("redis://{}", server.addr()),
+    ] {
+        let error = builder()
+            .redis_config(config(url))
+            .build()
+            .await
+            .unwrap_err();
         let text = format!("{error} {error:?}");
-        assert!(matches!(error, Error::Store { source: StoreError::Unauthorized { .. }, .. }), "{text}");
-        assert!(text.contains(&server.addr()) && !text.contains("s3cret"), "{text}");
+        assert!(
+            matches!(
+                error,
+                Error::Store {
+                    source: StoreError::Unauthorized { .. },
+                    ..
+                }
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains(&server.addr()) && !text.contains("s3cret"),
+            "{text}"
+        );
     }
     let cache = items_through(&server.url()).await;
     assert_eq!(load(&cache, "k", "value").await, "value");
@@ -69,8 +118,12 @@ async fn wrong_password_is_an_error_that_does_not_show_it() {
 async fn start_without_redis_serves_from_the_loader_and_connects_later() {
     let mut server = RedisServer::start().await.unwrap();
     server.kill();
-    let larder =
-        builder().redis_config(config(server.url())).start_without_redis(true).build().await.unwrap();
+    let larder = builder()
+        .redis_config(config(server.url()))
+        .start_without_redis(true)
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
     let start = Instant::now();
     assert_eq!(load(&cache, "k", "value").await, "value");
@@ -78,7 +131,8 @@ async fn start_without_redis_serves_from_the_loader_and_connects_later() {
     server.restart().await.unwrap();
     let mut n = 0;
     let give_up = Instant::now() + BOUND;
-    while server.command(&["KEYS", "item:*"]).await.unwrap() == larder_testkit::Reply::Array(vec![]) {
+    while server.command(&["KEYS", "item:*"]).await.unwrap() == larder_testkit::Reply::Array(vec![])
+    {
         assert!(Instant::now() < give_up, "it does not connect");
         n += 1;
         load(&cache, &format!("k{n}"), "value").await;
@@ -94,24 +148,50 @@ async fn write_during_an_outage_is_seen_by_all_after_it() {
     let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
     let (cut_off, connected): (Items, _) = (larder.cache("item").unwrap(), world.items().await);
-    for (n, verb) in ["write_through", "write_around", "invalidate", "insert"].into_iter().enumerate() {
+    for (n, verb) in ["write_through", "write_around", "invalidate", "insert"]
+        .into_iter()
+        .enumerate()
+    {
         let key = format!("k{n}");
         load(&connected, &key, "old").await;
         gets(&cut_off, &key, Some("old")).await;
         proxy.refuse(true);
         proxy.cut();
-        holds("it is cut off", || LaneIndex::all(2).all(|lane| store.lane_state(lane) == LaneState::Down))
-            .await;
+        holds("it is cut off", || {
+            LaneIndex::all(2).all(|lane| store.lane_state(lane) == LaneState::Down)
+        })
+        .await;
         let start = Instant::now();
         match verb {
-            "write_through" => drop(cut_off.write_through(key.as_str(), || value("new")).await.unwrap()),
-            "write_around" => drop(cut_off.write_around(key.as_str(), || value("new")).await.unwrap()),
-            "insert" => cut_off.insert(key.as_str(), "new".to_owned()).await.unwrap(),
+            "write_through" => drop(
+                cut_off
+                    .write_through(key.as_str(), || value("new"))
+                    .await
+                    .unwrap(),
+            ),
+            "write_around" => drop(
+                cut_off
+                    .write_around(key.as_str(), || value("new"))
+                    .await
+                    .unwrap(),
+            ),
+            "insert" => cut_off
+                .insert(key.as_str(), "new".to_owned())
+                .await
+                .unwrap(),
             _ => cut_off.invalidate(key.as_str()).await.unwrap(),
         }
-        assert!(start.elapsed() < BOUND / 2, "{verb} took {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < BOUND / 2,
+            "{verb} took {:?}",
+            start.elapsed()
+        );
         assert_ne!(get(&cut_off, &key).await.as_deref(), Some("old"), "{verb}");
-        assert_eq!(world.l2(&format!("item:{key}")).await.as_deref(), Some("\"old\""), "nothing was sent");
+        assert_eq!(
+            world.l2(&format!("item:{key}")).await.as_deref(),
+            Some("\"old\""),
+            "nothing was sent"
+        );
         proxy.refuse(false);
         gets(&connected, &key, None).await;
         assert_ne!(get(&cut_off, &key).await.as_deref(), Some("old"), "{verb}");
@@ -148,23 +228,40 @@ async fn deaf_connection_is_found_by_its_ping() {
         }
     })
     .await;
-    println!("deaf connection noticed after {:?}, ping every 50 ms, limit 300 ms", start.elapsed());
+    println!(
+        "deaf connection noticed after {:?}, ping every 50 ms, limit 300 ms",
+        start.elapsed()
+    );
 }
 
 /// P13 silence-is-not-health: also the store says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_lane_is_down_until_it_is_connected_again() {
     let mut server = RedisServer::start().await.unwrap();
-    let store = RedisStore::connect(config(server.url()).lanes(1)).await.unwrap();
+    let store = RedisStore::connect(config(server.url()).lanes(1))
+        .await
+        .unwrap();
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Tracking);
     server.pause().unwrap();
-    holds("a paused server is noticed", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
+    holds("a paused server is noticed", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Down
+    })
+    .await;
     let refused = store.get("k").now_or_never().expect("it waits");
-    assert!(matches!(refused, Err(StoreError::Unreachable { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StoreError::Unreachable { .. })),
+        "{refused:?}"
+    );
     server.resume().unwrap();
-    holds("it is connected again", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
+    holds("it is connected again", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Tracking
+    })
+    .await;
     server.restart().await.unwrap();
-    holds("and after a restart", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
+    holds("and after a restart", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Tracking
+    })
+    .await;
     let give_up = Instant::now() + BOUND;
     while store.get("k").await.is_err() {
         assert!(Instant::now() < give_up);
@@ -188,18 +285,37 @@ async fn paused_redis_does_not_keep_a_reader_from_its_loader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
     let server = RedisServer::builder()
-        .args(&["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking", "-subscribe"])
+        .args(&[
+            "--user",
+            "default",
+            "on",
+            "nopass",
+            "~*",
+            "&*",
+            "+@all",
+            "-client|tracking",
+            "-subscribe",
+        ])
         .start()
         .await
         .unwrap();
     let store = RedisStore::connect(config(server.url())).await.unwrap();
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Untracked);
     let (clock, hand) = larder::Clock::manual();
-    let larder = builder().redis(server.url()).clock(clock).build().await.unwrap();
+    let larder = builder()
+        .redis(server.url())
+        .clock(clock)
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
     load(&cache, "k", "old").await;
     server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "nothing tells of the change");
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("old"),
+        "nothing tells of the change"
+    );
     hand.advance(cache.policy().degraded_l1_ttl());
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
@@ -210,18 +326,42 @@ async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
 async fn write_that_cannot_be_remembered_does_not_touch_the_database() {
     let world = World::new().await;
     let gated = Gated::new(world.one_lane().await);
-    let cache: Items = builder().remote_store(gated.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder()
+        .remote_store(gated.clone())
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     load(&cache, "k", "old").await;
     gated.lose_reply(Call::BeginWrite);
     gated.lose_reply(Call::Invalidate);
     let gate = Gate::opened();
     let refused = slow_write(&cache, "new", &gate).await.unwrap();
-    assert!(matches!(refused, Err(Error::Store { source: StoreError::TimedOut { .. }, .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Store {
+                source: StoreError::TimedOut { .. },
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
     assert_eq!(gate.arrivals(), 0, "the database was not touched");
     load(&cache, "k", "old").await;
     gated.lose_reply(Call::Invalidate);
     let refused = cache.invalidate("k").await;
-    assert!(matches!(refused, Err(Error::Store { source: StoreError::TimedOut { .. }, .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Store {
+                source: StoreError::TimedOut { .. },
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
     assert_eq!(get(&cache, "k").await, None, "it is gone here all the same");
 }
 
@@ -262,13 +402,22 @@ async fn lane_is_down_whenever_what_was_read_through_it_is_said_to_be_out_of_dat
     let proxy = Proxy::start(&server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect_lazy(config(proxy.url()).lanes(1)).unwrap());
     let watcher = Watcher::of(&store); // on one thread, so nothing has happened yet
-    holds("it is connected", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
-    assert_eq!(watcher.seen(), [LaneState::Down], "once, before it was handed out");
+    holds("it is connected", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Tracking
+    })
+    .await;
+    assert_eq!(
+        watcher.seen(),
+        [LaneState::Down],
+        "once, before it was handed out"
+    );
     proxy.refuse(true);
     proxy.stall(Direction::ToClient, true); // so that no end of the connection announces its loss
     let lost = store.get("k").await;
     assert!(matches!(lost, Err(StoreError::TimedOut { .. })), "{lost:?}");
-    assert!(watcher.seen().len() >= 2 && watcher.seen().iter().all(|seen| *seen == LaneState::Down));
+    assert!(
+        watcher.seen().len() >= 2 && watcher.seen().iter().all(|seen| *seen == LaneState::Down)
+    );
 }
 
 /// P10 loss-told-before-successor: what was loaded during an outage is not served once pushes could
@@ -278,7 +427,12 @@ async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let (clock, _hand) = larder::Clock::manual();
-    let larder = builder().redis_config(config(proxy.url())).clock(clock).build().await.unwrap();
+    let larder = builder()
+        .redis_config(config(proxy.url()))
+        .clock(clock)
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
     proxy.refuse(true);
     proxy.cut();
@@ -287,8 +441,17 @@ async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
     })
     .await;
     load(&cache, "k", "old").await;
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "L1 has it, and its clock stands still");
-    world.items().await.insert("k", "new".to_owned()).await.unwrap();
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("old"),
+        "L1 has it, and its clock stands still"
+    );
+    world
+        .items()
+        .await
+        .insert("k", "new".to_owned())
+        .await
+        .unwrap();
     proxy.refuse(false);
     gets(&cache, "k", Some("new")).await;
 }
@@ -298,22 +461,36 @@ async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
 async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
     let server = RedisServer::start().await.unwrap();
     let proxy = Proxy::start(&server.addr()).await.unwrap();
-    let store = RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap();
+    let store = RedisStore::connect(config(proxy.url()).lanes(1))
+        .await
+        .unwrap();
     server.command(&["SET", "k", "old"]).await.unwrap();
     proxy.refuse(true);
     proxy.cut();
-    holds("it is cut off", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
+    holds("it is cut off", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Down
+    })
+    .await;
     assert_eq!(
-        store.invalidate(&Key::from_stored_name("k"), None).await.unwrap(),
+        store
+            .invalidate(&Key::from_stored_name("k"), None)
+            .await
+            .unwrap(),
         larder_core::Invalidated::Deferred
     );
-    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap(); // reads are answered, scripts are not
+    server
+        .command(&["CLIENT", "PAUSE", "60000", "WRITE"])
+        .await
+        .unwrap(); // reads are answered, scripts are not
     proxy.refuse(false);
     let before = proxy.connections();
     holds("it connects again", || proxy.connections() >= before + 2).await;
     assert!(store.get("k").await.is_err(), "the old value could be read");
     server.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
-    holds("it is back", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
+    holds("it is back", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Tracking
+    })
+    .await;
     assert_eq!(store.get("k").await.unwrap(), None);
 }
 
@@ -326,14 +503,26 @@ async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
     let proxy = Proxy::start(&server.addr()).await.unwrap();
     let config = config(proxy.url()).lanes(1).command_timeout(BOUND);
     let store = Arc::new(RedisStore::connect(config).await.unwrap());
-    store.invalidate(&Key::from_stored_name("warm"), None).await.unwrap();
+    store
+        .invalidate(&Key::from_stored_name("warm"), None)
+        .await
+        .unwrap();
     let mut foreign = server.client().await.unwrap();
     proxy.refuse(true);
     proxy.cut();
-    holds("it is cut off", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
+    holds("it is cut off", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Down
+    })
+    .await;
     for n in 0..KEYS {
-        foreign.command(&["SET", &format!("k{n}"), "old"]).await.unwrap();
-        store.invalidate(&Key::from_stored_name(format!("k{n}").as_str()), None).await.unwrap();
+        foreign
+            .command(&["SET", &format!("k{n}"), "old"])
+            .await
+            .unwrap();
+        store
+            .invalidate(&Key::from_stored_name(format!("k{n}").as_str()), None)
+            .await
+            .unwrap();
     }
     proxy.refuse(false);
     let mut sent = Vec::new();
@@ -342,7 +531,9 @@ async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
         proxy.stall(Direction::ToClient, true);
         for n in 0..KEYS {
             let key = format!("k{n}");
-            if foreign.command(&["EXISTS", &key]).await.unwrap() == larder_testkit::Reply::Integer(0) {
+            if foreign.command(&["EXISTS", &key]).await.unwrap()
+                == larder_testkit::Reply::Integer(0)
+            {
                 sent.push(key);
             }
         }
@@ -356,31 +547,54 @@ async fn key_invalidated_again_while_it_is_being_sent_does_not_come_back() {
     for key in sent {
         foreign.command(&["SET", &key, "old"]).await.unwrap();
         let store = store.clone();
-        again.spawn(async move { store.invalidate(&Key::from_stored_name(key.as_str()), None).await });
+        again.spawn(async move {
+            store
+                .invalidate(&Key::from_stored_name(key.as_str()), None)
+                .await
+        });
     }
     proxy.stall(Direction::ToClient, false);
     for done in again.join_all().await {
         done.unwrap();
     }
-    holds("it is back", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
-    assert_eq!(server.command(&["KEYS", "k*"]).await.unwrap(), larder_testkit::Reply::Array(vec![]));
+    holds("it is back", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Tracking
+    })
+    .await;
+    assert_eq!(
+        server.command(&["KEYS", "k*"]).await.unwrap(),
+        larder_testkit::Reply::Array(vec![])
+    );
 }
 
 /// P10 loss-told-before-successor: what lives in this process alone has nothing to fear from Redis.
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_of_l1_alone_survives_the_loss_of_redis() {
     let world = World::new().await;
-    let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
+    let store = Arc::new(
+        RedisStore::connect(config(world.server.url()))
+            .await
+            .unwrap(),
+    );
     let policies = [policy(), named("local").levels(Levels::L1)];
-    let larder = builder_of(&policies).remote_store(store.clone()).build().await.unwrap();
-    let (local, item): (Items, Items) = (larder.cache("local").unwrap(), larder.cache("item").unwrap());
+    let larder = builder_of(&policies)
+        .remote_store(store.clone())
+        .build()
+        .await
+        .unwrap();
+    let (local, item): (Items, Items) = (
+        larder.cache("local").unwrap(),
+        larder.cache("item").unwrap(),
+    );
     load(&local, "k", "value").await;
     load(&item, "k", "value").await;
     world.server.command(&["FLUSHALL"]).await.unwrap();
     gets(&item, "k", None).await;
     world.server.pause().unwrap();
-    holds("both lanes are lost", || LaneIndex::all(2).all(|lane| store.lane_state(lane) == LaneState::Down))
-        .await;
+    holds("both lanes are lost", || {
+        LaneIndex::all(2).all(|lane| store.lane_state(lane) == LaneState::Down)
+    })
+    .await;
     assert_eq!(get(&local, "k").await.as_deref(), Some("value"));
     local.invalidate("k").await.unwrap();
     assert_eq!(get(&local, "k").await, None);
@@ -390,24 +604,51 @@ async fn policy_of_l1_alone_survives_the_loss_of_redis() {
 /// P12 tracking-never-assumed: a server or proxy that does not know RESP3 cannot push.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_without_resp3_is_used_without_tracking() {
-    let server = RedisServer::builder().args(&["--rename-command", "HELLO", ""]).start().await.unwrap();
+    let server = RedisServer::builder()
+        .args(&["--rename-command", "HELLO", ""])
+        .start()
+        .await
+        .unwrap();
     let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
-    let cache: Items = builder().remote_store(store).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder()
+        .remote_store(store)
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     assert_eq!(load(&cache, "k", "value").await, "value");
-    assert_eq!(server.command(&["GET", "item:k"]).await.unwrap().text().as_deref(), Some("\"value\""));
+    assert_eq!(
+        server
+            .command(&["GET", "item:k"])
+            .await
+            .unwrap()
+            .text()
+            .as_deref(),
+        Some("\"value\"")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn longest_time_limits_do_not_panic() {
     let server = RedisServer::start().await.unwrap();
     let config = RedisConfig::new(server.url());
-    let config =
-        config.connect_timeout(Duration::MAX).command_timeout(Duration::MAX).ping_interval(Duration::MAX);
-    let config = config.breaker_pause(Duration::MAX).breaker_max_pause(Duration::MAX);
+    let config = config
+        .connect_timeout(Duration::MAX)
+        .command_timeout(Duration::MAX)
+        .ping_interval(Duration::MAX);
+    let config = config
+        .breaker_pause(Duration::MAX)
+        .breaker_max_pause(Duration::MAX);
     let store = Arc::new(RedisStore::connect(config).await.unwrap());
     let lock = LeaseLock::new(store, Duration::from_secs(1));
-    lock.acquire(&Key::from_stored_name("jobs:1"), Duration::MAX).await.unwrap().release().await.unwrap();
+    lock.acquire(&Key::from_stored_name("jobs:1"), Duration::MAX)
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap();
 }
 
 /// P11 unsent-goes-first: a key whose prefix is not known is never replaced by a clear, which would
@@ -415,17 +656,31 @@ async fn longest_time_limits_do_not_panic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidations_that_cannot_be_remembered_are_errors() {
     let mut server = RedisServer::start().await.unwrap();
-    let store = RedisStore::connect(config(server.url()).lanes(1).max_unsent(2)).await.unwrap();
+    let store = RedisStore::connect(config(server.url()).lanes(1).max_unsent(2))
+        .await
+        .unwrap();
     server.kill();
-    holds("the lane is down", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
+    holds("the lane is down", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Down
+    })
+    .await;
     for key in ["a", "b", "a"] {
         assert_eq!(
-            store.invalidate(&Key::from_stored_name(key), None).await.unwrap(),
+            store
+                .invalidate(&Key::from_stored_name(key), None)
+                .await
+                .unwrap(),
             larder_core::Invalidated::Deferred
         );
     }
-    let full = store.invalidate(&Key::from_stored_name("c"), None).await.unwrap_err();
-    assert!(matches!(full, StoreError::TooManyUnsent { unsent: 2, .. }), "{full}");
+    let full = store
+        .invalidate(&Key::from_stored_name("c"), None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(full, StoreError::TooManyUnsent { unsent: 2, .. }),
+        "{full}"
+    );
     assert_eq!(store.stats().unsent, 2);
     server.restart().await.unwrap();
     holds("they are sent", || store.stats().unsent == 0).await;
@@ -451,15 +706,23 @@ impl PushListener for Slow {
 #[tokio::test(flavor = "multi_thread")]
 async fn push_is_handled_before_a_later_reply() {
     let server = RedisServer::start().await.unwrap();
-    let store = RedisStore::connect(RedisConfig::new(server.url()).lanes(1)).await.unwrap();
+    let store = RedisStore::connect(RedisConfig::new(server.url()).lanes(1))
+        .await
+        .unwrap();
     for round in 0..5 {
         let slow = Arc::new(Slow::default());
         let listener: Weak<dyn PushListener> = Arc::downgrade(&slow) as _;
         store.subscribe(listener);
         store.get("k").await.unwrap();
-        server.command(&["SET", "k", &format!("{round}")]).await.unwrap();
+        server
+            .command(&["SET", "k", &format!("{round}")])
+            .await
+            .unwrap();
         assert_eq!(store.get("k").await.unwrap().unwrap(), format!("{round}"));
-        assert!(slow.done.load(Ordering::SeqCst), "a reply has overtaken the push");
+        assert!(
+            slow.done.load(Ordering::SeqCst),
+            "a reply has overtaken the push"
+        );
     }
 }
 
@@ -471,11 +734,17 @@ async fn load_of_a_process_that_is_cut_off_is_not_for_those_who_came_later() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
     let in_l2 = policy().levels(Levels::L2);
-    let (here, there) = (cache_on(store.clone(), &in_l2).await, world.cache(&in_l2).await);
+    let (here, there) = (
+        cache_on(store.clone(), &in_l2).await,
+        world.cache(&in_l2).await,
+    );
     proxy.refuse(true);
     proxy.cut();
     let is_down = |lane| store.lane_state(lane) == LaneState::Down;
-    holds("it is cut off", || LaneIndex::all(store.lanes()).all(is_down)).await;
+    holds("it is cut off", || {
+        LaneIndex::all(store.lanes()).all(is_down)
+    })
+    .await;
     let gate = Gate::new();
     let first = slow_load(&here, "k", "old", &gate);
     gate.reached().await;

@@ -19,9 +19,17 @@ use crate::support::{
 
 /// A larder whose store the test can ask too.
 async fn process(world: &World) -> (Arc<RedisStore>, Larder, Items) {
-    let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
+    let store = Arc::new(
+        RedisStore::connect(config(world.server.url()))
+            .await
+            .unwrap(),
+    );
     let policies = [policy(), named("instant").instant_clear(true)];
-    let larder = builder_of(&policies).remote_store(store.clone()).build().await.unwrap();
+    let larder = builder_of(&policies)
+        .remote_store(store.clone())
+        .build()
+        .await
+        .unwrap();
     let cache = larder.cache("item").unwrap();
     (store, larder, cache)
 }
@@ -33,18 +41,28 @@ async fn every_kind_of_removal_reaches_the_other_process() {
     let (store, one, here) = process(&world).await;
     let (_, other, there) = process(&world).await;
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
-    let instant: [Items; 2] = [one.cache("instant").unwrap(), other.cache("instant").unwrap()];
+    let instant: [Items; 2] = [
+        one.cache("instant").unwrap(),
+        other.cache("instant").unwrap(),
+    ];
     for round in 0..5 {
         load_tagged(&here, "k", "old", "t").await;
         load_tagged(&instant[0], "k", "old", "t").await;
-        assert_eq!(get(&there, "k").await.as_deref(), Some("old"), "round {round}");
+        assert_eq!(
+            get(&there, "k").await.as_deref(),
+            Some("old"),
+            "round {round}"
+        );
         assert_eq!(get(&instant[1], "k").await.as_deref(), Some("old"));
         match round {
             0 => here.invalidate("k").await.unwrap(),
             1 => here.insert("k", "new".to_owned()).await.unwrap(),
             2 => one.invalidate_tag("t").await.unwrap(),
             3 => here.clear().await.unwrap(),
-            _ => here.write_around("k", || async { Ok::<_, std::io::Error>(()) }).await.unwrap(),
+            _ => here
+                .write_around("k", || async { Ok::<_, std::io::Error>(()) })
+                .await
+                .unwrap(),
         }
         gets(&there, "k", (round == 1).then_some("new")).await;
         instant[0].clear().await.unwrap();
@@ -70,7 +88,9 @@ async fn waiter_in_another_process_is_woken_by_a_message() {
     busy.open();
     gate.open();
     loading.await.unwrap().unwrap();
-    let woken = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it was not woken");
+    let woken = tokio::time::timeout(Duration::from_secs(10), waiting)
+        .await
+        .expect("it was not woken");
     assert_eq!(woken.unwrap(), "loaded");
 }
 
@@ -80,11 +100,22 @@ async fn waiter_in_another_process_is_woken_by_a_message() {
 async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
     let world = World::without_tracking().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap());
+    let store = Arc::new(
+        RedisStore::connect(config(proxy.url()).lanes(1))
+            .await
+            .unwrap(),
+    );
     let cache = cache_on(store.clone(), &policy().levels(Levels::L2)).await;
     load_tagged(&cache, "k", "old", "t").await;
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
-    holds("it is subscribed", || store.lane_state(LaneIndex(0)) == LaneState::Subscribed).await;
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("old"),
+        "its tag is known here"
+    );
+    holds("it is subscribed", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Subscribed
+    })
+    .await;
     proxy.deafen(true);
     world.larder().await.invalidate_tag("t").await.unwrap();
     assert_eq!(get(&cache, "k").await, None);
@@ -101,11 +132,18 @@ async fn lost_subscription_is_a_lost_lane() {
         here.insert("k", old.clone()).await.unwrap();
         assert_eq!(get(&here, "k").await, Some(old));
         let lost = larder.stats().lanes_lost;
-        world.server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
+        world
+            .server
+            .command(&["CLIENT", "KILL", "TYPE", "pubsub"])
+            .await
+            .unwrap();
         holds("the loss is noticed", || larder.stats().lanes_lost > lost).await;
         there.insert("k", new.clone()).await.unwrap();
         gets(&here, "k", Some(&new)).await;
-        holds("it hears again", || store.lane_state(LaneIndex(0)) == LaneState::Subscribed).await;
+        holds("it hears again", || {
+            store.lane_state(LaneIndex(0)) == LaneState::Subscribed
+        })
+        .await;
         there.insert("k", "newer".to_owned()).await.unwrap();
         gets(&here, "k", Some("newer")).await;
     }
@@ -117,14 +155,38 @@ async fn lost_subscription_is_a_lost_lane() {
 async fn entries_read_without_a_subscription_are_short_lived() {
     let world = World::without_tracking().await;
     let (clock, hand) = larder::Clock::manual();
-    let store = Arc::new(RedisStore::connect(config(world.server.url())).await.unwrap());
-    let larder = builder().remote_store(store.clone()).clock(clock).build().await.unwrap();
+    let store = Arc::new(
+        RedisStore::connect(config(world.server.url()))
+            .await
+            .unwrap(),
+    );
+    let larder = builder()
+        .remote_store(store.clone())
+        .clock(clock)
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
-    world.server.command(&["ACL", "SETUSER", "default", "-subscribe"]).await.unwrap();
-    world.server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
-    holds("the loss is noticed", || store.lane_state(LaneIndex(0)) == LaneState::Untracked).await;
+    world
+        .server
+        .command(&["ACL", "SETUSER", "default", "-subscribe"])
+        .await
+        .unwrap();
+    world
+        .server
+        .command(&["CLIENT", "KILL", "TYPE", "pubsub"])
+        .await
+        .unwrap();
+    holds("the loss is noticed", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Untracked
+    })
+    .await;
     load(&cache, "k", "old").await;
-    world.server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
+    world
+        .server
+        .command(&["SET", "item:k", "\"new\""])
+        .await
+        .unwrap();
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
     hand.advance(cache.policy().degraded_l1_ttl());
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
@@ -138,11 +200,25 @@ async fn deaf_subscription_is_noticed() {
     load(&cache, "k", "v").await;
     // The subscriber's user may not read the channel any more, and stays connected: its own
     // messages do not come back.
-    world.server.command(&["ACL", "SETUSER", "default", "resetchannels", "&none"]).await.unwrap();
-    holds("it is noticed", || store.lane_state(LaneIndex(0)) == LaneState::Untracked).await;
+    world
+        .server
+        .command(&["ACL", "SETUSER", "default", "resetchannels", "&none"])
+        .await
+        .unwrap();
+    holds("it is noticed", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Untracked
+    })
+    .await;
     holds("it is counted", || larder.stats().lanes_lost >= 1).await;
-    world.server.command(&["ACL", "SETUSER", "default", "allchannels"]).await.unwrap();
-    holds("it hears again", || store.lane_state(LaneIndex(0)) == LaneState::Subscribed).await;
+    world
+        .server
+        .command(&["ACL", "SETUSER", "default", "allchannels"])
+        .await
+        .unwrap();
+    holds("it hears again", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Subscribed
+    })
+    .await;
 }
 
 /// A process ignores its own messages, and hearing one sends none.
@@ -157,8 +233,15 @@ async fn message_is_ignored_by_its_sender_and_answered_by_nobody() {
     here.invalidate("k").await.unwrap();
     holds("it is heard", || other.stats().pushes >= heard + 2).await;
     assert_eq!(one.stats().pushes, own, "its own messages are not news");
-    assert_eq!(there.stats().loads + there.stats().invalidations, 0, "and hearing them does nothing else");
-    assert_eq!(world.server.command(&["EXISTS", "item:k"]).await.unwrap(), Reply::Integer(0));
+    assert_eq!(
+        there.stats().loads + there.stats().invalidations,
+        0,
+        "and hearing them does nothing else"
+    );
+    assert_eq!(
+        world.server.command(&["EXISTS", "item:k"]).await.unwrap(),
+        Reply::Integer(0)
+    );
 }
 
 /// A process that starts while the server is away subscribes when it is there.
@@ -169,8 +252,17 @@ async fn process_that_starts_before_its_server_subscribes_later() {
     let store = Arc::new(RedisStore::connect_lazy(config(world.server.url())).unwrap());
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Down);
     world.server.restart().await.unwrap();
-    holds("it hears", || store.lane_state(LaneIndex(0)) == LaneState::Subscribed).await;
-    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    holds("it hears", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Subscribed
+    })
+    .await;
+    let cache: Items = builder()
+        .remote_store(store.clone())
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     let (_, _, there) = process(&world).await;
     load(&cache, "k", "old").await;
     there.insert("k", "new".to_owned()).await.unwrap();

@@ -35,17 +35,25 @@ async fn cancelled_leader_leaves_the_load_to_the_others() {
         let gate = Gate::new();
         let leader = slow_load(&cache, "k", "value", &gate);
         gate.reached().await;
-        let waiters: Vec<_> = (0..999).map(|_| slow_load(&cache, "k", "must not be loaded", &gate)).collect();
+        let waiters: Vec<_> = (0..999)
+            .map(|_| slow_load(&cache, "k", "must not be loaded", &gate))
+            .collect();
         let joined = slow_load(&cache, "k", "must not be loaded", &gate);
         tokio::task::yield_now().await;
         // The load began, so one waiter at least must have joined before its leader goes.
         let probe = cache.clone();
         let probing = tokio::spawn(async move {
-            tokio::time::timeout(Duration::from_millis(50), probe.get_or_load("k", || value("no")))
-                .await
-                .is_err()
+            tokio::time::timeout(
+                Duration::from_millis(50),
+                probe.get_or_load("k", || value("no")),
+            )
+            .await
+            .is_err()
         });
-        assert!(probing.await.unwrap(), "it joined, and its own deadline ended its wait only");
+        assert!(
+            probing.await.unwrap(),
+            "it joined, and its own deadline ended its wait only"
+        );
         leader.abort();
         assert!(leader.await.unwrap_err().is_cancelled());
         gate.open();
@@ -92,7 +100,11 @@ async fn load_whose_last_caller_leaves_is_given_up_and_its_lease_released() {
         holds("the loader is dropped", || dropped.load(Ordering::SeqCst)).await;
         let start = Instant::now();
         assert_eq!(load(&cache, "k", "value").await, "value");
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
     }
 }
 
@@ -120,9 +132,13 @@ async fn loader_that_panics_is_an_error_for_all_and_poisons_nothing() {
             let ended = caller.await.unwrap();
             assert!(matches!(ended, Err(Error::Panicked { .. })), "{ended:?}");
         }
-        let loader =
-            || -> std::future::Ready<Result<String, Infallible>> { panic!("before its future, on purpose") };
-        assert!(matches!(cache.get_or_load("k", loader).await, Err(Error::Panicked { .. })));
+        let loader = || -> std::future::Ready<Result<String, Infallible>> {
+            panic!("before its future, on purpose")
+        };
+        assert!(matches!(
+            cache.get_or_load("k", loader).await,
+            Err(Error::Panicked { .. })
+        ));
         assert_eq!(load(&cache, "k", "value").await, "value");
     }
 }
@@ -160,9 +176,16 @@ async fn caller_with_a_deadline_leaves_in_time_and_affects_nobody() {
         let patient = slow_load(&cache, "k", "value", &gate);
         gate.reached().await;
         let start = Instant::now();
-        let hurried =
-            tokio::time::timeout(Duration::from_millis(20), cache.get_or_load("k", || value("no"))).await;
-        assert!(hurried.is_err() && start.elapsed() < BOUND / 2, "{:?}", start.elapsed());
+        let hurried = tokio::time::timeout(
+            Duration::from_millis(20),
+            cache.get_or_load("k", || value("no")),
+        )
+        .await;
+        assert!(
+            hurried.is_err() && start.elapsed() < BOUND / 2,
+            "{:?}",
+            start.elapsed()
+        );
         gate.open();
         assert_eq!(**patient.await.unwrap().as_ref().unwrap(), "value");
         assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
@@ -192,7 +215,13 @@ async fn leader_that_is_not_polled_holds_nobody_up() {
     let world = World::new().await;
     load(&world.items().await, "k", "value").await;
     let store = Gated::new(world.store().await);
-    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder()
+        .remote_store(store.clone())
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     let looks = [(); 2].map(|()| store.gate(Call::Get, When::Before));
     let mut leader = Box::pin(cache.get_or_load("k", || value("must not be loaded")));
     let mut getter = Box::pin(cache.get("k"));
@@ -202,6 +231,12 @@ async fn leader_that_is_not_polled_holds_nobody_up() {
     looks.iter().for_each(Gate::open);
     let same_task = tokio::time::timeout(BOUND, load(&cache, "k", "must not be loaded"));
     assert_eq!(same_task.await.unwrap(), "value");
-    assert_eq!(tokio::time::timeout(BOUND, get(&cache, "k")).await.unwrap().as_deref(), Some("value"));
+    assert_eq!(
+        tokio::time::timeout(BOUND, get(&cache, "k"))
+            .await
+            .unwrap()
+            .as_deref(),
+        Some("value")
+    );
     assert_eq!(**leader.await.as_ref().unwrap(), "value");
 }

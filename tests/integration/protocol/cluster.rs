@@ -37,9 +37,19 @@ impl Process {
             named("shared").levels(Levels::L2),
             named("instant").instant_clear(true),
         ];
-        let larder = builder_of(&policies).remote_store(store.clone()).clock(clock).build().await.unwrap();
+        let larder = builder_of(&policies)
+            .remote_store(store.clone())
+            .clock(clock)
+            .build()
+            .await
+            .unwrap();
         let items = larder.cache("item").unwrap();
-        Self { store, larder, items, hand }
+        Self {
+            store,
+            larder,
+            items,
+            hand,
+        }
     }
 
     fn is(&self, state: LaneState) -> bool {
@@ -79,7 +89,9 @@ async fn keys(cluster: &RedisCluster, policy: &str) -> Vec<String> {
 
 /// The names that a server has, by a pattern.
 async fn names(server: &RedisServer, pattern: &str) -> Vec<String> {
-    let Reply::Array(names) = server.command(&["KEYS", pattern]).await.unwrap() else { panic!() };
+    let Reply::Array(names) = server.command(&["KEYS", pattern]).await.unwrap() else {
+        panic!()
+    };
     names.iter().filter_map(Reply::text).collect()
 }
 
@@ -89,7 +101,9 @@ async fn names(server: &RedisServer, pattern: &str) -> Vec<String> {
 async fn redis_store_on_a_cluster_conforms() {
     let cluster = cluster().await;
     let store = async || {
-        let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2)).await.unwrap();
+        let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2))
+            .await
+            .unwrap();
         assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Scattered);
         Arc::new(store) as Arc<dyn RemoteStore>
     };
@@ -100,11 +114,22 @@ async fn redis_store_on_a_cluster_conforms() {
 /// at another.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_on_a_cluster_without_tracking_conforms() {
-    let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking"];
+    let refuse = [
+        "--user",
+        "default",
+        "on",
+        "nopass",
+        "~*",
+        "&*",
+        "+@all",
+        "-client|tracking",
+    ];
     let options = RedisServer::builder().args(&refuse);
     let cluster = RedisCluster::start_as(&options, 3, 0).await.unwrap();
     let store = async || {
-        let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2)).await.unwrap();
+        let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2))
+            .await
+            .unwrap();
         assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
         Arc::new(store) as Arc<dyn RemoteStore>
     };
@@ -127,7 +152,10 @@ async fn keys_of_all_shards_are_used_like_any_other() {
         let key = format!("k{n}");
         assert_eq!(load(cache, &key, "v1").await, "v1");
         let written = cache.write_through(&*key, || value("v2")).await.unwrap();
-        assert_eq!((&**written, get(cache, &key).await.as_deref()), ("v2", Some("v2")));
+        assert_eq!(
+            (&**written, get(cache, &key).await.as_deref()),
+            ("v2", Some("v2"))
+        );
     }
     let mut total = 0;
     for server in &cluster.servers {
@@ -136,7 +164,11 @@ async fn keys_of_all_shards_are_used_like_any_other() {
         total += names.len();
     }
     assert_eq!(total, 100);
-    process.larder.invalidate((0..100).map(|n| cache.key(format!("k{n}")))).await.unwrap();
+    process
+        .larder
+        .invalidate((0..100).map(|n| cache.key(format!("k{n}"))))
+        .await
+        .unwrap();
     for server in &cluster.servers {
         assert_eq!(names(server, "item:*").await, Vec::<String>::new());
     }
@@ -151,7 +183,12 @@ async fn plain_policy_under_load_is_cleared_on_every_master() {
     let (one, other) = (Process::new(&cluster).await, Process::new(&cluster).await);
     for n in 0..100 {
         load(&one.items, &format!("k{n}"), "old").await;
-        load(&one.larder.cache("other").unwrap(), &format!("k{n}"), "kept").await;
+        load(
+            &one.larder.cache("other").unwrap(),
+            &format!("k{n}"),
+            "kept",
+        )
+        .await;
     }
     let (gate, mut loads) = (Gate::new(), Vec::new());
     for key in keys(&cluster, "item").await {
@@ -180,7 +217,8 @@ async fn plain_policy_under_load_is_cleared_on_every_master() {
 async fn policy_of_instant_clears_under_load_is_cleared_on_every_master() {
     let cluster = cluster().await;
     let (one, other) = (Process::new(&cluster).await, Process::new(&cluster).await);
-    let [here, there] = [&one, &other].map(|of| of.larder.cache::<String, String>("instant").unwrap());
+    let [here, there] =
+        [&one, &other].map(|of| of.larder.cache::<String, String>("instant").unwrap());
     let keys = keys(&cluster, "instant").await;
     for key in &keys {
         load(&here, key, "old").await;
@@ -215,13 +253,23 @@ async fn change_on_any_shard_reaches_the_other_process() {
     for key in keys(&cluster, "item").await {
         load(&one.items, &key, "v1").await;
         assert_eq!(get(&other.items, &key).await.as_deref(), Some("v1"));
-        one.items.insert(key.as_str(), "v2".to_owned()).await.unwrap();
+        one.items
+            .insert(key.as_str(), "v2".to_owned())
+            .await
+            .unwrap();
         gets(&other.items, &key, Some("v2")).await;
         other.hand.advance(other.items.policy().degraded_l1_ttl());
         let hits = other.items.stats().l1_hits;
         assert_eq!(get(&other.items, &key).await.as_deref(), Some("v2"));
-        assert_eq!(other.items.stats().l1_hits, hits + 1, "L1 believes that it would be told");
-        cluster.command(&["SET", &format!("item:{key}"), "\"v3\""]).await.unwrap();
+        assert_eq!(
+            other.items.stats().l1_hits,
+            hits + 1,
+            "L1 believes that it would be told"
+        );
+        cluster
+            .command(&["SET", &format!("item:{key}"), "\"v3\""])
+            .await
+            .unwrap();
         gets(&other.items, &key, Some("v3")).await;
         one.items.invalidate(key.as_str()).await.unwrap();
         gets(&other.items, &key, None).await;
@@ -253,10 +301,17 @@ async fn invalidated_tag_takes_its_entries_on_all_masters() {
     }
     for key in &keys {
         assert_eq!(get(&other.items, key).await, None);
-        assert_eq!(get(&other.items, &format!("{key}slow")).await, None, "a load that began before");
+        assert_eq!(
+            get(&other.items, &format!("{key}slow")).await,
+            None,
+            "a load that began before"
+        );
         gets(&one.items, key, None).await;
         gets(&one.items, &format!("{key}slow"), None).await;
-        assert_eq!(get(&other.items, &format!("{key}u")).await.as_deref(), Some("kept"));
+        assert_eq!(
+            get(&other.items, &format!("{key}u")).await.as_deref(),
+            Some("kept")
+        );
         load_tagged(&one.items, key, "new", "t").await;
         assert_eq!(get(&other.items, key).await.as_deref(), Some("new"));
     }
@@ -275,10 +330,19 @@ async fn tag_whose_push_is_late_is_not_believed_for_a_value_of_another_master() 
     let cache: Items = process.larder.cache("shared").unwrap();
     let key = keys(&cluster, "shared").await.swap_remove(away);
     load_tagged(&cache, &key, "old", "t").await;
-    assert_eq!(get(&cache, &key).await.as_deref(), Some("old"), "its tag is known here");
+    assert_eq!(
+        get(&cache, &key).await.as_deref(),
+        Some("old"),
+        "its tag is known here"
+    );
     assert_eq!(process.store.lane_state(LaneIndex(0)), LaneState::Scattered);
     proxy.deafen(true);
-    Process::new(&cluster).await.larder.invalidate_tag("t").await.unwrap();
+    Process::new(&cluster)
+        .await
+        .larder
+        .invalidate_tag("t")
+        .await
+        .unwrap();
     assert_eq!(get(&cache, &key).await, None);
 }
 
@@ -290,12 +354,24 @@ async fn deaf_connection_to_one_master_is_found() {
     cluster.announce(2, proxy.port()).await.unwrap();
     let period = Duration::from_millis(100);
     let process = Process::with(config(cluster.url()).probe_interval(period)).await;
-    holds("a probe came back", || process.larder.stats().push_lag.is_some()).await;
-    assert_eq!((process.larder.stats().probe_failures, process.larder.stats().lanes_lost), (0, 0));
+    holds("a probe came back", || {
+        process.larder.stats().push_lag.is_some()
+    })
+    .await;
+    assert_eq!(
+        (
+            process.larder.stats().probe_failures,
+            process.larder.stats().lanes_lost
+        ),
+        (0, 0)
+    );
     let key = keys(&cluster, "item").await.swap_remove(2);
     load(&process.items, &key, "old").await;
     proxy.deafen(true);
-    cluster.command(&["SET", &format!("item:{key}"), "\"new\""]).await.unwrap();
+    cluster
+        .command(&["SET", &format!("item:{key}"), "\"new\""])
+        .await
+        .unwrap();
     gets(&process.items, &key, Some("new")).await;
     holds("it is degraded", || process.is(LaneState::Untracked)).await;
     proxy.deafen(false);
@@ -339,19 +415,31 @@ async fn moved_slot_is_found_again_and_serves_nothing_old() {
         let to = (from + 1) % 3;
         cluster.move_slot(&name, to).await.unwrap();
         let third = Process::new(&cluster).await; // which knows no other place
-        third.items.insert(key.as_str(), "new".to_owned()).await.unwrap();
+        third
+            .items
+            .insert(key.as_str(), "new".to_owned())
+            .await
+            .unwrap();
         for process in [&one, &other] {
             gets(&process.items, key, Some("new")).await;
             process.is_back().await;
         }
         for written in ["newer", "newest"] {
-            other.items.insert(key.as_str(), written.to_owned()).await.unwrap();
+            other
+                .items
+                .insert(key.as_str(), written.to_owned())
+                .await
+                .unwrap();
             gets(&one.items, key, Some(written)).await;
         }
         assert_eq!(cluster.home(&name).await.unwrap(), to);
         cluster.move_slot(&name, from).await.unwrap();
         one.items.invalidate(key.as_str()).await.unwrap();
-        assert_eq!(get(&one.items, key).await, None, "it was sent before anything was read");
+        assert_eq!(
+            get(&one.items, key).await,
+            None,
+            "it was sent before anything was read"
+        );
         gets(&other.items, key, None).await;
         assert_eq!(load(&one.items, key, "again").await, "again");
         one.is_back().await;
@@ -387,13 +475,18 @@ async fn moved_tags_are_found_again() {
 /// P25 clear-leaves-nothing: a master that had no slots when the process connected is cleared too.
 #[tokio::test(flavor = "multi_thread")]
 async fn slot_that_moved_to_a_new_master_is_cleared() {
-    let cluster = RedisCluster::start_as(&RedisServer::builder(), 3, 1).await.unwrap();
+    let cluster = RedisCluster::start_as(&RedisServer::builder(), 3, 1)
+        .await
+        .unwrap();
     let process = Process::new(&cluster).await;
     let key = keys(&cluster, "item").await.swap_remove(1);
     load(&process.items, &key, "old").await;
     cluster.move_slot(&format!("item:{key}"), 3).await.unwrap();
     process.items.clear().await.unwrap();
-    assert_eq!(names(&cluster.servers[3], "item:*").await, Vec::<String>::new());
+    assert_eq!(
+        names(&cluster.servers[3], "item:*").await,
+        Vec::<String>::new()
+    );
     assert_eq!(get(&process.items, &key).await, None);
 }
 
@@ -402,21 +495,32 @@ async fn slot_that_moved_to_a_new_master_is_cleared() {
 /// its lane the connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn slot_on_its_way_refuses_a_clear_and_what_is_asked_of_it() {
-    let cluster = RedisCluster::start_as(&RedisServer::builder(), 3, 1).await.unwrap();
+    let cluster = RedisCluster::start_as(&RedisServer::builder(), 3, 1)
+        .await
+        .unwrap();
     let process = Process::new(&cluster).await;
     let key = keys(&cluster, "item").await.swap_remove(1);
     load(&process.items, &key, "old").await;
     cluster.begin_move(&format!("item:{key}"), 3).await.unwrap();
     let refused = process.items.clear().await.unwrap_err();
-    assert!(format!("{refused} {refused:?}").contains("on their way"), "{refused:?}");
+    assert!(
+        format!("{refused} {refused:?}").contains("on their way"),
+        "{refused:?}"
+    );
     process.is_back().await;
     let asked = process.store.get(&format!("item:{key}")).await; // `ASK`
-    assert!(matches!(asked, Err(StoreError::Unreachable { .. })), "{asked:?}");
+    assert!(
+        matches!(asked, Err(StoreError::Unreachable { .. })),
+        "{asked:?}"
+    );
     cluster.end_move(&format!("item:{key}"), 3).await.unwrap();
     gets(&process.items, &key, Some("old")).await;
     process.is_back().await;
     process.items.clear().await.unwrap();
-    assert_eq!(names(&cluster.servers[3], "item:*").await, Vec::<String>::new());
+    assert_eq!(
+        names(&cluster.servers[3], "item:*").await,
+        Vec::<String>::new()
+    );
 }
 
 /// P10 loss-told-before-successor: a master that was away makes all that its lanes have read out of
@@ -433,17 +537,27 @@ async fn killed_master_that_is_back_is_used_again() {
     holds("the loss is noticed", || process.is(LaneState::Down)).await;
     for key in &keys {
         let served = load(&process.items, key, "from the loader").await;
-        assert_eq!(served, "from the loader", "what was read through a lost lane is out of date");
+        assert_eq!(
+            served, "from the loader",
+            "what was read through a lost lane is out of date"
+        );
     }
     let deferred = process
         .store
-        .invalidate(&Key::from_stored_name(format!("item:{}", keys[0]).as_str()), None)
+        .invalidate(
+            &Key::from_stored_name(format!("item:{}", keys[0]).as_str()),
+            None,
+        )
         .await
         .unwrap();
     assert_eq!(deferred, Invalidated::Deferred);
     cluster.servers[1].restart().await.unwrap();
     process.is_back().await;
-    assert_eq!(names(&cluster.servers[0], "item:*").await, Vec::<String>::new(), "P11: sent first");
+    assert_eq!(
+        names(&cluster.servers[0], "item:*").await,
+        Vec::<String>::new(),
+        "P11: sent first"
+    );
     cluster.settle().await.unwrap();
     for key in &keys {
         process.items.invalidate(key.as_str()).await.unwrap();
@@ -463,8 +577,14 @@ async fn cluster_whose_seed_is_gone_is_found_by_its_masters() {
     cluster.servers[3].kill();
     let key = keys(&cluster, "item").await.swap_remove(0);
     load(&process.items, &key, "v").await;
-    cluster.servers[0].command(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
-    holds("the loss is noticed", || process.larder.stats().lanes_lost >= 2).await;
+    cluster.servers[0]
+        .command(&["CLIENT", "KILL", "TYPE", "normal"])
+        .await
+        .unwrap();
+    holds("the loss is noticed", || {
+        process.larder.stats().lanes_lost >= 2
+    })
+    .await;
     process.is_back().await;
     assert_eq!(load(&process.items, &key, "other").await, "v");
 }

@@ -28,7 +28,10 @@ async fn foreign_write_or_deletion_disappears_from_every_l1() {
         assert_eq!(get(&promoter, "k").await.as_deref(), Some(old.as_str())); // by its read
         let start = Instant::now();
         if round % 2 == 0 {
-            foreign.command(&["SET", "item:k", &format!("\"{new}\"")]).await.unwrap();
+            foreign
+                .command(&["SET", "item:k", &format!("\"{new}\"")])
+                .await
+                .unwrap();
         } else {
             foreign.command(&["DEL", "item:k"]).await.unwrap();
         }
@@ -52,19 +55,44 @@ async fn foreign_write_or_deletion_disappears_from_every_l1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_that_the_server_evicts_for_its_own_process_disappears_from_l1() {
     let world = World::new().await;
-    let cache: Items =
-        builder().remote_store(world.one_lane().await).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder()
+        .remote_store(world.one_lane().await)
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     let mut client = world.server.client().await.unwrap();
     for round in 0..10 {
-        client.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
-        client.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await.unwrap();
+        client
+            .command(&["CONFIG", "SET", "maxmemory", "0"])
+            .await
+            .unwrap();
+        client
+            .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"])
+            .await
+            .unwrap();
         load(&cache, "k", "old").await;
-        let memory = client.command(&["INFO", "memory"]).await.unwrap().text().unwrap();
-        let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        let memory = client
+            .command(&["INFO", "memory"])
+            .await
+            .unwrap()
+            .text()
+            .unwrap();
+        let used = memory
+            .lines()
+            .find_map(|line| line.strip_prefix("used_memory:"))
+            .unwrap();
         let limit = (used.parse::<usize>().unwrap() + 10_000).to_string();
-        client.command(&["CONFIG", "SET", "maxmemory", &limit]).await.unwrap();
+        client
+            .command(&["CONFIG", "SET", "maxmemory", &limit])
+            .await
+            .unwrap();
         for key in 0.. {
-            cache.insert(format!("{round}-{key}"), "x".repeat(8_000)).await.unwrap();
+            cache
+                .insert(format!("{round}-{key}"), "x".repeat(8_000))
+                .await
+                .unwrap();
             if client.command(&["EXISTS", "item:k"]).await.unwrap() == Reply::Integer(0) {
                 break;
             }
@@ -95,7 +123,13 @@ async fn value_written_through_is_invalidated_by_other_processes() {
 async fn committed_value_is_in_l1_without_another_call() {
     let world = World::new().await;
     let store = Gated::new(world.store().await);
-    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder()
+        .remote_store(store.clone())
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     let mut foreign = world.server.client().await.unwrap();
     for round in 0..20 {
         let (loaded, written) = (format!("loaded{round}"), format!("written{round}"));
@@ -109,7 +143,10 @@ async fn committed_value_is_in_l1_without_another_call() {
         };
         cache.write_through("k", writer).await.unwrap();
         assert_eq!(get(&cache, "k").await, Some(written));
-        assert_eq!((store.calls(Call::Get), store.calls(Call::Holds)), (calls, 0));
+        assert_eq!(
+            (store.calls(Call::Get), store.calls(Call::Holds)),
+            (calls, 0)
+        );
         foreign.command(&["DEL", "item:k"]).await.unwrap();
         gets(&cache, "k", None).await;
         foreign.command(&["DEL", "item:k"]).await.unwrap();
@@ -122,7 +159,13 @@ async fn committed_value_is_in_l1_without_another_call() {
 async fn value_replaced_while_its_commit_is_answered_does_not_enter_l1() {
     let world = World::new().await;
     let store = Gated::new(world.store().await);
-    let cache: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let cache: Items = builder()
+        .remote_store(store.clone())
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     let other = world.items().await;
     for begin in ["load", "write"] {
         let answer = store.gate(Call::Commit, When::After);
@@ -160,17 +203,30 @@ async fn related_keys_of_several_rows_leave_every_level_together() {
     let world = World::new().await;
     let larders = [world.larder().await, world.larder().await];
     let caches = |larder: &Larder| -> (Items, Pairs) {
-        (larder.cache("item").unwrap(), larder.cache("other").unwrap())
+        (
+            larder.cache("item").unwrap(),
+            larder.cache("other").unwrap(),
+        )
     };
     for larder in &larders {
         let (items, others) = caches(larder);
         load(&items, "42", "item").await;
-        others.get_or_load((42, "posts"), || value("posts")).await.unwrap();
-        others.get_or_load((42, "followers"), || value("followers")).await.unwrap();
+        others
+            .get_or_load((42, "posts"), || value("posts"))
+            .await
+            .unwrap();
+        others
+            .get_or_load((42, "followers"), || value("followers"))
+            .await
+            .unwrap();
         load(&items, "43", "stays").await;
     }
     let (items, others) = caches(&larders[0]);
-    let related = [items.key("42"), others.key((42, "posts")), others.key((42, "followers"))];
+    let related = [
+        items.key("42"),
+        others.key((42, "posts")),
+        others.key((42, "followers")),
+    ];
     larders[0].invalidate(related).await.unwrap();
     for larder in &larders {
         let (items, others) = caches(larder);
@@ -191,11 +247,18 @@ async fn thousands_of_keys_are_invalidated_in_one_call() {
         items.insert(key.to_string(), "v".to_owned()).await.unwrap();
     }
     assert_eq!(get(&other, "2999").await.as_deref(), Some("v"));
-    larder.invalidate((0..3000).map(|key| items.key(key.to_string()))).await.unwrap();
+    larder
+        .invalidate((0..3000).map(|key| items.key(key.to_string())))
+        .await
+        .unwrap();
     gets(&other, "2999", None).await;
     let left = world.server.command(&["KEYS", "*"]).await.unwrap();
     let order = Reply::Bytes(b"larder:{tags}".to_vec());
-    assert_eq!(left, Reply::Array(vec![order]), "nothing but the order of the tags");
+    assert_eq!(
+        left,
+        Reply::Array(vec![order]),
+        "nothing but the order of the tags"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,8 +267,14 @@ async fn write_around_leaves_no_value_anywhere() {
     let (one, other) = (world.items().await, world.items().await);
     load(&one, "k", "old").await;
     gets(&other, "k", Some("old")).await;
-    let written = one.write_around("k", || async { Ok::<_, std::io::Error>(1_u64) }).await.unwrap();
-    assert_eq!((written, get(&one, "k").await, world.l2("item:k").await), (1, None, None));
+    let written = one
+        .write_around("k", || async { Ok::<_, std::io::Error>(1_u64) })
+        .await
+        .unwrap();
+    assert_eq!(
+        (written, get(&one, "k").await, world.l2("item:k").await),
+        (1, None, None)
+    );
     gets(&other, "k", None).await;
 }
 
@@ -213,12 +282,19 @@ async fn write_around_leaves_no_value_anywhere() {
 async fn cleared_row_is_empty_in_every_process_and_refuses_loads_that_began_before() {
     let world = World::new().await;
     let (one, other) = (world.larder().await, world.larder().await);
-    let (items, elsewhere): (Items, Items) = (one.cache("item").unwrap(), other.cache("item").unwrap());
+    let (items, elsewhere): (Items, Items) =
+        (one.cache("item").unwrap(), other.cache("item").unwrap());
     let others: Items = one.cache("other").unwrap();
     load(&others, "k", "stays").await;
     for key in 0..100 {
-        items.insert(key.to_string(), "old".to_owned()).await.unwrap();
-        assert_eq!(get(&elsewhere, &key.to_string()).await.as_deref(), Some("old"));
+        items
+            .insert(key.to_string(), "old".to_owned())
+            .await
+            .unwrap();
+        assert_eq!(
+            get(&elsewhere, &key.to_string()).await.as_deref(),
+            Some("old")
+        );
     }
     let gate = Gate::new();
     let loading = slow_load(&elsewhere, "loading", "old", &gate);
@@ -227,7 +303,10 @@ async fn cleared_row_is_empty_in_every_process_and_refuses_loads_that_began_befo
     gate.open();
     loading.await.unwrap().unwrap();
     let late = world.items().await;
-    for key in (0..100).map(|key| key.to_string()).chain(["loading".to_owned()]) {
+    for key in (0..100)
+        .map(|key| key.to_string())
+        .chain(["loading".to_owned()])
+    {
         assert_eq!(get(&items, &key).await, None, "{key}");
         assert_eq!(get(&late, &key).await, None, "{key}");
         gets(&elsewhere, &key, None).await;
@@ -281,14 +360,27 @@ async fn store_shared_with_a_lock_still_tells_the_cache() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidations_and_failed_loads_are_counted_where_they_happen() {
-    let larder = builder_of(&[policy(), named("hasty").load_timeout(ms(100))]).build().await.unwrap();
-    let (items, hasty): (Items, Items) = (larder.cache("item").unwrap(), larder.cache("hasty").unwrap());
-    larder.invalidate([items.key("1"), items.key("2"), hasty.key("1")]).await.unwrap();
+    let larder = builder_of(&[policy(), named("hasty").load_timeout(ms(100))])
+        .build()
+        .await
+        .unwrap();
+    let (items, hasty): (Items, Items) = (
+        larder.cache("item").unwrap(),
+        larder.cache("hasty").unwrap(),
+    );
+    larder
+        .invalidate([items.key("1"), items.key("2"), hasty.key("1")])
+        .await
+        .unwrap();
     items.invalidate("3").await.unwrap();
-    assert_eq!((items.stats().invalidations, hasty.stats().invalidations), (3, 1));
+    assert_eq!(
+        (items.stats().invalidations, hasty.stats().invalidations),
+        (3, 1)
+    );
     let hang = || std::future::pending::<Result<String, std::convert::Infallible>>();
     assert!(hasty.get_or_load("hangs", hang).await.is_err());
-    let panic = || -> std::future::Ready<Result<String, std::convert::Infallible>> { panic!("on purpose") };
+    let panic =
+        || -> std::future::Ready<Result<String, std::convert::Infallible>> { panic!("on purpose") };
     // Not under the limit of 100 ms: a panic prints its backtrace first, which can take longer.
     assert!(items.get_or_load("panics", panic).await.is_err());
     for cache in [&items, &hasty] {
@@ -301,11 +393,17 @@ async fn clear_removes_thousands_of_keys_of_its_own_row_only() {
     let world = World::new().await;
     let mut foreign = world.server.client().await.unwrap();
     for n in 0..2000 {
-        foreign.command(&["SET", &format!("item:{n}"), "\"value\""]).await.unwrap();
+        foreign
+            .command(&["SET", &format!("item:{n}"), "\"value\""])
+            .await
+            .unwrap();
     }
     for key in ["items:1", "other:1", "item"] {
         foreign.command(&["SET", key, "\"value\""]).await.unwrap();
     }
     world.items().await.clear().await.unwrap();
-    assert_eq!(foreign.command(&["DBSIZE"]).await.unwrap(), Reply::Integer(3));
+    assert_eq!(
+        foreign.command(&["DBSIZE"]).await.unwrap(),
+        Reply::Integer(3)
+    );
 }

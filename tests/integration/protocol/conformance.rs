@@ -27,13 +27,15 @@ async fn redis_store_without_tracking_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gated_store_conforms() {
     let world = World::new().await;
-    conformance::remote_store(|| async { Gated::new(world.store().await) as Arc<dyn RemoteStore> }).await;
+    conformance::remote_store(|| async { Gated::new(world.store().await) as Arc<dyn RemoteStore> })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_store_conforms() {
     let server = MemoryServer::new(Clock::system());
-    conformance::remote_store(|| async { Arc::new(server.connect()) as Arc<dyn RemoteStore> }).await;
+    conformance::remote_store(|| async { Arc::new(server.connect()) as Arc<dyn RemoteStore> })
+        .await;
 }
 
 /// P2 only-current-is-served.
@@ -41,7 +43,11 @@ async fn memory_store_conforms() {
 fn moka_store_conforms() {
     for capacity in [Capacity::Entries, Capacity::Weight] {
         conformance::local_store(|entries, generations, clock| {
-            Arc::new(MokaStore::new(MokaMap::new(capacity(entries)), generations, clock))
+            Arc::new(MokaStore::new(
+                MokaMap::new(capacity(entries)),
+                generations,
+                clock,
+            ))
         });
     }
 }
@@ -51,7 +57,11 @@ fn moka_store_conforms() {
 fn quick_store_conforms() {
     for capacity in [Capacity::Entries, Capacity::Weight] {
         conformance::local_store(|entries, generations, clock| {
-            Arc::new(QuickStore::new(QuickMap::new(capacity(entries)), generations, clock))
+            Arc::new(QuickStore::new(
+                QuickMap::new(capacity(entries)),
+                generations,
+                clock,
+            ))
         });
     }
 }
@@ -61,9 +71,10 @@ fn quick_store_conforms() {
 async fn keys_and_their_leases_share_a_slot() {
     let server = RedisServer::builder().cluster().start().await.unwrap();
     let slot = async |name: &str| server.command(&["CLUSTER", "KEYSLOT", name]).await.unwrap();
-    for (key, lease) in
-        [("user:42", "larder:lease:{user:42}"), ("user:{a}:b", "larder:lease-tagged:user:{a}:b")]
-    {
+    for (key, lease) in [
+        ("user:42", "larder:lease:{user:42}"),
+        ("user:{a}:b", "larder:lease-tagged:user:{a}:b"),
+    ] {
         assert_eq!(slot(key).await, slot(lease).await, "{key}");
     }
 }

@@ -18,7 +18,12 @@ use crate::support::{
 const STORES: [L1Store; 2] = [L1Store::Moka, L1Store::Quick];
 
 async fn larder(world: &World, store: L1Store) -> Larder {
-    builder().redis_config(world.config()).l1_store(store).build().await.unwrap()
+    builder()
+        .redis_config(world.config())
+        .l1_store(store)
+        .build()
+        .await
+        .unwrap()
 }
 
 fn items(larder: &Larder) -> Items {
@@ -83,8 +88,15 @@ async fn entry_whose_lane_was_lost_is_asked_for_again() {
         load(&cache, "k", "kept").await;
         assert_eq!(get(&cache, "k").await.as_deref(), Some("kept"));
         let before = (larder.stats(), cache.stats().l2_hits);
-        world.server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
-        holds("both lanes are lost", || larder.stats().lanes_lost >= before.0.lanes_lost + 2).await;
+        world
+            .server
+            .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .await
+            .unwrap();
+        holds("both lanes are lost", || {
+            larder.stats().lanes_lost >= before.0.lanes_lost + 2
+        })
+        .await;
         gets(&cache, "k", Some("kept")).await;
         holds("it comes from L2", || cache.stats().l2_hits > before.1).await;
         cache.invalidate("k").await.unwrap();
@@ -104,7 +116,11 @@ async fn entry_whose_tag_was_invalidated_is_not_served() {
         here.invalidate_tag("t").await.unwrap();
         assert_eq!(get(&caches[0], "k").await, None, "{store:?}");
         gets(&caches[1], "k", None).await;
-        assert_eq!(get(&caches[0], "other").await.as_deref(), Some("stays"), "{store:?}");
+        assert_eq!(
+            get(&caches[0], "other").await.as_deref(),
+            Some("stays"),
+            "{store:?}"
+        );
         caches[0].invalidate("other").await.unwrap();
     }
 }
@@ -116,8 +132,14 @@ async fn cleared_row_serves_nothing() {
         let (here, elsewhere) = (larder(&world, store).await, larder(&world, store).await);
         let (cache, elsewhere) = (items(&here), items(&elsewhere));
         for key in 0..100 {
-            cache.insert(key.to_string(), "old".to_owned()).await.unwrap();
-            assert_eq!(get(&elsewhere, &key.to_string()).await.as_deref(), Some("old"));
+            cache
+                .insert(key.to_string(), "old".to_owned())
+                .await
+                .unwrap();
+            assert_eq!(
+                get(&elsewhere, &key.to_string()).await.as_deref(),
+                Some("old")
+            );
         }
         cache.clear().await.unwrap();
         for key in (0..100).map(|key| key.to_string()) {
@@ -132,18 +154,37 @@ async fn cleared_row_serves_nothing() {
 async fn expired_entry_is_neither_served_nor_held() {
     for store in STORES {
         let (clock, hand) = Clock::manual();
-        let cache = items(&builder().clock(clock).l1_store(store).build().await.unwrap());
+        let cache = items(
+            &builder()
+                .clock(clock)
+                .l1_store(store)
+                .build()
+                .await
+                .unwrap(),
+        );
         let mut held: Vec<Weak<String>> = Vec::new();
         for key in 0..100 {
             let key = key.to_string();
-            cache.insert(key.as_str(), "value".to_owned()).await.unwrap();
-            held.push(Arc::downgrade(&cache.get(key.as_str()).await.unwrap().unwrap()));
+            cache
+                .insert(key.as_str(), "value".to_owned())
+                .await
+                .unwrap();
+            held.push(Arc::downgrade(
+                &cache.get(key.as_str()).await.unwrap().unwrap(),
+            ));
         }
         hand.advance(Duration::from_secs(599));
-        assert_eq!(get(&cache, "0").await.as_deref(), Some("value"), "{store:?}");
+        assert_eq!(
+            get(&cache, "0").await.as_deref(),
+            Some("value"),
+            "{store:?}"
+        );
         hand.advance(Duration::from_secs(3));
         assert_eq!(get(&cache, "0").await, None, "{store:?}");
-        holds("no expired value is held", || held.iter().all(|value| value.upgrade().is_none())).await;
+        holds("no expired value is held", || {
+            held.iter().all(|value| value.upgrade().is_none())
+        })
+        .await;
     }
 }
 
@@ -155,7 +196,9 @@ async fn full_l1_holds_no_more_than_its_entries_or_bytes() {
             let mut held: Vec<Weak<String>> = Vec::new();
             for key in 0..2000 {
                 let loader = || async { Ok::<_, std::io::Error>("x".repeat(1000)) };
-                held.push(Arc::downgrade(&cache.get_or_load(key.to_string(), loader).await.unwrap()));
+                held.push(Arc::downgrade(
+                    &cache.get_or_load(key.to_string(), loader).await.unwrap(),
+                ));
             }
             // moka evicts now and then, and once a second.
             let count = || held.iter().filter(|value| value.strong_count() > 0).count();

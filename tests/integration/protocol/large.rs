@@ -20,8 +20,15 @@ const NARROW: usize = 100_000;
 /// A process whose keys all take one lane, on a link that can be made narrow.
 async fn through(proxy: &Proxy, policies: &[PolicyBuilder]) -> Larder {
     // No time-out and no probe loses the lane while a test leads its address elsewhere.
-    let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(BOUND * 2).probe_interval(BOUND * 2);
-    builder_of(policies).redis_config(config).build().await.unwrap()
+    let config = RedisConfig::new(proxy.url())
+        .lanes(1)
+        .command_timeout(BOUND * 2)
+        .probe_interval(BOUND * 2);
+    builder_of(policies)
+        .redis_config(config)
+        .build()
+        .await
+        .unwrap()
 }
 
 fn large(text: &str) -> String {
@@ -34,7 +41,9 @@ fn reads(cache: &Items, key: &'static str) -> JoinHandle<Option<String>> {
 }
 
 async fn in_time<T>(what: &str, call: impl Future<Output = T>) -> T {
-    timeout(BOUND, call).await.unwrap_or_else(|_| panic!("{what} is held up"))
+    timeout(BOUND, call)
+        .await
+        .unwrap_or_else(|_| panic!("{what} is held up"))
 }
 
 /// P29 large-out-of-band: also what is claimed.
@@ -43,7 +52,10 @@ async fn large_value_on_a_slow_link_holds_up_no_small_one() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let policies = [policy(), named("shared").levels(Levels::L2)];
-    let (larder, other) = (through(&proxy, &policies).await, world.larder_of(&policies).await);
+    let (larder, other) = (
+        through(&proxy, &policies).await,
+        world.larder_of(&policies).await,
+    );
     for (round, name) in ["item", "shared"].into_iter().enumerate() {
         let [here, there]: [Items; 2] = [&larder, &other].map(|larder| larder.cache(name).unwrap());
         there.insert("large", large("large")).await.unwrap();
@@ -51,9 +63,17 @@ async fn large_value_on_a_slow_link_holds_up_no_small_one() {
         proxy.narrow(Some(NARROW));
         let reading = reads(&here, "large");
         proxy.holds_back(2 * round + 1).await;
-        assert_eq!(in_time("a read", get(&here, "small")).await.as_deref(), Some("small"));
-        in_time("a write", here.insert("small", "new".to_owned())).await.unwrap();
-        assert_eq!(in_time("a read", get(&here, "small")).await.as_deref(), Some("new"));
+        assert_eq!(
+            in_time("a read", get(&here, "small")).await.as_deref(),
+            Some("small")
+        );
+        in_time("a write", here.insert("small", "new".to_owned()))
+            .await
+            .unwrap();
+        assert_eq!(
+            in_time("a read", get(&here, "small")).await.as_deref(),
+            Some("new")
+        );
         assert!(!reading.is_finished());
         proxy.narrow(None);
         assert_eq!(reading.await.unwrap(), Some(large("large")));
@@ -63,7 +83,10 @@ async fn large_value_on_a_slow_link_holds_up_no_small_one() {
         let writing = slow_write(&here, &large("written"), &gate);
         gate.open();
         proxy.holds_back(2 * round + 2).await;
-        assert_eq!(in_time("a read", get(&here, "small")).await.as_deref(), Some("new"));
+        assert_eq!(
+            in_time("a read", get(&here, "small")).await.as_deref(),
+            Some("new")
+        );
         assert!(!writing.is_finished());
         proxy.narrow(None);
         assert_eq!(*writing.await.unwrap().unwrap(), large("written"));
@@ -89,7 +112,10 @@ async fn large_value_that_another_process_has_loaded_is_claimed_beside_the_lane(
     proxy.narrow(Some(NARROW));
     gate.open();
     proxy.holds_back(1).await;
-    assert_eq!(in_time("a read", get(&here, "small")).await.as_deref(), Some("small"));
+    assert_eq!(
+        in_time("a read", get(&here, "small")).await.as_deref(),
+        Some("small")
+    );
     proxy.narrow(None);
     for load in [loading, waiting] {
         assert_eq!(*load.await.unwrap().unwrap(), large("loaded"));
@@ -109,7 +135,11 @@ async fn large_value_that_is_replaced_on_its_way_does_not_stay_in_l1() {
     proxy.holds_back(1).await;
     there.insert("large", "new".to_owned()).await.unwrap();
     proxy.narrow(None);
-    assert_eq!(reading.await.unwrap(), Some(large("old")), "it came before the write");
+    assert_eq!(
+        reading.await.unwrap(),
+        Some(large("old")),
+        "it came before the write"
+    );
     gets(&here, "large", Some("new")).await; // the push comes over the lane, in no order with the value
 }
 
@@ -128,7 +158,11 @@ async fn large_value_in_l1_is_invalidated_by_others() {
             assert_eq!(get(cache, "large").await.as_ref(), Some(&text));
             assert_eq!(cache.stats().l1_hits, hits + 1, "it is kept");
         }
-        world.server.command(&["SET", "item:large", "\"foreign\""]).await.unwrap();
+        world
+            .server
+            .command(&["SET", "item:large", "\"foreign\""])
+            .await
+            .unwrap();
         for cache in [&writer, &reader] {
             gets(cache, "large", Some("foreign")).await;
         }
@@ -140,10 +174,16 @@ async fn large_value_in_l1_is_invalidated_by_others() {
 async fn large_value_that_takes_too_long_costs_no_connection() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let config = RedisConfig::new(proxy.url()).lanes(1).command_timeout(SECOND);
+    let config = RedisConfig::new(proxy.url())
+        .lanes(1)
+        .command_timeout(SECOND);
     let in_l2 = policy().levels(Levels::L2);
     let policies = std::slice::from_ref(&in_l2);
-    let larder = builder_of(policies).redis_config(config).build().await.unwrap();
+    let larder = builder_of(policies)
+        .redis_config(config)
+        .build()
+        .await
+        .unwrap();
     let (here, there): (Items, Items) = (larder.cache("item").unwrap(), world.cache(&in_l2).await);
     there.insert("large", large("large")).await.unwrap();
     there.insert("small", "small".to_owned()).await.unwrap();
@@ -163,8 +203,14 @@ async fn large_values_among_many_hold_up_no_small_one() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let (larder, other) = (through(&proxy, &[policy()]).await, world.larder().await);
     let [here, there]: [Items; 2] = [&larder, &other].map(|larder| larder.cache("item").unwrap());
-    there.insert_many([("large", large("large")), ("first", large("first"))]).await.unwrap();
-    there.insert_many(["small", "other", "third"].map(|key| (key, key.to_owned()))).await.unwrap();
+    there
+        .insert_many([("large", large("large")), ("first", large("first"))])
+        .await
+        .unwrap();
+    there
+        .insert_many(["small", "other", "third"].map(|key| (key, key.to_owned())))
+        .await
+        .unwrap();
     assert_eq!(get(&here, "first").await, Some(large("first")));
     proxy.narrow(Some(NARROW));
     let reading = tokio::spawn({
@@ -172,12 +218,19 @@ async fn large_values_among_many_hold_up_no_small_one() {
         async move { cache.get_many(&["large", "small", "none"]).await.unwrap() }
     });
     proxy.holds_back(1).await;
-    assert_eq!(in_time("a read", get(&here, "other")).await.as_deref(), Some("other"));
+    assert_eq!(
+        in_time("a read", get(&here, "other")).await.as_deref(),
+        Some("other")
+    );
     // What is on its way is told of like anything else.
     there.insert("small", "new".to_owned()).await.unwrap();
     proxy.narrow(None);
     let found = reading.await.unwrap();
-    assert!(found.len() == 2 && *found["large"] == large("large"), "{:?}", found.keys());
+    assert!(
+        found.len() == 2 && *found["large"] == large("large"),
+        "{:?}",
+        found.keys()
+    );
     gets(&here, "small", Some("new")).await;
 }
 
@@ -190,7 +243,10 @@ async fn large_value_of_another_server_at_the_same_address_is_not_taken() {
     let policies = [policy(), named("shared").levels(Levels::L2)];
     let larder = through(&proxy, &policies).await;
     for (round, name) in (1..).zip(["item", "shared"]) {
-        let (second, third) = (world.larder_of(&policies).await, failed_over.larder_of(&policies).await);
+        let (second, third) = (
+            world.larder_of(&policies).await,
+            failed_over.larder_of(&policies).await,
+        );
         let caches = [&larder, &second, &third].map(|of| of.cache(name).unwrap());
         let [here, there, elsewhere]: [Items; 3] = caches;
         there.insert("large", large("new")).await.unwrap();

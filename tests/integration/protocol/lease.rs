@@ -42,9 +42,20 @@ async fn process_killed_in_a_load_is_replaced_within_the_lease() {
     doomed.kill().await;
     let start = Instant::now();
     assert_eq!(load(&cache, "k", "value").await, "value");
-    println!("taken over from a killed loader after {:?}, lease {LEASE:?}", start.elapsed());
-    assert!(start.elapsed() < 10 * LEASE, "half of max_wait: {:?}", start.elapsed());
-    assert_eq!(world.l2("brief:k").await.as_deref(), Some("\"value\""), "and the value is cached");
+    println!(
+        "taken over from a killed loader after {:?}, lease {LEASE:?}",
+        start.elapsed()
+    );
+    assert!(
+        start.elapsed() < 10 * LEASE,
+        "half of max_wait: {:?}",
+        start.elapsed()
+    );
+    assert_eq!(
+        world.l2("brief:k").await.as_deref(),
+        Some("\"value\""),
+        "and the value is cached"
+    );
 }
 
 /// P6 one-writer-first, P18 failed-write-invalidates: the value was gone before the database was
@@ -62,8 +73,15 @@ async fn process_killed_in_a_write_through_leaves_nothing_stale() {
     doomed.kill().await; // its database write may have happened
     let start = Instant::now();
     assert_eq!(load(&cache, "k", "new").await, "new");
-    println!("taken over from a killed writer after {:?}, lease {LEASE:?}", start.elapsed());
-    assert!(start.elapsed() < 10 * LEASE, "half of max_wait: {:?}", start.elapsed());
+    println!(
+        "taken over from a killed writer after {:?}, lease {LEASE:?}",
+        start.elapsed()
+    );
+    assert!(
+        start.elapsed() < 10 * LEASE,
+        "half of max_wait: {:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,8 +98,15 @@ async fn load_that_takes_too_long_is_given_up_and_its_lease_is_free() {
     let start = Instant::now();
     let other = world.cache(&policy().lease(MINUTE)).await;
     assert_eq!(load(&other, "k", "value").await, "value");
-    assert_eq!(world.l2("item:k").await.as_deref(), Some("\"value\""), "loaded under a lease of its own");
-    assert!(start.elapsed() < Duration::from_secs(10), "the lease of a minute was released");
+    assert_eq!(
+        world.l2("item:k").await.as_deref(),
+        Some("\"value\""),
+        "loaded under a lease of its own"
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "the lease of a minute was released"
+    );
 }
 
 /// P16 only-for-earlier-callers: a value that was loaded without a lease is kept nowhere.
@@ -90,14 +115,30 @@ async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
     let world = World::new().await;
     let (holder, hasty) = (world.store().await, world.cache(&hasty()).await);
     let token = Token::new();
-    let claim = holder.claim("item:k", &token, Duration::from_secs(60), Replacing::Nothing).await.unwrap();
+    let claim = holder
+        .claim(
+            "item:k",
+            &token,
+            Duration::from_secs(60),
+            Replacing::Nothing,
+        )
+        .await
+        .unwrap();
     assert_eq!(claim, Claim::Leased);
     let start = Instant::now();
     assert_eq!(load(&hasty, "k", "mine").await, "mine");
-    assert!(start.elapsed() >= Duration::from_millis(50), "it waited for max_wait: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(50),
+        "it waited for max_wait: {:?}",
+        start.elapsed()
+    );
     assert_eq!(get(&hasty, "k").await, None, "kept nowhere");
     assert!(
-        holder.commit("item:k", &token, b"\"theirs\"", LEASE, Replacing::Nothing).await.unwrap().is_done()
+        holder
+            .commit("item:k", &token, b"\"theirs\"", LEASE, Replacing::Nothing)
+            .await
+            .unwrap()
+            .is_done()
     );
     assert_eq!(get(&hasty, "k").await.as_deref(), Some("theirs"));
 }
@@ -107,7 +148,15 @@ async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
 async fn callers_that_have_waited_long_enough_share_one_load() {
     let world = Aging::new();
     let (cache, holder) = (world.cache(&hasty()).await, world.server.connect());
-    holder.claim("item:k", &Token::new(), Duration::from_secs(60), Replacing::Nothing).await.unwrap();
+    holder
+        .claim(
+            "item:k",
+            &Token::new(),
+            Duration::from_secs(60),
+            Replacing::Nothing,
+        )
+        .await
+        .unwrap();
     let source = Source::open();
     let read = || {
         let (cache, source) = (cache.clone(), source.clone());
@@ -152,21 +201,33 @@ async fn caller_that_has_waited_long_enough_is_served_the_stale_value_if_its_own
 async fn caller_that_finds_one_lease_after_the_other_taken_loads_by_itself() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
-    let (cache, others) = (world.cache_on(remote.clone(), &hasty()).await, world.server.connect());
+    let (cache, others) = (
+        world.cache_on(remote.clone(), &hasty()).await,
+        world.server.connect(),
+    );
     let mut holder = Token::new();
-    others.claim("item:k", &holder, LEASE, Replacing::Nothing).await.unwrap();
+    others
+        .claim("item:k", &holder, LEASE, Replacing::Nothing)
+        .await
+        .unwrap();
     let mut busy = remote.gate(Call::Claim, When::After);
     let waiting = start_load(&cache, "k", "mine");
     for _ in 0..5 {
         busy.reached().await;
         others.release("item:k", &holder).await.unwrap();
         holder = Token::new();
-        others.claim("item:k", &holder, LEASE, Replacing::Nothing).await.unwrap();
+        others
+            .claim("item:k", &holder, LEASE, Replacing::Nothing)
+            .await
+            .unwrap();
         tokio::time::advance(Duration::from_millis(10)).await;
         let next = remote.gate(Call::Claim, When::After);
         std::mem::replace(&mut busy, next).open();
     }
-    let loaded = tokio::time::timeout(LEASE, waiting).await.expect("it does not claim again").unwrap();
+    let loaded = tokio::time::timeout(LEASE, waiting)
+        .await
+        .expect("it does not claim again")
+        .unwrap();
     assert_eq!(**loaded.as_ref().unwrap(), "mine");
     assert_eq!(remote.calls(Call::Claim), 5, "claims within max_wait");
 }
@@ -181,7 +242,11 @@ async fn long_load_keeps_its_lease_by_renewing_it() {
     let waiting = slow_load(&other, "k", "must not be loaded", &gate);
     let start = Instant::now();
     while start.elapsed() < 2 * LEASE {
-        let lease = world.server.command(&["GET", "larder:lease:{brief:k}"]).await.unwrap();
+        let lease = world
+            .server
+            .command(&["GET", "larder:lease:{brief:k}"])
+            .await
+            .unwrap();
         assert!(
             lease.text().is_some_and(|holder| holder.starts_with('r')),
             "{lease:?} after {:?}",
@@ -200,7 +265,10 @@ async fn writer_that_waited_long_enough_gives_up_before_the_database_is_touched(
     let world = World::new().await;
     let holder = world.store().await;
     let token = Token::new();
-    holder.begin_write("item:k", &token, Duration::from_secs(60)).await.unwrap();
+    holder
+        .begin_write("item:k", &token, Duration::from_secs(60))
+        .await
+        .unwrap();
     let hasty = world.cache(&hasty()).await;
     let gate = Gate::new();
     let touched = gate.clone();
@@ -227,7 +295,14 @@ async fn writer_outwaits_the_lease_of_a_killed_writer_by_default() {
     let start = Instant::now();
     let written = cache.write_through("k", || value("next")).await;
     assert_eq!(**written.as_ref().unwrap(), "next");
-    println!("a writer took over from a killed one after {:?}", start.elapsed());
-    assert!(start.elapsed() > Duration::from_secs(5), "it had nothing to outwait: {:?}", start.elapsed());
+    println!(
+        "a writer took over from a killed one after {:?}",
+        start.elapsed()
+    );
+    assert!(
+        start.elapsed() > Duration::from_secs(5),
+        "it had nothing to outwait: {:?}",
+        start.elapsed()
+    );
     assert_eq!(get(&cache, "k").await.as_deref(), Some("next"));
 }

@@ -68,10 +68,22 @@ impl Process {
             named("instant").instant_clear(true),
             named("impatient").lease(MINUTE).max_wait(ms(50)),
         ];
-        let larder = builder_of(&policies).remote_store(store.clone()).clock(clock).build().await.unwrap();
+        let larder = builder_of(&policies)
+            .remote_store(store.clone())
+            .clock(clock)
+            .build()
+            .await
+            .unwrap();
         let [items, instant, impatient] =
             ["item", "instant", "impatient"].map(|name| larder.cache(name).unwrap());
-        Self { store, larder, items, instant, impatient, hand }
+        Self {
+            store,
+            larder,
+            items,
+            instant,
+            impatient,
+            hand,
+        }
     }
 
     /// Waits until one more change by another process has been heard than `before`.
@@ -110,7 +122,10 @@ impl Stage {
                 assert!(tokio::time::Instant::now() < give_up, "{key} is still old");
             }
         }
-        assert_ne!(self.world.l2(&format!("item:{key}")).await.as_deref(), Some("\"old\""));
+        assert_ne!(
+            self.world.l2(&format!("item:{key}")).await.as_deref(),
+            Some("\"old\"")
+        );
     }
 }
 
@@ -155,7 +170,10 @@ races! {
 }
 
 fn rounds() -> usize {
-    std::env::var("LARDER_RACE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10)
+    std::env::var("LARDER_RACE_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(10)
 }
 
 /// P1 stamp-before-read, P3 clean-lease-commits, P5 invalidation-marks-writers: in the same
@@ -168,7 +186,10 @@ async fn key_deleted_during_its_load_is_cached_nowhere(stage: &Stage, round: &st
         deleter.items.invalidate(key.as_str()).await.unwrap();
         gate.open();
         let served = loading.await.unwrap().unwrap();
-        assert_eq!(*served, "old", "P16 only-for-earlier-callers: its caller came before the deletion");
+        assert_eq!(
+            *served, "old",
+            "P16 only-for-earlier-callers: its caller came before the deletion"
+        );
         stage.everybody_reads(&key, None).await;
     }
 }
@@ -180,7 +201,12 @@ async fn late_first_loader_of_two_is_refused(stage: &Stage, round: &str) {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
         let late = slow_load(&stage.one.impatient, &key, "old", &gate);
         gate.reached().await;
-        stage.other.impatient.invalidate(key.as_str()).await.unwrap();
+        stage
+            .other
+            .impatient
+            .invalidate(key.as_str())
+            .await
+            .unwrap();
         if n == 0 {
             // The same process starts a second load only when it has heard of the deletion, and has
             // waited for the first as long as the policy says.
@@ -203,7 +229,9 @@ async fn write_through_beats_a_slow_reader(stage: &Stage, round: &str) {
         gate.reached().await;
         writer
             .items
-            .write_through(key.as_str(), || async { Ok::<_, io::Error>("new".to_owned()) })
+            .write_through(key.as_str(), || async {
+                Ok::<_, io::Error>("new".to_owned())
+            })
             .await
             .unwrap();
         gate.open();
@@ -247,7 +275,10 @@ async fn writers_whose_database_writes_and_returns_are_in_opposite_order_leave_t
     let (gate, database) = (Gate::new(), Database::default());
     let first = write(&alone, round, &database, "first", &gate);
     gate.reached().await;
-    write(&alone, round, &database, "second", &Gate::opened()).await.unwrap().unwrap();
+    write(&alone, round, &database, "second", &Gate::opened())
+        .await
+        .unwrap()
+        .unwrap();
     gate.open();
     first.await.unwrap().unwrap();
     let kept = get(&alone, round).await;
@@ -255,7 +286,10 @@ async fn writers_whose_database_writes_and_returns_are_in_opposite_order_leave_t
 }
 
 /// P18 failed-write-invalidates: a failed write can have reached the database.
-async fn writer_that_fails_after_the_database_changed_leaves_no_old_value(stage: &Stage, round: &str) {
+async fn writer_that_fails_after_the_database_changed_leaves_no_old_value(
+    stage: &Stage,
+    round: &str,
+) {
     for (n, writer) in stage.actors().into_iter().enumerate() {
         let (key, database) = (format!("{round}:{n}"), Database::holding("old"));
         for process in stage.actors() {
@@ -274,7 +308,10 @@ async fn writer_that_fails_after_the_database_changed_leaves_no_old_value(stage:
             false => assert!(matches!(failed, Err(Error::Write { .. })), "{failed:?}"),
         }
         stage.everybody_reads(&key, None).await;
-        assert_eq!(load(&stage.other.items, &key, &database.read()).await, "new");
+        assert_eq!(
+            load(&stage.other.items, &key, &database.read()).await,
+            "new"
+        );
         stage.everybody_reads(&key, Some("new")).await;
     }
 }
@@ -282,21 +319,33 @@ async fn writer_that_fails_after_the_database_changed_leaves_no_old_value(stage:
 /// P1 stamp-before-read, P17 pushes-before-replies: L2 has answered before the write; the answer is
 /// handled after the write's push.
 async fn reply_held_back_while_another_process_writes_is_not_kept(stage: &Stage, round: &str) {
-    for (n, (reader, writer)) in
-        [(&stage.one, &stage.other), (&stage.other, &stage.one)].into_iter().enumerate()
+    for (n, (reader, writer)) in [(&stage.one, &stage.other), (&stage.other, &stage.one)]
+        .into_iter()
+        .enumerate()
     {
         let key = format!("{round}:{n}");
         load(&writer.items, &key, "old").await;
-        let (gate, heard) = (reader.store.gate(Call::Get, When::After), reader.larder.stats().pushes);
+        let (gate, heard) = (
+            reader.store.gate(Call::Get, When::After),
+            reader.larder.stats().pushes,
+        );
         let reading = tokio::spawn({
             let (items, key) = (reader.items.clone(), key.clone());
             async move { get(&items, &key).await }
         });
         gate.reached().await;
-        writer.items.insert(key.as_str(), "new".to_owned()).await.unwrap();
+        writer
+            .items
+            .insert(key.as_str(), "new".to_owned())
+            .await
+            .unwrap();
         reader.hears(heard).await;
         gate.open();
-        assert_eq!(reading.await.unwrap().as_deref(), Some("old"), "it came before the write");
+        assert_eq!(
+            reading.await.unwrap().as_deref(),
+            Some("old"),
+            "it came before the write"
+        );
         stage.everybody_reads(&key, Some("new")).await;
     }
 }
@@ -306,7 +355,10 @@ async fn invalidation_during_promotion_leaves_no_old_value(stage: &Stage, round:
     for (n, invalidator) in stage.actors().into_iter().enumerate() {
         let key = format!("{round}:{n}");
         load(&stage.other.items, &key, "old").await;
-        let (gate, heard) = (stage.one.store.gate(Call::Get, When::After), stage.one.larder.stats().pushes);
+        let (gate, heard) = (
+            stage.one.store.gate(Call::Get, When::After),
+            stage.one.larder.stats().pushes,
+        );
         let promoting = tokio::spawn({
             let (items, key) = (stage.one.items.clone(), key.clone());
             async move { get(&items, &key).await }
@@ -393,7 +445,10 @@ async fn policy_cleared_during_a_load_is_cached_nowhere(stage: &Stage, round: &s
     }
 }
 
-async fn policy_cleared_during_a_load_in_the_background_is_cached_nowhere(stage: &Stage, round: &str) {
+async fn policy_cleared_during_a_load_in_the_background_is_cached_nowhere(
+    stage: &Stage,
+    round: &str,
+) {
     for (n, clearer) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
         let loading = in_the_background(&stage.one, &key, None, &gate).await;
@@ -404,7 +459,10 @@ async fn policy_cleared_during_a_load_in_the_background_is_cached_nowhere(stage:
     }
 }
 
-async fn policy_of_instant_clears_cleared_during_a_load_is_cached_nowhere(stage: &Stage, round: &str) {
+async fn policy_of_instant_clears_cleared_during_a_load_is_cached_nowhere(
+    stage: &Stage,
+    round: &str,
+) {
     for (n, clearer) in stage.actors().into_iter().enumerate() {
         let (key, gate) = (format!("{round}:{n}"), Gate::new());
         let loading = slow_load(&stage.one.instant, &key, "old", &gate);
@@ -423,7 +481,9 @@ async fn clocks_that_differ_by_a_quarter_of_an_hour_change_nothing(stage: &Stage
     if round == "r0" {
         stage.other.hand.advance(Duration::from_secs(15 * 60));
     }
-    for (n, (here, there)) in [(&stage.one, &stage.other), (&stage.other, &stage.one)].into_iter().enumerate()
+    for (n, (here, there)) in [(&stage.one, &stage.other), (&stage.other, &stage.one)]
+        .into_iter()
+        .enumerate()
     {
         let (plain, tagged) = (format!("{round}:{n}:plain"), format!("{round}:{n}:tagged"));
         load(&here.items, &plain, "v").await;
@@ -436,12 +496,23 @@ async fn clocks_that_differ_by_a_quarter_of_an_hour_change_nothing(stage: &Stage
             );
         }
         there.larder.invalidate_tag(&tagged).await.unwrap();
-        there.items.insert(plain.as_str(), "new".to_owned()).await.unwrap();
+        there
+            .items
+            .insert(plain.as_str(), "new".to_owned())
+            .await
+            .unwrap();
         gets(&here.items, &tagged, None).await;
         gets(&here.items, &plain, Some("new")).await;
-        assert_eq!(load_tagged(&here.items, &tagged, "new", &tagged).await, "new");
+        assert_eq!(
+            load_tagged(&here.items, &tagged, "new", &tagged).await,
+            "new"
+        );
         gets(&there.items, &tagged, Some("new")).await;
-        assert_eq!(here.items.stats().refused, 0, "no load is refused needlessly");
+        assert_eq!(
+            here.items.stats().refused,
+            0,
+            "no load is refused needlessly"
+        );
     }
 }
 
@@ -450,10 +521,17 @@ async fn clocks_that_differ_by_a_quarter_of_an_hour_change_nothing(stage: &Stage
 async fn push_lost_with_its_connection_leaves_no_old_value() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let options =
-        config(proxy.url()).command_timeout(Duration::from_secs(20)).ping_interval(Duration::from_secs(20));
+    let options = config(proxy.url())
+        .command_timeout(Duration::from_secs(20))
+        .ping_interval(Duration::from_secs(20));
     let store = Arc::new(RedisStore::connect(options).await.unwrap());
-    let reader: Items = builder().remote_store(store.clone()).build().await.unwrap().cache("item").unwrap();
+    let reader: Items = builder()
+        .remote_store(store.clone())
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap();
     let writer = world.items().await;
     let all = |state| LaneIndex::all(store.lanes()).all(|lane| store.lane_state(lane) == state);
     for round in 0..rounds() {
@@ -462,11 +540,19 @@ async fn push_lost_with_its_connection_leaves_no_old_value() {
         gets(&reader, &key, Some("old")).await;
         proxy.stall(Direction::ToClient, true);
         writer.insert(key.as_str(), new.clone()).await.unwrap();
-        assert_eq!(get(&reader, &key).await.as_deref(), Some("old"), "the push has not come");
+        assert_eq!(
+            get(&reader, &key).await.as_deref(),
+            Some("old"),
+            "the push has not come"
+        );
         proxy.refuse(true);
         proxy.cut();
         holds("the loss is noticed", || all(LaneState::Down)).await;
-        assert_eq!(load(&reader, &key, "loaded").await, "loaded", "nothing from before is served");
+        assert_eq!(
+            load(&reader, &key, "loaded").await,
+            "loaded",
+            "nothing from before is served"
+        );
         proxy.refuse(false);
         proxy.stall(Direction::ToClient, false);
         gets(&reader, &key, Some(&new)).await;

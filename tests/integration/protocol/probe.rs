@@ -34,9 +34,21 @@ impl Deaf {
         let options = config(proxy.url()).probe_interval(PERIOD).lanes(1);
         let store = Arc::new(RedisStore::connect(options).await.unwrap());
         let (clock, hand) = larder::Clock::manual();
-        let larder = builder().remote_store(store.clone()).clock(clock).build().await.unwrap();
+        let larder = builder()
+            .remote_store(store.clone())
+            .clock(clock)
+            .build()
+            .await
+            .unwrap();
         let cache = larder.cache("item").unwrap();
-        Self { world, proxy, store, larder, cache, hand }
+        Self {
+            world,
+            proxy,
+            store,
+            larder,
+            cache,
+            hand,
+        }
     }
 
     fn state(&self) -> LaneState {
@@ -53,7 +65,11 @@ async fn deaf_channel_is_found_and_degraded_until_it_hears_again() {
     load_tagged(&deaf.cache, "tagged", "old", "t").await;
     deaf.proxy.deafen(true);
     let start = Instant::now();
-    deaf.world.server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
+    deaf.world
+        .server
+        .command(&["SET", "item:k", "\"new\""])
+        .await
+        .unwrap();
     deaf.world.larder().await.invalidate_tag("t").await.unwrap();
     gets(&deaf.cache, "k", Some("new")).await;
     let noticed = start.elapsed();
@@ -64,14 +80,22 @@ async fn deaf_channel_is_found_and_degraded_until_it_hears_again() {
     holds("it is degraded", || deaf.state() == LaneState::Untracked).await;
     // What is read now lives for the degraded time.
     gets(&deaf.cache, "k", Some("new")).await;
-    deaf.world.server.command(&["SET", "item:k", "\"newer\""]).await.unwrap();
+    deaf.world
+        .server
+        .command(&["SET", "item:k", "\"newer\""])
+        .await
+        .unwrap();
     deaf.hand.advance(deaf.cache.policy().degraded_l1_ttl());
     gets(&deaf.cache, "k", Some("newer")).await;
     deaf.proxy.deafen(false);
     holds("it hears again", || deaf.state() == LaneState::Tracking).await;
     let failures = deaf.larder.stats().probe_failures;
     gets(&deaf.cache, "k", Some("newer")).await;
-    deaf.world.server.command(&["SET", "item:k", "\"newest\""]).await.unwrap();
+    deaf.world
+        .server
+        .command(&["SET", "item:k", "\"newest\""])
+        .await
+        .unwrap();
     gets(&deaf.cache, "k", Some("newest")).await;
     assert_eq!(deaf.larder.stats().probe_failures, failures);
 }
@@ -81,12 +105,19 @@ async fn deaf_channel_is_found_and_degraded_until_it_hears_again() {
 async fn channel_that_hears_is_left_alone_and_its_lag_is_known() {
     let deaf = Deaf::new().await;
     load(&deaf.cache, "k", "v").await;
-    holds("a probe came back", || deaf.larder.stats().push_lag.is_some()).await;
+    holds("a probe came back", || {
+        deaf.larder.stats().push_lag.is_some()
+    })
+    .await;
     let lag = deaf.larder.stats().push_lag.unwrap();
     assert!(lag < Duration::from_secs(5), "{lag:?}");
     let hits = deaf.cache.stats().l1_hits;
     assert_eq!(get(&deaf.cache, "k").await.as_deref(), Some("v"));
-    assert_eq!(deaf.cache.stats().l1_hits, hits + 1, "a probe makes nothing out of date");
+    assert_eq!(
+        deaf.cache.stats().l1_hits,
+        hits + 1,
+        "a probe makes nothing out of date"
+    );
     let stats = deaf.larder.stats();
     assert_eq!((stats.probe_failures, stats.lanes_lost), (0, 0));
 }

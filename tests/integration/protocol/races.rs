@@ -27,7 +27,11 @@ async fn key_deleted_during_its_load_without_l2_is_not_cached() {
     let new = start_load(&cache, "k", "new");
     gate.open();
     assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "old");
-    assert_eq!(**new.await.unwrap().as_ref().unwrap(), "new", "P2: an outdated flight is not joined");
+    assert_eq!(
+        **new.await.unwrap().as_ref().unwrap(),
+        "new",
+        "P2: an outdated flight is not joined"
+    );
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
@@ -45,7 +49,12 @@ async fn refused_value_goes_only_to_those_who_came_before_its_load() {
     let commit = store.gate(Call::Commit, When::Before);
     gate.open();
     commit.reached().await;
-    world.store().await.invalidate(&Key::from_stored_name("item:k"), None).await.unwrap();
+    world
+        .store()
+        .await
+        .invalidate(&Key::from_stored_name("item:k"), None)
+        .await
+        .unwrap();
     commit.open();
     assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
@@ -59,7 +68,10 @@ async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
     let other = world.items().await;
     let (store, larder) = gated(&world).await;
     let reader: Items = larder.cache("item").unwrap();
-    let (look, claim) = (store.gate(Call::Get, When::After), store.gate(Call::Claim, When::After));
+    let (look, claim) = (
+        store.gate(Call::Get, When::After),
+        store.gate(Call::Claim, When::After),
+    );
     let reading = slow_load(&reader, "k", "must not be loaded", &Gate::new());
     look.reached().await;
     load(&other, "k", "old").await;
@@ -68,7 +80,11 @@ async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
     other.write_through("k", || value("new")).await.unwrap();
     store.hear("item:k").await;
     claim.open();
-    assert_eq!(**reading.await.unwrap().as_ref().unwrap(), "old", "it was read before the write");
+    assert_eq!(
+        **reading.await.unwrap().as_ref().unwrap(),
+        "old",
+        "it was read before the write"
+    );
     assert_eq!(get(&reader, "k").await.as_deref(), Some("new"));
 }
 
@@ -86,14 +102,24 @@ async fn read_of_l2_alone_does_not_share_an_earlier_look() {
         let reply = store.gate(Call::Get, When::After);
         let early = tokio::spawn({
             let cache = cache.clone();
-            async move { if loads { load(&cache, "k", "no").await } else { get(&cache, "k").await.unwrap() } }
+            async move {
+                if loads {
+                    load(&cache, "k", "no").await
+                } else {
+                    get(&cache, "k").await.unwrap()
+                }
+            }
         });
         reply.reached().await;
         other.write_through("k", || value("new")).await.unwrap();
         assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
         assert_eq!(load(&cache, "k", "must not be loaded").await, "new");
         reply.open();
-        assert_eq!(early.await.unwrap(), "old", "it was asked for before the write");
+        assert_eq!(
+            early.await.unwrap(),
+            "old",
+            "it was asked for before the write"
+        );
     }
 }
 
@@ -123,7 +149,13 @@ async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
     let early = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
     let late = start_load(&cache, "k", "must not be loaded");
-    assert!(other.commit("item:k", &token, b"\"new\"", LONG, Replacing::Nothing).await.unwrap().is_done());
+    assert!(
+        other
+            .commit("item:k", &token, b"\"new\"", LONG, Replacing::Nothing)
+            .await
+            .unwrap()
+            .is_done()
+    );
     gate.open();
     assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
@@ -164,8 +196,16 @@ async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it
     });
     sent.reached().await;
     let hits = cache.stats().l1_hits;
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the script has not run yet");
-    assert_eq!(cache.stats().l1_hits, hits, "L1 is empty at once, however long L2 takes");
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("old"),
+        "the script has not run yet"
+    );
+    assert_eq!(
+        cache.stats().l1_hits,
+        hits,
+        "L1 is empty at once, however long L2 takes"
+    );
     sent.open();
     invalidating.await.unwrap().unwrap();
     nowhere(&world, &[&cache], "k").await;
@@ -204,13 +244,25 @@ async fn value_read_before_a_clear_is_carried_out_is_not_served_after_it() {
         let sent = store.gate(Call::Clear, When::Before);
         let clearing = tokio::spawn({
             let (cache, larder) = (cache.clone(), larder.clone());
-            async move { if all { larder.clear().await } else { cache.clear().await } }
+            async move {
+                if all {
+                    larder.clear().await
+                } else {
+                    cache.clear().await
+                }
+            }
         });
         sent.reached().await;
         let hits = cache.stats();
-        assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the scan has not begun");
-        let (before, after) =
-            ((hits.l1_hits, hits.l2_hits + 1), (cache.stats().l1_hits, cache.stats().l2_hits));
+        assert_eq!(
+            get(&cache, "k").await.as_deref(),
+            Some("old"),
+            "the scan has not begun"
+        );
+        let (before, after) = (
+            (hits.l1_hits, hits.l2_hits + 1),
+            (cache.stats().l1_hits, cache.stats().l2_hits),
+        );
         assert_eq!(after, before, "L1 is empty at once");
         sent.open();
         clearing.await.unwrap().unwrap();

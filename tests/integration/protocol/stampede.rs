@@ -53,7 +53,11 @@ async fn cold_key_that_a_thousand_tasks_want_is_loaded_once() {
     for tasks in [10, 100, 1000] {
         storm(&world.items().await, tasks).await;
         world.items().await.invalidate("cold").await.unwrap();
-        storm(&builder().build().await.unwrap().cache("item").unwrap(), tasks).await;
+        storm(
+            &builder().build().await.unwrap().cache("item").unwrap(),
+            tasks,
+        )
+        .await;
     }
 }
 
@@ -67,7 +71,9 @@ async fn cold_key_that_four_processes_want_is_loaded_once() {
     let mut waits = Vec::new();
     for round in 0..5 {
         for (n, worker) in workers.iter_mut().enumerate() {
-            worker.tell(&format!("{n} storm item cold{round} 100 50")).await;
+            worker
+                .tell(&format!("{n} storm item cold{round} 100 50"))
+                .await;
         }
         let mut ends = JoinSet::new();
         let mut back = Vec::new();
@@ -98,7 +104,10 @@ async fn cold_key_that_four_processes_want_is_loaded_once() {
     }
     waits.sort();
     println!("4 processes, 100 tasks each: last served after the loader's end: {waits:?}");
-    assert!(waits[waits.len() / 2] < SECOND, "not by a push, but by a time: {waits:?}");
+    assert!(
+        waits[waits.len() / 2] < SECOND,
+        "not by a push, but by a time: {waits:?}"
+    );
 }
 
 /// The stampede lock alone, with values as bytes in Redis.
@@ -111,7 +120,9 @@ async fn cold_bytes_that_three_processes_want_are_loaded_once() {
     }
     for round in 0..3 {
         for worker in &mut workers {
-            worker.tell(&format!("1 storm-bytes page cold{round} 100 50")).await;
+            worker
+                .tell(&format!("1 storm-bytes page cold{round} 100 50"))
+                .await;
         }
         let mut loads = 0;
         for worker in &mut workers {
@@ -121,7 +132,10 @@ async fn cold_bytes_that_three_processes_want_are_loaded_once() {
             loads += loaded.parse::<usize>().unwrap();
         }
         assert_eq!(loads, 1, "loads in all processes");
-        assert_eq!(world.l2(&format!("page:cold{round}")).await.as_deref(), Some("value"));
+        assert_eq!(
+            world.l2(&format!("page:cold{round}")).await.as_deref(),
+            Some("value")
+        );
     }
 }
 
@@ -140,7 +154,11 @@ async fn waiter_in_another_process_is_woken_by_the_commit() {
     let start = Instant::now();
     gate.open();
     assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "value");
     assert_eq!(gate.arrivals(), 1, "loads");
 }
@@ -170,7 +188,11 @@ async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
     writing.open();
     assert_eq!(**write.await.unwrap().as_ref().unwrap(), "written");
     assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "written");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(gate.arrivals(), 0, "loads");
 }
 
@@ -183,7 +205,15 @@ async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
     let store = Gated::new(world.one_lane().await);
     let cache = cache_on(store.clone(), &policy().lease(MINUTE).max_wait(MINUTE)).await;
     for clear in [false, true] {
-        holder.claim("item:k", &Token::new(), Duration::from_secs(60), Replacing::Nothing).await.unwrap();
+        holder
+            .claim(
+                "item:k",
+                &Token::new(),
+                Duration::from_secs(60),
+                Replacing::Nothing,
+            )
+            .await
+            .unwrap();
         let busy = store.gate(Call::Claim, When::After);
         let waiting = slow_load(&cache, "k", "value", &Gate::opened());
         busy.reached().await;
@@ -195,7 +225,11 @@ async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
             cache.invalidate("k").await.unwrap();
         }
         assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
         cache.invalidate("k").await.unwrap();
     }
 }
@@ -211,7 +245,14 @@ async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
         let cache = cache_on(store.clone(), &policy().lease(MINUTE).max_wait(MINUTE)).await;
         let (token, long) = (Token::new(), Duration::from_secs(60));
         holder.begin_write("item:k", &token, long).await.unwrap();
-        let busy = store.gate(if writes { Call::BeginWrite } else { Call::Claim }, When::After);
+        let busy = store.gate(
+            if writes {
+                Call::BeginWrite
+            } else {
+                Call::Claim
+            },
+            When::After,
+        );
         let waiting = match writes {
             true => slow_write(&cache, "value", &Gate::opened()),
             false => slow_load(&cache, "k", "value", &Gate::opened()),
@@ -222,7 +263,11 @@ async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
         let start = Instant::now();
         busy.open();
         assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
         cache.invalidate("k").await.unwrap();
     }
 }
@@ -230,7 +275,10 @@ async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_load_is_an_error_for_all_and_the_next_caller_loads() {
     let world = World::new().await;
-    for cache in [world.items().await, builder().build().await.unwrap().cache("item").unwrap()] {
+    for cache in [
+        world.items().await,
+        builder().build().await.unwrap().cache("item").unwrap(),
+    ] {
         let gate = Gate::new();
         let mut waiting = JoinSet::new();
         for _ in 0..50 {
@@ -297,7 +345,10 @@ async fn value_in_l2_that_many_want_is_read_once() {
     assert!(readers.join_all().await.iter().all(|read| read == "value"));
     let stats = cold.stats();
     assert_eq!(stats.loads, 0);
-    assert!(stats.l2_hits <= 2, "one look for the gets, one for the loads at most: {stats:?}");
+    assert!(
+        stats.l2_hits <= 2,
+        "one look for the gets, one for the loads at most: {stats:?}"
+    );
 }
 
 /// P16 only-for-earlier-callers: the answer to a look is not for who comes after it was sent. All
@@ -335,13 +386,22 @@ async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked
     let ((looked, is_looking), (go_on, going_on)) = (mpsc::channel(), mpsc::channel::<()>());
     let hook = Mutex::new((looked, going_on));
     let hook = move |event: &Event<'_>| {
-        if matches!(event, Event::Hit { level: Level::L1, .. }) {
+        if matches!(
+            event,
+            Event::Hit {
+                level: Level::L1,
+                ..
+            }
+        ) {
             let hook = hook.lock().unwrap();
             let _ = hook.0.send(());
             let _ = hook.1.recv(); // the look has found the value, and has not said so yet
         }
     };
-    let builder = world.builder(&policy()).remote_store(remote.clone()).on_event(hook);
+    let builder = world
+        .builder(&policy())
+        .remote_store(remote.clone())
+        .on_event(hook);
     let cache: Items = builder.build().await.unwrap().cache("item").unwrap();
     let read = || {
         let cache = cache.clone();
@@ -369,11 +429,16 @@ async fn load_that_is_outdated_waits_for_no_lease_beside_a_newer_one() {
     let world = Aging::new();
     let remote = Gated::new(Arc::new(world.server.connect()));
     let (cache, other) = (
-        world.cache_on(remote.clone(), &policy().lease(MINUTE).max_wait(MINUTE)).await,
+        world
+            .cache_on(remote.clone(), &policy().lease(MINUTE).max_wait(MINUTE))
+            .await,
         world.server.connect(),
     );
     let holder = Token::new();
-    other.claim("item:k", &holder, MINUTE, Replacing::Nothing).await.unwrap();
+    other
+        .claim("item:k", &holder, MINUTE, Replacing::Nothing)
+        .await
+        .unwrap();
     let source = Source::open();
     let read = |loaded: &'static str| {
         let (cache, source) = (cache.clone(), source.clone());
@@ -393,14 +458,21 @@ async fn load_that_is_outdated_waits_for_no_lease_beside_a_newer_one() {
     for read in [outdated, newer] {
         assert_eq!(read.await.unwrap().unwrap(), "new");
     }
-    assert_eq!((remote.calls(Call::Claim), source.loads()), (2, 1), "claims and loads");
+    assert_eq!(
+        (remote.calls(Call::Claim), source.loads()),
+        (2, 1),
+        "claims and loads"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_key_texts_of_two_rows_never_share_a_flight() {
     let world = World::new().await;
     let larder = world.larder().await;
-    let (items, others) = (larder.cache("item").unwrap(), larder.cache("other").unwrap());
+    let (items, others) = (
+        larder.cache("item").unwrap(),
+        larder.cache("other").unwrap(),
+    );
     let gate = Gate::new();
     let slow = slow_load(&items, "k", "item", &gate);
     gate.reached().await;
@@ -412,12 +484,23 @@ async fn equal_key_texts_of_two_rows_never_share_a_flight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn loader_that_wants_its_own_key_ends_in_bounded_time() {
     let world = World::new().await;
-    let cache = world.cache(&policy().max_wait(ms(50)).load_timeout(ms(100))).await;
+    let cache = world
+        .cache(&policy().max_wait(ms(50)).load_timeout(ms(100)))
+        .await;
     let inner = cache.clone();
-    let loader =
-        move || async move { inner.get_or_load("k", || value("inner")).await.map(|value| (*value).clone()) };
-    let ended = tokio::time::timeout(BOUND, cache.get_or_load("k", loader)).await.unwrap();
-    assert!(matches!(ended, Err(Error::LoadTimedOut { .. })), "{ended:?}");
+    let loader = move || async move {
+        inner
+            .get_or_load("k", || value("inner"))
+            .await
+            .map(|value| (*value).clone())
+    };
+    let ended = tokio::time::timeout(BOUND, cache.get_or_load("k", loader))
+        .await
+        .unwrap();
+    assert!(
+        matches!(ended, Err(Error::LoadTimedOut { .. })),
+        "{ended:?}"
+    );
     assert_eq!(load(&world.items().await, "k", "value").await, "value");
 }
 
@@ -480,7 +563,11 @@ async fn reader_after_an_invalidation_is_served_while_the_load_that_it_outdated_
         cache.invalidate("k").await.unwrap();
         let start = Instant::now();
         assert_eq!(load(&cache, "k", "new").await, "new");
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
         assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
         gate.open();
         assert_eq!(**outdated.await.unwrap().as_ref().unwrap(), "old");
@@ -505,14 +592,22 @@ async fn two_loads_of_a_key_are_the_most_however_often_it_is_invalidated() {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        assert_eq!((gate.arrivals(), other.arrivals()), (1, 1), "loads at a time");
+        assert_eq!(
+            (gate.arrivals(), other.arrivals()),
+            (1, 1),
+            "loads at a time"
+        );
     }
     gate.open();
     assert_eq!(**first.await.unwrap().as_ref().unwrap(), "old");
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(other.arrivals(), 2, "the one that has ended leaves room for another");
+    assert_eq!(
+        other.arrivals(),
+        2,
+        "the one that has ended leaves room for another"
+    );
     other.open();
     for load in later {
         assert_eq!(**load.await.unwrap().as_ref().unwrap(), "new");

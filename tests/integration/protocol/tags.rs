@@ -35,13 +35,21 @@ async fn invalidated_tag_takes_all_its_entries_with_it_and_no_others() {
     load_tagged(&items, "c", "old", "org:8").await;
     load(&items, "d", "plain").await;
     for (key, value) in [("a", "old"), ("c", "old"), ("d", "plain")] {
-        assert_eq!(get(&elsewhere, key).await.as_deref(), Some(value), "L2 has {key}");
+        assert_eq!(
+            get(&elsewhere, key).await.as_deref(),
+            Some(value),
+            "L2 has {key}"
+        );
     }
     other.invalidate_tag("org:7").await.unwrap();
     assert_eq!(get(&elsewhere, "a").await, None);
     gets(&items, "a", None).await;
     gets(&others, "b", None).await;
-    assert_eq!(get(&world.items().await, "a").await, None, "a process that starts later");
+    assert_eq!(
+        get(&world.items().await, "a").await,
+        None,
+        "a process that starts later"
+    );
     for (key, value) in [("c", "old"), ("d", "plain")] {
         for cache in [&items, &elsewhere, &world.items().await] {
             assert_eq!(get(cache, key).await.as_deref(), Some(value), "{key}");
@@ -57,10 +65,14 @@ async fn entry_without_tags_is_plain_json_and_one_with_tags_is_not() {
     load(&cache, "plain", "v").await;
     load_tagged(&cache, "tagged", "v", "t").await;
     assert_eq!(world.l2("item:plain").await.as_deref(), Some("\"v\""));
-    let Reply::Bytes(with_header) = world.server.command(&["GET", "item:tagged"]).await.unwrap() else {
+    let Reply::Bytes(with_header) = world.server.command(&["GET", "item:tagged"]).await.unwrap()
+    else {
         panic!()
     };
-    assert!(with_header.starts_with(&[0xFB, 1]) && with_header.ends_with(b"\"v\""), "{with_header:?}");
+    assert!(
+        with_header.starts_with(&[0xFB, 1]) && with_header.ends_with(b"\"v\""),
+        "{with_header:?}"
+    );
 }
 
 /// P24 tags-known-by-lane: what a lane has read of tags ends with its connection, also for what L2
@@ -69,16 +81,30 @@ async fn entry_without_tags_is_plain_json_and_one_with_tags_is_not() {
 async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let store = Arc::new(RedisStore::connect(config(proxy.url()).lanes(1)).await.unwrap());
+    let store = Arc::new(
+        RedisStore::connect(config(proxy.url()).lanes(1))
+            .await
+            .unwrap(),
+    );
     let cache = cache_on(store.clone(), &policy().levels(Levels::L2)).await;
     load_tagged(&cache, "k", "old", "t").await;
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "its tag is known here");
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("old"),
+        "its tag is known here"
+    );
     proxy.refuse(true);
     proxy.cut();
     world.larder().await.invalidate_tag("t").await.unwrap();
-    holds("the loss is noticed", || store.lane_state(LaneIndex(0)) == LaneState::Down).await;
+    holds("the loss is noticed", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Down
+    })
+    .await;
     proxy.refuse(false);
-    holds("it is connected again", || store.lane_state(LaneIndex(0)) == LaneState::Tracking).await;
+    holds("it is connected again", || {
+        store.lane_state(LaneIndex(0)) == LaneState::Tracking
+    })
+    .await;
     assert_eq!(get(&cache, "k").await, None);
 }
 
@@ -97,7 +123,11 @@ async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
         async move { larder.invalidate_tag("t").await }
     });
     sent.reached().await;
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the script has not run");
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("old"),
+        "the script has not run"
+    );
     sent.open();
     removing.await.unwrap().unwrap();
     assert_eq!(get(&cache, "k").await, None);
@@ -107,8 +137,20 @@ async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
 /// would be refused for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn process_that_is_told_nothing_still_caches_what_has_tags() {
-    let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking", "-subscribe"];
-    let world = World { server: RedisServer::builder().args(&refuse).start().await.unwrap() };
+    let refuse = [
+        "--user",
+        "default",
+        "on",
+        "nopass",
+        "~*",
+        "&*",
+        "+@all",
+        "-client|tracking",
+        "-subscribe",
+    ];
+    let world = World {
+        server: RedisServer::builder().args(&refuse).start().await.unwrap(),
+    };
     let [(_one, items), (other, elsewhere)] = pair(&world).await;
     for (key, tag) in [("a", "t"), ("b", "u"), ("c", "t")] {
         load_tagged(&items, key, "v", tag).await;
@@ -135,7 +177,11 @@ async fn entry_loaded_after_its_tag_was_removed_lives_and_one_without_it_is_not_
     load(&items, "k", "without").await;
     other.invalidate_tag("t").await.unwrap();
     assert_eq!(get(&items, "k").await.as_deref(), Some("without"));
-    assert_eq!(items.stats().refused + elsewhere.stats().refused, 0, "no load was refused needlessly");
+    assert_eq!(
+        items.stats().refused + elsewhere.stats().refused,
+        0,
+        "no load was refused needlessly"
+    );
 }
 
 /// P21 tags-pinned-in-time: a lost T(t) makes misses, never hits; a lost E costs nothing.
@@ -145,16 +191,34 @@ async fn evicted_tag_makes_its_entries_misses_and_a_lost_order_starts_higher() {
     let [(one, items), (_, elsewhere)] = pair(&world).await;
     load_tagged(&items, "k", "old", "t").await;
     assert_eq!(get(&elsewhere, "k").await.as_deref(), Some("old"));
-    world.server.command(&["DEL", "larder:{tags}:tag:t"]).await.unwrap();
+    world
+        .server
+        .command(&["DEL", "larder:{tags}:tag:t"])
+        .await
+        .unwrap();
     for cache in [&items, &elsewhere] {
         gets(cache, "k", None).await;
     }
     one.invalidate_tag("t").await.unwrap();
-    let before = world.l2("larder:{tags}").await.unwrap().parse::<u64>().unwrap();
-    world.server.command(&["DEL", "larder:{tags}"]).await.unwrap();
+    let before = world
+        .l2("larder:{tags}")
+        .await
+        .unwrap()
+        .parse::<u64>()
+        .unwrap();
+    world
+        .server
+        .command(&["DEL", "larder:{tags}"])
+        .await
+        .unwrap();
     load_tagged(&items, "k", "new", "t").await;
     gets(&elsewhere, "k", Some("new")).await;
-    let after = world.l2("larder:{tags}").await.unwrap().parse::<u64>().unwrap();
+    let after = world
+        .l2("larder:{tags}")
+        .await
+        .unwrap()
+        .parse::<u64>()
+        .unwrap();
     assert!(after > before, "{after} is not more than {before}");
 }
 
@@ -163,7 +227,11 @@ async fn evicted_tag_makes_its_entries_misses_and_a_lost_order_starts_higher() {
 async fn tagged_hit_in_l1_makes_no_call() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
+    let larder = builder()
+        .redis_config(config(proxy.url()))
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
     load_tagged(&cache, "k", "v", "t").await;
     proxy.stall(Direction::ToServer, true);
@@ -197,16 +265,29 @@ async fn invalidated_tag_costs_the_same_for_one_entry_and_for_thousands() {
     let world = World::new().await;
     let [(one, items), _] = pair(&world).await;
     let commands = async || {
-        let info = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
+        let info = world
+            .server
+            .command(&["INFO", "commandstats"])
+            .await
+            .unwrap()
+            .text()
+            .unwrap();
         let changed = ["del:", "unlink:", "scan:", "expire:", "keys:", "evalsha:"];
-        let calls = info.lines().filter(|line| changed.iter().any(|name| line.contains(name)));
-        calls.filter_map(|line| line.split(['=', ',']).nth(1)?.parse::<u64>().ok()).sum::<u64>()
+        let calls = info
+            .lines()
+            .filter(|line| changed.iter().any(|name| line.contains(name)));
+        calls
+            .filter_map(|line| line.split(['=', ',']).nth(1)?.parse::<u64>().ok())
+            .sum::<u64>()
     };
     one.invalidate_tag("the script is there").await.unwrap();
     let mut costs = Vec::new();
     for entries in [1, 3000] {
         for n in 0..entries {
-            items.insert(n.to_string(), Loaded::new("v".to_owned()).tag("t")).await.unwrap();
+            items
+                .insert(n.to_string(), Loaded::new("v".to_owned()).tag("t"))
+                .await
+                .unwrap();
         }
         let before = commands().await;
         one.invalidate_tag("t").await.unwrap();
@@ -222,12 +303,19 @@ async fn invalidated_tag_costs_the_same_for_one_entry_and_for_thousands() {
 async fn tag_removed_while_cut_off_is_removed_before_anything_is_read() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
+    let larder = builder()
+        .redis_config(config(proxy.url()))
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
     let elsewhere = world.items().await;
     for n in 0..20 {
         load_tagged(&cache, &n.to_string(), "old", "t").await;
-        assert_eq!(get(&elsewhere, &n.to_string()).await.as_deref(), Some("old"));
+        assert_eq!(
+            get(&elsewhere, &n.to_string()).await.as_deref(),
+            Some("old")
+        );
     }
     proxy.refuse(true);
     proxy.cut();
@@ -262,7 +350,9 @@ async fn tags_work_without_l2_also_during_a_load() {
     assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "old");
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
     cache
-        .write_through("k", || async { Ok::<_, Infallible>(Loaded::new("w".to_owned()).tag("t")) })
+        .write_through("k", || async {
+            Ok::<_, Infallible>(Loaded::new("w".to_owned()).tag("t"))
+        })
         .await
         .unwrap();
     assert_eq!(get(&cache, "k").await.as_deref(), Some("w"));
@@ -287,10 +377,21 @@ async fn tag_removed_between_holding_and_commit_is_served_to_nobody_who_comes_la
         let name: &'static str = ["k0", "k1"][n];
         let late = start_load(&cache, name, "new");
         gate.open();
-        assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "old", "it came before");
-        assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new", "P16: it came after");
+        assert_eq!(
+            **loading.await.unwrap().as_ref().unwrap(),
+            "old",
+            "it came before"
+        );
+        assert_eq!(
+            **late.await.unwrap().as_ref().unwrap(),
+            "new",
+            "P16: it came after"
+        );
         assert_eq!(get(&cache, &key).await.as_deref(), Some("new"));
-        assert_eq!(get(&world.items().await, &key).await.as_deref(), Some("new"));
+        assert_eq!(
+            get(&world.items().await, &key).await.as_deref(),
+            Some("new")
+        );
     }
 }
 
@@ -336,11 +437,20 @@ async fn tag_removed_during_a_write_leaves_the_key_without_a_value() {
         gate.reached().await;
         remover.invalidate_tag("t").await.unwrap();
         gate.open();
-        assert_eq!(**writing.await.unwrap().as_ref().unwrap(), "old", "the database was written");
-        assert_eq!((get(&items, "k").await, get(&elsewhere, "k").await), (None, None));
+        assert_eq!(
+            **writing.await.unwrap().as_ref().unwrap(),
+            "old",
+            "the database was written"
+        );
+        assert_eq!(
+            (get(&items, "k").await, get(&elsewhere, "k").await),
+            (None, None)
+        );
     }
     items
-        .write_through("k", || async { Ok::<_, io::Error>(Loaded::new("v".to_owned()).tag("t")) })
+        .write_through("k", || async {
+            Ok::<_, io::Error>(Loaded::new("v".to_owned()).tag("t"))
+        })
         .await
         .unwrap();
     assert_eq!(get(&elsewhere, "k").await.as_deref(), Some("v"));
@@ -356,16 +466,33 @@ async fn unusable_tags_are_errors_and_their_values_are_served_but_not_kept() {
     let long = "x".repeat(1025);
     for tag in ["", &long] {
         let error = larder.invalidate_tag(tag).await.unwrap_err();
-        assert!(matches!(error, Error::Tag { .. }) && error.to_string().contains("1 to 1024"), "{error}");
-        let insert = cache.insert("k", Loaded::new("v".to_owned()).tag(tag)).await;
+        assert!(
+            matches!(error, Error::Tag { .. }) && error.to_string().contains("1 to 1024"),
+            "{error}"
+        );
+        let insert = cache
+            .insert("k", Loaded::new("v".to_owned()).tag(tag))
+            .await;
         assert!(matches!(insert, Err(Error::Tag { .. })), "{insert:?}");
         assert_eq!(load_tagged(&cache, "k", "v", tag).await, "v");
         assert_eq!(get(&cache, "k").await, None);
     }
     assert_eq!(cache.stats().unstorable, 2);
-    let many = (0..300).fold(Loaded::new("v".to_owned()), |loaded, n| loaded.tag(n.to_string()));
-    assert!(cache.insert("k", many).await.unwrap_err().to_string().contains("300 tags"));
-    let doubled = Loaded::new("v".to_owned()).tag("twice").tag("twice").tag("\u{1F980} {}:%");
+    let many = (0..300).fold(Loaded::new("v".to_owned()), |loaded, n| {
+        loaded.tag(n.to_string())
+    });
+    assert!(
+        cache
+            .insert("k", many)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("300 tags")
+    );
+    let doubled = Loaded::new("v".to_owned())
+        .tag("twice")
+        .tag("twice")
+        .tag("\u{1F980} {}:%");
     cache.insert("k", doubled).await.unwrap();
     assert_eq!(get(&world.items().await, "k").await.as_deref(), Some("v"));
     larder.invalidate_tag("\u{1F980} {}:%").await.unwrap();
@@ -378,20 +505,35 @@ async fn unusable_tags_are_errors_and_their_values_are_served_but_not_kept() {
 async fn instant_clear_is_one_step_in_every_process() {
     let world = World::new().await;
     let policies = [policy().instant_clear(true).negative_ttl(5 * MINUTE)];
-    let (one, other) = (world.larder_of(&policies).await, world.larder_of(&policies).await);
+    let (one, other) = (
+        world.larder_of(&policies).await,
+        world.larder_of(&policies).await,
+    );
     let (here, there): (Items, Items) = (one.cache("item").unwrap(), other.cache("item").unwrap());
     for n in 0..100 {
         here.insert(n.to_string(), "old".to_owned()).await.unwrap();
         assert_eq!(get(&there, &n.to_string()).await.as_deref(), Some("old"));
     }
-    let none = here.find_or_load("none", || async { Ok::<_, Infallible>(None::<String>) }).await;
+    let none = here
+        .find_or_load("none", || async { Ok::<_, Infallible>(None::<String>) })
+        .await;
     assert!(none.unwrap().is_none());
     let gate = Gate::new();
-    let loading = [slow_load(&here, "here", "old", &gate), slow_load(&there, "there", "old", &gate)];
+    let loading = [
+        slow_load(&here, "here", "old", &gate),
+        slow_load(&there, "there", "old", &gate),
+    ];
     gate.reached_by(2).await;
     let scans = async || {
-        let info = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
-        info.lines().any(|line| line.contains("scan:") || line.contains("unlink:"))
+        let info = world
+            .server
+            .command(&["INFO", "commandstats"])
+            .await
+            .unwrap()
+            .text()
+            .unwrap();
+        info.lines()
+            .any(|line| line.contains("scan:") || line.contains("unlink:"))
     };
     there.clear().await.unwrap();
     assert!(!scans().await, "nothing is looked for");
@@ -400,7 +542,10 @@ async fn instant_clear_is_one_step_in_every_process() {
         loading.await.unwrap().unwrap();
     }
     let late = world.cache(&policies[0]).await;
-    for key in (0..100).map(|n| n.to_string()).chain(["here".to_owned(), "there".to_owned()]) {
+    for key in (0..100)
+        .map(|n| n.to_string())
+        .chain(["here".to_owned(), "there".to_owned()])
+    {
         assert_eq!(get(&there, &key).await, None, "{key}");
         assert_eq!(get(&late, &key).await, None, "{key}");
         gets(&here, &key, None).await;
@@ -418,7 +563,11 @@ async fn plain_value_in_a_policy_of_instant_clears_is_replaced() {
     let world = World::new().await;
     let instant = policy().instant_clear(true);
     let cache = world.cache(&instant).await;
-    world.server.command(&["SET", "item:k", "\"foreign\""]).await.unwrap();
+    world
+        .server
+        .command(&["SET", "item:k", "\"foreign\""])
+        .await
+        .unwrap();
     assert_eq!(get(&cache, "k").await, None);
     assert_eq!(load(&cache, "k", "loaded").await, "loaded");
     holds("it is in L2", || cache.stats().refused == 0).await;
@@ -433,7 +582,11 @@ async fn instant_clear_while_cut_off_is_empty_when_redis_is_back() {
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
     let instant = policy().instant_clear(true);
     let larder = builder_of(std::slice::from_ref(&instant));
-    let larder = larder.redis_config(config(proxy.url())).build().await.unwrap();
+    let larder = larder
+        .redis_config(config(proxy.url()))
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
     cache.insert("k", "old".to_owned()).await.unwrap();
     proxy.refuse(true);
@@ -453,10 +606,19 @@ async fn broken_frame_is_a_miss_that_is_replaced() {
     let cache = world.items().await;
     load_tagged(&cache, "k", "v", "t").await;
     let mut client = world.server.client().await.unwrap();
-    client.command(&["SETRANGE", "item:k", "1", "\u{7F}"]).await.unwrap(); // another version
+    client
+        .command(&["SETRANGE", "item:k", "1", "\u{7F}"])
+        .await
+        .unwrap(); // another version
     gets(&cache, "k", None).await;
     assert_eq!(load_tagged(&cache, "k", "again", "t").await, "again");
-    assert_eq!(get(&world.items().await, "k").await.as_deref(), Some("again"));
+    assert_eq!(
+        get(&world.items().await, "k").await.as_deref(),
+        Some("again")
+    );
     assert!(cache.stats().undecodable >= 1);
-    tokio::time::timeout(BOUND, cache.get("k")).await.unwrap().unwrap();
+    tokio::time::timeout(BOUND, cache.get("k"))
+        .await
+        .unwrap()
+        .unwrap();
 }

@@ -98,7 +98,10 @@ fn write_that_ends(cache: &Items, ending: Ending, gate: &Gate) -> JoinHandle<()>
             }
         };
         match ending {
-            Ending::Around => cache.write_around("k", || async { written.await.map(drop) }).await.unwrap(),
+            Ending::Around => cache
+                .write_around("k", || async { written.await.map(drop) })
+                .await
+                .unwrap(),
             Ending::Failure => assert!(cache.write_through("k", || written).await.is_err()),
             _ => drop(cache.write_through("k", || written).await.unwrap()),
         }
@@ -127,7 +130,11 @@ async fn read_during_a_write_without_l2_does_not_survive_it() {
             write.await.unwrap();
             reading.open();
             assert_eq!(**read.await.unwrap().as_ref().unwrap(), "old");
-            assert_eq!(get(&cache, "k").await, None, "{ending:?}, {read_ends_first}");
+            assert_eq!(
+                get(&cache, "k").await,
+                None,
+                "{ending:?}, {read_ends_first}"
+            );
         }
     }
 }
@@ -138,13 +145,28 @@ async fn read_during_a_write_without_l2_does_not_survive_it() {
 async fn writer_that_lost_its_lease_leaves_no_value() {
     let world = World::new().await;
     let other = world.items().await;
-    for ending in [Ending::Value, Ending::Around, Ending::Failure, Ending::NoLifetime, Ending::TooLarge] {
-        let larder = builder().redis(world.server.url()).max_value_size(LIMIT).build().await.unwrap();
+    for ending in [
+        Ending::Value,
+        Ending::Around,
+        Ending::Failure,
+        Ending::NoLifetime,
+        Ending::TooLarge,
+    ] {
+        let larder = builder()
+            .redis(world.server.url())
+            .max_value_size(LIMIT)
+            .build()
+            .await
+            .unwrap();
         let cache: Items = larder.cache("item").unwrap();
         let gate = Gate::new();
         let write = write_that_ends(&cache, ending, &gate);
         gate.reached().await;
-        world.server.command(&["DEL", "larder:lease:{item:k}"]).await.unwrap(); // its time is over
+        world
+            .server
+            .command(&["DEL", "larder:lease:{item:k}"])
+            .await
+            .unwrap(); // its time is over
         assert_eq!(load(&other, "k", "old").await, "old");
         gate.open();
         write.await.unwrap();
@@ -161,9 +183,20 @@ async fn writer_whose_commit_is_not_answered_leaves_no_value() {
     let (store, larder) = gated(&world).await;
     let cache: Items = larder.cache("item").unwrap();
     store.lose_reply(Call::Commit);
-    assert_eq!(**cache.write_through("k", || value("new")).await.as_ref().unwrap(), "new");
+    assert_eq!(
+        **cache
+            .write_through("k", || value("new"))
+            .await
+            .as_ref()
+            .unwrap(),
+        "new"
+    );
     nowhere(&world, &[&cache], "k").await;
-    assert_eq!(load(&world.items().await, "k", "next").await, "next", "its lease is free");
+    assert_eq!(
+        load(&world.items().await, "k", "next").await,
+        "next",
+        "its lease is free"
+    );
     assert_eq!(world.l2("item:k").await.as_deref(), Some("\"next\""));
 }
 
@@ -178,7 +211,11 @@ async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
     let (begun, writing) = (store.gate(Call::BeginWrite, When::Before), Gate::new());
     let write = slow_write(&cache, "new", &writing);
     begun.reached().await;
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"), "the script has not run yet");
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("old"),
+        "the script has not run yet"
+    );
     begun.open();
     writing.reached().await;
     assert_eq!(get(&cache, "k").await, None);
@@ -196,7 +233,11 @@ async fn write_whose_beginning_is_not_answered_holds_nobody_up() {
     store.lose_reply(Call::BeginWrite);
     cache.write_through("k", || value("one")).await.unwrap();
     let other = world.cache(&patient).await;
-    let lease = world.server.command(&["EXISTS", "larder:lease:{item:k}"]).await.unwrap();
+    let lease = world
+        .server
+        .command(&["EXISTS", "larder:lease:{item:k}"])
+        .await
+        .unwrap();
     assert_eq!(lease, larder_testkit::Reply::Integer(0));
     other.write_through("k", || value("two")).await.unwrap();
     gets(&cache, "k", Some("two")).await;
@@ -210,7 +251,11 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
     for ending in [Ending::Value, Ending::Around] {
         let patient = policy().lease(MINUTE);
         let larder = builder_of(std::slice::from_ref(&patient));
-        let larder = larder.redis_config(config(proxy.url())).build().await.unwrap();
+        let larder = larder
+            .redis_config(config(proxy.url()))
+            .build()
+            .await
+            .unwrap();
         let cache: Items = larder.cache("item").unwrap();
         let gate = Gate::new();
         let write = write_that_ends(&cache, ending, &gate);
@@ -224,7 +269,11 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
         holds("it is connected again", || proxy.connections() > before).await;
         let other = world.cache(&patient).await;
         other.write_through("k", || value("next")).await.unwrap();
-        assert_eq!(world.l2("item:k").await.as_deref(), Some("\"next\""), "{ending:?}");
+        assert_eq!(
+            world.l2("item:k").await.as_deref(),
+            Some("\"next\""),
+            "{ending:?}"
+        );
     }
 }
 
@@ -234,7 +283,11 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
 async fn value_filled_in_by_others_during_a_write_in_an_outage_does_not_stay() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
+    let larder = builder()
+        .redis_config(config(proxy.url()))
+        .build()
+        .await
+        .unwrap();
     let (cut_off, other): (Items, _) = (larder.cache("item").unwrap(), world.items().await);
     load(&other, "k", "old").await;
     proxy.refuse(true);
@@ -256,7 +309,11 @@ async fn value_filled_in_by_others_during_a_write_in_an_outage_does_not_stay() {
 async fn overlapping_writers_in_an_outage_leave_no_value() {
     let world = World::new().await;
     let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let larder = builder().redis_config(config(proxy.url())).build().await.unwrap();
+    let larder = builder()
+        .redis_config(config(proxy.url()))
+        .build()
+        .await
+        .unwrap();
     let cache: Items = larder.cache("item").unwrap();
     proxy.refuse(true);
     proxy.cut();
@@ -272,5 +329,9 @@ async fn overlapping_writers_in_an_outage_leave_no_value() {
     assert_eq!(get(&cache, "k").await, None);
     let alone = slow_write(&cache, "three", &Gate::opened());
     alone.await.unwrap().unwrap();
-    assert_eq!(get(&cache, "k").await.as_deref(), Some("three"), "a writer alone leaves its value");
+    assert_eq!(
+        get(&cache, "k").await.as_deref(),
+        Some("three"),
+        "a writer alone leaves its value"
+    );
 }

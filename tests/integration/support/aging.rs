@@ -31,7 +31,11 @@ pub(crate) struct Aging {
 impl Aging {
     pub(crate) fn new() -> Self {
         let (clock, hand) = Clock::manual();
-        Self { server: MemoryServer::new(clock.clone()), clock, hand }
+        Self {
+            server: MemoryServer::new(clock.clone()),
+            clock,
+            hand,
+        }
     }
 
     /// Begins a process on this server.
@@ -56,8 +60,17 @@ impl Aging {
     }
 
     /// A process that reaches the server by a store of the test's own.
-    pub(crate) async fn cache_on(&self, remote: Arc<dyn RemoteStore>, policy: &PolicyBuilder) -> Items {
-        self.builder_on(remote, policy).build().await.unwrap().cache("item").unwrap()
+    pub(crate) async fn cache_on(
+        &self,
+        remote: Arc<dyn RemoteStore>,
+        policy: &PolicyBuilder,
+    ) -> Items {
+        self.builder_on(remote, policy)
+            .build()
+            .await
+            .unwrap()
+            .cache("item")
+            .unwrap()
     }
 
     /// A process without L2.
@@ -71,11 +84,19 @@ impl Aging {
 
     /// A process with L2 or without.
     pub(crate) async fn cache_in(&self, has_l2: bool, policy: &PolicyBuilder) -> Items {
-        if has_l2 { self.cache(policy).await } else { self.local(policy).await }
+        if has_l2 {
+            self.cache(policy).await
+        } else {
+            self.local(policy).await
+        }
     }
 
     pub(crate) async fn larder_in(&self, has_l2: bool, policy: &PolicyBuilder) -> Larder {
-        if has_l2 { self.larder(policy).await } else { self.local_larder(policy).await }
+        if has_l2 {
+            self.larder(policy).await
+        } else {
+            self.local_larder(policy).await
+        }
     }
 
     pub(crate) fn advance(&self, minutes: u32) {
@@ -103,7 +124,10 @@ impl Source {
 
     /// One whose loads are quick.
     pub(crate) fn open() -> Self {
-        Self { gate: Gate::opened(), began: Arc::default() }
+        Self {
+            gate: Gate::opened(),
+            began: Arc::default(),
+        }
     }
 
     pub(crate) fn loads(&self) -> usize {
@@ -115,13 +139,21 @@ impl Source {
         self.gate.pass().await;
     }
 
-    pub(crate) async fn read(&self, cache: &Items, key: &str, loaded: &str) -> Result<String, Error> {
+    pub(crate) async fn read(
+        &self,
+        cache: &Items,
+        key: &str,
+        loaded: &str,
+    ) -> Result<String, Error> {
         let (source, loaded) = (self.clone(), loaded.to_owned());
         let loader = || async move {
             source.ask().await;
             Ok::<_, Infallible>(loaded)
         };
-        cache.get_or_load(key, loader).await.map(|value| (*value).clone())
+        cache
+            .get_or_load(key, loader)
+            .await
+            .map(|value| (*value).clone())
     }
 
     pub(crate) async fn fail(&self, cache: &Items, key: &str) -> Result<String, Error> {
@@ -130,11 +162,18 @@ impl Source {
             source.ask().await;
             Err::<String, _>(io::Error::other("the database is down"))
         };
-        cache.get_or_load(key, loader).await.map(|value| (*value).clone())
+        cache
+            .get_or_load(key, loader)
+            .await
+            .map(|value| (*value).clone())
     }
 
     /// A reload that finds the value unchanged; it says what it was shown.
-    pub(crate) async fn keep(&self, cache: &Items, key: &str) -> (Option<String>, Result<String, Error>) {
+    pub(crate) async fn keep(
+        &self,
+        cache: &Items,
+        key: &str,
+    ) -> (Option<String>, Result<String, Error>) {
         let (source, shown) = (self.clone(), Arc::new(std::sync::Mutex::new(None)));
         let seen = shown.clone();
         let loader = |previous: Option<Arc<String>>| async move {
@@ -142,7 +181,10 @@ impl Source {
             *seen.lock().unwrap() = previous.map(|value| (*value).clone());
             Ok::<_, Infallible>(Loaded::<String>::not_modified())
         };
-        let answer = cache.get_or_revalidate(key, loader).await.map(|value| (*value).clone());
+        let answer = cache
+            .get_or_revalidate(key, loader)
+            .await
+            .map(|value| (*value).clone());
         let shown = shown.lock().unwrap().clone();
         (shown, answer)
     }

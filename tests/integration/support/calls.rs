@@ -16,13 +16,18 @@ pub(crate) type Numbers = Cache<u64, String>;
 pub(crate) type Pairs = Cache<(u64, String), String>;
 
 /// A loader that returns this at once.
-pub(crate) fn value(value: &str) -> impl Future<Output = Result<String, Infallible>> + Send + use<> {
+pub(crate) fn value(
+    value: &str,
+) -> impl Future<Output = Result<String, Infallible>> + Send + use<> {
     std::future::ready(Ok(value.to_owned()))
 }
 
 pub(crate) async fn load(cache: &Items, key: &str, loaded: &str) -> String {
     let loaded = loaded.to_owned();
-    let served = cache.get_or_load(key, move || value(&loaded)).await.unwrap();
+    let served = cache
+        .get_or_load(key, move || value(&loaded))
+        .await
+        .unwrap();
     (*served).clone()
 }
 
@@ -33,7 +38,12 @@ pub(crate) fn slow_load(
     loaded: &str,
     gate: &Gate,
 ) -> JoinHandle<Result<Arc<String>, larder::Error>> {
-    let (cache, key, loaded, gate) = (cache.clone(), key.to_owned(), loaded.to_owned(), gate.clone());
+    let (cache, key, loaded, gate) = (
+        cache.clone(),
+        key.to_owned(),
+        loaded.to_owned(),
+        gate.clone(),
+    );
     tokio::spawn(async move {
         let loader = move || async move {
             gate.pass().await;
@@ -81,7 +91,10 @@ pub(crate) async fn gets(cache: &Items, key: &str, expected: Option<&str>) {
         if got.as_deref() == expected {
             return;
         }
-        assert!(Instant::now() < give_up, "{key} is {got:?}, not {expected:?}");
+        assert!(
+            Instant::now() < give_up,
+            "{key} is {got:?}, not {expected:?}"
+        );
         tokio::task::yield_now().await;
     }
 }

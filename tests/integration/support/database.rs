@@ -15,16 +15,26 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn gated(gate: &Gate) -> Self {
-        Self { gate: Some(gate.clone()), ..Self::default() }
+        Self {
+            gate: Some(gate.clone()),
+            ..Self::default()
+        }
     }
 
     /// Even numbers only are there.
     pub(crate) async fn find(self, keys: Vec<u64>) -> io::Result<HashMap<u64, String>> {
-        self.asked.lock().unwrap().push(keys.iter().copied().collect());
+        self.asked
+            .lock()
+            .unwrap()
+            .push(keys.iter().copied().collect());
         if let Some(gate) = &self.gate {
             gate.pass().await;
         }
-        Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, name(key))).collect())
+        Ok(keys
+            .into_iter()
+            .filter(|key| key % 2 == 0)
+            .map(|key| (key, name(key)))
+            .collect())
     }
 
     pub(crate) fn asked(&self) -> Vec<BTreeSet<u64>> {

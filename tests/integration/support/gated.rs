@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use larder::Larder;
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, PushListener,
-    RemoteStats, RemoteStore, Replacing, StoreError, Stored, TagEpoch, TagStore, Token, ValueStore, Want,
-    WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore,
+    PushListener, RemoteStats, RemoteStore, Replacing, StoreError, Stored, TagEpoch, TagStore,
+    Token, ValueStore, Want, WriteClaim,
 };
 use larder_testkit::Gate;
 use larder_ttl::PolicyBuilder;
@@ -55,12 +55,22 @@ pub(crate) enum When {
 
 impl Gated {
     pub(crate) fn new(inner: Arc<dyn RemoteStore>) -> Arc<Self> {
-        Arc::new(Self { inner, gates: Mutex::default(), lost: Mutex::default(), calls: Mutex::default() })
+        Arc::new(Self {
+            inner,
+            gates: Mutex::default(),
+            lost: Mutex::default(),
+            calls: Mutex::default(),
+        })
     }
 
     /// How many such calls there were.
     pub(crate) fn calls(&self, call: Call) -> usize {
-        self.calls.lock().unwrap().iter().filter(|of| **of == call).count()
+        self.calls
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|of| **of == call)
+            .count()
     }
 
     /// Loses the reply to the next such call, which the store has done.
@@ -83,7 +93,9 @@ impl Gated {
     async fn pass(&self, call: Call, when: When) {
         let gate = {
             let mut gates = self.gates.lock().unwrap();
-            let at = gates.iter().position(|(of, at, _)| (*of, *at) == (call, when));
+            let at = gates
+                .iter()
+                .position(|(of, at, _)| (*of, *at) == (call, when));
             at.map(|at| gates.remove(at).2)
         };
         if let Some(gate) = gate {
@@ -105,7 +117,10 @@ impl Gated {
             None => reply,
             Some(at) => {
                 lost.remove(at);
-                Err(StoreError::TimedOut { address: "gated".to_owned(), after: Duration::ZERO })
+                Err(StoreError::TimedOut {
+                    address: "gated".to_owned(),
+                    after: Duration::ZERO,
+                })
             }
         }
     }
@@ -150,15 +165,18 @@ impl ValueStore for Gated {
         keys: &[&str],
         want: Want,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        self.through(Call::GetMany, self.inner.get_many(lane, keys, want)).await
+        self.through(Call::GetMany, self.inner.get_many(lane, keys, want))
+            .await
     }
 
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
-        self.through(Call::Holds, self.inner.holds(key, digest)).await
+        self.through(Call::Holds, self.inner.holds(key, digest))
+            .await
     }
 
     async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
-        self.through(Call::Invalidate, self.inner.invalidate(key, own)).await
+        self.through(Call::Invalidate, self.inner.invalidate(key, own))
+            .await
     }
 
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
@@ -175,11 +193,18 @@ impl LeaseStore for Gated {
         lease: Duration,
         replacing: Replacing<'_>,
     ) -> Result<Claim, StoreError> {
-        self.through(Call::Claim, self.inner.claim(key, token, lease, replacing)).await
+        self.through(Call::Claim, self.inner.claim(key, token, lease, replacing))
+            .await
     }
 
-    async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError> {
-        self.through(Call::BeginWrite, self.inner.begin_write(key, token, lease)).await
+    async fn begin_write(
+        &self,
+        key: &str,
+        token: &Token,
+        lease: Duration,
+    ) -> Result<WriteClaim, StoreError> {
+        self.through(Call::BeginWrite, self.inner.begin_write(key, token, lease))
+            .await
     }
 
     async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError> {
@@ -194,7 +219,11 @@ impl LeaseStore for Gated {
         ttl: Duration,
         replacing: Replacing<'_>,
     ) -> Result<Committed, StoreError> {
-        self.through(Call::Commit, self.inner.commit(key, token, value, ttl, replacing)).await
+        self.through(
+            Call::Commit,
+            self.inner.commit(key, token, value, ttl, replacing),
+        )
+        .await
     }
 
     async fn touch(
@@ -204,7 +233,8 @@ impl LeaseStore for Gated {
         kept: &Digest,
         ttl: Duration,
     ) -> Result<Committed, StoreError> {
-        self.through(Call::Commit, self.inner.touch(key, token, kept, ttl)).await
+        self.through(Call::Commit, self.inner.touch(key, token, kept, ttl))
+            .await
     }
 
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
@@ -218,7 +248,11 @@ impl TagStore for Gated {
         self.inner.tag_epoch(lane).await
     }
 
-    async fn tags(&self, lane: LaneIndex, tags: &[&str]) -> Result<Vec<Option<TagEpoch>>, StoreError> {
+    async fn tags(
+        &self,
+        lane: LaneIndex,
+        tags: &[&str],
+    ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
         self.through(Call::Tags, self.inner.tags(lane, tags)).await
     }
 
@@ -229,11 +263,13 @@ impl TagStore for Gated {
         epoch: TagEpoch,
         ttl: Duration,
     ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
-        self.through(Call::HoldTags, self.inner.pin_tags(lane, tags, epoch, ttl)).await
+        self.through(Call::HoldTags, self.inner.pin_tags(lane, tags, epoch, ttl))
+            .await
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
-        self.through(Call::InvalidateTag, self.inner.invalidate_tag(tag)).await
+        self.through(Call::InvalidateTag, self.inner.invalidate_tag(tag))
+            .await
     }
 }
 

@@ -23,7 +23,10 @@ impl Log {
     /// Listens to this thread; the tests here run on one.
     pub(crate) fn listen(&self) -> impl Drop + use<> {
         let log = self.clone();
-        let subscriber = fmt().with_ansi(false).with_writer(move || log.clone()).finish();
+        let subscriber = fmt()
+            .with_ansi(false)
+            .with_writer(move || log.clone())
+            .finish();
         tracing_subscriber::util::SubscriberInitExt::set_default(subscriber)
     }
 

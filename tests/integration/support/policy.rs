@@ -18,7 +18,9 @@ pub(crate) fn policy() -> PolicyBuilder {
 
 /// Like [`policy`], under another name, for a larder with several.
 pub(crate) fn named(name: &str) -> PolicyBuilder {
-    Policy::builder(name, 10 * MINUTE).jitter(0.0).load_timeout(MINUTE)
+    Policy::builder(name, 10 * MINUTE)
+        .jitter(0.0)
+        .load_timeout(MINUTE)
 }
 
 /// Begins a process with the policies `item` and `other`.

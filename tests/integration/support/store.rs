@@ -18,13 +18,19 @@ impl PushListener for Events {
 
     fn on_event(&self, event: RemoteEvent) {
         let connections = self.proxy.as_ref().map_or(0, |proxy| proxy.connections());
-        self.seen.lock().unwrap().push((event, Instant::now(), connections));
+        self.seen
+            .lock()
+            .unwrap()
+            .push((event, Instant::now(), connections));
     }
 }
 
 impl Events {
     pub(crate) fn of(store: &RedisStore, proxy: Option<Arc<Proxy>>) -> Arc<Self> {
-        let events = Arc::new(Self { proxy, seen: Mutex::default() });
+        let events = Arc::new(Self {
+            proxy,
+            seen: Mutex::default(),
+        });
         let listener: Weak<dyn PushListener> = Arc::downgrade(&events) as _;
         store.subscribe(listener);
         events

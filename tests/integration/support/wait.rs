@@ -13,7 +13,9 @@ pub(crate) async fn holds(what: &str, condition: impl FnMut() -> bool) {
 /// Starts a call, and returns when it has done all that it does before it waits for anything: it
 /// has joined a flight. A busy machine may leave it nothing to wait for, so what must not end yet
 /// is held by a gate, not by this.
-pub(crate) fn start<T: Send + 'static>(call: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+pub(crate) fn start<T: Send + 'static>(
+    call: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
     let mut call = Box::pin(call);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match call.as_mut().poll(&mut context) {

@@ -25,18 +25,27 @@ impl Worker {
             .unwrap();
         let input = process.stdin.take().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut worker = Self { process, input, output };
+        let mut worker = Self {
+            process,
+            input,
+            output,
+        };
         assert_eq!(worker.line().await, "ready");
         worker
     }
 
     pub(crate) async fn tell(&mut self, line: &str) {
-        self.input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        self.input
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn line(&mut self) -> String {
         let line = tokio::time::timeout(BOUND, self.output.next_line()).await;
-        line.expect("the worker says nothing").unwrap().expect("the worker has ended")
+        line.expect("the worker says nothing")
+            .unwrap()
+            .expect("the worker has ended")
     }
 
     /// SIGKILL: no destructor runs, nothing is released.

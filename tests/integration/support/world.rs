@@ -20,13 +20,26 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self { server: RedisServer::start().await.unwrap() }
+        Self {
+            server: RedisServer::start().await.unwrap(),
+        }
     }
 
     /// A world whose server refuses tracking.
     pub(crate) async fn without_tracking() -> Self {
-        let refuse = ["--user", "default", "on", "nopass", "~*", "&*", "+@all", "-client|tracking"];
-        Self { server: RedisServer::builder().args(&refuse).start().await.unwrap() }
+        let refuse = [
+            "--user",
+            "default",
+            "on",
+            "nopass",
+            "~*",
+            "&*",
+            "+@all",
+            "-client|tracking",
+        ];
+        Self {
+            server: RedisServer::builder().args(&refuse).start().await.unwrap(),
+        }
     }
 
     /// With as many lanes on every machine.
@@ -40,12 +53,19 @@ impl World {
 
     /// A process with these policies.
     pub(crate) async fn larder_of(&self, policies: &[PolicyBuilder]) -> Larder {
-        builder_of(policies).redis_config(self.config()).build().await.unwrap()
+        builder_of(policies)
+            .redis_config(self.config())
+            .build()
+            .await
+            .unwrap()
     }
 
     /// The cache `item` of a process with this policy alone.
     pub(crate) async fn cache(&self, policy: &PolicyBuilder) -> Items {
-        self.larder_of(std::slice::from_ref(policy)).await.cache("item").unwrap()
+        self.larder_of(std::slice::from_ref(policy))
+            .await
+            .cache("item")
+            .unwrap()
     }
 
     /// The cache `item` of a process of its own.
@@ -76,12 +96,23 @@ impl World {
 /// A cache on a store of the test's own.
 pub(crate) async fn cache_on(store: Arc<dyn RemoteStore>, policy: &PolicyBuilder) -> Items {
     let policies = std::slice::from_ref(policy);
-    builder_of(policies).remote_store(store).build().await.unwrap().cache("item").unwrap()
+    builder_of(policies)
+        .remote_store(store)
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap()
 }
 
 /// A cache without L2.
 pub(crate) async fn local(policy: &PolicyBuilder) -> Items {
-    builder_of(std::slice::from_ref(policy)).build().await.unwrap().cache("item").unwrap()
+    builder_of(std::slice::from_ref(policy))
+        .build()
+        .await
+        .unwrap()
+        .cache("item")
+        .unwrap()
 }
 
 /// Neither L2 nor any of these caches has the key.
@@ -100,15 +131,28 @@ pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
         if evals >= claims {
             return;
         }
-        assert!(Instant::now() < give_up, "nobody claims {key}: {evals} scripts");
+        assert!(
+            Instant::now() < give_up,
+            "nobody claims {key}: {evals} scripts"
+        );
         tokio::task::yield_now().await;
     }
 }
 
 /// How many scripts the server has run.
 pub(crate) async fn scripts_run(world: &World) -> i64 {
-    let stats = world.server.command(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
+    let stats = world
+        .server
+        .command(&["INFO", "commandstats"])
+        .await
+        .unwrap()
+        .text()
+        .unwrap();
     let of = |name| stats.split(&format!("cmdstat_{name}:calls=")).nth(1);
     let calls = |rest: &str| rest.split(',').next()?.parse::<i64>().ok();
-    ["evalsha", "eval"].into_iter().filter_map(of).filter_map(calls).sum()
+    ["evalsha", "eval"]
+        .into_iter()
+        .filter_map(of)
+        .filter_map(calls)
+        .sum()
 }

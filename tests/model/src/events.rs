@@ -68,7 +68,9 @@ impl Protocol {
     pub(crate) fn deafen(&self, state: &mut State, at: usize) {
         state.faults.deafness -= 1;
         state.processes[at].deaf = true;
-        state.processes[at].inbox.retain(|message| matches!(message, Message::Reply(..)));
+        state.processes[at]
+            .inbox
+            .retain(|message| matches!(message, Message::Reply(..)));
     }
 
     pub(crate) fn unsubscribe(&self, state: &mut State, at: usize) {
@@ -91,7 +93,11 @@ impl Protocol {
         (process.alive, process.subscribed, process.l1) = (false, false, None);
         process.inbox.clear();
         process.channel.clear();
-        for op in state.ops.iter_mut().filter(|op| op.process == at && op.kind != Kind::Foreign) {
+        for op in state
+            .ops
+            .iter_mut()
+            .filter(|op| op.process == at && op.kind != Kind::Foreign)
+        {
             if op.step != Step::Done {
                 op.step = Step::Dead;
             }
@@ -110,7 +116,12 @@ impl Protocol {
 
     /// Lists the chores of the processes, which are no faults.
     pub(crate) fn chores(&self, state: &State, actions: &mut Vec<Action>) {
-        for (at, process) in state.processes.iter().enumerate().filter(|(_, process)| process.alive) {
+        for (at, process) in state
+            .processes
+            .iter()
+            .enumerate()
+            .filter(|(_, process)| process.alive)
+        {
             if !process.inbox.is_empty() && process.link != Link::Down {
                 actions.push(Action::Deliver(at));
                 if self.is(Mutant::RepliesOvertakePushes) {
@@ -166,7 +177,12 @@ impl Protocol {
                 actions.push(Action::EvictOrder);
             }
         }
-        for (at, process) in state.processes.iter().enumerate().filter(|(_, process)| process.alive) {
+        for (at, process) in state
+            .processes
+            .iter()
+            .enumerate()
+            .filter(|(_, process)| process.alive)
+        {
             if faults.death > 0 && self.immortal != Some(at) {
                 actions.push(Action::Die(at));
             }

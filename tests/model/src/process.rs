@@ -7,7 +7,11 @@ use crate::{
 
 impl Process {
     pub(crate) fn stamp(&self) -> Stamp {
-        Stamp { key: self.key_cell, lane: self.lane_cell, row: self.row_cell }
+        Stamp {
+            key: self.key_cell,
+            lane: self.lane_cell,
+            row: self.row_cell,
+        }
     }
 
     /// Whether commands can be sent, as far as the process knows.
@@ -49,11 +53,13 @@ impl Protocol {
             None => true,
             Some(_) if self.is(Mutant::TagIgnored) => true,
             Some((order, generation)) => {
-                let is_same = generation == process.tag.generation || self.is(Mutant::LearnForgotten);
+                let is_same =
+                    generation == process.tag.generation || self.is(Mutant::LearnForgotten);
                 is_same && process.tag.known.is_some_and(|held| held <= order)
             }
         } && entry.own_tag.is_none_or(|own| own == process.own_tag);
-        (process.alive && seen.lane == now.lane && seen.row == now.row && tag_is_held).then_some(entry)
+        (process.alive && seen.lane == now.lane && seen.row == now.row && tag_is_held)
+            .then_some(entry)
     }
 
     /// P2 only-current-is-served: only what is current enters L1.
@@ -72,7 +78,9 @@ impl Protocol {
     pub(crate) fn deliver(&self, state: &mut State, at: usize, overtaking: bool) {
         let inbox = &mut state.processes[at].inbox;
         let next = match overtaking {
-            true => inbox.iter().position(|message| matches!(message, Message::Reply(..))),
+            true => inbox
+                .iter()
+                .position(|message| matches!(message, Message::Reply(..))),
             false => (!inbox.is_empty()).then_some(0),
         };
         let Some(next) = next else { return };
@@ -97,7 +105,11 @@ impl Protocol {
 
     /// Wakes whoever in this process waits for the lease.
     pub(crate) fn wake(&self, state: &mut State, at: usize) {
-        for op in state.ops.iter_mut().filter(|op| op.process == at && op.waiting) {
+        for op in state
+            .ops
+            .iter_mut()
+            .filter(|op| op.process == at && op.waiting)
+        {
             op.woken = true;
         }
     }

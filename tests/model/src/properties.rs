@@ -18,34 +18,45 @@ impl Protocol {
             Property::always(
                 "L2 holds nothing older than what has returned",
                 |protocol: &Self, state: &State| {
-                    protocol.in_l2(state).is_none_or(|version| version >= state.returned)
+                    protocol
+                        .in_l2(state)
+                        .is_none_or(|version| version >= state.returned)
                 },
             ),
             Property::always(
                 "L1 holds nothing older than what has returned here",
                 |protocol: &Self, state: &State| {
                     state.processes.iter().all(|process| {
-                        protocol.served_by_l1(process).is_none_or(|entry| entry.version >= process.returned)
+                        protocol
+                            .served_by_l1(process)
+                            .is_none_or(|entry| entry.version >= process.returned)
                     })
                 },
             ),
             Property::always(
                 "L1 holds nothing older than what has returned elsewhere and was told",
                 |protocol: &Self, state: &State| {
-                    (0..PROCESSES).filter(|at| protocol.has_heard(state, *at)).all(|at| {
-                        let entry =
-                            protocol.served_by_l1(&state.processes[at]).filter(|entry| !entry.degraded);
-                        entry.is_none_or(|entry| entry.version >= state.returned)
-                    })
+                    (0..PROCESSES)
+                        .filter(|at| protocol.has_heard(state, *at))
+                        .all(|at| {
+                            let entry = protocol
+                                .served_by_l1(&state.processes[at])
+                                .filter(|entry| !entry.degraded);
+                            entry.is_none_or(|entry| entry.version >= state.returned)
+                        })
                 },
             ),
             Property::always(
                 "when all is quiet, every copy is what the database holds",
                 |protocol: &Self, state: &State| {
                     !protocol.is_quiet(state)
-                        || (protocol.in_l2(state).is_none_or(|version| version == state.db)
+                        || (protocol
+                            .in_l2(state)
+                            .is_none_or(|version| version == state.db)
                             && state.processes.iter().all(|process| {
-                                let entry = protocol.served_by_l1(process).filter(|entry| !entry.degraded);
+                                let entry = protocol
+                                    .served_by_l1(process)
+                                    .filter(|entry| !entry.degraded);
                                 entry.is_none_or(|entry| entry.version == state.db)
                             }))
                 },
@@ -54,9 +65,10 @@ impl Protocol {
                 "a stale value is served only while nobody is known to have changed it",
                 |_, state: &State| !state.served_outdated,
             ),
-            Property::always("nobody sleeps whom nothing will wake", |protocol: &Self, state: &State| {
-                !protocol.sleeps_for_ever(state)
-            }),
+            Property::always(
+                "nobody sleeps whom nothing will wake",
+                |protocol: &Self, state: &State| !protocol.sleeps_for_ever(state),
+            ),
         ]
     }
 
@@ -72,7 +84,9 @@ impl Protocol {
     /// The version that L2 would serve.
     fn in_l2(&self, state: &State) -> Option<u8> {
         let stored = state.redis.value?;
-        let is_held = stored.order.is_none_or(|order| state.redis.tag.is_some_and(|held| held <= order));
+        let is_held = stored
+            .order
+            .is_none_or(|order| state.redis.tag.is_some_and(|held| held <= order));
         is_held.then_some(stored.version)
     }
 
@@ -85,10 +99,15 @@ impl Protocol {
         if self.bus && state.ops.iter().any(changes) {
             return false;
         }
-        let is_pushed = process.inbox.iter().any(|message| matches!(message, Message::Push(_)));
+        let is_pushed = process
+            .inbox
+            .iter()
+            .any(|message| matches!(message, Message::Push(_)));
         match process.link {
             Link::Up if self.bus => process.subscribed && process.channel.is_empty(),
-            Link::Up => (!process.deaf || process.degraded) && !is_pushed && process.channel.is_empty(),
+            Link::Up => {
+                (!process.deaf || process.degraded) && !is_pushed && process.channel.is_empty()
+            }
             Link::Down => !self.bus || process.channel.is_empty(),
             Link::Cut | Link::Withdrawn | Link::Advanced => false,
         }
@@ -101,9 +120,13 @@ impl Protocol {
                 let process = &state.processes[op.process];
                 let is_told = |name| matches!(name, Name::Lease | Name::Row);
                 let will_be_told = process.channel.iter().copied().any(is_told)
-                    || process.inbox.iter().any(|m| matches!(m, Message::Push(name) if is_told(*name)))
+                    || process
+                        .inbox
+                        .iter()
+                        .any(|m| matches!(m, Message::Push(name) if is_told(*name)))
                     || state.ops.iter().any(|other| {
-                        other.process == op.process && (other.is_asking || other.step == Step::ClearValues)
+                        other.process == op.process
+                            && (other.is_asking || other.step == Step::ClearValues)
                     });
                 op.step == Step::Sleep
                     && !op.woken

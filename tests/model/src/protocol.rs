@@ -5,8 +5,8 @@ use stateright::{Model, Property};
 use crate::{
     Mutant,
     state::{
-        Entry, Faults, Kind, Link, Message, Name, Op, Outcome, Process, Redis, Reply, Stamp, State, Step,
-        Stored, TagCell, Tracks,
+        Entry, Faults, Kind, Link, Message, Name, Op, Outcome, Process, Redis, Reply, Stamp, State,
+        Step, Stored, TagCell, Tracks,
     },
 };
 
@@ -94,7 +94,11 @@ impl Protocol {
     fn start(&self) -> State {
         let stored = self.stored_at_first();
         let is_told = !self.bus && !self.blind && stored.is_some();
-        let tracks = Tracks { value: is_told, lease: false, tag: is_told };
+        let tracks = Tracks {
+            value: is_told,
+            lease: false,
+            tag: is_told,
+        };
         State {
             db: 0,
             redis: Redis {
@@ -106,7 +110,11 @@ impl Protocol {
                 tracks: vec![tracks; PROCESSES],
             },
             processes: vec![self.first_process(); PROCESSES],
-            ops: self.ops.iter().map(|(process, kind)| Op::new(*process, *kind)).collect(),
+            ops: self
+                .ops
+                .iter()
+                .map(|(process, kind)| Op::new(*process, *kind))
+                .collect(),
             faults: self.faults,
             returned: 0,
             expired: false,
@@ -117,14 +125,21 @@ impl Protocol {
 
     /// The value that L2 holds before anything happens.
     fn stored_at_first(&self) -> Option<Stored> {
-        self.cached.map(|tagged| Stored { version: 0, order: tagged.then_some(1) })
+        self.cached.map(|tagged| Stored {
+            version: 0,
+            order: tagged.then_some(1),
+        })
     }
 
     fn first_process(&self) -> Process {
         let is_tagged = self.cached == Some(true);
         Process {
             alive: true,
-            link: if self.without_l2 { Link::Down } else { Link::Up },
+            link: if self.without_l2 {
+                Link::Down
+            } else {
+                Link::Up
+            },
             inbox: Vec::new(),
             channel: Vec::new(),
             subscribed: self.bus,
@@ -133,7 +148,10 @@ impl Protocol {
             key_cell: 0,
             lane_cell: 0,
             row_cell: 0,
-            tag: TagCell { generation: 0, known: is_tagged.then_some(1) },
+            tag: TagCell {
+                generation: 0,
+                known: is_tagged.then_some(1),
+            },
             l1: self.stored_at_first().map(|stored| Entry {
                 version: 0,
                 stamp: Stamp::default(),
@@ -152,7 +170,9 @@ impl Protocol {
     fn act(&self, state: &mut State, op: usize, unlucky: bool) {
         let (at, is_read) = (state.ops[op].process, state.ops[op].kind.is_read());
         if state.ops[op].is_asking {
-            let Some(reply) = state.ops[op].reply.take() else { return };
+            let Some(reply) = state.ops[op].reply.take() else {
+                return;
+            };
             state.ops[op].is_asking = false;
             if is_read {
                 self.take_read(state, op, reply)
@@ -172,7 +192,11 @@ impl Protocol {
         state.ops[op].is_asking = true;
         match state.processes[at].link {
             Link::Up | Link::Advanced => {
-                let reply = if is_read { self.ask_read(state, op) } else { self.ask_write(state, op) };
+                let reply = if is_read {
+                    self.ask_read(state, op)
+                } else {
+                    self.ask_write(state, op)
+                };
                 state.processes[at].inbox.push(Message::Reply(op, reply));
             }
             Link::Cut => {} // until the loss is noticed

@@ -26,12 +26,18 @@ impl Protocol {
             Step::Order => {
                 let is_connected = state.processes[at].link == Link::Up;
                 state.ops[op].order = if is_connected { self.order(state) } else { 0 };
-                state.ops[op].step =
-                    if self.is(Mutant::OrderAfterLoad) { self.hold_or_commit(state, op) } else { Step::Load };
+                state.ops[op].step = if self.is(Mutant::OrderAfterLoad) {
+                    self.hold_or_commit(state, op)
+                } else {
+                    Step::Load
+                };
             }
             Step::Load => {
                 self.ask_for(state, op, LOAD);
-                state.ops[op].value = Some(Stored { version: state.db, order: None });
+                state.ops[op].value = Some(Stored {
+                    version: state.db,
+                    order: None,
+                });
                 state.ops[op].step = Step::Loaded;
             }
             Step::Loaded if state.ops[op].kind == (Kind::Reload { fails: true }) => {
@@ -45,14 +51,21 @@ impl Protocol {
             Step::Loaded => {
                 self.ask_for(state, op, STORE);
                 let is_late = self.is(Mutant::OrderAfterLoad) && is_tagged(state, op);
-                state.ops[op].step = if is_late { Step::Order } else { self.hold_or_commit(state, op) };
+                state.ops[op].step = if is_late {
+                    Step::Order
+                } else {
+                    self.hold_or_commit(state, op)
+                };
             }
             Step::LoadAlone => {
                 // P1 stamp-before-read: the loss has made the first stamp out of date.
                 state.ops[op].stamp = state.processes[at].stamp();
                 state.ops[op].tag_seen = state.processes[at].own_tag;
                 self.ask_for(state, op, LOAD);
-                state.ops[op].value = Some(Stored { version: state.db, order: None });
+                state.ops[op].value = Some(Stored {
+                    version: state.db,
+                    order: None,
+                });
                 state.ops[op].step = Step::LoadedAlone;
             }
             Step::LoadedAlone => self.end_load_alone(state, op),
@@ -64,16 +77,29 @@ impl Protocol {
     fn end_load_alone(&self, state: &mut State, op: usize) {
         let at = state.ops[op].process;
         self.ask_for(state, op, STORE);
-        let Some(value) = state.ops[op].value else { return };
+        let Some(value) = state.ops[op].value else {
+            return;
+        };
         let (stamp, seen) = (state.ops[op].stamp, state.ops[op].tag_seen);
         let own_tag = is_tagged(state, op).then_some(seen);
         let degraded = !self.without_l2;
-        let entry = Entry { version: value.version, stamp, tag: None, own_tag, degraded };
+        let entry = Entry {
+            version: value.version,
+            stamp,
+            tag: None,
+            own_tag,
+            degraded,
+        };
         self.keep(&mut state.processes[at], entry);
         let process = &state.processes[at];
         let is_held = own_tag.is_none_or(|seen| seen == process.own_tag);
         let is_current = stamp == process.stamp() && is_held;
-        self.finish(state, op, value.version, if is_current { STORE } else { LOAD });
+        self.finish(
+            state,
+            op,
+            value.version,
+            if is_current { STORE } else { LOAD },
+        );
     }
 
     fn start_read(&self, state: &mut State, op: usize) {
@@ -93,7 +119,9 @@ impl Protocol {
         let now = state.processes[at].stamp();
         let flight = state.ops.iter().position(|other| {
             let is_led = other.kind.is_read() && other.process == at && other.joined.is_none();
-            is_led && other.stamp == now && !matches!(other.step, Step::Start | Step::Done | Step::Dead)
+            is_led
+                && other.stamp == now
+                && !matches!(other.step, Step::Start | Step::Done | Step::Dead)
         });
         if let Some(flight) = flight.filter(|_| !is_reload) {
             state.ops[op].joined = Some((flight, state.ops[flight].asked));
@@ -103,7 +131,11 @@ impl Protocol {
         state.ops[op].stamp = now;
         state.ops[op].asked = 0;
         state.ops[op].replaces = None;
-        state.ops[op].step = if self.without_l2 { Step::LoadAlone } else { Step::Get };
+        state.ops[op].step = if self.without_l2 {
+            Step::LoadAlone
+        } else {
+            Step::Get
+        };
     }
 
     fn ask_for(&self, state: &mut State, op: usize, what: usize) {
@@ -119,7 +151,11 @@ impl Protocol {
         if let Some(value) = &mut state.ops[op].value {
             value.order = Some(order);
         }
-        if self.is(Mutant::CommitWithoutHolding) { Step::Commit } else { Step::Hold }
+        if self.is(Mutant::CommitWithoutHolding) {
+            Step::Commit
+        } else {
+            Step::Hold
+        }
     }
 
     /// Sends what a reader asks. The server does it in the same step.
@@ -193,7 +229,9 @@ impl Protocol {
             (Step::AskTag, Reply::Tag(held)) => {
                 let held = held.or(self.is(Mutant::MissingTagIsHeld).then_some(0));
                 self.learn(state, op, held);
-                let Some(found) = state.ops[op].value else { return };
+                let Some(found) = state.ops[op].value else {
+                    return;
+                };
                 if held.is_some_and(|held| Some(held) <= found.order) {
                     self.accept(state, op, found, state.ops[op].tag_seen);
                 } else {
@@ -210,7 +248,9 @@ impl Protocol {
         let version = state.ops[op].value.map_or(0, |value| value.version);
         match (state.ops[op].step, reply) {
             (Step::Hold, Reply::Committed(true)) => state.ops[op].step = Step::HoldLate,
-            (Step::Hold | Step::HoldLate, Reply::Tag(Some(held))) if held <= state.ops[op].order => {
+            (Step::Hold | Step::HoldLate, Reply::Tag(Some(held)))
+                if held <= state.ops[op].order =>
+            {
                 self.learn(state, op, Some(held));
                 if self.is(Mutant::HeldForAll) {
                     self.ask_for(state, op, STORE);
@@ -254,7 +294,9 @@ impl Protocol {
                 let is_in_order = !self.bus || self.is(Mutant::BusIsTrustedWithTags);
                 match (version_order(state, op), tag.known.filter(|_| is_in_order)) {
                     (Some(_), None) => state.ops[op].step = Step::ConfirmTag,
-                    (Some(order), Some(held)) if held > order => self.finish(state, op, version, STORE),
+                    (Some(order), Some(held)) if held > order => {
+                        self.finish(state, op, version, STORE)
+                    }
                     _ => {
                         state.ops[op].tag_seen = tag.generation;
                         self.keep_committed(state, op);
@@ -278,7 +320,13 @@ impl Protocol {
         let (at, seen) = (state.ops[op].process, &state.ops[op]);
         let Some(value) = seen.value else { return };
         let tag = value.order.map(|order| (order, seen.tag_seen));
-        let entry = Entry { version: value.version, stamp: seen.stamp, tag, own_tag: None, degraded: false };
+        let entry = Entry {
+            version: value.version,
+            stamp: seen.stamp,
+            tag,
+            own_tag: None,
+            degraded: false,
+        };
         self.keep(&mut state.processes[at], entry);
         self.finish(state, op, value.version, STORE);
     }
@@ -299,7 +347,9 @@ impl Protocol {
         match (found.order, tag.known.filter(|_| is_in_order)) {
             _ if self.is(Mutant::TagIgnored) => self.accept(state, op, found, tag.generation),
             (None, _) => self.accept(state, op, found, tag.generation),
-            (Some(order), Some(held)) if held <= order => self.accept(state, op, found, tag.generation),
+            (Some(order), Some(held)) if held <= order => {
+                self.accept(state, op, found, tag.generation)
+            }
             (Some(_), Some(_)) => self.replace(state, op, found),
             (Some(_), None) => {
                 state.ops[op].value = Some(found);
@@ -325,21 +375,28 @@ impl Protocol {
     fn keep_found(&self, state: &mut State, op: usize, found: Stored, generation: u8) {
         let at = state.ops[op].process;
         let tag = found.order.map(|order| (order, generation));
-        let entry =
-            Entry { version: found.version, stamp: state.ops[op].stamp, tag, own_tag: None, degraded: false };
+        let entry = Entry {
+            version: found.version,
+            stamp: state.ops[op].stamp,
+            tag,
+            own_tag: None,
+            degraded: false,
+        };
         self.keep(&mut state.processes[at], entry);
     }
 
     /// P28 stale-only-while-current: serves the stale value in place of a load, if there is one and
     /// nothing is known to have changed it.
     fn serve_stale(&self, state: &mut State, op: usize) {
-        let Some((version, stamp)) = state.ops[op].stale else { return };
+        let Some((version, stamp)) = state.ops[op].stale else {
+            return;
+        };
         let at = state.ops[op].process;
         if stamp != state.processes[at].stamp() && !self.is(Mutant::StaleUnchecked) {
             return;
         }
-        let is_told =
-            version < state.processes[at].returned || (self.has_heard(state, at) && version < state.returned);
+        let is_told = version < state.processes[at].returned
+            || (self.has_heard(state, at) && version < state.returned);
         state.served_outdated |= is_told;
         state.ops[op].waiting = false;
         state.ops[op].step = Step::Done;
@@ -374,7 +431,11 @@ impl Protocol {
                 && flight == op
             {
                 if joined < asked {
-                    let floor = if is_alone { Some(other.floor_alone) } else { other.floor };
+                    let floor = if is_alone {
+                        Some(other.floor_alone)
+                    } else {
+                        other.floor
+                    };
                     state.served_old |= floor.is_some_and(|floor| version < floor);
                     other.step = Step::Done;
                 } else {

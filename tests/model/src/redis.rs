@@ -11,7 +11,8 @@ impl Protocol {
     pub(crate) fn tell(&self, state: &mut State, name: Name, writer: Option<usize>) {
         for at in 0..state.processes.len() {
             if self.bus {
-                let tells = writer.is_some() && writer != Some(at) && !self.is(Mutant::ScriptsAreSilent);
+                let tells =
+                    writer.is_some() && writer != Some(at) && !self.is(Mutant::ScriptsAreSilent);
                 if tells && state.processes[at].subscribed && state.processes[at].alive {
                     state.processes[at].channel.push(name);
                 }
@@ -66,7 +67,10 @@ impl Protocol {
             return Reply::Value(state.redis.value);
         }
         if state.redis.lease.is_none() {
-            state.redis.lease = Some(Lease { owner: op, holder: Holder::Reader });
+            state.redis.lease = Some(Lease {
+                owner: op,
+                holder: Holder::Reader,
+            });
             self.tell(state, Name::Lease, Some(by));
             return Reply::Leased;
         }
@@ -86,7 +90,10 @@ impl Protocol {
             }
         }
         self.delete_value(state, by);
-        state.redis.lease = Some(Lease { owner: op, holder: Holder::Writer });
+        state.redis.lease = Some(Lease {
+            owner: op,
+            holder: Holder::Writer,
+        });
         self.tell(state, Name::Lease, Some(by));
         Reply::Leased
     }
@@ -113,10 +120,13 @@ impl Protocol {
         }
         let is_marked = held.is_some_and(|lease| lease.holder == Holder::Marked);
         // What is to be reloaded may have expired meanwhile: here that is an eviction.
-        let has_ended = state.redis.value.is_none() && matches!(state.ops[op].kind, Kind::Reload { .. });
+        let has_ended =
+            state.redis.value.is_none() && matches!(state.ops[op].kind, Kind::Reload { .. });
         let is_as_found = state.redis.value == state.ops[op].replaces || has_ended;
         if (is_marked && !self.is(Mutant::CommitMarked))
-            || (!is_as_found && !self.is(Mutant::CommitOverForeign) && !self.is(Mutant::CommitWithoutLease))
+            || (!is_as_found
+                && !self.is(Mutant::CommitOverForeign)
+                && !self.is(Mutant::CommitWithoutLease))
         {
             return Reply::Committed(false);
         }
@@ -139,13 +149,20 @@ impl Protocol {
     }
 
     pub(crate) fn invalidate_lease(&self, state: &mut State, own: Option<usize>, by: usize) {
-        let Some(lease) = state.redis.lease else { return };
+        let Some(lease) = state.redis.lease else {
+            return;
+        };
         let is_own = own == Some(lease.owner);
         match lease.holder {
             Holder::Reader if !is_own && self.is(Mutant::InvalidationLeavesReader) => {}
-            Holder::Writer | Holder::Marked if !is_own && !self.is(Mutant::InvalidationDeletesWriter) => {
+            Holder::Writer | Holder::Marked
+                if !is_own && !self.is(Mutant::InvalidationDeletesWriter) =>
+            {
                 if !self.is(Mutant::InvalidationDoesNotMark) {
-                    state.redis.lease = Some(Lease { holder: Holder::Marked, ..lease });
+                    state.redis.lease = Some(Lease {
+                        holder: Holder::Marked,
+                        ..lease
+                    });
                     self.tell(state, Name::Lease, Some(by));
                 }
             }
@@ -166,7 +183,11 @@ impl Protocol {
     /// Reads E; a lost one starts with the time.
     pub(crate) fn order(&self, state: &mut State) -> u8 {
         if state.redis.order == 0 {
-            state.redis.order = if self.is(Mutant::OrderGoesBack) { 1 } else { state.redis.time };
+            state.redis.order = if self.is(Mutant::OrderGoesBack) {
+                1
+            } else {
+                state.redis.time
+            };
         }
         state.redis.order
     }
@@ -174,8 +195,11 @@ impl Protocol {
     pub(crate) fn invalidate_tag(&self, state: &mut State, by: usize) -> Reply {
         // The time is always more than E ever was.
         state.redis.time += 1;
-        state.redis.order =
-            if self.is(Mutant::OrderGoesBack) { state.redis.order + 1 } else { state.redis.time };
+        state.redis.order = if self.is(Mutant::OrderGoesBack) {
+            state.redis.order + 1
+        } else {
+            state.redis.time
+        };
         if state.redis.tag.take().is_some() || self.bus {
             self.tell(state, Name::Tag, Some(by));
         }
@@ -199,7 +223,10 @@ impl Protocol {
 
     /// Another program writes D.
     pub(crate) fn set(&self, state: &mut State, version: u8) {
-        state.redis.value = Some(Stored { version, order: None });
+        state.redis.value = Some(Stored {
+            version,
+            order: None,
+        });
         self.tell(state, Name::Value, None);
     }
 }

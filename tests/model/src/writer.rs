@@ -18,8 +18,7 @@ impl Protocol {
                 state.ops[op].step = Step::Begin;
             }
             Step::WriteDb => {
-                let fails =
-                    matches!(state.ops[op].kind, Kind::WriteThrough(outcome) if outcome != Outcome::Good);
+                let fails = matches!(state.ops[op].kind, Kind::WriteThrough(outcome) if outcome != Outcome::Good);
                 if !fails || unlucky {
                     self.change_db(state, op);
                 }
@@ -78,7 +77,11 @@ impl Protocol {
                     Kind::Foreign => Step::Set,
                     Kind::Clear => {
                         state.processes[at].row_cell += 1;
-                        if self.is(Mutant::ClearInOnePass) { Step::ClearValues } else { Step::ClearLeases }
+                        if self.is(Mutant::ClearInOnePass) {
+                            Step::ClearValues
+                        } else {
+                            Step::ClearLeases
+                        }
                     }
                     _ => Step::Withdraw,
                 }
@@ -88,7 +91,10 @@ impl Protocol {
 
     fn change_db(&self, state: &mut State, op: usize) {
         state.db += 1;
-        state.ops[op].value = Some(Stored { version: state.db, order: None });
+        state.ops[op].value = Some(Stored {
+            version: state.db,
+            order: None,
+        });
     }
 
     /// Sends what a writer asks. The server does it in the same step.
@@ -210,13 +216,20 @@ impl Protocol {
         let version = state.ops[op].value.map_or(0, |value| value.version);
         let is_tag = state.ops[op].kind == Kind::InvalidateTag;
         if state.processes[at].link == Link::Up {
-            let _done =
-                if is_tag { self.invalidate_tag(state, at) } else { self.invalidate(state, Some(op), at) };
+            let _done = if is_tag {
+                self.invalidate_tag(state, at)
+            } else {
+                self.invalidate(state, Some(op), at)
+            };
             self.wake_own(state, at);
             state.returned = state.returned.max(version);
         } else if !self.is(Mutant::PendingForgotten) {
             let process = &mut state.processes[at];
-            let pending = if is_tag { &mut process.pending_tag } else { &mut process.pending };
+            let pending = if is_tag {
+                &mut process.pending_tag
+            } else {
+                &mut process.pending
+            };
             *pending = Some(pending.map_or(version, |before| before.max(version)));
         }
     }
@@ -224,7 +237,9 @@ impl Protocol {
     /// P15 writer-ends-by-compare: the value enters L1 only if nothing came between, and what was
     /// read meanwhile no longer can.
     fn keep_written(&self, state: &mut State, op: usize, degraded: bool) {
-        let (Some(value), at) = (state.ops[op].value, state.ops[op].process) else { return };
+        let (Some(value), at) = (state.ops[op].value, state.ops[op].process) else {
+            return;
+        };
         let (mut stamp, process) = (state.ops[op].stamp, &mut state.processes[at]);
         let is_current = stamp == process.stamp();
         if !self.is(Mutant::NoCompareAndAdvance) {
@@ -232,15 +247,32 @@ impl Protocol {
             stamp.key += 1;
         }
         if is_current && state.ops[op].kind != Kind::WriteAround {
-            self.keep(process, Entry { version: value.version, stamp, tag: None, own_tag: None, degraded });
+            self.keep(
+                process,
+                Entry {
+                    version: value.version,
+                    stamp,
+                    tag: None,
+                    own_tag: None,
+                    degraded,
+                },
+            );
         }
     }
 
     /// P4 l1-read-from-l2: the value is what L2 has been asked for.
     fn keep_confirmed(&self, state: &mut State, op: usize) {
         let (at, seen) = (state.ops[op].process, &state.ops[op]);
-        let Some(Stored { version, .. }) = seen.value else { return };
-        let entry = Entry { version, stamp: seen.stamp, tag: None, own_tag: None, degraded: false };
+        let Some(Stored { version, .. }) = seen.value else {
+            return;
+        };
+        let entry = Entry {
+            version,
+            stamp: seen.stamp,
+            tag: None,
+            own_tag: None,
+            degraded: false,
+        };
         self.keep(&mut state.processes[at], entry);
         self.returns(state, op, true);
     }
@@ -254,8 +286,11 @@ impl Protocol {
             Kind::WriteThrough(outcome) => outcome,
             _ => Outcome::Good,
         };
-        state.ops[op].step =
-            if outcome == Outcome::FailsAndWritesLater { Step::WriteLate } else { Step::Done };
+        state.ops[op].step = if outcome == Outcome::FailsAndWritesLater {
+            Step::WriteLate
+        } else {
+            Step::Done
+        };
         if outcome == Outcome::Good
             && let Some(value) = state.ops[op].value
         {

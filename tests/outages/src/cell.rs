@@ -98,7 +98,11 @@ impl Cell {
         let mut cells = Vec::new();
         for redis in RedisState::ALL {
             for database in DatabaseState::ALL {
-                cells.extend([false, true].map(|stale_for| Self { redis, database, stale_for }));
+                cells.extend([false, true].map(|stale_for| Self {
+                    redis,
+                    database,
+                    stale_for,
+                }));
             }
         }
         cells
@@ -108,6 +112,11 @@ impl Cell {
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stale = if self.stale_for { "with" } else { "without" };
-        write!(f, "Redis {}, database {}, {stale} stale_for", self.redis.name(), self.database.name())
+        write!(
+            f,
+            "Redis {}, database {}, {stale} stale_for",
+            self.redis.name(),
+            self.database.name()
+        )
     }
 }

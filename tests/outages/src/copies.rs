@@ -47,7 +47,9 @@ async fn differing(
     let mut look = |whose: &str, key: Key, copy: Option<u32>| {
         let held = database.version(key);
         if let Some(copy) = copy.filter(|copy| *copy != held) {
-            unequal.push(format!("{whose} has version {copy} of {key}, and the database {held}"));
+            unequal.push(format!(
+                "{whose} has version {copy} of {key}, and the database {held}"
+            ));
         }
     };
     // A server that has just come back may still be busy with what it was sent long ago.
@@ -55,14 +57,23 @@ async fn differing(
     for key in Key::all() {
         for (index, member) in members.iter().enumerate() {
             let copy = member.cache(key).get(key.in_row()).await?;
-            look(&format!("process {index}"), key, copy.map(|value| value.version));
+            look(
+                &format!("process {index}"),
+                key,
+                copy.map(|value| value.version),
+            );
         }
         let value = timeout(BOUND, client.command(&["GET", &key.to_string()])).await??;
         look("Redis", key, version(&value)?);
     }
-    let unwell = members.iter().enumerate().filter(|(_, member)| !member.is_well());
+    let unwell = members
+        .iter()
+        .enumerate()
+        .filter(|(_, member)| !member.is_well());
     unequal.extend(
-        unwell.map(|(index, _)| format!("process {index} is not connected, or has not sent everything")),
+        unwell.map(|(index, _)| {
+            format!("process {index} is not connected, or has not sent everything")
+        }),
     );
     Ok(unequal)
 }
@@ -75,8 +86,9 @@ async fn misread(members: &[Arc<Member>], database: &Database) -> Vec<String> {
             let held = database.version(key);
             match member.load(key).await {
                 Ok(value) if value.version == held => {}
-                read => misread
-                    .push(format!("process {index} reads {read:?} of {key}, and the database has {held}")),
+                read => misread.push(format!(
+                    "process {index} reads {read:?} of {key}, and the database has {held}"
+                )),
             }
         }
     }
@@ -86,8 +98,12 @@ async fn misread(members: &[Arc<Member>], database: &Database) -> Vec<String> {
 /// The version in a value of Redis, behind whatever header it has.
 fn version(value: &Reply) -> Result<Option<u32>, Problem> {
     const BEFORE: &str = "{\"version\":";
-    let Some(text) = value.text() else { return Ok(None) };
-    let (_, rest) = text.split_once(BEFORE).ok_or_else(|| format!("not a value of ours: {text}"))?;
+    let Some(text) = value.text() else {
+        return Ok(None);
+    };
+    let (_, rest) = text
+        .split_once(BEFORE)
+        .ok_or_else(|| format!("not a value of ours: {text}"))?;
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     Ok(Some(digits.parse()?))
 }

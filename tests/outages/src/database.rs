@@ -93,7 +93,11 @@ impl Database {
 
     async fn healed(&self) {
         // The sender lives as long as `self`, so there is no error.
-        let _ = self.state.subscribe().wait_for(|state| *state != DatabaseState::Hanging).await;
+        let _ = self
+            .state
+            .subscribe()
+            .wait_for(|state| *state != DatabaseState::Hanging)
+            .await;
     }
 
     fn commit(&self, key: Key) -> u32 {

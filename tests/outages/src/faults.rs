@@ -31,7 +31,18 @@ pub(crate) async fn begin(
         // Its master does not exist, and it goes on serving what it has.
         RedisState::ReadOnly => tell(server, &["REPLICAOF", "127.0.0.1", "1"]).await?,
         RedisState::OutOfMemory => {
-            tell(server, &["CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1"]).await?;
+            tell(
+                server,
+                &[
+                    "CONFIG",
+                    "SET",
+                    "maxmemory-policy",
+                    "noeviction",
+                    "maxmemory",
+                    "1",
+                ],
+            )
+            .await?;
         }
         RedisState::WrongPassword => {
             proxies().for_each(|proxy| proxy.refuse(true));
@@ -59,8 +70,13 @@ pub(crate) async fn end(
         RedisState::ReadOnly => tell(server, &["REPLICAOF", "NO", "ONE"]).await?,
         RedisState::OutOfMemory => tell(server, &["CONFIG", "SET", "maxmemory", "0"]).await?,
         RedisState::WrongPassword => {
-            let mut client = larder_testkit::Client::connect(&server.addr(), Some(OTHER_PASSWORD)).await?;
-            accepted(client.command(&["CONFIG", "SET", "requirepass", PASSWORD]).await?)?;
+            let mut client =
+                larder_testkit::Client::connect(&server.addr(), Some(OTHER_PASSWORD)).await?;
+            accepted(
+                client
+                    .command(&["CONFIG", "SET", "requirepass", PASSWORD])
+                    .await?,
+            )?;
         }
     }
     Ok(())
@@ -70,11 +86,15 @@ pub(crate) async fn end(
 /// other cells waiting.
 pub(crate) fn start() -> Result<RedisServer, Problem> {
     let start = RedisServer::builder().password(PASSWORD).start();
-    Ok(block_in_place(|| tokio::runtime::Handle::current().block_on(start))?)
+    Ok(block_in_place(|| {
+        tokio::runtime::Handle::current().block_on(start)
+    })?)
 }
 
 fn restart(server: &mut RedisServer) -> Result<(), Problem> {
-    Ok(block_in_place(|| tokio::runtime::Handle::current().block_on(server.restart()))?)
+    Ok(block_in_place(|| {
+        tokio::runtime::Handle::current().block_on(server.restart())
+    })?)
 }
 
 async fn tell(server: &RedisServer, words: &[&str]) -> Result<(), Problem> {

@@ -36,7 +36,8 @@ pub(crate) fn shown() -> String {
 }
 
 fn rows(more: &str) -> String {
-    ROWS.map(|(name, ttl)| format!("[{name}]\nttl = \"{ttl}\"\n{LIMITS}{more}\n")).join("\n")
+    ROWS.map(|(name, ttl)| format!("[{name}]\nttl = \"{ttl}\"\n{LIMITS}{more}\n"))
+        .join("\n")
 }
 
 /// How a member uses Redis.
@@ -94,7 +95,9 @@ impl Key {
 
     /// One to read, some more often than others.
     pub(crate) fn pick(random: &mut fastrand::Rng) -> Self {
-        let in_row = random.usize(0..Self::IN_ROW).min(random.usize(0..Self::IN_ROW));
+        let in_row = random
+            .usize(0..Self::IN_ROW)
+            .min(random.usize(0..Self::IN_ROW));
         Self(random.usize(0..ROWS.len()) * Self::IN_ROW + in_row)
     }
 

@@ -33,10 +33,16 @@ impl Lateness {
                 let start = Instant::now();
                 sleep(INTERVAL).await;
                 let late = start.elapsed().saturating_sub(INTERVAL);
-                noted.fetch_max(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                noted.fetch_max(
+                    u64::try_from(late.as_nanos()).unwrap_or(u64::MAX),
+                    Ordering::Relaxed,
+                );
             }
         });
-        Self { most, measuring: measuring.abort_handle() }
+        Self {
+            most,
+            measuring: measuring.abort_handle(),
+        }
     }
 
     /// The most so far; a timer's own resolution is a millisecond.
@@ -55,7 +61,9 @@ impl Drop for Lateness {
 /// that does).
 pub fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }
@@ -71,9 +79,16 @@ impl Scheduled {
     /// Since each thread began. All zero where the system does not say.
     pub fn read() -> Self {
         let mut sum = Self::default();
-        let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-        for said in threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok()) {
-            let mut nanos = said.split_whitespace().filter_map(|nanos| nanos.parse::<u64>().ok());
+        let threads = fs::read_dir("/proc/self/task")
+            .into_iter()
+            .flatten()
+            .flatten();
+        for said in
+            threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
+        {
+            let mut nanos = said
+                .split_whitespace()
+                .filter_map(|nanos| nanos.parse::<u64>().ok());
             sum.ran += nanos.next().unwrap_or(0);
             sum.waited += nanos.next().unwrap_or(0);
         }

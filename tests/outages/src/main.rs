@@ -67,7 +67,11 @@ async fn steadily(options: &[&str]) -> Result<bool, Problem> {
     };
     let part = (seconds / 3).max(1);
     let progress = progress(u64::from(3 * part), "{bar:40} {pos} of {len} s")?;
-    let outcome = steady::run(&steady::Settings { part, progress: progress.clone() }).await?;
+    let outcome = steady::run(&steady::Settings {
+        part,
+        progress: progress.clone(),
+    })
+    .await?;
     progress.finish_and_clear();
     print!("{outcome}");
     Ok(said(outcome.is_good()))
@@ -81,7 +85,11 @@ async fn remember(options: &[&str]) -> Result<bool, Problem> {
     };
     let length = Duration::try_from_secs_f64(60.0 * minutes).map_err(|_| HELP)?;
     let progress = progress(1_000_000, "{bar:40} {elapsed}, {pos} of {len} keys")?;
-    let outcome = memory::run(&memory::Settings { length, progress: progress.clone() }).await?;
+    let outcome = memory::run(&memory::Settings {
+        length,
+        progress: progress.clone(),
+    })
+    .await?;
     progress.finish_and_clear();
     print!("{outcome}");
     Ok(said(outcome.is_good()))
@@ -93,7 +101,8 @@ fn said(is_good: bool) -> bool {
 }
 
 async fn product(options: &[&str]) -> Result<bool, Problem> {
-    let (mut cells, mut at_once, mut report) = (Cell::all(), 9, Some(PathBuf::from("docs/outages.md")));
+    let (mut cells, mut at_once, mut report) =
+        (Cell::all(), 9, Some(PathBuf::from("docs/outages.md")));
     for option in options.chunks(2) {
         match option {
             ["--only", text] => {
@@ -107,7 +116,12 @@ async fn product(options: &[&str]) -> Result<bool, Problem> {
     }
     let many = u64::try_from(cells.len())?;
     let progress = progress(many, "{bar:40} {elapsed}, {pos} of {len} cells, {msg}")?;
-    let outcome = run(&Settings { cells, at_once, progress: progress.clone() }).await?;
+    let outcome = run(&Settings {
+        cells,
+        at_once,
+        progress: progress.clone(),
+    })
+    .await?;
     progress.finish_and_clear();
     let text = markdown(&outcome);
     match report {
@@ -120,6 +134,13 @@ async fn product(options: &[&str]) -> Result<bool, Problem> {
     for broken in outcome.broken() {
         println!("{broken}");
     }
-    println!("{}", if outcome.is_good() { "every cell kept every rule" } else { "rules were broken" });
+    println!(
+        "{}",
+        if outcome.is_good() {
+            "every cell kept every rule"
+        } else {
+            "rules were broken"
+        }
+    );
     Ok(outcome.is_good())
 }

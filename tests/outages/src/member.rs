@@ -63,11 +63,29 @@ impl Member {
         let url = format!("redis://:{password}@{}", proxy.addr());
         let store = Arc::new(RedisStore::connect(redis(url)).await?);
         let loads = Loads::default();
-        let larder = Larder::builder().ttl_table(table).remote_store(store.clone()).build().await?;
-        let caches = [larder.cache(Key::row_name(0))?, larder.cache(Key::row_name(1))?];
+        let larder = Larder::builder()
+            .ttl_table(table)
+            .remote_store(store.clone())
+            .build()
+            .await?;
+        let caches = [
+            larder.cache(Key::row_name(0))?,
+            larder.cache(Key::row_name(1))?,
+        ];
         let floors = std::array::from_fn(|_| AtomicU32::new(0));
         let stopping = AtomicBool::new(false);
-        Ok(Self { proxy, loads, index, larder, store, caches, database, tally, floors, stopping })
+        Ok(Self {
+            proxy,
+            loads,
+            index,
+            larder,
+            store,
+            caches,
+            database,
+            tally,
+            floors,
+            stopping,
+        })
     }
 
     pub(crate) fn cache(&self, key: Key) -> &Cache<usize, Versioned> {
@@ -120,7 +138,10 @@ impl Member {
         counts.reads.note(took, &read);
         let Ok(value) = read else { return };
         if value.version < floor {
-            let lost = format!("version {} of {key}, and {floor} had returned", value.version);
+            let lost = format!(
+                "version {} of {key}, and {floor} had returned",
+                value.version
+            );
             counts.lost.push(lost);
         }
         // L2 counts its time from the commit, which may take some after the load.
@@ -136,7 +157,10 @@ impl Member {
         let loader = move || async move {
             let _under_way = member.loads.begin(key);
             let version = member.database.read(key).await?;
-            Ok::<_, io::Error>(Versioned { version, made: member.database.age() })
+            Ok::<_, io::Error>(Versioned {
+                version,
+                made: member.database.age(),
+            })
         };
         self.cache(key).get_or_load(key.in_row(), loader).await
     }
@@ -154,13 +178,22 @@ impl Member {
         let writer = move || async move {
             // A time-out of its own: a writer has none of larder's.
             let version = timeout(WRITER_LIMIT, member.database.write(key)).await??;
-            Ok::<_, io::Error>(Versioned { version, made: member.database.age() })
+            Ok::<_, io::Error>(Versioned {
+                version,
+                made: member.database.age(),
+            })
         };
         let cache = self.cache(key);
         let mut start = Instant::now();
         let written = match way {
-            0..50 => cache.write_through(key.in_row(), writer).await.map(|value| value.version),
-            50..65 => cache.write_around(key.in_row(), writer).await.map(|value| value.version),
+            0..50 => cache
+                .write_through(key.in_row(), writer)
+                .await
+                .map(|value| value.version),
+            50..65 => cache
+                .write_around(key.in_row(), writer)
+                .await
+                .map(|value| value.version),
             _ => {
                 // As a program does that invalidates by hand; a write that failed may have taken
                 // place.

@@ -91,12 +91,16 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
         }
         while start.elapsed() < at {
             sleep(Duration::from_millis(500)).await;
-            settings.progress.set_position(u64::try_from(world.tried())?);
+            settings
+                .progress
+                .set_position(u64::try_from(world.tried())?);
         }
         looks.push(world.look(&format!("minute {minute}")));
     }
     while let Some(ended) = tasks.join_next().await {
-        settings.progress.set_position(u64::try_from(world.tried())?);
+        settings
+            .progress
+            .set_position(u64::try_from(world.tried())?);
         ended?;
     }
     looks.push(world.look(&format!("after {minutes:.1} minutes")));
@@ -108,8 +112,15 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let sent_after = (world.cut_off.stats().unsent == 0).then(|| healed.elapsed());
     looks.push(world.look("all sent"));
     let old = world.old_values().await?;
-    let refused = std::mem::take(&mut *world.refused.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Outcome { looks, refused, sent_after, old, looked_for: KEYS / HELD })
+    let refused =
+        std::mem::take(&mut *world.refused.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Outcome {
+        looks,
+        refused,
+        sent_after,
+        old,
+        looked_for: KEYS / HELD,
+    })
 }
 
 impl World {
@@ -117,10 +128,22 @@ impl World {
         let server = RedisServer::start().await?;
         let proxy = Proxy::start(&server.addr()).await?;
         let table = TtlTable::from_toml(TABLE)?;
-        let cut_off = Larder::builder().ttl_table(table.clone()).redis(proxy.url()).build().await?;
-        let connected = Larder::builder().ttl_table(table).redis(server.url()).build().await?;
+        let cut_off = Larder::builder()
+            .ttl_table(table.clone())
+            .redis(proxy.url())
+            .build()
+            .await?;
+        let connected = Larder::builder()
+            .ttl_table(table)
+            .redis(server.url())
+            .build()
+            .await?;
         let (items, others) = (cut_off.cache("item")?, connected.cache("item")?);
-        let versions = |version| (0..KEYS).map(|_| AtomicU32::new(version)).collect::<Vec<_>>();
+        let versions = |version| {
+            (0..KEYS)
+                .map(|_| AtomicU32::new(version))
+                .collect::<Vec<_>>()
+        };
         let world = Self {
             server,
             proxy,
@@ -144,7 +167,12 @@ impl World {
     }
 
     fn look(&self, when: &str) -> (String, usize, u64, u64) {
-        (when.to_owned(), self.tried(), resident().unwrap_or(0), self.cut_off.stats().unsent)
+        (
+            when.to_owned(),
+            self.tried(),
+            resident().unwrap_or(0),
+            self.cut_off.stats().unsent,
+        )
     }
 
     /// Writes key after key, each at its time.
@@ -161,7 +189,11 @@ impl World {
             };
             let written = match key % 3 {
                 0 => self.items.write_around(key, writer).await,
-                1 => self.items.write_through(key, writer).await.map(|version| *version),
+                1 => self
+                    .items
+                    .write_through(key, writer)
+                    .await
+                    .map(|version| *version),
                 _ => {
                     let written = writer().await.unwrap_or(0);
                     self.items.invalidate(key).await.map(|()| written)
@@ -184,13 +216,22 @@ impl World {
         for key in (0..KEYS).step_by(HELD) {
             let floor = self.returned[key].load(Ordering::Acquire);
             let stored = client.command(&["GET", &format!("item:{key}")]).await?;
-            let stored =
-                if stored == Reply::Nil { None } else { stored.text().and_then(|text| text.parse().ok()) };
+            let stored = if stored == Reply::Nil {
+                None
+            } else {
+                stored.text().and_then(|text| text.parse().ok())
+            };
             let here = self.items.get(key).await?.map(|version| *version);
             let there = self.others.get(key).await?.map(|version| *version);
-            for (whose, version) in [("Redis", stored), ("this process", here), ("another process", there)] {
+            for (whose, version) in [
+                ("Redis", stored),
+                ("this process", here),
+                ("another process", there),
+            ] {
                 if let Some(version) = version.filter(|version| *version < floor) {
-                    old.push(format!("{whose} has version {version} of {key}, and {floor} had returned"));
+                    old.push(format!(
+                        "{whose} has version {version} of {key}, and {floor} had returned"
+                    ));
                 }
             }
         }
@@ -207,7 +248,10 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{KEYS} different keys are written while Redis is out of reach")?;
+        writeln!(
+            f,
+            "{KEYS} different keys are written while Redis is out of reach"
+        )?;
         for (when, tried, resident, pending) in &self.looks {
             let mib = *resident as f64 / f64::from(1 << 20);
             writeln!(
@@ -222,7 +266,12 @@ impl fmt::Display for Outcome {
             Some(after) => writeln!(f, "nothing waited any more {after:.2?} after the outage")?,
             None => writeln!(f, "not everything was sent within {BOUND:?}")?,
         }
-        writeln!(f, "{} old values are left, of {} looked for", self.old.len(), self.looked_for)?;
+        writeln!(
+            f,
+            "{} old values are left, of {} looked for",
+            self.old.len(),
+            self.looked_for
+        )?;
         for old in self.old.iter().take(20) {
             writeln!(f, "  {old}")?;
         }

@@ -12,7 +12,11 @@ use crate::{
 pub fn markdown(outcome: &Outcome) -> String {
     let mut text = head(outcome);
     for redis in RedisState::ALL {
-        let cells: Vec<_> = outcome.cells.iter().filter(|cell| cell.cell.redis == redis).collect();
+        let cells: Vec<_> = outcome
+            .cells
+            .iter()
+            .filter(|cell| cell.cell.redis == redis)
+            .collect();
         if cells.is_empty() {
             continue;
         }
@@ -23,14 +27,18 @@ pub fn markdown(outcome: &Outcome) -> String {
              | --- | --- | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: |\n",
             redis.name()
         );
-        cells.into_iter().for_each(|cell| text.push_str(&line(cell)));
+        cells
+            .into_iter()
+            .for_each(|cell| text.push_str(&line(cell)));
     }
     text + &foot(outcome)
 }
 
 fn head(outcome: &Outcome) -> String {
     let first = outcome.cells.first();
-    let limits = first.map_or_else(Default::default, |cell| (cell.longest_read.1, cell.longest_write.1));
+    let limits = first.map_or_else(Default::default, |cell| {
+        (cell.longest_read.1, cell.longest_write.1)
+    });
     format!(
         "# What callers see when things break
 
@@ -108,12 +116,19 @@ fn errors(errors: &BTreeMap<&'static str, usize>, of: usize) -> String {
     if errors.is_empty() {
         return format!("none of {of}");
     }
-    let said: Vec<String> = errors.iter().map(|(error, many)| format!("{many} {error}")).collect();
+    let said: Vec<String> = errors
+        .iter()
+        .map(|(error, many)| format!("{many} {error}"))
+        .collect();
     format!("{} of {of}", said.join(", "))
 }
 
 fn shown(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) { ms(duration) } else { format!("{} s", duration.as_secs_f64()) }
+    if duration < Duration::from_secs(1) {
+        ms(duration)
+    } else {
+        format!("{} s", duration.as_secs_f64())
+    }
 }
 
 fn ms(duration: Duration) -> String {
@@ -121,14 +136,26 @@ fn ms(duration: Duration) -> String {
 }
 
 fn foot(outcome: &Outcome) -> String {
-    let lag = outcome.cells.iter().map(|cell| cell.lag).max().unwrap_or_default();
+    let lag = outcome
+        .cells
+        .iter()
+        .map(|cell| cell.lag)
+        .max()
+        .unwrap_or_default();
     let again = outcome.cells.iter().filter(|cell| cell.runs > 1).count();
     let broken = outcome.broken();
     let verdict = if outcome.is_good() {
         "every cell kept every rule.".to_owned()
     } else {
-        let lines: String = broken.iter().map(|broken| format!("\n- {broken}")).collect();
-        format!("{} rules were broken, and there were {} panics.\n{lines}", broken.len(), outcome.panics)
+        let lines: String = broken
+            .iter()
+            .map(|broken| format!("\n- {broken}"))
+            .collect();
+        format!(
+            "{} rules were broken, and there were {} panics.\n{lines}",
+            broken.len(),
+            outcome.panics
+        )
     };
     format!(
         "\n## Verdict\n\nOf {} cells, {verdict}\n\nThe machine woke sleepers late by at most {}, which all of the \

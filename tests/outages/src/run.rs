@@ -68,7 +68,10 @@ impl Outcome {
     pub fn broken(&self) -> Vec<String> {
         let said = |outcome: &CellOutcome| {
             let cell = outcome.cell;
-            outcome.broken().into_iter().map(move |broken| format!("{cell}: {broken}"))
+            outcome
+                .broken()
+                .into_iter()
+                .map(move |broken| format!("{cell}: {broken}"))
         };
         self.cells.iter().flat_map(said).collect()
     }
@@ -87,7 +90,9 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
         running.spawn(async move {
             let _slot = slots.acquire_owned().await?;
             progress.set_message(cell.to_string());
-            let outcome = try_cell(cell).await.map_err(|problem| format!("{cell}: {problem}"))?;
+            let outcome = try_cell(cell)
+                .await
+                .map_err(|problem| format!("{cell}: {problem}"))?;
             progress.inc(1);
             Ok::<_, Problem>(outcome)
         });
@@ -109,7 +114,11 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     }
     cells.sort_by_key(|outcome| outcome.cell);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(Outcome { cells, panics: panics() - before, processors })
+    Ok(Outcome {
+        cells,
+        panics: panics() - before,
+        processors,
+    })
 }
 
 /// Runs a cell, and again while the machine may have broken its rules.
@@ -131,7 +140,15 @@ async fn run_cell(cell: Cell) -> Result<CellOutcome, Problem> {
     let mut members = Vec::new();
     for index in 0..2 {
         let (database, tally) = (database.clone(), tally.clone());
-        let member = Member::start(index, &server.addr(), PASSWORD, table.clone(), database, tally).await?;
+        let member = Member::start(
+            index,
+            &server.addr(),
+            PASSWORD,
+            table.clone(),
+            database,
+            tally,
+        )
+        .await?;
         members.push(Arc::new(member));
     }
     for member in &members {
@@ -160,7 +177,9 @@ async fn run_cell(cell: Cell) -> Result<CellOutcome, Problem> {
         Ok(after) => (Some(after), Vec::new()),
         Err(unequal) => (None, unequal),
     };
-    let row = table.policy(Key::row_name(0)).ok_or("the table has no such row")?;
+    let row = table
+        .policy(Key::row_name(0))
+        .ok_or("the table has no such row")?;
     let counts = std::mem::take(&mut *tally.lock());
     let outcome = CellOutcome {
         cell,
@@ -171,7 +190,11 @@ async fn run_cell(cell: Cell) -> Result<CellOutcome, Problem> {
         read_errors: counts.reads.errors,
         write_errors: counts.writes.errors,
         loads: members.iter().map(|member| member.loads.total()).sum(),
-        at_once: members.iter().map(|member| member.loads.most()).max().unwrap_or(0),
+        at_once: members
+            .iter()
+            .map(|member| member.loads.most())
+            .max()
+            .unwrap_or(0),
         stale: counts.stale,
         panics,
         lost: counts.lost,
@@ -188,8 +211,9 @@ async fn run_cell(cell: Cell) -> Result<CellOutcome, Problem> {
 /// Waits for the callers; returns how many panicked.
 async fn ended(mut callers: JoinSet<()>) -> Result<usize, Problem> {
     let mut panics = 0;
-    while let Some(caller) =
-        timeout(BOUND, callers.join_next()).await.map_err(|_| "a caller never returned")?
+    while let Some(caller) = timeout(BOUND, callers.join_next())
+        .await
+        .map_err(|_| "a caller never returned")?
     {
         panics += usize::from(caller.is_err_and(|error| error.is_panic()));
     }

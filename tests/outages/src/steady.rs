@@ -27,7 +27,8 @@ const KEYS: u32 = 2_000;
 const BATCH: usize = 32;
 /// The least share of the throughput from before that L1 has while Redis is gone.
 const LEAST: f64 = 0.9;
-const TABLE: &str = "[item]\nttl = \"1h\"\nreason = \"a row as in production: all else at its default\"\n";
+const TABLE: &str =
+    "[item]\nttl = \"1h\"\nreason = \"a row as in production: all else at its default\"\n";
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -82,10 +83,17 @@ struct Padded(AtomicU64);
 /// If the run itself did not work out.
 pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let mut server = RedisServer::start().await?;
-    let larder = Larder::builder().ttl_table(TtlTable::from_toml(TABLE)?).redis(server.url()).build().await?;
+    let larder = Larder::builder()
+        .ttl_table(TtlTable::from_toml(TABLE)?)
+        .redis(server.url())
+        .build()
+        .await?;
     let cache: Cache<u32, u64> = larder.cache("item")?;
     let reads = (0..TASKS).map(|_| Padded::default()).collect();
-    let shared = Arc::new(Shared { reads, ..Shared::default() });
+    let shared = Arc::new(Shared {
+        reads,
+        ..Shared::default()
+    });
     let mut tasks = JoinSet::new();
     for index in 0..TASKS {
         tasks.spawn(read_on(cache.clone(), shared.clone(), index, settings.part));
@@ -119,16 +127,20 @@ async fn read_on(cache: Cache<u32, u64>, shared: Arc<Shared>, index: usize, part
     let mut next_write = Instant::now() + interval.mul_f64(random.f64());
     while !shared.stopping.load(Ordering::Acquire) {
         for _ in 0..BATCH {
-            let read = cache.get_or_load(pick(&mut random), || async { Ok::<_, std::io::Error>(1) });
+            let read =
+                cache.get_or_load(pick(&mut random), || async { Ok::<_, std::io::Error>(1) });
             if read.await.is_err() {
                 shared.failed_reads.fetch_add(1, Ordering::Relaxed);
             }
         }
-        shared.reads[index].0.fetch_add(BATCH as u64, Ordering::Relaxed);
+        shared.reads[index]
+            .0
+            .fetch_add(BATCH as u64, Ordering::Relaxed);
         if Instant::now() > next_write {
             next_write = Instant::now() + interval.mul_f64(0.5 + random.f64());
             shared.writes.fetch_add(1, Ordering::Relaxed);
-            let written = cache.write_through(pick(&mut random), || async { Ok::<_, std::io::Error>(2) });
+            let written =
+                cache.write_through(pick(&mut random), || async { Ok::<_, std::io::Error>(2) });
             if written.await.is_err() {
                 shared.failed_writes.fetch_add(1, Ordering::Relaxed);
             }
@@ -140,14 +152,24 @@ async fn read_on(cache: Cache<u32, u64>, shared: Arc<Shared>, index: usize, part
 
 /// Some keys much more often than others.
 fn pick(random: &mut fastrand::Rng) -> u32 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is below KEYS")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is below KEYS"
+    )]
     let key = (random.f64().powi(4) * f64::from(KEYS)) as u32;
     key
 }
 
 impl Part {
     async fn measure(&mut self, settings: &Settings, larder: &Larder, shared: &Shared) {
-        let reads = || shared.reads.iter().map(|reads| reads.0.load(Ordering::Relaxed)).sum::<u64>();
+        let reads = || {
+            shared
+                .reads
+                .iter()
+                .map(|reads| reads.0.load(Ordering::Relaxed))
+                .sum::<u64>()
+        };
         let mut last = (Instant::now(), reads(), larder.stats(), Scheduled::read());
         for _ in 0..settings.part {
             sleep_until(last.0 + Duration::from_secs(1)).await;
@@ -180,7 +202,10 @@ impl Outcome {
     /// processors which share a core are slower together falsifies the second.
     pub fn kept(&self) -> [f64; 2] {
         let by = |hits: fn(&Second) -> f64| self.parts[1].median(hits) / self.parts[0].median(hits);
-        [by(|second| second.l1_hits), by(|second| second.l1_hits / second.share)]
+        [
+            by(|second| second.l1_hits),
+            by(|second| second.l1_hits / second.share),
+        ]
     }
 
     /// Whether no read failed and L1 was as fast as ever.
@@ -196,7 +221,11 @@ impl fmt::Display for Outcome {
             "{TASKS} tasks read {KEYS} keys; Redis is killed after the first part and starts again after the second"
         )?;
         for (name, part) in ["before", "during", "after"].into_iter().zip(&self.parts) {
-            let least = part.seconds.iter().map(|second| second.l1_hits).fold(f64::INFINITY, f64::min);
+            let least = part
+                .seconds
+                .iter()
+                .map(|second| second.l1_hits)
+                .fold(f64::INFINITY, f64::min);
             writeln!(
                 f,
                 "  {name:<7}{:>10.0} reads/s, {:>10.0} hits of L1/s (worst second {:>10.0}), {:>6.0} loads/s, {:>3.0} % of the \

@@ -72,7 +72,8 @@ impl CellOutcome {
     fn late(&self) -> Vec<String> {
         let mut late = Vec::new();
         let lag = self.lag;
-        for (who, (longest, limit)) in [("read", self.longest_read), ("write", self.longest_write)] {
+        for (who, (longest, limit)) in [("read", self.longest_read), ("write", self.longest_write)]
+        {
             if longest > limit + GRACE {
                 late.push(format!(
                     "a {who} took {longest:.2?}, more than {limit:?} (the machine was late by {lag:.0?})"
@@ -82,8 +83,14 @@ impl CellOutcome {
         if self.stale > 0 && !self.cell.stale_for {
             late.push(format!("{} values were served after their end", self.stale));
         }
-        if let Some(many) = self.read_errors.get(TIMED_OUT).filter(|_| self.excused() != TIMED_OUT) {
-            late.push(format!("{many} loads timed out (the machine was late by {lag:.0?})"));
+        if let Some(many) = self
+            .read_errors
+            .get(TIMED_OUT)
+            .filter(|_| self.excused() != TIMED_OUT)
+        {
+            late.push(format!(
+                "{many} loads timed out (the machine was late by {lag:.0?})"
+            ));
         }
         late
     }
@@ -91,21 +98,30 @@ impl CellOutcome {
     /// The other rules that were broken.
     fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        let first = |all: &[String]| format!("{}, such as: {}", all.len(), all.first().map_or("", |s| s));
-        let panicked: usize =
-            [&self.read_errors, &self.write_errors].iter().filter_map(|all| all.get("Panicked")).sum();
+        let first =
+            |all: &[String]| format!("{}, such as: {}", all.len(), all.first().map_or("", |s| s));
+        let panicked: usize = [&self.read_errors, &self.write_errors]
+            .iter()
+            .filter_map(|all| all.get("Panicked"))
+            .sum();
         if self.panics + panicked > 0 {
             wrong.push(format!("{} panics", self.panics + panicked));
         }
         // One that an invalidation has outdated, and beside it one that is current.
         if self.at_once > 2 {
-            wrong.push(format!("{} loads of a key at a time in a process", self.at_once));
+            wrong.push(format!(
+                "{} loads of a key at a time in a process",
+                self.at_once
+            ));
         }
         if !self.lost.is_empty() {
             wrong.push(format!("invalidations lost: {}", first(&self.lost)));
         }
         if self.equal_after.is_none() {
-            wrong.push(format!("copies differ after the bound: {}", first(&self.unequal)));
+            wrong.push(format!(
+                "copies differ after the bound: {}",
+                first(&self.unequal)
+            ));
         }
         for (error, many) in &self.read_errors {
             if *error != self.excused() && *error != TIMED_OUT {
@@ -171,11 +187,26 @@ pub(crate) fn kind(error: &Error) -> &'static str {
         Error::Write { .. } => "Write",
         Error::WriteBusy { .. } => "WriteBusy",
         Error::NotInvalidated { .. } => "NotInvalidated",
-        Error::Store { source: StoreError::TooManyUnsent { .. }, .. } => "TooManyUnsent",
-        Error::Store { source: StoreError::Refused { .. }, .. } => "Refused",
-        Error::Store { source: StoreError::Unauthorized { .. }, .. } => "Unauthorized",
-        Error::Store { source: StoreError::Unreachable { .. }, .. } => "Unreachable",
-        Error::Store { source: StoreError::TimedOut { .. }, .. } => "TimedOut",
+        Error::Store {
+            source: StoreError::TooManyUnsent { .. },
+            ..
+        } => "TooManyUnsent",
+        Error::Store {
+            source: StoreError::Refused { .. },
+            ..
+        } => "Refused",
+        Error::Store {
+            source: StoreError::Unauthorized { .. },
+            ..
+        } => "Unauthorized",
+        Error::Store {
+            source: StoreError::Unreachable { .. },
+            ..
+        } => "Unreachable",
+        Error::Store {
+            source: StoreError::TimedOut { .. },
+            ..
+        } => "TimedOut",
         _ => "another",
     }
 }

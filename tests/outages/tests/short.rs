@@ -8,12 +8,19 @@ use larder_outages::{Cell, Settings, markdown, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_cell_keeps_every_rule() {
-    let settings = Settings { cells: Cell::all(), at_once: 9, progress: ProgressBar::hidden() };
+    let settings = Settings {
+        cells: Cell::all(),
+        at_once: 9,
+        progress: ProgressBar::hidden(),
+    };
     let outcome = run(&settings).await.unwrap();
     println!("{}", markdown(&outcome));
     assert_eq!(outcome.cells.len(), 72);
     for cell in &outcome.cells {
-        assert!(cell.reads > 200 && cell.writes > 20 && cell.loads > 20, "nothing happened: {cell:?}");
+        assert!(
+            cell.reads > 200 && cell.writes > 20 && cell.loads > 20,
+            "nothing happened: {cell:?}"
+        );
     }
     assert!(outcome.is_good(), "{:#?}", outcome.broken());
 }

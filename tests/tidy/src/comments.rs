@@ -35,7 +35,9 @@ const HEADLESS: [&str; 10] = [
 pub fn headless(source: &Source) -> Vec<Remark> {
     remarks(source, |line| {
         let said = line.trim_start();
-        let said = said.strip_prefix("/// ").or_else(|| said.strip_prefix("//! "))?;
+        let said = said
+            .strip_prefix("/// ")
+            .or_else(|| said.strip_prefix("//! "))?;
         let begins = |words: &&&str| {
             said.strip_prefix(**words)
                 .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '\''))
@@ -51,8 +53,16 @@ pub fn headless(source: &Source) -> Vec<Remark> {
 /// which cannot be wrapped.
 pub fn too_wide(source: &Source) -> Vec<Remark> {
     remarks(source, |line| {
-        let mark = if source.path.ends_with(".lua") { "--" } else { "//" };
-        let said = line.trim_start().strip_prefix(mark)?.trim_start_matches(['/', '!']).trim_start();
+        let mark = if source.path.ends_with(".lua") {
+            "--"
+        } else {
+            "//"
+        };
+        let said = line
+            .trim_start()
+            .strip_prefix(mark)?
+            .trim_start_matches(['/', '!'])
+            .trim_start();
         let unbreakable = said.starts_with('|') || said.contains("](") || said.contains("://");
         let columns = line.chars().count();
         (columns > COLUMNS && !unbreakable)
@@ -70,9 +80,16 @@ pub fn unnamed_rules(source: &Source, rules: &[Rule]) -> Vec<Remark> {
                 return Some(format!("docs/protocol.md has no rule P{number}"));
             };
             let said = rest.strip_prefix(' ').unwrap_or_default();
-            let said = said.split(|c: char| !c.is_alphanumeric() && c != '-').next().unwrap_or_default();
-            (said != rule.slug)
-                .then(|| format!("P{number} without its slug: write \"P{number} {}\"", rule.slug))
+            let said = said
+                .split(|c: char| !c.is_alphanumeric() && c != '-')
+                .next()
+                .unwrap_or_default();
+            (said != rule.slug).then(|| {
+                format!(
+                    "P{number} without its slug: write \"P{number} {}\"",
+                    rule.slug
+                )
+            })
         })
     })
 }
@@ -91,7 +108,11 @@ pub(crate) fn comment(line: &str, lua: bool) -> Option<&str> {
 
 fn remarks(source: &Source, problem: impl Fn(&str) -> Option<String>) -> Vec<Remark> {
     let found = source.text.lines().enumerate().filter_map(|(at, line)| {
-        Some(Remark { path: source.path.clone(), line: at + 1, problem: problem(line)? })
+        Some(Remark {
+            path: source.path.clone(),
+            line: at + 1,
+            problem: problem(line)?,
+        })
     });
     found.collect()
 }
@@ -101,7 +122,10 @@ mod tests {
     use super::*;
 
     fn rust(text: &str) -> Source {
-        Source { path: "a.rs".to_owned(), text: text.to_owned() }
+        Source {
+            path: "a.rs".to_owned(),
+            text: text.to_owned(),
+        }
     }
 
     fn lines(remarks: Vec<Remark>) -> Vec<usize> {
@@ -132,14 +156,25 @@ mod tests {
         ));
         assert_eq!(lines(too_wide(&source)), [1, 2]);
         assert!(too_wide(&rust(&format!("// {}", "a".repeat(97)))).is_empty());
-        assert_eq!(lines(too_wide(&rust(&format!("// {}", "é".repeat(98))))), [1]);
+        assert_eq!(
+            lines(too_wide(&rust(&format!("// {}", "é".repeat(98))))),
+            [1]
+        );
     }
 
     #[test]
     fn rules_are_called_by_number_and_slug() {
         let rules = [
-            Rule { number: 1, slug: "stamp-before-read".to_owned(), statement: String::new() },
-            Rule { number: 12, slug: "tracking-never-assumed".to_owned(), statement: String::new() },
+            Rule {
+                number: 1,
+                slug: "stamp-before-read".to_owned(),
+                statement: String::new(),
+            },
+            Rule {
+                number: 12,
+                slug: "tracking-never-assumed".to_owned(),
+                statement: String::new(),
+            },
         ];
         let text = [
             "f(); // P1 stamp-before-read: because",
@@ -151,8 +186,14 @@ mod tests {
             "let a = \"// P1 \";",
             "// MP1, P1x and p1",
         ];
-        assert_eq!(lines(unnamed_rules(&rust(&text.join("\n")), &rules)), [2, 3, 4, 6]);
-        let lua = Source { path: "a.lua".to_owned(), text: "x() -- P1\n-- P1 stamp-before-read".to_owned() };
+        assert_eq!(
+            lines(unnamed_rules(&rust(&text.join("\n")), &rules)),
+            [2, 3, 4, 6]
+        );
+        let lua = Source {
+            path: "a.lua".to_owned(),
+            text: "x() -- P1\n-- P1 stamp-before-read".to_owned(),
+        };
         assert_eq!(lines(unnamed_rules(&lua, &rules)), [1]);
     }
 }

@@ -39,7 +39,11 @@ impl Lengths {
         let mut tables = Tables { lines: 0 };
         tables.visit_block(body);
         let lines = (to + 1 - from).saturating_sub(tables.lines);
-        self.found.push(Function { name: signature.ident.to_string(), line: from, lines });
+        self.found.push(Function {
+            name: signature.ident.to_string(),
+            line: from,
+            lines,
+        });
     }
 }
 

@@ -48,7 +48,11 @@ impl fmt::Display for Circle {
         for Step { file, line, path } in &self.steps {
             write!(f, "\n  {file}:{line} uses {path}, of")?;
         }
-        write!(f, "\n  {}", self.steps.first().map_or("", |step| &step.file))
+        write!(
+            f,
+            "\n  {}",
+            self.steps.first().map_or("", |step| &step.file)
+        )
     }
 }
 
@@ -74,15 +78,25 @@ pub fn circles(modules: &Modules, name: &dyn Fn(&Path) -> String) -> Vec<Circle>
         let steps = way.iter().enumerate().map(|(at, file)| {
             let next = way[(at + 1) % way.len()];
             let (line, path) = uses[file][&next].clone();
-            Step { file: name(&modules.files[*file].path), line, path }
+            Step {
+                file: name(&modules.files[*file].path),
+                line,
+                path,
+            }
         });
-        found.push(Circle { steps: steps.collect(), files: circle.len() });
+        found.push(Circle {
+            steps: steps.collect(),
+            files: circle.len(),
+        });
     }
     found
 }
 
 fn targets(uses: &Uses, file: usize) -> Vec<usize> {
-    uses.get(&file).into_iter().flat_map(|uses| uses.keys().copied()).collect()
+    uses.get(&file)
+        .into_iter()
+        .flat_map(|uses| uses.keys().copied())
+        .collect()
 }
 
 /// The files that can be reached from this one by one step or more.
@@ -119,13 +133,26 @@ fn shortest_way_around(uses: &Uses, circle: &BTreeSet<usize>) -> Vec<usize> {
 fn uses(modules: &Modules) -> Uses {
     let mut uses = Uses::new();
     for (file, source) in modules.files.iter().enumerate() {
-        let mut names = Names { modules, module: source.module, paths: Vec::new(), reexports: Vec::new() };
+        let mut names = Names {
+            modules,
+            module: source.module,
+            paths: Vec::new(),
+            reexports: Vec::new(),
+        };
         names.visit_file(&source.ast);
-        let Names { mut paths, reexports, .. } = names;
+        let Names {
+            mut paths,
+            reexports,
+            ..
+        } = names;
         // What a file re-exports and names itself, it uses.
-        let named: BTreeSet<(usize, &String)> =
-            paths.iter().filter_map(|found| Some((found.module, found.path.first()?))).collect();
-        let used = reexports.into_iter().filter(|(name, found)| named.contains(&(found.module, name)));
+        let named: BTreeSet<(usize, &String)> = paths
+            .iter()
+            .filter_map(|found| Some((found.module, found.path.first()?)))
+            .collect();
+        let used = reexports
+            .into_iter()
+            .filter(|(name, found)| named.contains(&(found.module, name)));
         let used: Vec<Found> = used.map(|(_, found)| found).collect();
         paths.extend(used);
         for Found { module, path, line } in paths {
@@ -133,7 +160,11 @@ fn uses(modules: &Modules) -> Uses {
                 && target != file
             {
                 let first = (line, path.join("::"));
-                let known = uses.entry(file).or_default().entry(target).or_insert_with(|| first.clone());
+                let known = uses
+                    .entry(file)
+                    .or_default()
+                    .entry(target)
+                    .or_insert_with(|| first.clone());
                 if first.0 < known.0 {
                     *known = first;
                 }
@@ -161,7 +192,11 @@ struct Names<'a> {
 
 impl Names<'_> {
     fn add(&mut self, path: Vec<String>, span: Span) {
-        self.paths.push(Found { module: self.module, path, line: span.start().line });
+        self.paths.push(Found {
+            module: self.module,
+            path,
+            line: span.start().line,
+        });
     }
 
     /// Finds paths in what a macro is given: names that `::` joins.
@@ -171,7 +206,9 @@ impl Names<'_> {
         let mut colons = 0;
         for token in tokens {
             match &token {
-                TokenTree::Punct(punct) if punct.as_char() == ':' && colons < 2 && !path.is_empty() => {
+                TokenTree::Punct(punct)
+                    if punct.as_char() == ':' && colons < 2 && !path.is_empty() =>
+                {
                     colons += 1;
                     continue;
                 }
@@ -207,8 +244,10 @@ impl<'ast> Visit<'ast> for Names<'_> {
     }
 
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        let Some(((_, items), child)) =
-            item.content.as_ref().zip(self.modules.child(self.module, &item.ident.to_string()))
+        let Some(((_, items), child)) = item
+            .content
+            .as_ref()
+            .zip(self.modules.child(self.module, &item.ident.to_string()))
         else {
             return;
         };
@@ -220,7 +259,11 @@ impl<'ast> Visit<'ast> for Names<'_> {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         let line = item.use_token.span.start().line;
         for leaf in leaves(&item.tree) {
-            let found = Found { module: self.module, path: leaf.path, line };
+            let found = Found {
+                module: self.module,
+                path: leaf.path,
+                line,
+            };
             match (&item.vis, leaf.name) {
                 (Visibility::Inherited, _) => self.paths.push(found),
                 (_, Some(name)) => self.reexports.push((name, found)),
@@ -233,7 +276,11 @@ impl<'ast> Visit<'ast> for Names<'_> {
         if path.leading_colon.is_none()
             && let Some(first) = path.segments.first()
         {
-            let names = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+            let names = path
+                .segments
+                .iter()
+                .map(|segment| segment.ident.to_string())
+                .collect();
             self.add(names, first.ident.span());
         }
         visit::visit_path(self, path);
@@ -264,8 +311,10 @@ mod tests {
 
     /// The circles of a crate whose files these are; the first one is its root.
     fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
-        let texts: HashMap<&Path, &str> =
-            files.iter().map(|(path, text)| (Path::new(*path), *text)).collect();
+        let texts: HashMap<&Path, &str> = files
+            .iter()
+            .map(|(path, text)| (Path::new(*path), *text))
+            .collect();
         let read = |path: &Path| texts.get(path).map(|text| (*text).to_owned());
         let modules = Modules::read(Path::new(files[0].0), &read).unwrap();
         let circles = circles(&modules, &|path| path.display().to_string());
@@ -303,7 +352,10 @@ mod tests {
     fn a_parent_may_re_export_a_child_that_uses_it() {
         let files = [
             ("lib.rs", "mod a;"),
-            ("a/mod.rs", "mod child;\npub(crate) use child::Child;\npub struct A;"),
+            (
+                "a/mod.rs",
+                "mod child;\npub(crate) use child::Child;\npub struct A;",
+            ),
             ("a/child.rs", "use super::A;\npub struct Child(A);"),
         ];
         assert!(circles_of(&files).is_empty());
@@ -311,9 +363,10 @@ mod tests {
 
     #[test]
     fn a_parent_that_uses_a_child_that_uses_it_is_a_circle() {
-        for parent in
-            ["pub use child::Child;\npub struct A(Child);", "pub struct A;\nfn f() { child::Child::go() }"]
-        {
+        for parent in [
+            "pub use child::Child;\npub struct A(Child);",
+            "pub struct A;\nfn f() { child::Child::go() }",
+        ] {
             let files = [
                 ("lib.rs", "mod a;"),
                 ("a.rs", &format!("mod child;\n{parent}")),
@@ -332,7 +385,10 @@ mod tests {
                 ("b.rs", &format!("pub fn b() {{}}\n{body}")),
             ])
         };
-        assert_eq!(b("fn f() { assert!([crate::a::a()].is_empty()) }"), ["a.rs b.rs"]);
+        assert_eq!(
+            b("fn f() { assert!([crate::a::a()].is_empty()) }"),
+            ["a.rs b.rs"]
+        );
         assert!(b("#[cfg(test)]\nmod tests { use crate::a::a; }").is_empty());
         assert!(b("#[cfg(test)]\nfn f() { crate::a::a() }").is_empty());
         assert!(b("fn f() { assert!(\"crate::a::a\".is_empty()) }").is_empty());
@@ -342,14 +398,20 @@ mod tests {
     fn a_circle_says_its_lines_and_its_size() {
         let files = [
             ("lib.rs", "mod a;\nmod b;\nmod c;"),
-            ("a.rs", "use crate::b::B;\nuse crate::c::C;\npub struct A(B, C);"),
+            (
+                "a.rs",
+                "use crate::b::B;\nuse crate::c::C;\npub struct A(B, C);",
+            ),
             ("b.rs", "\nuse crate::a::A;\npub struct B;"),
             ("c.rs", "use crate::a::A;\npub struct C;"),
         ];
-        let texts: HashMap<&Path, &str> =
-            files.iter().map(|(path, text)| (Path::new(*path), *text)).collect();
-        let modules =
-            Modules::read(Path::new("lib.rs"), &|path| texts.get(path).map(|text| (*text).to_owned()));
+        let texts: HashMap<&Path, &str> = files
+            .iter()
+            .map(|(path, text)| (Path::new(*path), *text))
+            .collect();
+        let modules = Modules::read(Path::new("lib.rs"), &|path| {
+            texts.get(path).map(|text| (*text).to_owned())
+        });
         let circles = circles(&modules.unwrap(), &|path| path.display().to_string());
         assert_eq!(
             circles[0].to_string(),

@@ -19,7 +19,9 @@ pub struct Modules {
 
 impl fmt::Debug for Modules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.files.iter().map(|file| &file.path)).finish()
+        f.debug_list()
+            .entries(self.files.iter().map(|file| &file.path))
+            .finish()
     }
 }
 
@@ -76,11 +78,16 @@ impl Modules {
         parent: Option<usize>,
         read: &dyn Fn(&Path) -> Option<String>,
     ) -> Result<usize, Error> {
-        let text = read(&path).ok_or_else(|| format!("{}: there is no such file", path.display()))?;
+        let text =
+            read(&path).ok_or_else(|| format!("{}: there is no such file", path.display()))?;
         let ast = syn::parse_file(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         let file = self.files.len();
         let module = self.add_module(file, parent);
-        self.files.push(File { path: path.clone(), ast, module });
+        self.files.push(File {
+            path: path.clone(),
+            ast,
+            module,
+        });
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let stem = path.file_stem().unwrap_or_default();
         let below = match parent.is_none() || stem == "mod" {
@@ -93,7 +100,12 @@ impl Modules {
     }
 
     fn add_module(&mut self, file: usize, parent: Option<usize>) -> usize {
-        self.modules.push(Module { file, parent, names: HashMap::new(), globs: Vec::new() });
+        self.modules.push(Module {
+            file,
+            parent,
+            names: HashMap::new(),
+            globs: Vec::new(),
+        });
         self.modules.len() - 1
     }
 
@@ -139,12 +151,23 @@ impl Modules {
         if let Some((_, items)) = &item.content {
             let child = self.add_module(self.modules[parent].file, Some(parent));
             let below = folders.below.join(name);
-            self.add_items(items, child, &Folders { own: below.clone(), below }, read)?;
+            self.add_items(
+                items,
+                child,
+                &Folders {
+                    own: below.clone(),
+                    below,
+                },
+                read,
+            )?;
             return Ok(child);
         }
         let candidates = match said_path(&item.attrs) {
             Some(path) => vec![folders.own.join(path)],
-            None => vec![folders.below.join(format!("{name}.rs")), folders.below.join(&name).join("mod.rs")],
+            None => vec![
+                folders.below.join(format!("{name}.rs")),
+                folders.below.join(&name).join("mod.rs"),
+            ],
         };
         let path = candidates.iter().find(|path| read(path).is_some());
         let path = path.ok_or_else(|| format!("mod {name}: none of {candidates:?} is there"))?;
@@ -152,15 +175,23 @@ impl Modules {
     }
 
     fn name(&mut self, module: usize, name: String, meaning: Meaning) {
-        self.modules[module].names.entry(name).or_default().push(meaning);
+        self.modules[module]
+            .names
+            .entry(name)
+            .or_default()
+            .push(meaning);
     }
 
     /// The child module of this name, if there is one.
     pub(crate) fn child(&self, module: usize, name: &str) -> Option<usize> {
-        self.modules[module].names.get(name)?.iter().find_map(|meaning| match meaning {
-            Meaning::Module(child) => Some(*child),
-            _ => None,
-        })
+        self.modules[module]
+            .names
+            .get(name)?
+            .iter()
+            .find_map(|meaning| match meaning {
+                Meaning::Module(child) => Some(*child),
+                _ => None,
+            })
     }
 
     /// Where a path leads to that is written in this module; `None` for what another crate has, and
@@ -181,7 +212,9 @@ impl Modules {
             name => self.look_up(module, name, rest.is_empty(), depth)?,
         };
         for (at, name) in rest.iter().enumerate() {
-            let Place::Module(inside) = place else { return Some(place) };
+            let Place::Module(inside) = place else {
+                return Some(place);
+            };
             place = match name.as_str() {
                 "super" => Place::Module(self.modules[inside].parent?),
                 "self" => Place::Module(inside),
@@ -197,7 +230,9 @@ impl Modules {
         if depth > LONGEST_CHAIN {
             return None;
         }
-        let Module { file, names, globs, .. } = &self.modules[module];
+        let Module {
+            file, names, globs, ..
+        } = &self.modules[module];
         let places: Vec<Place> = names
             .get(name)
             .into_iter()
@@ -212,7 +247,9 @@ impl Modules {
         let found = places.iter().find(wanted).or(places.first()).copied();
         found.or_else(|| {
             globs.iter().find_map(|glob| {
-                let Place::Module(inside) = self.follow(module, glob, depth + 1)? else { return None };
+                let Place::Module(inside) = self.follow(module, glob, depth + 1)? else {
+                    return None;
+                };
                 (inside != module).then(|| self.look_up(inside, name, last, depth + 1))?
             })
         })
@@ -242,19 +279,35 @@ pub(crate) fn leaves(tree: &UseTree) -> Vec<Leaf> {
                 path.pop();
             }
             UseTree::Name(name) if name.ident == "self" => {
-                found.push(Leaf { name: path.last().cloned(), path: path.clone() });
+                found.push(Leaf {
+                    name: path.last().cloned(),
+                    path: path.clone(),
+                });
             }
             UseTree::Name(name) => {
                 let name = name.ident.to_string();
                 let path = path.iter().chain([&name]).cloned().collect();
-                found.push(Leaf { path, name: Some(name) });
+                found.push(Leaf {
+                    path,
+                    name: Some(name),
+                });
             }
             UseTree::Rename(rename) => {
                 let name = rename.ident.to_string();
-                let path = if name == "self" { path.clone() } else { [path.as_slice(), &[name]].concat() };
-                found.push(Leaf { name: Some(rename.rename.to_string()), path });
+                let path = if name == "self" {
+                    path.clone()
+                } else {
+                    [path.as_slice(), &[name]].concat()
+                };
+                found.push(Leaf {
+                    name: Some(rename.rename.to_string()),
+                    path,
+                });
             }
-            UseTree::Glob(_) => found.push(Leaf { name: None, path: path.clone() }),
+            UseTree::Glob(_) => found.push(Leaf {
+                name: None,
+                path: path.clone(),
+            }),
             UseTree::Group(group) => group.items.iter().for_each(|tree| walk(tree, path, found)),
         }
     }
@@ -265,22 +318,34 @@ pub(crate) fn leaves(tree: &UseTree) -> Vec<Leaf> {
 
 /// Whether an item is compiled for unit tests only: `#[cfg(test)]`, also with further conditions.
 pub(crate) fn for_unit_tests(attributes: &[Attribute]) -> bool {
-    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).any(|attribute| {
-        let Meta::List(list) = &attribute.meta else { return false };
-        let condition = list.tokens.to_string();
-        condition == "test" || condition.starts_with("all (test") || condition.starts_with("all(test")
-    })
+    attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("cfg"))
+        .any(|attribute| {
+            let Meta::List(list) = &attribute.meta else {
+                return false;
+            };
+            let condition = list.tokens.to_string();
+            condition == "test"
+                || condition.starts_with("all (test")
+                || condition.starts_with("all(test")
+        })
 }
 
 /// The path that a `#[path = "…"]` says.
 fn said_path(attributes: &[Attribute]) -> Option<String> {
-    attributes.iter().find_map(|attribute| match &attribute.meta {
-        Meta::NameValue(meta) if meta.path.is_ident("path") => match &meta.value {
-            Expr::Lit(ExprLit { lit: Lit::Str(path), .. }) => Some(path.value()),
+    attributes
+        .iter()
+        .find_map(|attribute| match &attribute.meta {
+            Meta::NameValue(meta) if meta.path.is_ident("path") => match &meta.value {
+                Expr::Lit(ExprLit {
+                    lit: Lit::Str(path),
+                    ..
+                }) => Some(path.value()),
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
-    })
+        })
 }
 
 /// The name that an item defines.

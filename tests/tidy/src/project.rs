@@ -44,13 +44,20 @@ impl Project {
     pub fn at(root: impl AsRef<Path>) -> Result<Self, Error> {
         let root = root.as_ref().canonicalize()?;
         let manifest = root.join("Cargo.toml");
-        let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec()?;
+        let metadata = MetadataCommand::new()
+            .manifest_path(manifest)
+            .no_deps()
+            .exec()?;
         let mut sources = Vec::new();
         for folder in FOLDERS {
             read_folder(&root, &root.join(folder), &mut sources)?;
         }
         sources.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { root, metadata, sources })
+        Ok(Self {
+            root,
+            metadata,
+            sources,
+        })
     }
 
     /// The folder of the workspace's `Cargo.toml`.
@@ -65,7 +72,9 @@ impl Project {
 
     /// The Rust files among [`sources`](Self::sources).
     pub fn rust(&self) -> impl Iterator<Item = &Source> {
-        self.sources.iter().filter(|source| source.path.ends_with(".rs"))
+        self.sources
+            .iter()
+            .filter(|source| source.path.ends_with(".rs"))
     }
 
     /// The packages of the workspace.
@@ -75,7 +84,9 @@ impl Project {
 
     /// The packages that are published on crates.io.
     pub fn published(&self) -> impl Iterator<Item = &Package> {
-        self.packages().iter().filter(|package| package.publish.is_none())
+        self.packages()
+            .iter()
+            .filter(|package| package.publish.is_none())
     }
 
     /// The content of a file, by its path from the root.
@@ -93,7 +104,10 @@ impl Project {
 }
 
 fn slashes(path: &Path) -> String {
-    path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+    path.components()
+        .map(|part| part.as_os_str().to_string_lossy())
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 fn read_folder(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> io::Result<()> {
@@ -103,9 +117,15 @@ fn read_folder(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> io::Res
             if !path.ends_with("target") {
                 read_folder(root, &path, sources)?;
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "lua") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "rs" || extension == "lua")
+        {
             let text = fs::read_to_string(&path)?;
-            sources.push(Source { path: slashes(path.strip_prefix(root).unwrap_or(&path)), text });
+            sources.push(Source {
+                path: slashes(path.strip_prefix(root).unwrap_or(&path)),
+                text,
+            });
         }
     }
     Ok(())

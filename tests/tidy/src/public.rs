@@ -1,7 +1,8 @@
 //! Public items, and whether an example shows each.
 
 use syn::{
-    Attribute, Expr, ExprLit, ImplItemFn, Item, ItemImpl, ItemTrait, Lit, Meta, TraitItemFn, Visibility,
+    Attribute, Expr, ExprLit, ImplItemFn, Item, ItemImpl, ItemTrait, Lit, Meta, TraitItemFn,
+    Visibility,
     visit::{self, Visit},
 };
 
@@ -80,7 +81,10 @@ fn is_public(item: &Item) -> bool {
         Item::Trait(item) => &item.vis,
         Item::Type(item) => &item.vis,
         Item::Macro(item) => {
-            return item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"));
+            return item
+                .attrs
+                .iter()
+                .any(|attribute| attribute.path().is_ident("macro_export"));
         }
         _ => return false,
     };
@@ -89,16 +93,23 @@ fn is_public(item: &Item) -> bool {
 
 /// Reports whether some fenced block of the documentation is run as a test.
 fn has_example(attributes: &[Attribute]) -> bool {
-    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
-        Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
-            Expr::Lit(ExprLit { lit: Lit::Str(line), .. }) => Some(line.value()),
+    let lines = attributes
+        .iter()
+        .filter_map(|attribute| match &attribute.meta {
+            Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+                Expr::Lit(ExprLit {
+                    lit: Lit::Str(line),
+                    ..
+                }) => Some(line.value()),
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
-    });
+        });
     let mut inside = false;
     lines.into_iter().any(|line| {
-        let Some(kind) = line.trim().strip_prefix("```") else { return false };
+        let Some(kind) = line.trim().strip_prefix("```") else {
+            return false;
+        };
         inside = !inside;
         inside && matches!(kind, "" | "rust" | "no_run" | "should_panic")
     })
@@ -128,6 +139,12 @@ mod tests {
             #[cfg(test)]
             mod tests { pub fn f() {} }
         ";
-        assert_eq!(public_items(text).unwrap(), Public { items: 5, with_example: 1 });
+        assert_eq!(
+            public_items(text).unwrap(),
+            Public {
+                items: 5,
+                with_example: 1
+            }
+        );
     }
 }

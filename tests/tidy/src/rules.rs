@@ -20,10 +20,19 @@ pub fn stated(protocol: &str) -> Vec<Rule> {
     let mut lines = protocol.lines();
     let mut rules = Vec::new();
     while let Some(line) = lines.next() {
-        let Some((number, slug)) = heading(line) else { continue };
-        let paragraph = lines.by_ref().skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty());
+        let Some((number, slug)) = heading(line) else {
+            continue;
+        };
+        let paragraph = lines
+            .by_ref()
+            .skip_while(|line| line.is_empty())
+            .take_while(|line| !line.is_empty());
         let statement = paragraph.collect::<Vec<_>>().join(" ").replace("**", "");
-        rules.push(Rule { number, slug, statement });
+        rules.push(Rule {
+            number,
+            slug,
+            statement,
+        });
     }
     rules.sort_by_key(|rule| rule.number);
     rules
@@ -71,8 +80,10 @@ mod tests {
 
     #[test]
     fn numbers_are_found_as_words_only() {
-        let found: Vec<u32> =
-            numbers_in("P1, P22: MP3 P4x p5 (P6)").into_iter().map(|(number, _)| number).collect();
+        let found: Vec<u32> = numbers_in("P1, P22: MP3 P4x p5 (P6)")
+            .into_iter()
+            .map(|(number, _)| number)
+            .collect();
         assert_eq!(found, [1, 22, 6]);
     }
 }

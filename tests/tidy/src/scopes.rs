@@ -37,7 +37,10 @@ impl Scopes {
     pub(crate) fn around(&self, text: &str, line: usize) -> Option<&Scope> {
         let is_comment = |line: &&str| line.trim_start().starts_with("//");
         let line = line + text.lines().skip(line - 1).take_while(is_comment).count();
-        let around = self.found.iter().filter(|scope| (scope.first..=scope.last).contains(&line));
+        let around = self
+            .found
+            .iter()
+            .filter(|scope| (scope.first..=scope.last).contains(&line));
         around.min_by_key(|scope| scope.last - scope.first)
     }
 
@@ -47,10 +50,20 @@ impl Scopes {
             None => name,
         };
         let (first, last) = (item.span().start().line, item.span().end().line);
-        self.found.push(Scope { name, in_test: self.in_test, first, last });
+        self.found.push(Scope {
+            name,
+            in_test: self.in_test,
+            first,
+            last,
+        });
     }
 
-    fn within(&mut self, inside: Option<String>, attributes: &[Attribute], visit: impl FnOnce(&mut Self)) {
+    fn within(
+        &mut self,
+        inside: Option<String>,
+        attributes: &[Attribute],
+        visit: impl FnOnce(&mut Self),
+    ) {
         let outside = std::mem::replace(&mut self.inside, inside);
         let in_test = self.in_test;
         self.in_test |= for_unit_tests(attributes);
@@ -97,7 +110,11 @@ impl<'ast> Visit<'ast> for Scopes {
 
 fn type_name(of: &Type) -> Option<String> {
     match of {
-        Type::Path(path) => path.path.segments.last().map(|segment| segment.ident.to_string()),
+        Type::Path(path) => path
+            .path
+            .segments
+            .last()
+            .map(|segment| segment.ident.to_string()),
         Type::Reference(reference) => type_name(&reference.elem),
         _ => None,
     }
@@ -129,7 +146,11 @@ mod tests {
 }
 // at the end";
         let scopes = Scopes::of(text).unwrap();
-        let around = |line| scopes.around(text, line).map(|scope| (scope.name.as_str(), scope.in_test));
+        let around = |line| {
+            scopes
+                .around(text, line)
+                .map(|scope| (scope.name.as_str(), scope.in_test))
+        };
         for (line, name) in [(1, "A"), (3, "A"), (8, "A::f"), (10, "A::f"), (11, "A::f")] {
             assert_eq!(around(line), Some((name, false)), "line {line}");
         }

@@ -52,17 +52,28 @@ A test fails when this page is out of date, and when a rule has no code or no te
 pub fn trace(project: &Project) -> Result<Vec<Trace>, Error> {
     let (mut code, mut tests) = (BTreeMap::new(), BTreeMap::new());
     for source in project.sources() {
-        let Some(kind) = kind(project, &source.path) else { continue };
+        let Some(kind) = kind(project, &source.path) else {
+            continue;
+        };
         for (rule, mention, in_test) in mentions(source)? {
-            let found = if kind == Kind::Tests || in_test { &mut tests } else { &mut code };
-            found.entry(rule).or_insert_with(BTreeSet::new).insert(mention);
+            let found = if kind == Kind::Tests || in_test {
+                &mut tests
+            } else {
+                &mut code
+            };
+            found
+                .entry(rule)
+                .or_insert_with(BTreeSet::new)
+                .insert(mention);
         }
     }
-    let rules = stated(&project.read(PROTOCOL)?).into_iter().map(|rule| Trace {
-        code: code.remove(&rule.number).unwrap_or_default(),
-        tests: tests.remove(&rule.number).unwrap_or_default(),
-        rule,
-    });
+    let rules = stated(&project.read(PROTOCOL)?)
+        .into_iter()
+        .map(|rule| Trace {
+            code: code.remove(&rule.number).unwrap_or_default(),
+            tests: tests.remove(&rule.number).unwrap_or_default(),
+            rule,
+        });
     Ok(rules.collect())
 }
 
@@ -81,7 +92,10 @@ fn kind(project: &Project, path: &str) -> Option<Kind> {
     if in_package("larder-testkit") {
         return Some(Kind::Tests);
     }
-    project.published().any(|package| in_package(package.name.as_str())).then_some(Kind::Code)
+    project
+        .published()
+        .any(|package| in_package(package.name.as_str()))
+        .then_some(Kind::Code)
 }
 
 /// The rules that a file's comments name: the number, the place, and whether that is a test.
@@ -93,12 +107,21 @@ fn mentions(source: &Source) -> Result<Vec<(u32, Mention, bool)>, Error> {
     };
     let mut found = Vec::new();
     for (at, line) in source.text.lines().enumerate() {
-        let Some(comment) = comment(line, lua) else { continue };
+        let Some(comment) = comment(line, lua) else {
+            continue;
+        };
         for (number, _) in numbers_in(comment) {
             let scope = scopes.around(&source.text, at + 1);
             let name = scope.map_or(String::new(), |scope| scope.name.clone());
             let in_test = scope.is_some_and(|scope| scope.in_test);
-            found.push((number, Mention { path: source.path.clone(), scope: name }, in_test));
+            found.push((
+                number,
+                Mention {
+                    path: source.path.clone(),
+                    scope: name,
+                },
+                in_test,
+            ));
         }
     }
     Ok(found)
@@ -108,12 +131,18 @@ fn mentions(source: &Source) -> Result<Vec<(u32, Mention, bool)>, Error> {
 pub fn render(traces: &[Trace]) -> String {
     let mut page = HEAD.to_owned();
     for Trace { rule, code, tests } in traces {
-        let Rule { number, slug, statement } = rule;
+        let Rule {
+            number,
+            slug,
+            statement,
+        } = rule;
         let statement = statement.replace('|', "\\|");
         let (code, tests) = (places(code), places(tests));
         let anchor = format!("p{number}-{slug}");
-        let _ =
-            writeln!(page, "| [P{number} {slug}](protocol.md#{anchor}) | {statement} | {code} | {tests} |");
+        let _ = writeln!(
+            page,
+            "| [P{number} {slug}](protocol.md#{anchor}) | {statement} | {code} | {tests} |"
+        );
     }
     page
 }
@@ -128,9 +157,13 @@ fn places(mentions: &BTreeSet<Mention>) -> String {
         }
     }
     let files = files.into_iter().map(|(path, scopes)| {
-        let shown =
-            path.trim_start_matches("crates/").replace("/src/", "/").replace("tests/integration/", "");
-        format!("[{shown}](../{path}) {}", scopes.join(", ")).trim_end().to_owned()
+        let shown = path
+            .trim_start_matches("crates/")
+            .replace("/src/", "/")
+            .replace("tests/integration/", "");
+        format!("[{shown}](../{path}) {}", scopes.join(", "))
+            .trim_end()
+            .to_owned()
     });
     files.collect::<Vec<_>>().join("<br>")
 }

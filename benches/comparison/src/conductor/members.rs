@@ -22,12 +22,23 @@ pub(super) async fn storm(program: &Program, job: &Job) -> Result<Vec<Line>, Pro
             all.push(member.hear::<Seen>().await?);
         }
         loads.push(all.iter().map(|seen| seen.loads).sum::<u64>() as f64);
-        let first_end = all.iter().map(|seen| seen.first_end).filter(|end| *end > 0).min().unwrap_or(0);
+        let first_end = all
+            .iter()
+            .map(|seen| seen.first_end)
+            .filter(|end| *end > 0)
+            .min()
+            .unwrap_or(0);
         let last = all.iter().map(|seen| seen.served).max().unwrap_or(0);
         served.push(last.saturating_sub(first_end) as f64 / 1e6);
     }
-    let lines = |cell, values: Vec<f64>| values.into_iter().map(move |value| Line::value(cell, value));
-    Ok(lines("loads", loads).chain(lines("served", served)).collect())
+    let lines = |cell, values: Vec<f64>| {
+        values
+            .into_iter()
+            .map(move |value| Line::value(cell, value))
+    };
+    Ok(lines("loads", loads)
+        .chain(lines("served", served))
+        .collect())
 }
 
 pub(super) async fn fanout(program: &Program, job: &Job) -> Result<Vec<Line>, Problem> {
@@ -49,11 +60,20 @@ pub(super) async fn fanout(program: &Program, job: &Job) -> Result<Vec<Line>, Pr
         let mut last = 0;
         for reader in &mut readers {
             match reader.hear::<u64>().await? {
-                0 => return Err(format!("the old value is still served after {} s", BOUND.as_secs()).into()),
+                0 => {
+                    return Err(format!(
+                        "the old value is still served after {} s",
+                        BOUND.as_secs()
+                    )
+                    .into());
+                }
                 gone => last = gone.max(last),
             }
         }
-        lines.push(Line::value("gone", last.saturating_sub(called) as f64 / 1e6));
+        lines.push(Line::value(
+            "gone",
+            last.saturating_sub(called) as f64 / 1e6,
+        ));
     }
     Ok(lines)
 }

@@ -70,13 +70,22 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     }
     let asked: Vec<&Question> = Question::ALL
         .iter()
-        .filter(|question| settings.only.as_ref().is_none_or(|only| question.id.contains(only)))
+        .filter(|question| {
+            settings
+                .only
+                .as_ref()
+                .is_none_or(|only| question.id.contains(only))
+        })
         .collect();
     let jobs: usize = asked
         .iter()
-        .map(|question| question.parts(settings.quick).count() * question.rounds(settings.quick) as usize)
+        .map(|question| {
+            question.parts(settings.quick).count() * question.rounds(settings.quick) as usize
+        })
         .sum();
-    settings.progress.set_length((jobs * owners.len()).try_into()?);
+    settings
+        .progress
+        .set_length((jobs * owners.len()).try_into()?);
     let mut given = Vec::new();
     for question in asked {
         for part in question.parts(settings.quick) {
@@ -85,23 +94,40 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
                 // pause.
                 let first = round as usize % owners.len();
                 for (program, subject) in owners[first..].iter().chain(&owners[..first]) {
-                    settings.progress.set_message(format!("{} {}: {subject}", question.id, part.name));
+                    settings
+                        .progress
+                        .set_message(format!("{} {}: {subject}", question.id, part.name));
                     server.command(&["FLUSHALL"]).await?;
                     let job = job(question, part, subject, &server, settings.quick);
                     for line in ask(program, question, &job).await {
                         let (question, subject) = (question.id.to_owned(), subject.clone());
-                        given.push(Given { question, part: part.number, subject, line });
+                        given.push(Given {
+                            question,
+                            part: part.number,
+                            subject,
+                            line,
+                        });
                     }
                     settings.progress.inc(1);
                 }
             }
         }
     }
-    Ok(Outcome { quick: settings.quick, entrants, given })
+    Ok(Outcome {
+        quick: settings.quick,
+        entrants,
+        given,
+    })
 }
 
 fn job(question: &Question, part: &Part, subject: &str, server: &RedisServer, quick: bool) -> Job {
-    Job { subject: subject.to_owned(), kind: question.kind, part: part.number, redis: server.url(), quick }
+    Job {
+        subject: subject.to_owned(),
+        kind: question.kind,
+        part: part.number,
+        redis: server.url(),
+        quick,
+    }
 }
 
 /// Returns one subject's answers; a failure is an answer too.
@@ -118,5 +144,10 @@ async fn ask(program: &Program, question: &Question, job: &Job) -> Vec<Line> {
         }),
         _ => program.measure(job).await,
     };
-    answered.unwrap_or_else(|problem| vec![Line { cell: "*".to_owned(), answer: Answer::from(problem) }])
+    answered.unwrap_or_else(|problem| {
+        vec![Line {
+            cell: "*".to_owned(),
+            answer: Answer::from(problem),
+        }]
+    })
 }

@@ -52,11 +52,18 @@ impl Program {
     pub(super) async fn start(&self, job: &Job) -> Result<Member, Problem> {
         let mut command = Command::new(&self.0);
         command.arg(serde_json::to_string(job)?).kill_on_drop(true);
-        let mut process =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
         let orders = process.stdin.take().ok_or("a process without an input")?;
         let said = process.stdout.take().ok_or("a process without an output")?;
-        let mut member = Member { _process: process, orders, said: BufReader::new(said).lines() };
+        let mut member = Member {
+            _process: process,
+            orders,
+            said: BufReader::new(said).lines(),
+        };
         member.hear::<String>().await?;
         Ok(member)
     }
@@ -71,14 +78,17 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) async fn tell(&mut self, order: &str) -> Result<(), Problem> {
-        self.orders.write_all(format!("{order}\n").as_bytes()).await?;
+        self.orders
+            .write_all(format!("{order}\n").as_bytes())
+            .await?;
         Ok(self.orders.flush().await?)
     }
 
     /// Reads its next line. A line about all cells is the reason why it goes no further.
     pub(super) async fn hear<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, Problem> {
-        let said =
-            timeout(BOUND, self.said.next_line()).await.map_err(|_| "a process says nothing any more")??;
+        let said = timeout(BOUND, self.said.next_line())
+            .await
+            .map_err(|_| "a process says nothing any more")??;
         let said = said.ok_or("a process has ended too early")?;
         if let Ok(line) = serde_json::from_str::<Line>(&said) {
             return Err(line.answer.into());
@@ -88,12 +98,21 @@ impl Member {
 }
 
 fn lines<T: serde::de::DeserializeOwned>(said: &str) -> Result<Vec<T>, Problem> {
-    Ok(said.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    Ok(said
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?)
 }
 
 /// The last line that a failed process wrote.
 fn last_words(stderr: &[u8]) -> String {
     let said = String::from_utf8_lossy(stderr);
-    let panic = said.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
-    panic.or(said.lines().rfind(|line| !line.trim().is_empty())).unwrap_or("it died in silence").to_owned()
+    let panic = said
+        .lines()
+        .skip_while(|line| !line.contains("panicked at"))
+        .nth(1);
+    panic
+        .or(said.lines().rfind(|line| !line.trim().is_empty()))
+        .unwrap_or("it died in silence")
+        .to_owned()
 }

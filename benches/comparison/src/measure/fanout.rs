@@ -25,7 +25,9 @@ pub(crate) async fn member<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> 
     say(&"ready")?;
     let mut orders = BufReader::new(stdin()).lines();
     while let Some(order) = orders.next_line().await? {
-        let (what, id) = order.split_once(' ').ok_or("an order is a word and a number")?;
+        let (what, id) = order
+            .split_once(' ')
+            .ok_or("an order is a word and a number")?;
         let key = Key::new(id.trim().parse()?);
         match what {
             "insert" => {
@@ -78,5 +80,8 @@ fn pause() {
 }
 
 async fn serves<S: Subject>(subject: &S, key: &Key) -> bool {
-    subject.get(key).await.is_some_and(|user| user.borrow().id == key.id)
+    subject
+        .get(key)
+        .await
+        .is_some_and(|user| user.borrow().id == key.id)
 }

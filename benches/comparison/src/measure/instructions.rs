@@ -17,7 +17,11 @@ pub(crate) fn of_hits<S: Subject>(runtime: &Runtime, job: &Job) -> Result<Vec<Li
     runtime.block_on(fill(&subject, &keys, 210, 1))?;
     let drawn = draw::zipf(KEYS, 0.99, usize::try_from(job.part)?);
     let found = counted_hits(runtime, &subject, &keys, &drawn);
-    if found == drawn.len() { Ok(Vec::new()) } else { Err("a read missed".into()) }
+    if found == drawn.len() {
+        Ok(Vec::new())
+    } else {
+        Err("a read missed".into())
+    }
 }
 
 #[inline(never)]

@@ -15,9 +15,10 @@ const MOST_MISSES: f64 = 0.01;
 pub(crate) async fn hits<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> {
     let (subject, keys) = filled::<S>(job, 210).await?;
     let mut lines = Vec::new();
-    for (name, drawn) in
-        [("uniform", draw::uniform(job.part, DRAWN)), ("zipf", draw::zipf(job.part, 0.99, DRAWN))]
-    {
+    for (name, drawn) in [
+        ("uniform", draw::uniform(job.part, DRAWN)),
+        ("zipf", draw::zipf(job.part, 0.99, DRAWN)),
+    ] {
         let drawn: Arc<[u32]> = drawn.into();
         read(&subject, &keys, &drawn, job.span() / 4).await?; // warms up
         let one = read(&subject, &keys, &drawn, job.span()).await?;
@@ -69,7 +70,12 @@ async fn on_all_cores<S: Subject>(
 }
 
 /// Reads keys as they are drawn, and returns the number of reads per second.
-async fn read<S: Subject>(subject: &S, keys: &[Key], drawn: &[u32], span: Duration) -> Result<f64, Problem> {
+async fn read<S: Subject>(
+    subject: &S,
+    keys: &[Key],
+    drawn: &[u32],
+    span: Duration,
+) -> Result<f64, Problem> {
     let (mut read, mut missed) = (0_usize, 0_usize);
     let start = Instant::now();
     let mut strides = drawn.chunks_exact(STRIDE).cycle();

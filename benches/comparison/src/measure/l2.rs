@@ -22,7 +22,12 @@ pub(crate) async fn hits<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> {
 
     let mut lines = vec![];
     throughput(&subject, &keys, &drawn, 64, job.span() / 4).await?; // warms up
-    let one = tokio::spawn(latencies(subject.clone(), keys.clone(), drawn.clone(), job.span()));
+    let one = tokio::spawn(latencies(
+        subject.clone(),
+        keys.clone(),
+        drawn.clone(),
+        job.span(),
+    ));
     lines.extend(percentiles(one.await??));
     for tasks in [64, 256] {
         let rate = throughput(&subject, &keys, &drawn, tasks, job.span()).await?;
@@ -40,7 +45,10 @@ async fn latencies<S: Subject>(
     let (mut taken, start) = (Vec::new(), Instant::now());
     for at in drawn.iter().cycle() {
         let before = Instant::now();
-        subject.get(&keys[*at as usize]).await.ok_or("a read missed")?;
+        subject
+            .get(&keys[*at as usize])
+            .await
+            .ok_or("a read missed")?;
         taken.push(before.elapsed());
         if start.elapsed() >= span {
             break;
@@ -62,7 +70,10 @@ async fn throughput<S: Subject>(
         running.spawn(async move {
             let mut read = 0_u32;
             for at in drawn.iter().cycle().skip(task * 211) {
-                subject.get(&keys[*at as usize]).await.ok_or("a read missed")?;
+                subject
+                    .get(&keys[*at as usize])
+                    .await
+                    .ok_or("a read missed")?;
                 read += 1;
                 if start.elapsed() >= span {
                     break;

@@ -33,7 +33,9 @@ pub(crate) fn of_entries<S: Subject>(runtime: &Runtime, job: &Job) -> Result<Vec
 /// Returns the memory of this process in bytes, where the system says it (Linux does).
 fn resident() -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }

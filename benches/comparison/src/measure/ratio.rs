@@ -24,7 +24,10 @@ pub(crate) async fn ratios<S: Subject>(job: &Job) -> Result<Vec<Line>, Problem> 
                 None => subject.insert(key, User::new(key.id, 0)).await?,
             }
         }
-        lines.push(Line::value(name, 100.0 * f64::from(hits) / (len - len / 3) as f64));
+        lines.push(Line::value(
+            name,
+            100.0 * f64::from(hits) / (len - len / 3) as f64,
+        ));
     }
     Ok(lines)
 }

@@ -8,7 +8,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{Database, Key, Levels, Line, Problem, Subject, database::monotonic, job::Job, job::say};
+use crate::{
+    Database, Key, Levels, Line, Problem, Subject, database::monotonic, job::Job, job::say,
+};
 
 const CALLERS: usize = 100;
 const LOAD: Duration = Duration::from_millis(50);
@@ -44,12 +46,20 @@ async fn storm<S: Subject>(subject: &S, key: &Key) -> Result<Seen, Problem> {
         callers.spawn(async move {
             let user = subject.get_or_load(&key, &database).await?;
             let served = monotonic();
-            if user.borrow().id == key.id { Ok(served) } else { Err(Problem::from("another key's value")) }
+            if user.borrow().id == key.id {
+                Ok(served)
+            } else {
+                Err(Problem::from("another key's value"))
+            }
         });
     }
     let mut served = 0;
     while let Some(one) = callers.join_next().await {
         served = one??.max(served);
     }
-    Ok(Seen { loads: database.loads(), first_end: database.first_end(), served })
+    Ok(Seen {
+        loads: database.loads(),
+        first_end: database.first_end(),
+        served,
+    })
 }

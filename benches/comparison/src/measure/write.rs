@@ -3,7 +3,8 @@
 use tokio::time::Instant;
 
 use crate::{
-    Database, Key, Levels, Line, Problem, Subject, User, job::Job, measure::percentiles::percentiles,
+    Database, Key, Levels, Line, Problem, Subject, User, job::Job,
+    measure::percentiles::percentiles,
 };
 
 const KEYS: u64 = 1000;

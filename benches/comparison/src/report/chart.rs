@@ -24,13 +24,17 @@ const ROW: f64 = 24.0;
 const OWN: &str = "#e15759";
 const OTHER: &str = "#4e79a7";
 const COLOURS: [&str; 12] = [
-    "#4e79a7", "#f28e2b", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#9c755f", "#7f7f7f", "#17becf",
-    "#bcbd22", "#1f3b57", "#d37295",
+    "#4e79a7", "#f28e2b", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#9c755f", "#7f7f7f",
+    "#17becf", "#bcbd22", "#1f3b57", "#d37295",
 ];
 
 /// Bars from 0, longest where the value is largest.
 pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
-    let most = bars.iter().map(|bar| bar.value).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    let most = bars
+        .iter()
+        .map(|bar| bar.value)
+        .fold(0.0, f64::max)
+        .max(f64::MIN_POSITIVE);
     let height = TOP + ROW * bars.len() as f64 + 10.0;
     let mut svg = head(title, height);
     for (row, bar) in bars.iter().enumerate() {
@@ -61,11 +65,22 @@ pub(super) fn curves(title: &str, ticks: &[(f64, &str)], curves: &[Curve]) -> St
     const BOTTOM: f64 = 40.0;
     const LEGEND: f64 = 190.0;
     const AXIS: f64 = 60.0;
-    let values = || curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1));
-    let low = values().fold(f64::INFINITY, f64::min).max(1.0).log10().floor();
+    let values = || {
+        curves
+            .iter()
+            .flat_map(|curve| curve.points.iter().map(|point| point.1))
+    };
+    let low = values()
+        .fold(f64::INFINITY, f64::min)
+        .max(1.0)
+        .log10()
+        .floor();
     let high = values().fold(1.0, f64::max).log10().ceil().max(low + 1.0);
     let first = ticks.first().map_or(0.0, |tick| tick.0.log10());
-    let last = ticks.last().map_or(1.0, |tick| tick.0.log10()).max(first + 1.0);
+    let last = ticks
+        .last()
+        .map_or(1.0, |tick| tick.0.log10())
+        .max(first + 1.0);
     let x = |at: f64| AXIS + (at.log10() - first) / (last - first) * (WIDTH - AXIS - LEGEND);
     let y = |value: f64| {
         let share = (value.max(1.0).log10() - low) / (high - low);
@@ -96,9 +111,16 @@ pub(super) fn curves(title: &str, ticks: &[(f64, &str)], curves: &[Curve]) -> St
     }
     for (index, curve) in curves.iter().enumerate() {
         let own = is_own(&curve.name);
-        let colour = if own { OWN } else { COLOURS[index % COLOURS.len()] };
-        let points: Vec<String> =
-            curve.points.iter().map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value))).collect();
+        let colour = if own {
+            OWN
+        } else {
+            COLOURS[index % COLOURS.len()]
+        };
+        let points: Vec<String> = curve
+            .points
+            .iter()
+            .map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value)))
+            .collect();
         let row = TOP + 18.0 * index as f64;
         let _ = writeln!(
             svg,

@@ -40,17 +40,25 @@ struct Interval {
 
 /// Returns a table of all estimates; empty, if there are none.
 pub(super) fn table(folder: &Path) -> Option<String> {
-    let mut lines: Vec<String> = found_in(folder).into_iter().filter_map(|new| line(&new)).collect();
+    let mut lines: Vec<String> = found_in(folder)
+        .into_iter()
+        .filter_map(|new| line(&new))
+        .collect();
     lines.sort();
-    let mut text = "\n| benchmark | median | 95 % of the medians |\n| --- | ---: | ---: |\n".to_owned();
+    let mut text =
+        "\n| benchmark | median | 95 % of the medians |\n| --- | ---: | ---: |\n".to_owned();
     lines.iter().for_each(|line| text.push_str(line));
     (!lines.is_empty()).then_some(text)
 }
 
 fn line(new: &Path) -> Option<String> {
     let benchmark: Benchmark = read(&new.join("benchmark.json"))?;
-    let Estimates { median: Estimate { point_estimate, confidence_interval } } =
-        read(&new.join("estimates.json"))?;
+    let Estimates {
+        median: Estimate {
+            point_estimate,
+            confidence_interval,
+        },
+    } = read(&new.join("estimates.json"))?;
     // A run of many reads is one sample; the table shows one read.
     let each = match benchmark.throughput {
         Some(Throughput::Elements(elements)) => elements as f64,
@@ -69,7 +77,11 @@ fn line(new: &Path) -> Option<String> {
 }
 
 fn time(nanos: f64) -> String {
-    if nanos < 1e3 { format!("{nanos:.0} ns") } else { format!("{:.1} µs", nanos / 1e3) }
+    if nanos < 1e3 {
+        format!("{nanos:.0} ns")
+    } else {
+        format!("{:.1} µs", nanos / 1e3)
+    }
 }
 
 /// Every folder `new` below this one.

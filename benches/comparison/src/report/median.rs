@@ -24,7 +24,8 @@ pub(super) fn median(
     let mut values = Vec::new();
     let mut said = None;
     for given in &outcome.given {
-        let asked = given.question == question.id && given.part == part.number && given.subject == subject;
+        let asked =
+            given.question == question.id && given.part == part.number && given.subject == subject;
         if !asked || !(given.line.cell == cell.id || given.line.cell == "*") {
             continue;
         }

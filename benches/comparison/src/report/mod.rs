@@ -21,13 +21,24 @@ use median::{Summary, median};
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn write(outcome: &Outcome, machine: &Machine, criterion: &Path, file: &Path) -> Result<(), Problem> {
+pub fn write(
+    outcome: &Outcome,
+    machine: &Machine,
+    criterion: &Path,
+    file: &Path,
+) -> Result<(), Problem> {
     let folder = file.with_extension("");
     fs::create_dir_all(&folder)?;
     let mut text = head(outcome, machine);
-    let here = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let here = folder
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     for question in &Question::ALL {
-        if !outcome.given.iter().any(|given| given.question == question.id) {
+        if !outcome
+            .given
+            .iter()
+            .any(|given| given.question == question.id)
+        {
             continue;
         }
         let _ = write!(text, "\n## {}\n\n{}\n", question.title, question.about);
@@ -37,8 +48,11 @@ pub fn write(outcome: &Outcome, machine: &Machine, criterion: &Path, file: &Path
             fs::write(folder.join(&name), growth(outcome, question, &parts))?;
             let _ = write!(text, "\n![{}]({here}/{name})\n", question.title);
         }
-        let tables: Vec<&[&Part]> =
-            if question.split { parts.chunks(1).collect() } else { vec![parts.as_slice()] };
+        let tables: Vec<&[&Part]> = if question.split {
+            parts.chunks(1).collect()
+        } else {
+            vec![parts.as_slice()]
+        };
         for parts in tables {
             if question.split {
                 let _ = write!(text, "\n### {}\n", parts[0].name);
@@ -53,7 +67,10 @@ pub fn write(outcome: &Outcome, machine: &Machine, criterion: &Path, file: &Path
         }
     }
     if let Some(table) = criterion::table(criterion) {
-        let _ = write!(text, "\n## larder's calls, by criterion\n\n{CRITERION}{table}");
+        let _ = write!(
+            text,
+            "\n## larder's calls, by criterion\n\n{CRITERION}{table}"
+        );
     }
     Ok(fs::write(file, text)?)
 }
@@ -93,13 +110,22 @@ larder beside the caches that a service would take instead, and beside the raw l
 }
 
 fn table(outcome: &Outcome, question: &Question, parts: &[&Part]) -> String {
-    let columns: Vec<(&Part, &Cell)> =
-        parts.iter().flat_map(|part| question.cells.iter().map(move |cell| (*part, cell))).collect();
+    let columns: Vec<(&Part, &Cell)> = parts
+        .iter()
+        .flat_map(|part| question.cells.iter().map(move |cell| (*part, cell)))
+        .collect();
     let mut text = "\n| | levels |".to_owned();
     for (part, cell) in &columns {
-        let part =
-            if question.split || part.name.is_empty() { String::new() } else { format!("{}, ", part.name) };
-        let unit = if cell.unit.is_empty() { String::new() } else { format!(", {}", cell.unit) };
+        let part = if question.split || part.name.is_empty() {
+            String::new()
+        } else {
+            format!("{}, ", part.name)
+        };
+        let unit = if cell.unit.is_empty() {
+            String::new()
+        } else {
+            format!(", {}", cell.unit)
+        };
         let _ = write!(text, " {part}{}{unit} |", cell.name);
     }
     let _ = write!(text, "\n| --- | --- |{}\n", " ---: |".repeat(columns.len()));
@@ -127,8 +153,9 @@ fn table(outcome: &Outcome, question: &Question, parts: &[&Part]) -> String {
 /// With a thin space between thousands.
 fn number(value: f64, digits: usize) -> String {
     let plain = format!("{value:.digits$}");
-    let (whole, rest) =
-        plain.split_once('.').map_or((plain.as_str(), None), |(whole, rest)| (whole, Some(rest)));
+    let (whole, rest) = plain
+        .split_once('.')
+        .map_or((plain.as_str(), None), |(whole, rest)| (whole, Some(rest)));
     let mut grouped = String::new();
     for (at, digit) in whole.chars().enumerate() {
         if at > 0 && (whole.len() - at).is_multiple_of(3) && whole.len() > 4 {
@@ -142,7 +169,9 @@ fn number(value: f64, digits: usize) -> String {
 /// Draws a chart for the first cell of each unit, which says most, and for each count.
 fn bars(outcome: &Outcome, question: &Question, parts: &[&Part]) -> Vec<(String, String)> {
     let mut charts = Vec::new();
-    let Some(part) = parts.last() else { return charts };
+    let Some(part) = parts.last() else {
+        return charts;
+    };
     let mut units = Vec::new();
     for cell in question.cells {
         if !cell.unit.is_empty() && units.contains(&cell.unit) {
@@ -152,18 +181,29 @@ fn bars(outcome: &Outcome, question: &Question, parts: &[&Part]) -> Vec<(String,
         let bars: Vec<Bar> = outcome
             .entrants
             .iter()
-            .filter_map(|entrant| match median(outcome, question, part, cell, &entrant.name)? {
-                Summary::Value(value) => {
-                    Some(Bar { name: entrant.name.clone(), value, shown: number(value, cell.digits) })
-                }
-                Summary::Said(_) => None,
-            })
+            .filter_map(
+                |entrant| match median(outcome, question, part, cell, &entrant.name)? {
+                    Summary::Value(value) => Some(Bar {
+                        name: entrant.name.clone(),
+                        value,
+                        shown: number(value, cell.digits),
+                    }),
+                    Summary::Said(_) => None,
+                },
+            )
             .collect();
         if bars.is_empty() {
             continue;
         }
-        let part_name = if part.name.is_empty() { String::new() } else { format!("{}: ", part.name) };
-        let title = format!("{} – {part_name}{} ({})", question.title, cell.name, cell.unit);
+        let part_name = if part.name.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", part.name)
+        };
+        let title = format!(
+            "{} – {part_name}{} ({})",
+            question.title, cell.name, cell.unit
+        );
         let name = format!("{}-{}-{}.svg", question.id, part.number, cell.id);
         charts.push((name, chart::bars(&title.replace(" ()", ""), &bars)));
     }
@@ -174,14 +214,22 @@ fn growth(outcome: &Outcome, question: &Question, parts: &[&Part]) -> String {
     let curves = outcome.entrants.iter().filter_map(|entrant| {
         let points: Vec<(f64, f64)> = parts
             .iter()
-            .filter_map(|part| match median(outcome, question, part, &question.cells[0], &entrant.name)? {
-                Summary::Value(value) => Some((part.number as f64, value)),
-                Summary::Said(_) => None,
+            .filter_map(|part| {
+                match median(outcome, question, part, &question.cells[0], &entrant.name)? {
+                    Summary::Value(value) => Some((part.number as f64, value)),
+                    Summary::Said(_) => None,
+                }
             })
             .collect();
-        (points.len() > 1).then(|| Curve { name: entrant.name.clone(), points })
+        (points.len() > 1).then(|| Curve {
+            name: entrant.name.clone(),
+            points,
+        })
     });
-    let ticks: Vec<(f64, &str)> = parts.iter().map(|part| (part.number as f64, part.name)).collect();
+    let ticks: Vec<(f64, &str)> = parts
+        .iter()
+        .map(|part| (part.number as f64, part.name))
+        .collect();
     chart::curves(
         &format!("{} ({})", question.title, question.cells[0].unit),
         &ticks,

@@ -101,7 +101,12 @@ impl KeyBuf {
     /// assert_eq!(key.as_str(), "user:42");
     /// ```
     pub fn begin(prefix: &str) -> Self {
-        let mut buf = Self { inline: [0; INLINE], len: 0, spilled: None, prefix_len: prefix.len() + 1 };
+        let mut buf = Self {
+            inline: [0; INLINE],
+            len: 0,
+            spilled: None,
+            prefix_len: prefix.len() + 1,
+        };
         buf.push_raw(prefix);
         buf.next_part();
         buf
@@ -115,7 +120,11 @@ impl KeyBuf {
             return self.copy_spilled();
         }
         // The length of the array is known. To copy only the bytes in use would cost a call.
-        Self { inline: self.inline, spilled: None, ..*self }
+        Self {
+            inline: self.inline,
+            spilled: None,
+            ..*self
+        }
     }
 
     #[cold]
@@ -153,8 +162,14 @@ impl KeyBuf {
     #[inline]
     pub fn push(&mut self, text: &str) {
         // Without an early end, so that the compiler looks at many bytes at once.
-        let is_plain = text.bytes().fold(true, |plain, byte| plain & !matches!(byte, b':' | b'%'));
-        if is_plain { self.push_raw(text) } else { self.push_escaped(text) }
+        let is_plain = text
+            .bytes()
+            .fold(true, |plain, byte| plain & !matches!(byte, b':' | b'%'));
+        if is_plain {
+            self.push_raw(text)
+        } else {
+            self.push_escaped(text)
+        }
     }
 
     /// Ends the current part with a `:` and begins the next one.
@@ -204,7 +219,10 @@ impl KeyBuf {
     #[inline]
     fn add_word(&mut self, text: u64, len: usize) -> Option<()> {
         let (begin, shift) = (self.len & !(WORD - 1), 8 * (self.len & (WORD - 1)));
-        let (first, room) = self.inline.get_mut(begin..)?.split_first_chunk_mut::<WORD>()?;
+        let (first, room) = self
+            .inline
+            .get_mut(begin..)?
+            .split_first_chunk_mut::<WORD>()?;
         let second = room.first_chunk_mut::<WORD>()?;
         *first = (u64::from_le_bytes(*first) | text << shift).to_le_bytes();
         *second = (text >> 1 >> (63 - shift)).to_le_bytes();
@@ -234,7 +252,11 @@ impl KeyBuf {
     }
 
     /// The key's text so far, prefix included.
-    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "only whole texts were pushed")]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "only whole texts were pushed"
+    )]
     pub fn as_str(&self) -> &str {
         str::from_utf8(self.as_bytes()).expect("whole texts are UTF-8")
     }
@@ -268,7 +290,11 @@ impl KeyBuf {
     /// # Errors
     /// [`KeyError`] if the key is empty or too long.
     pub fn check(&self) -> Result<(), KeyError> {
-        if self.is_valid() { Ok(()) } else { check(self.as_str(), self.prefix_len) }
+        if self.is_valid() {
+            Ok(())
+        } else {
+            check(self.as_str(), self.prefix_len)
+        }
     }
 
     /// Makes an owned key. A text of more than 23 bytes, prefix included, is allocated.
@@ -307,7 +333,9 @@ mod tests {
     #[test]
     fn short_numbers_are_written_as_they_are_elsewhere() {
         let powers = (0..9).map(|exponent| 10_u32.pow(exponent));
-        let numbers = (0..20_000).chain(powers.flat_map(|n| [n - 1, n, n + 1])).chain([99_999_999]);
+        let numbers = (0..20_000)
+            .chain(powers.flat_map(|n| [n - 1, n, n + 1]))
+            .chain([99_999_999]);
         for number in numbers {
             let Some((digits, len)) = short_decimal(number) else {
                 assert!(number >= 100_000_000);
@@ -323,7 +351,10 @@ mod tests {
             let long = "x".repeat(len);
             let key = KeyBuf::format::<(String, u8)>("user", &(&*long, 7));
             assert_eq!(key.as_str(), format!("user:{long}:7"));
-            assert_eq!(KeyBuf::format::<u8>(&long, &42).as_str(), format!("{long}:42"));
+            assert_eq!(
+                KeyBuf::format::<u8>(&long, &42).as_str(),
+                format!("{long}:42")
+            );
         }
         let long = "x".repeat(INLINE * 3);
         let key = KeyBuf::format::<str>("user", &long);
@@ -334,9 +365,16 @@ mod tests {
     fn empty_and_huge_keys_are_refused_with_advice() {
         let check = |text: &str| KeyBuf::format::<str>("user", text).check();
         let empty = check("").unwrap_err();
-        assert_eq!(empty.to_string(), "the key in \"user\" is empty: give the entry a name");
+        assert_eq!(
+            empty.to_string(),
+            "the key in \"user\" is empty: give the entry a name"
+        );
         let huge = check(&"x".repeat(1 << 20)).unwrap_err();
-        assert!(huge.to_string().contains("1048581 bytes, more than 8192: use a hash"), "{huge}");
+        assert!(
+            huge.to_string()
+                .contains("1048581 bytes, more than 8192: use a hash"),
+            "{huge}"
+        );
         assert_eq!(check(&"x".repeat(MAX_KEY_LEN - 5)), Ok(()));
     }
 }

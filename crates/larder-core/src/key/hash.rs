@@ -37,13 +37,19 @@ impl<'a> KeyRef<'a> {
     /// Hashes the whole text of a key.
     #[inline]
     pub fn new(text: &'a str) -> Self {
-        Self { hash: hash(text.as_bytes()), text: text.as_bytes() }
+        Self {
+            hash: hash(text.as_bytes()),
+            text: text.as_bytes(),
+        }
     }
 
     /// Joins a text with the hash that [`hash`] made of it.
     #[inline]
     pub(crate) fn of_hashed(hash: KeyHash, text: &'a str) -> Self {
-        Self { hash, text: text.as_bytes() }
+        Self {
+            hash,
+            text: text.as_bytes(),
+        }
     }
 
     /// Hashes the first `len` bytes. Zeros must follow them.
@@ -105,15 +111,22 @@ fn hash_chunks(chunks: impl Iterator<Item = u128>) -> KeyHash {
 /// overlap, they are equal.
 #[inline]
 fn padded(text: &[u8]) -> u128 {
-    let both =
-        |begin: u64, end: u64, len: usize| u128::from(begin) | u128::from(end) << (8 * (text.len() - len));
+    let both = |begin: u64, end: u64, len: usize| {
+        u128::from(begin) | u128::from(end) << (8 * (text.len() - len))
+    };
     if let (Some(begin), Some(end)) = (text.first_chunk(), text.last_chunk()) {
         return both(u64::from_le_bytes(*begin), u64::from_le_bytes(*end), 8);
     }
     if let (Some(begin), Some(end)) = (text.first_chunk(), text.last_chunk()) {
-        return both(u32::from_le_bytes(*begin).into(), u32::from_le_bytes(*end).into(), 4);
+        return both(
+            u32::from_le_bytes(*begin).into(),
+            u32::from_le_bytes(*end).into(),
+            4,
+        );
     }
-    text.iter().rev().fold(0, |chunk, byte| chunk << 8 | u128::from(*byte))
+    text.iter()
+        .rev()
+        .fold(0, |chunk, byte| chunk << 8 | u128::from(*byte))
 }
 
 /// Tells whether two texts are equal. Most keys are short, and then this costs less than `memcmp`.
@@ -121,7 +134,11 @@ fn padded(text: &[u8]) -> u128 {
 pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     fn ends<const N: usize>(text: &[u8]) -> Option<(&[u8; N], &[u8; N])> {
         // Together they are all of it: where it is shorter than both, they overlap.
-        if text.len() > 2 * N { None } else { text.first_chunk().zip(text.last_chunk()) }
+        if text.len() > 2 * N {
+            None
+        } else {
+            text.first_chunk().zip(text.last_chunk())
+        }
     }
     if one.len() != other.len() {
         return false;

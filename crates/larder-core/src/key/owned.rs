@@ -41,7 +41,9 @@ pub enum KeyError {
         prefix: String,
     },
     /// The key is longer than [`MAX_KEY_LEN`].
-    #[error("the key {start:?}… has {len} bytes, more than {MAX_KEY_LEN}: use a hash of its long part")]
+    #[error(
+        "the key {start:?}… has {len} bytes, more than {MAX_KEY_LEN}: use a hash of its long part"
+    )]
     TooLong {
         /// The first characters of the key.
         start: String,
@@ -58,14 +60,23 @@ pub(crate) fn is_valid(len: usize, prefix_len: usize) -> bool {
 pub(crate) fn check(text: &str, prefix_len: usize) -> Result<(), KeyError> {
     match text.len() {
         len if is_valid(len, prefix_len) => Ok(()),
-        len if len > MAX_KEY_LEN => Err(KeyError::TooLong { start: text.chars().take(40).collect(), len }),
-        _ => Err(KeyError::Empty { prefix: text.trim_end_matches(':').to_owned() }),
+        len if len > MAX_KEY_LEN => Err(KeyError::TooLong {
+            start: text.chars().take(40).collect(),
+            len,
+        }),
+        _ => Err(KeyError::Empty {
+            prefix: text.trim_end_matches(':').to_owned(),
+        }),
     }
 }
 
 impl Key {
     pub(crate) fn new(text: &str, prefix_len: usize) -> Self {
-        Self { hash: hash(text.as_bytes()), text: text.into(), prefix_len }
+        Self {
+            hash: hash(text.as_bytes()),
+            text: text.into(),
+            prefix_len,
+        }
     }
 
     /// Takes the whole text of a key as it stands in the store, for example from an outbox.

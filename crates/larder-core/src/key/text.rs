@@ -65,7 +65,10 @@ impl CacheKey for char {
 #[cfg(feature = "uuid")]
 impl CacheKey for uuid::Uuid {
     fn write_to(&self, out: &mut KeyBuf) {
-        out.push_raw(self.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+        out.push_raw(
+            self.hyphenated()
+                .encode_lower(&mut uuid::Uuid::encode_buffer()),
+        );
     }
 }
 

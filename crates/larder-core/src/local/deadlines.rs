@@ -32,12 +32,19 @@ const ALWAYS_ALLOWED: u64 = 4096;
 
 impl Deadlines {
     pub(crate) fn new(origin: Moment) -> Self {
-        Self { origin, noted: Mutex::default() }
+        Self {
+            origin,
+            noted: Mutex::default(),
+        }
     }
 
     pub(crate) fn note(&self, key: LocalKey, deadline: Moment) {
         let mut noted = self.noted();
-        noted.by_second.entry(self.second(deadline) + 1).or_default().push(key);
+        noted
+            .by_second
+            .entry(self.second(deadline) + 1)
+            .or_default()
+            .push(key);
         noted.len += 1;
     }
 
@@ -45,8 +52,10 @@ impl Deadlines {
     pub(crate) fn take_due(&self, now: Moment) -> Vec<LocalKey> {
         let mut noted = self.noted();
         let later = noted.by_second.split_off(&(self.second(now) + 1));
-        let due: Vec<LocalKey> =
-            std::mem::replace(&mut noted.by_second, later).into_values().flatten().collect();
+        let due: Vec<LocalKey> = std::mem::replace(&mut noted.by_second, later)
+            .into_values()
+            .flatten()
+            .collect();
         noted.len -= due.len();
         due
     }
@@ -62,7 +71,10 @@ impl Deadlines {
     }
 
     fn second(&self, moment: Moment) -> u64 {
-        moment.since(self.origin).as_secs().min(Duration::MAX.as_secs() / 2)
+        moment
+            .since(self.origin)
+            .as_secs()
+            .min(Duration::MAX.as_secs() / 2)
     }
 
     fn noted(&self) -> MutexGuard<'_, Noted> {

@@ -126,7 +126,13 @@ impl<M: LocalMap> Stamped<M> {
     /// Makes a store of an empty map. Its users must bump these generations and read this clock.
     pub fn new(map: M, generations: Arc<Generations>, clock: Clock) -> Self {
         let changes = std::array::from_fn(|_| Mutex::default());
-        Self { map, generations, deadlines: Deadlines::new(clock.now()), clock, changes }
+        Self {
+            map,
+            generations,
+            deadlines: Deadlines::new(clock.now()),
+            clock,
+            changes,
+        }
     }
 
     /// Shows to `see` what [`get`](LocalStore::get) would return. `see` may take the entry to
@@ -168,12 +174,23 @@ impl<M: LocalMap> Stamped<M> {
 impl<M: LocalMap> LocalStore for Stamped<M> {
     fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
         self.look(key, |entry, phase| {
-            (Entry { value: entry.value.take(), tags: entry.tags.take(), ..*entry }, phase)
+            (
+                Entry {
+                    value: entry.value.take(),
+                    tags: entry.tags.take(),
+                    ..*entry
+                },
+                phase,
+            )
         })
     }
 
     fn get_uncounted(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
-        if self.map.contains_key(&key) { self.get(key) } else { None }
+        if self.map.contains_key(&key) {
+            self.get(key)
+        } else {
+            None
+        }
     }
 
     fn insert(&self, key: &Key, entry: Entry) {
@@ -204,7 +221,8 @@ impl<M: LocalMap> LocalStore for Stamped<M> {
         if self.deadlines.is_crowded(self.map.len()) {
             // An entry that is inserted meanwhile is noted by its insert, or found here, or both.
             self.deadlines.forget();
-            self.map.for_each(&mut |key, entry| self.deadlines.note(key, entry.life.end()));
+            self.map
+                .for_each(&mut |key, entry| self.deadlines.note(key, entry.life.end()));
         }
     }
 
@@ -215,7 +233,9 @@ impl<M: LocalMap> LocalStore for Stamped<M> {
 
 impl<M: LocalMap> fmt::Debug for Stamped<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stamped").field("entries", &self.map.len()).finish_non_exhaustive()
+        f.debug_struct("Stamped")
+            .field("entries", &self.map.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -247,11 +267,18 @@ mod tests {
         }
 
         fn remove_expired(&self, key: KeyRef<'_>, now: Moment) {
-            self.0.lock().unwrap().retain(|held, entry| *held != local(key) || entry.life.end() > now);
+            self.0
+                .lock()
+                .unwrap()
+                .retain(|held, entry| *held != local(key) || entry.life.end() > now);
         }
 
         fn for_each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
-            self.0.lock().unwrap().iter().for_each(|(key, entry)| see(key.clone(), entry));
+            self.0
+                .lock()
+                .unwrap()
+                .iter()
+                .for_each(|(key, entry)| see(key.clone(), entry));
         }
 
         fn run_pending_tasks(&self) {}
@@ -262,7 +289,9 @@ mod tests {
     }
 
     fn local(key: KeyRef<'_>) -> LocalKey {
-        LocalKey::from(&Key::from_stored_name(str::from_utf8(key.as_bytes()).unwrap()))
+        LocalKey::from(&Key::from_stored_name(
+            str::from_utf8(key.as_bytes()).unwrap(),
+        ))
     }
 
     #[test]
@@ -273,7 +302,16 @@ mod tests {
         let life = Life::until(clock.now() + Duration::from_secs(3600));
         let stamp = generations.stamp(key.hash(), LaneIndex(0), PolicyIndex(0));
         for _ in 0..100_000 {
-            store.insert(&key, Entry { value: None, life, stamp, tags: None, weight: 1 });
+            store.insert(
+                &key,
+                Entry {
+                    value: None,
+                    life,
+                    stamp,
+                    tags: None,
+                    weight: 1,
+                },
+            );
         }
         assert!(store.deadlines.is_crowded(1));
         store.maintain();
@@ -281,6 +319,9 @@ mod tests {
         assert!(store.get(key.as_ref()).is_some());
         hand.advance(Duration::from_secs(3602));
         store.maintain();
-        assert!(store.is_empty(), "a key that was noted anew is found when its time comes");
+        assert!(
+            store.is_empty(),
+            "a key that was noted anew is found when its time comes"
+        );
     }
 }

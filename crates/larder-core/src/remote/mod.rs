@@ -9,10 +9,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::types::{
-    Claim, Committed, Invalidated, LaneState, PushListener, RemoteStats, Replacing, Stored, Want, WriteClaim,
+    Claim, Committed, Invalidated, LaneState, PushListener, RemoteStats, Replacing, Stored, Want,
+    WriteClaim,
 };
 use crate::{
-    digest::Digest, error::StoreError, generations::LaneIndex, key::owned::Key, tags::TagEpoch, token::Token,
+    digest::Digest, error::StoreError, generations::LaneIndex, key::owned::Key, tags::TagEpoch,
+    token::Token,
 };
 
 /// A store that several processes share, the L2. It is all of its roles together:
@@ -168,7 +170,10 @@ pub trait ValueStore: Send + Sync + 'static {
 
     /// Tells whether the value is the one with this digest. Tracks the key like [`get`](Self::get).
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.get(key).await?.is_some_and(|value| Digest::of(&value) == *digest))
+        Ok(self
+            .get(key)
+            .await?
+            .is_some_and(|value| Digest::of(&value) == *digest))
     }
 
     /// Deletes the value and a reader's lease, and marks another writer's lease.
@@ -234,7 +239,12 @@ pub trait LeaseStore: Send + Sync + 'static {
 
     /// Asks for the right to write behind the key. Deletes the value, and takes the lease from any
     /// reader.
-    async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError>;
+    async fn begin_write(
+        &self,
+        key: &str,
+        token: &Token,
+        lease: Duration,
+    ) -> Result<WriteClaim, StoreError>;
 
     /// Extends a lease, also a marked one. `false` if it is lost.
     async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError>;
@@ -299,7 +309,11 @@ pub trait TagStore: Send + Sync + 'static {
 
     /// Reads the epoch under which each tag is pinned. `None` for a tag that is not. The lane
     /// tracks them.
-    async fn tags(&self, lane: LaneIndex, tags: &[&str]) -> Result<Vec<Option<TagEpoch>>, StoreError>;
+    async fn tags(
+        &self,
+        lane: LaneIndex,
+        tags: &[&str],
+    ) -> Result<Vec<Option<TagEpoch>>, StoreError>;
 
     /// Pins tags for an entry of this epoch that is to live for `ttl`, in one atomic step.
     ///

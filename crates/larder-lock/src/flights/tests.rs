@@ -18,7 +18,10 @@ impl Table {
     }
 
     fn join(&self) -> Joined<u32> {
-        self.flights.join(&self.key, &self.generations, || self.generations.stamp(self.key.hash(), LaneIndex(0), PolicyIndex(0)))
+        self.flights.join(&self.key, &self.generations, || {
+            self.generations
+                .stamp(self.key.hash(), LaneIndex(0), PolicyIndex(0))
+        })
     }
 
     fn leader(&self) -> (Leader<u32>, Follower<u32>) {
@@ -45,7 +48,10 @@ async fn caller_that_joins_after_something_was_asked_for_starts_over() {
     let asked = leader.ask();
     let late = table.wait();
     leader.finish(7, asked);
-    assert_eq!((first.wait().await, second.wait().await), (Some(7), Some(7)));
+    assert_eq!(
+        (first.wait().await, second.wait().await),
+        (Some(7), Some(7))
+    );
     assert_eq!(late.wait().await, None);
     assert!(table.flights.is_empty());
 }
@@ -53,22 +59,46 @@ async fn caller_that_joins_after_something_was_asked_for_starts_over() {
 #[tokio::test]
 async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
     let table = Table::new();
-    let stamp = || table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0));
-    let join_next = || table.flights.join_next(&table.key, &table.generations, stamp);
-    let (Joined::Leader(first, in_time), None) = join_next() else { panic!("no flight is under way") };
-    let (Joined::Follower(also_in_time), None) = join_next() else { panic!("nothing was asked for yet") };
+    let stamp = || {
+        table
+            .generations
+            .stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0))
+    };
+    let join_next = || {
+        table
+            .flights
+            .join_next(&table.key, &table.generations, stamp)
+    };
+    let (Joined::Leader(first, in_time), None) = join_next() else {
+        panic!("no flight is under way")
+    };
+    let (Joined::Follower(also_in_time), None) = join_next() else {
+        panic!("nothing was asked for yet")
+    };
     let asked = first.ask();
-    let (Joined::Leader(next, late), Some(before)) = join_next() else { panic!("that is not for us") };
-    let (Joined::Follower(later), None) = join_next() else { panic!("the next one has not asked yet") };
+    let (Joined::Leader(next, late), Some(before)) = join_next() else {
+        panic!("that is not for us")
+    };
+    let (Joined::Follower(later), None) = join_next() else {
+        panic!("the next one has not asked yet")
+    };
     table.generations.bump_key(table.key.hash());
-    let (Joined::Follower(latest), None) = join_next() else { panic!("it will be restamped") };
+    let (Joined::Follower(latest), None) = join_next() else {
+        panic!("it will be restamped")
+    };
     first.finish(1, asked);
-    assert_eq!((in_time.wait().await, also_in_time.wait().await), (Some(1), Some(1)));
+    assert_eq!(
+        (in_time.wait().await, also_in_time.wait().await),
+        (Some(1), Some(1))
+    );
     assert_eq!(before.wait().await, None);
     next.renew_stamp(stamp());
     let asked = next.ask();
     next.finish(2, asked);
-    assert_eq!((late.wait().await, later.wait().await, latest.wait().await), (Some(2), Some(2), Some(2)));
+    assert_eq!(
+        (late.wait().await, later.wait().await, latest.wait().await),
+        (Some(2), Some(2), Some(2))
+    );
     assert!(table.flights.is_empty());
 }
 
@@ -76,24 +106,35 @@ async fn who_is_late_for_a_flight_is_in_time_for_the_next_one() {
 async fn who_is_late_joins_a_flight_that_has_asked_since_it_came() {
     let table = Table::new();
     let join_expired = |came| {
-        table.flights.join_expired(&table.key, came, || table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0)))
+        table.flights.join_expired(&table.key, came, || {
+            table
+                .generations
+                .stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0))
+        })
     };
     let tick = async || {
         tokio::time::advance(Duration::from_millis(1)).await;
         Instant::now()
     };
     let came = tick().await;
-    let Joined::Leader(leader, first) = join_expired(came) else { panic!("no flight is under way") };
+    let Joined::Leader(leader, first) = join_expired(came) else {
+        panic!("no flight is under way")
+    };
     tick().await;
     let asked = leader.ask();
     let came_later = tick().await;
     table.generations.bump_key(table.key.hash());
-    let Joined::Follower(second) = join_expired(came) else { panic!("it was asked for after that one came") };
+    let Joined::Follower(second) = join_expired(came) else {
+        panic!("it was asked for after that one came")
+    };
     let Joined::Leader(..) = join_expired(came_later) else {
         panic!("it was asked for before that one came")
     };
     leader.finish(7, asked);
-    assert_eq!((first.wait().await, second.wait().await), (Some(7), Some(7)));
+    assert_eq!(
+        (first.wait().await, second.wait().await),
+        (Some(7), Some(7))
+    );
 }
 
 #[tokio::test]
@@ -106,7 +147,10 @@ async fn outdated_flight_is_not_joined_and_goes_on() {
     assert_eq!(old_ticket.wait().await, Some(1));
     let joined = table.wait();
     new.finish_for_all(2);
-    assert_eq!((new_ticket.wait().await, joined.wait().await), (Some(2), Some(2)));
+    assert_eq!(
+        (new_ticket.wait().await, joined.wait().await),
+        (Some(2), Some(2))
+    );
 }
 
 #[tokio::test]
@@ -116,7 +160,11 @@ async fn flight_that_holds_off_is_joined_whatever_its_stamp_until_it_goes_on() {
     leader.about_to_wait();
     table.generations.bump_key(table.key.hash());
     let late = table.wait();
-    leader.renew_stamp(table.generations.stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0)));
+    leader.renew_stamp(
+        table
+            .generations
+            .stamp(table.key.hash(), LaneIndex(0), PolicyIndex(0)),
+    );
     let asked = leader.ask();
     table.generations.bump_key(table.key.hash());
     let (_next, _ticket) = table.leader();

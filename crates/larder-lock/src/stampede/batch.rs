@@ -18,7 +18,11 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     /// is not stale.
     pub async fn get_many<R: Reader<Value = V>>(&self, reads: &[(Key, R)]) -> Vec<Option<V>> {
         let reads: Vec<_> = reads.iter().map(|(key, reader)| (key, reader)).collect();
-        self.look_many(&reads).await.into_iter().map(served_by).collect()
+        self.look_many(&reads)
+            .await
+            .into_iter()
+            .map(served_by)
+            .collect()
     }
 
     /// Looks many keys up in both levels, and loads those that neither has, each as
@@ -32,7 +36,10 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         L: Loader<Value = V, Error = E>,
     {
         let lookups = {
-            let reads: Vec<_> = requests.iter().map(|request| (&request.key, &request.reader)).collect();
+            let reads: Vec<_> = requests
+                .iter()
+                .map(|request| (&request.key, &request.reader))
+                .collect();
             self.look_many(&reads).await
         };
         let mut missing = Vec::new();
@@ -49,15 +56,21 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             }
         }
         let mut loaded = join_all(missing).await.into_iter();
-        outcomes.into_iter().filter_map(|outcome| outcome.or_else(|| loaded.next())).collect()
+        outcomes
+            .into_iter()
+            .filter_map(|outcome| outcome.or_else(|| loaded.next()))
+            .collect()
     }
 
     /// Looks into the levels: into the local one because it may have a stale value.
     async fn look_many<R: Reader<Value = V>>(&self, reads: &[(&Key, &R)]) -> Vec<Lookup<V>> {
-        let mut lookups: Vec<Lookup<V>> = reads.iter().map(|(key, reader)| reader.look(key)).collect();
+        let mut lookups: Vec<Lookup<V>> =
+            reads.iter().map(|(key, reader)| reader.look(key)).collect();
         if let Some(leases) = self.context.leases() {
             let reads = reads.iter().zip(&mut lookups);
-            let missing = reads.filter(|(_, lookup)| matches!(lookup, Lookup::Absent(_))).collect();
+            let missing = reads
+                .filter(|(_, lookup)| matches!(lookup, Lookup::Absent(_)))
+                .collect();
             self.ask_many(leases, missing).await;
         }
         lookups
@@ -72,14 +85,18 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     ) {
         let context = &self.context;
         // P1 stamp-before-read
-        let stamps: Vec<Stamp> = missing.iter().map(|((key, _), _)| context.stamp(key)).collect();
+        let stamps: Vec<Stamp> = missing
+            .iter()
+            .map(|((key, _), _)| context.stamp(key))
+            .collect();
         let found = {
             let keys = missing.iter().map(|((key, _), _)| key.as_str());
             let keys: Vec<_> = keys.zip(&stamps).collect();
             find_many(leases, &keys, context.config.want).await
         };
         let mut asking = Vec::new();
-        for ((((key, reader), lookup), found), stamp) in missing.into_iter().zip(found).zip(stamps) {
+        for ((((key, reader), lookup), found), stamp) in missing.into_iter().zip(found).zip(stamps)
+        {
             let stored = match found {
                 Ok(Some(stored)) => stored,
                 found => {
@@ -127,9 +144,14 @@ async fn find_many(
     for (places, answer) in join_all(asked).await {
         match answer {
             Ok(stored) => {
-                places.into_iter().zip(stored).for_each(|(at, stored)| found[at] = Ok(stored));
+                places
+                    .into_iter()
+                    .zip(stored)
+                    .for_each(|(at, stored)| found[at] = Ok(stored));
             }
-            Err(error) => places.into_iter().for_each(|at| found[at] = Err(error.clone())),
+            Err(error) => places
+                .into_iter()
+                .for_each(|at| found[at] = Err(error.clone())),
         }
     }
     found

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use larder_core::{Clock, Generations, Key, LaneIndex, PolicyIndex, RemoteStore, Stamp, Tags, Want};
+use larder_core::{
+    Clock, Generations, Key, LaneIndex, PolicyIndex, RemoteStore, Stamp, Tags, Want,
+};
 
 use super::{limits::LoadLimits, load_queue::LoadQueue, reload_backoff::ReloadBackoff};
 use crate::{Leases, TagEpochs};
@@ -52,7 +54,11 @@ impl Context {
     pub(super) fn new(config: StampedeConfig) -> Self {
         let generations = config.generations.clone();
         let queue = LoadQueue::new(generations, config.policy, &config.limits);
-        Self { config, queue, backoff: ReloadBackoff::default() }
+        Self {
+            config,
+            queue,
+            backoff: ReloadBackoff::default(),
+        }
     }
 
     pub(super) fn leases(&self) -> Option<&Leases> {
@@ -68,17 +74,21 @@ impl Context {
     }
 
     pub(super) fn lane(&self, key: &Key) -> LaneIndex {
-        self.remote().map_or(LaneIndex::NONE, |remote| remote.lane(key.as_str()))
+        self.remote()
+            .map_or(LaneIndex::NONE, |remote| remote.lane(key.as_str()))
     }
 
     // P1 stamp-before-read: taken before the read or the load begins
     pub(super) fn stamp(&self, key: &Key) -> Stamp {
-        self.generations().stamp(key.hash(), self.lane(key), self.config.policy)
+        self.generations()
+            .stamp(key.hash(), self.lane(key), self.config.policy)
     }
 
     /// The tag epochs of this moment.
     pub(super) async fn tag_epochs(&self, key: &Key) -> TagEpochs {
-        let Some(tags) = &self.config.tags else { return TagEpochs::default() };
+        let Some(tags) = &self.config.tags else {
+            return TagEpochs::default();
+        };
         TagEpochs::now(tags, self.remote().map(|remote| &**remote), self.lane(key)).await
     }
 }

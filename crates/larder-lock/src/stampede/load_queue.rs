@@ -67,7 +67,9 @@ pub(crate) struct Place {
 
 /// The right to run one of `max_loads` loaders, until it is dropped.
 #[derive(Debug)]
-pub struct LoadPermit(#[expect(dead_code, reason = "it is held to be dropped")] Option<OwnedSemaphorePermit>);
+pub struct LoadPermit(
+    #[expect(dead_code, reason = "it is held to be dropped")] Option<OwnedSemaphorePermit>,
+);
 
 /// The right to run the loader.
 pub(super) struct RightToLoad {
@@ -78,7 +80,11 @@ pub(super) struct RightToLoad {
 }
 
 impl LoadQueue {
-    pub(crate) fn new(generations: Arc<Generations>, policy: PolicyIndex, limits: &LoadLimits) -> Arc<Self> {
+    pub(crate) fn new(
+        generations: Arc<Generations>,
+        policy: PolicyIndex,
+        limits: &LoadLimits,
+    ) -> Arc<Self> {
         let max_loads = limits.max_loads.map(|most| {
             let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
             Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
@@ -96,7 +102,12 @@ impl LoadQueue {
 
     /// Takes one of `max_loads`, if there is one left.
     pub(crate) fn try_permit(&self) -> Option<LoadPermit> {
-        match self.max_loads.clone().map(Semaphore::try_acquire_owned).transpose() {
+        match self
+            .max_loads
+            .clone()
+            .map(Semaphore::try_acquire_owned)
+            .transpose()
+        {
             Ok(permit) => Some(LoadPermit(permit)),
             Err(_none_left) => None,
         }
@@ -120,11 +131,19 @@ impl LoadQueue {
     pub(crate) fn try_enter(self: &Arc<Self>, key: &Key, stamp: Stamp) -> Option<Place> {
         let mut keys = lock(&self.keys);
         let queue = keys.entry(key.clone()).or_default();
-        let free = if queue.waiting.is_empty() { self.free(queue, key) } else { None }?;
+        let free = if queue.waiting.is_empty() {
+            self.free(queue, key)
+        } else {
+            None
+        }?;
         let id = self.new_id();
         queue.running[free] = Some(Running { id, stamp });
         drop(keys);
-        Some(Place { queue: self.clone(), key: key.clone(), id })
+        Some(Place {
+            queue: self.clone(),
+            key: key.clone(),
+            id,
+        })
     }
 
     /// Enters a load when it may run. An overdue one goes before all that are not.
@@ -135,15 +154,31 @@ impl LoadQueue {
             let mut keys = lock(&self.keys);
             let queue = keys.entry(key.clone()).or_default();
             let before = match is_overdue {
-                true => queue.waiting.iter().take_while(|waiting| waiting.is_overdue).count(),
+                true => queue
+                    .waiting
+                    .iter()
+                    .take_while(|waiting| waiting.is_overdue)
+                    .count(),
                 false => queue.waiting.len(),
             };
-            queue.waiting.insert(before, Waiting { id, lane, is_overdue, granted });
+            queue.waiting.insert(
+                before,
+                Waiting {
+                    id,
+                    lane,
+                    is_overdue,
+                    granted,
+                },
+            );
             self.waiting.fetch_add(1, Ordering::Relaxed); // it orders nothing
             self.grant(queue, key);
         }
         // From here on a drop of this future leaves the queue.
-        let place = Place { queue: self.clone(), key: key.clone(), id };
+        let place = Place {
+            queue: self.clone(),
+            key: key.clone(),
+            id,
+        };
         let _ = grant.await; // its sender is dropped with the place only
         place
     }
@@ -168,7 +203,10 @@ impl LoadQueue {
             // The limit is the policy's own.
             false => timeout_at(until, self.permit()).await.ok()?,
         };
-        Some(RightToLoad { _permit: permit, place })
+        Some(RightToLoad {
+            _permit: permit,
+            place,
+        })
     }
 
     /// Lets the key's next load run if an invalidation has outdated the one that runs.
@@ -182,7 +220,8 @@ impl LoadQueue {
 
     /// The place for a further load of the key, if it may run now.
     fn free(&self, queue: &KeyQueue, key: &Key) -> Option<usize> {
-        let is_current = |running: &Running| self.generations.is_current(key.hash(), &running.stamp);
+        let is_current =
+            |running: &Running| self.generations.is_current(key.hash(), &running.stamp);
         match &queue.running {
             [None, None] => Some(0),
             [Some(other), None] if !is_current(other) => Some(1),
@@ -193,7 +232,9 @@ impl LoadQueue {
 
     fn grant(&self, queue: &mut KeyQueue, key: &Key) {
         while let Some(free) = self.free(queue, key)
-            && let Some(Waiting { id, lane, granted, .. }) = queue.waiting.pop_front()
+            && let Some(Waiting {
+                id, lane, granted, ..
+            }) = queue.waiting.pop_front()
         {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             let stamp = self.generations.stamp(key.hash(), lane, self.policy);
@@ -213,7 +254,9 @@ impl Place {
     pub(crate) fn renew(&self, stamp: Stamp) {
         if let Some(queue) = lock(&self.queue.keys).get_mut(&self.key) {
             let running = queue.running.iter_mut().flatten();
-            running.filter(|running| running.id == self.id).for_each(|running| running.stamp = stamp);
+            running
+                .filter(|running| running.id == self.id)
+                .for_each(|running| running.stamp = stamp);
         }
     }
 }
@@ -221,11 +264,17 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut keys = lock(&self.queue.keys);
-        let Some(queue) = keys.get_mut(&self.key) else { return };
+        let Some(queue) = keys.get_mut(&self.key) else {
+            return;
+        };
         for running in &mut queue.running {
             running.take_if(|running| running.id == self.id);
         }
-        if let Some(at) = queue.waiting.iter().position(|waiting| waiting.id == self.id) {
+        if let Some(at) = queue
+            .waiting
+            .iter()
+            .position(|waiting| waiting.id == self.id)
+        {
             queue.waiting.remove(at);
             self.queue.waiting.fetch_sub(1, Ordering::Relaxed);
         }
@@ -244,7 +293,10 @@ mod tests {
 
     fn queue() -> (Arc<LoadQueue>, Arc<Generations>) {
         let generations = Arc::new(Generations::new(1024, 1, 1));
-        (LoadQueue::new(generations.clone(), PolicyIndex(0), &LoadLimits::default()), generations)
+        (
+            LoadQueue::new(generations.clone(), PolicyIndex(0), &LoadLimits::default()),
+            generations,
+        )
     }
 
     fn key(name: &str) -> Key {
@@ -253,7 +305,8 @@ mod tests {
 
     impl LoadQueue {
         fn stamp(&self, key: &Key) -> Stamp {
-            self.generations.stamp(key.hash(), LaneIndex(0), self.policy)
+            self.generations
+                .stamp(key.hash(), LaneIndex(0), self.policy)
         }
 
         fn try_now(self: &Arc<Self>, key: &Key) -> Option<Place> {
@@ -281,11 +334,19 @@ mod tests {
         let current = queue.try_now(&key).expect("the other one is outdated");
         assert!(queue.try_now(&key).is_none(), "one is current");
         generations.bump_key(key.hash());
-        assert!(queue.try_now(&key).is_none(), "both are outdated, and two are the most");
+        assert!(
+            queue.try_now(&key).is_none(),
+            "both are outdated, and two are the most"
+        );
         drop(outdated);
-        let _next = queue.try_now(&key).expect("the one that is left is outdated");
+        let _next = queue
+            .try_now(&key)
+            .expect("the one that is left is outdated");
         drop(current);
-        assert!(queue.try_now(&key).is_none(), "the one that is left is current");
+        assert!(
+            queue.try_now(&key).is_none(),
+            "the one that is left is current"
+        );
     }
 
     #[tokio::test]

@@ -71,7 +71,9 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             leader,
             request,
             lookup,
-            until: came.checked_add(max_wait).unwrap_or_else(|| came + FOR_EVER),
+            until: came
+                .checked_add(max_wait)
+                .unwrap_or_else(|| came + FOR_EVER),
             is_overdue: purpose == Purpose::Overdue,
             start_over,
             previous: None,
@@ -95,7 +97,9 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         let context = self.context.clone();
         match (self.purpose, context.leases()) {
             (Purpose::Overdue, Some(_)) => return self.load_uncached().await,
-            (Purpose::Overdue | Purpose::Refresh, None) => return self.load_locally(Kept::Local).await,
+            (Purpose::Overdue | Purpose::Refresh, None) => {
+                return self.load_locally(Kept::Local).await;
+            }
             (Purpose::Refresh, Some(_)) => self.renew_stamp(),
             (Purpose::Fill | Purpose::Reload, _) => match self.look_again().await? {
                 Looked::Found(value) => return Ok(Verdict::Found(value)),
@@ -103,7 +107,9 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
                 Looked::Missing => {}
             },
         }
-        let Some(leases) = context.leases() else { return self.load_locally(Kept::Local).await };
+        let Some(leases) = context.leases() else {
+            return self.load_locally(Kept::Local).await;
+        };
         match self.claim(leases).await? {
             Claim::Found(value) => Ok(Verdict::Found(value)),
             Claim::Leased(lease) => self.load_with_lease(lease).await,
@@ -153,7 +159,9 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         self.questions.read = self.leader.ask();
         let local = match self.request.reader.look(&self.request.key) {
             Lookup::Fresh(value) => return Ok(Looked::Found(value)),
-            Lookup::Aging(aging) if !self.replaces(&aging) => return Ok(Looked::Found(aging.value)),
+            Lookup::Aging(aging) if !self.replaces(&aging) => {
+                return Ok(Looked::Found(aging.value));
+            }
             Lookup::Aging(aging) => Some(aging),
             Lookup::Absent(_) | Lookup::Unreachable(_) => None,
         };
@@ -169,7 +177,9 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             // It was the local level's: the remote one may have a newer one.
             Lookup::Aging(Aging { digest: None, .. }) => {
                 let (key, stamp) = (&self.request.key, self.leader.stamp());
-                context.look_remotely(leases, key, stamp, &self.request.reader).await
+                context
+                    .look_remotely(leases, key, stamp, &self.request.reader)
+                    .await
             }
             lookup => lookup,
         };
@@ -185,9 +195,12 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             Lookup::Fresh(value) => return Looked::Found(value),
             Lookup::Aging(aging) if !self.replaces(&aging) => return Looked::Found(aging.value),
             Lookup::Unreachable(error) => return Looked::CutOff(error),
-            Lookup::Aging(Aging { value, digest, ends, .. }) => {
-                (Some(value), digest.map(|digest| Replaced { digest, ends }))
-            }
+            Lookup::Aging(Aging {
+                value,
+                digest,
+                ends,
+                ..
+            }) => (Some(value), digest.map(|digest| Replaced { digest, ends })),
             Lookup::Absent(undecodable) => {
                 let ends = Moment::NEVER;
                 (None, undecodable.map(|digest| Replaced { digest, ends }))
@@ -252,7 +265,11 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
                 }
             }
         }
-        if self.is_needless() { Err(Stop::Deserted) } else { Ok(Claim::Overdue) }
+        if self.is_needless() {
+            Err(Stop::Deserted)
+        } else {
+            Ok(Claim::Overdue)
+        }
     }
 
     /// Takes the value that a claim has found, unless it is to be replaced.
@@ -265,7 +282,10 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             return None;
         }
         let (key, stamp) = (&self.request.key, self.leader.stamp());
-        let lookup = self.context.accept(key, stored, stamp, &self.request.reader).await;
+        let lookup = self
+            .context
+            .accept(key, stored, stamp, &self.request.reader)
+            .await;
         match self.take(lookup) {
             Looked::Found(value) => Some(value),
             Looked::Missing | Looked::CutOff(_) => None,
@@ -319,7 +339,10 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
     fn renew_stamp(&self) {
         let stamp = self.context.stamp(&self.request.key);
         self.leader.renew_stamp(stamp);
-        if let Some(RightToLoad { place: Some(place), .. }) = &self.right {
+        if let Some(RightToLoad {
+            place: Some(place), ..
+        }) = &self.right
+        {
             place.renew(stamp);
         }
     }
@@ -330,11 +353,18 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             return Ok(());
         }
         let (queue, request) = (&self.context.queue, &self.request);
-        let permit = if request.in_batch { Some(queue.uncounted()) } else { queue.try_permit() };
+        let permit = if request.in_batch {
+            Some(queue.uncounted())
+        } else {
+            queue.try_permit()
+        };
         let enter = |_: &LoadPermit| queue.try_enter(&request.key, self.leader.stamp());
         let place = permit.as_ref().and_then(enter);
         if let (Some(permit), Some(place)) = (permit, place) {
-            self.right = Some(RightToLoad { _permit: permit, place: Some(place) });
+            self.right = Some(RightToLoad {
+                _permit: permit,
+                place: Some(place),
+            });
             return Ok(());
         }
         if self.is_needless() {
@@ -347,7 +377,10 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         }
         let Request { key, in_batch, .. } = &self.request;
         let lane = self.leader.stamp().lane();
-        let waiting = self.context.queue.wait_for_right(key, lane, *in_batch, self.until, self.is_overdue);
+        let waiting =
+            self.context
+                .queue
+                .wait_for_right(key, lane, *in_batch, self.until, self.is_overdue);
         let right = tokio::select! {
             right = waiting => right,
             () = self.leader.deserted() => return Err(Stop::Deserted),
@@ -362,7 +395,10 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
     }
 
     /// Loads under a lease.
-    async fn load_with_lease(&mut self, mut lease: Lease) -> Result<Verdict<R::Value>, Stop<L::Error>> {
+    async fn load_with_lease(
+        &mut self,
+        mut lease: Lease,
+    ) -> Result<Verdict<R::Value>, Stop<L::Error>> {
         let value = match self.run_loader().await {
             Ok(value) => value,
             Err(stop) => {
@@ -373,14 +409,21 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         };
         self.questions.store = self.leader.ask(); // P23 tags-pinned-before-commit: before both
         let (replaced, clock) = (self.replaced.as_ref(), &self.context.config.clock);
-        let commit = Destination::Remote(Commit { lease: &mut lease, replaced, clock });
+        let commit = Destination::Remote(Commit {
+            lease: &mut lease,
+            replaced,
+            clock,
+        });
         let Request { key, loader, .. } = &mut self.request;
         let written = loader.write_back(key, &value, self.epochs, commit).await;
         Ok(self.judge(value, written))
     }
 
     /// Loads although the remote store is out of reach, if the policy allows it.
-    async fn load_cut_off(&mut self, error: StoreError) -> Result<Verdict<R::Value>, Stop<L::Error>> {
+    async fn load_cut_off(
+        &mut self,
+        error: StoreError,
+    ) -> Result<Verdict<R::Value>, Stop<L::Error>> {
         if self.is_needless() {
             return Err(Stop::Deserted); // its value would be kept for a short time at most
         }
@@ -402,7 +445,10 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         let local = Destination::Local { stamp, kept };
         let Request { key, loader, .. } = &mut self.request;
         let written = loader.write_back(key, &value, self.epochs, local).await;
-        let is_current = self.context.generations().is_current(self.request.key.hash(), &stamp);
+        let is_current = self
+            .context
+            .generations()
+            .is_current(self.request.key.hash(), &stamp);
         let verdict = match written {
             WrittenBack::Done { .. } if !is_current => WrittenBack::Refused(Refusal::Outdated),
             written => written,

@@ -13,15 +13,22 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     pub(super) async fn look<R: Reader<Value = V>>(&self, key: &Key, reader: &R) -> Lookup<V> {
         let context = &self.context;
         let local = reader.look(key);
-        let Some(leases) = context.leases().filter(|_| matches!(local, Lookup::Absent(_))) else {
+        let Some(leases) = context
+            .leases()
+            .filter(|_| matches!(local, Lookup::Absent(_)))
+        else {
             return local;
         };
         if !context.config.keeps_locally {
             // Nothing is kept that a later caller could find, so to share a look would make it wait
             // for an answer that is not for it (P16 only-for-earlier-callers).
-            return context.look_remotely(leases, key, context.stamp(key), reader).await;
+            return context
+                .look_remotely(leases, key, context.stamp(key), reader)
+                .await;
         }
-        let (joined, before) = self.lookups.join_next(key, context.generations(), || context.stamp(key));
+        let (joined, before) = self
+            .lookups
+            .join_next(key, context.generations(), || context.stamp(key));
         let follower = match joined {
             Joined::Follower(follower) => follower,
             Joined::Leader(leader, follower) => {
@@ -30,7 +37,9 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                 // A task of its own: callers that share the look must not depend on this caller being
                 // polled.
                 tokio::spawn(async move {
-                    context.look_for_all(&leases, &key, leader, before, &reader).await;
+                    context
+                        .look_for_all(&leases, &key, leader, before, &reader)
+                        .await;
                 });
                 follower
             }
@@ -67,7 +76,9 @@ impl Context {
                 return leader.finish(local, asked);
             }
         }
-        let lookup = self.look_remotely(leases, key, leader.stamp(), reader).await;
+        let lookup = self
+            .look_remotely(leases, key, leader.stamp(), reader)
+            .await;
         leader.finish(lookup, asked);
     }
 

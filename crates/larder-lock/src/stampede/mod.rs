@@ -137,7 +137,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             return;
         }
         let stamp = || context.stamp(&request.key);
-        if let Joined::Leader(leader, follower) = self.loads.join(&request.key, context.generations(), stamp)
+        if let Joined::Leader(leader, follower) =
+            self.loads.join(&request.key, context.generations(), stamp)
         {
             follower.go_on();
             let (lookup, now) = (Lookup::Aging(aging), Instant::now());
@@ -151,7 +152,9 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     pub async fn permit(&self) -> Option<LoadPermit> {
         let permit = self.context.queue.permit();
         // The limit is the policy's own.
-        tokio::time::timeout(self.context.config.limits.max_wait, permit).await.ok()
+        tokio::time::timeout(self.context.config.limits.max_wait, permit)
+            .await
+            .ok()
     }
 
     /// As [`get_or_load`](Self::get_or_load), for a caller that has looked already.
@@ -175,13 +178,21 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             Some(remote) => remote.call_timeout(),
             None => Some(Duration::ZERO),
         };
-        let Some(call_timeout) = call_timeout else { return call.await };
-        let limit = call_timeout.saturating_add(limits.max_wait).saturating_add(limits.load_timeout);
+        let Some(call_timeout) = call_timeout else {
+            return call.await;
+        };
+        let limit = call_timeout
+            .saturating_add(limits.max_wait)
+            .saturating_add(limits.load_timeout);
         let ended = tokio::time::timeout(limit, call).await;
         ended.unwrap_or_else(|_elapsed| Err(Failure::TimedOut(limit).into()))
     }
 
-    async fn resolve<R, L>(&self, mut request: Request<R, L>, mut looked: Option<Lookup<V>>) -> Outcome<V, E>
+    async fn resolve<R, L>(
+        &self,
+        mut request: Request<R, L>,
+        mut looked: Option<Lookup<V>>,
+    ) -> Outcome<V, E>
     where
         R: Reader<Value = V>,
         L: Loader<Value = V, Error = E>,
@@ -205,16 +216,27 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                 return Ok(serve(&key, aging, &reader));
             }
             // A caller that was in vain once does not wait for others for ever.
-            let waited = if starts_over { came.elapsed() } else { Duration::ZERO };
+            let waited = if starts_over {
+                came.elapsed()
+            } else {
+                Duration::ZERO
+            };
             if starts_over && waited >= limits.max_wait {
                 return self.serve_overdue(request, came, lookup).await;
             }
-            match self.loads.join(&key, context.generations(), || context.stamp(&key)) {
+            match self
+                .loads
+                .join(&key, context.generations(), || context.stamp(&key))
+            {
                 Joined::Follower(follower) => {
                     reader.observe(&key, Event::Waiting);
                     context.queue.recheck(&key);
                     let waiting = self.wait(&key, &follower, aging, waited, &reader);
-                    let rest = if starts_over { limits.max_wait - waited } else { Duration::MAX };
+                    let rest = if starts_over {
+                        limits.max_wait - waited
+                    } else {
+                        Duration::MAX
+                    };
                     if let Ok(Waited::Served(served)) = tokio::time::timeout(rest, waiting).await {
                         return served;
                     }
@@ -224,7 +246,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                         follower.go_on();
                     }
                     let purpose = Purpose::of(&lookup);
-                    let (task, given_back) = LoadTask::new(context, leader, request, lookup, purpose, came);
+                    let (task, given_back) =
+                        LoadTask::new(context, leader, request, lookup, purpose, came);
                     // A task of its own: the load outlives the caller that started it, and callers
                     // that share it must not depend on that caller being polled.
                     tokio::spawn(task.run());
@@ -259,10 +282,19 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             Lookup::Aging(aging) => Ok(serve(key, &aging, reader)),
             Lookup::Unreachable(error) if self.context.config.limits.needs_remote => {
                 let why = Failure::CutOff(error);
-                reader.observe(key, Event::Failed { why: &why, took: Duration::ZERO });
+                reader.observe(
+                    key,
+                    Event::Failed {
+                        why: &why,
+                        took: Duration::ZERO,
+                    },
+                );
                 Err(why.into())
             }
-            _ => self.load_after(&self.overdue, request, came, Purpose::Overdue).await,
+            _ => {
+                self.load_after(&self.overdue, request, came, Purpose::Overdue)
+                    .await
+            }
         }
     }
 
@@ -290,7 +322,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                 }
                 Joined::Leader(leader, follower) => {
                     let (lookup, now) = (Lookup::Absent(None), Instant::now());
-                    let (task, given_back) = LoadTask::new(context, leader, request, lookup, purpose, now);
+                    let (task, given_back) =
+                        LoadTask::new(context, leader, request, lookup, purpose, now);
                     tokio::spawn(task.run()); // a task like any load, whose panic is its own
                     if let Some(served) = follower.wait().await {
                         return served;
@@ -314,10 +347,19 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         waited: Duration,
         reader: &R,
     ) -> Waited<V, E> {
-        let to_the_end = async || follower.wait().await.map_or(Waited::NotForUs, Waited::Served);
-        let Some(aging) = aging else { return to_the_end().await };
+        let to_the_end = async || {
+            follower
+                .wait()
+                .await
+                .map_or(Waited::NotForUs, Waited::Served)
+        };
+        let Some(aging) = aging else {
+            return to_the_end().await;
+        };
         let soft = match self.context.config.limits.soft_timeout {
-            Some(soft) if aging.phase == Phase::Stale => soft.saturating_sub(waited.max(follower.age())),
+            Some(soft) if aging.phase == Phase::Stale => {
+                soft.saturating_sub(waited.max(follower.age()))
+            }
             _ => return Waited::Served(Ok(serve(key, &aging, reader))),
         };
         // The timeout is the policy's own: a stale value is better than a longer wait.

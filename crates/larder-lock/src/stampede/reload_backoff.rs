@@ -44,8 +44,17 @@ impl ReloadBackoff {
     /// Tells whether the key, whose value is in this phase, is not to be reloaded now.
     pub(crate) fn is_on(&self, key: KeyHash, phase: Phase) -> bool {
         let is_stale = phase == Phase::Stale;
-        let until = |pause: &Pause| if is_stale { pause.until } else { pause.until.max(pause.until_due) };
-        self.backoffs().pauses.get(&key).is_some_and(|pause| Instant::now() < until(pause))
+        let until = |pause: &Pause| {
+            if is_stale {
+                pause.until
+            } else {
+                pause.until.max(pause.until_due)
+            }
+        };
+        self.backoffs()
+            .pauses
+            .get(&key)
+            .is_some_and(|pause| Instant::now() < until(pause))
     }
 
     /// Begins a pause after a failed reload, longer than the last one.
@@ -87,7 +96,8 @@ impl Backoffs {
         let now = Instant::now();
         if self.pauses.len() >= self.room.max(ALWAYS_ROOM) {
             // Who fails again that late begins anew.
-            self.pauses.retain(|_, pause| now < pause.until.max(pause.until_due) + LAST);
+            self.pauses
+                .retain(|_, pause| now < pause.until.max(pause.until_due) + LAST);
             self.room = 2 * self.pauses.len();
         }
         self.pauses.entry(key).or_insert(Pause {
@@ -115,9 +125,14 @@ mod tests {
             lasted.push(start.elapsed());
         }
         assert!(lasted[0] >= FIRST.mul_f64(0.75) && lasted[0] <= FIRST + Duration::from_millis(10));
-        assert!(lasted[3] > 4 * FIRST && lasted[7] <= LAST + Duration::from_millis(10), "{lasted:?}");
+        assert!(
+            lasted[3] > 4 * FIRST && lasted[7] <= LAST + Duration::from_millis(10),
+            "{lasted:?}"
+        );
         backoff.failed(KeyHash(1));
-        assert!(backoff.is_on(KeyHash(1), Phase::Stale) && !backoff.is_on(KeyHash(2), Phase::Stale));
+        assert!(
+            backoff.is_on(KeyHash(1), Phase::Stale) && !backoff.is_on(KeyHash(2), Phase::Stale)
+        );
         backoff.end(KeyHash(1));
         assert!(!backoff.is_on(KeyHash(1), Phase::Stale));
         backoff.busy(KeyHash(1), Duration::from_secs(10));
@@ -134,6 +149,10 @@ mod tests {
             backoff.failed(KeyHash(key));
             tokio::time::advance(Duration::from_millis(50)).await;
         }
-        assert!(backoff.backoffs().pauses.len() < 3_000, "{}", backoff.backoffs().pauses.len());
+        assert!(
+            backoff.backoffs().pauses.len() < 3_000,
+            "{}",
+            backoff.backoffs().pauses.len()
+        );
     }
 }

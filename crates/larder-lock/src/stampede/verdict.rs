@@ -22,7 +22,11 @@ pub(super) enum Purpose {
 
 impl Purpose {
     pub(super) fn of<V>(lookup: &Lookup<V>) -> Self {
-        if matches!(lookup, Lookup::Aging(_)) { Self::Reload } else { Self::Fill }
+        if matches!(lookup, Lookup::Aging(_)) {
+            Self::Reload
+        } else {
+            Self::Fill
+        }
     }
 }
 

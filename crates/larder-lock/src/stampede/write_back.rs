@@ -48,7 +48,9 @@ pub enum WrittenBack {
 
 impl WrittenBack {
     /// Nobody interfered, and readers of the remote store are not mistaken about the value's age.
-    pub const DONE: Self = Self::Done { not_due: Duration::ZERO };
+    pub const DONE: Self = Self::Done {
+        not_due: Duration::ZERO,
+    };
 }
 
 /// The bytes in the remote store that a load may replace.
@@ -65,7 +67,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// When the remote store has let go of a value at the latest, of which it has told just now.
 // P3 clean-lease-commits: counted from after the answer
 pub(crate) fn end_of(stored: &Stored, clock: &Clock) -> Moment {
-    stored.ttl.map_or(Moment::NEVER, |ttl| clock.now() + ttl + TICK)
+    stored
+        .ttl
+        .map_or(Moment::NEVER, |ttl| clock.now() + ttl + TICK)
 }
 
 /// The right to change the remote store once, under a load's lease. It is spent by its first use,
@@ -108,7 +112,9 @@ impl Commit<'_> {
     /// The store's own error.
     pub async fn remove(self) -> Result<Committed, StoreError> {
         match self.replaced {
-            Some(seen) if !self.has_ended(seen) => self.lease.touch(&seen.digest, Duration::ZERO).await,
+            Some(seen) if !self.has_ended(seen) => {
+                self.lease.touch(&seen.digest, Duration::ZERO).await
+            }
             _ => self.release().await,
         }
     }
@@ -119,7 +125,11 @@ impl Commit<'_> {
     /// The store's own error.
     pub async fn release(self) -> Result<Committed, StoreError> {
         let is_clean = self.lease.give_up().await?;
-        Ok(if is_clean { Committed::Stored } else { Committed::Refused })
+        Ok(if is_clean {
+            Committed::Stored
+        } else {
+            Committed::Refused
+        })
     }
 
     fn has_ended(&self, seen: &Replaced) -> bool {

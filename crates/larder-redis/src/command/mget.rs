@@ -53,7 +53,11 @@ pub(crate) fn read_replies(
             _ => return Err(unexpected()),
         };
         for (at, value) in group.iter().zip(values) {
-            let pttl = if want.has_ttl() { Some(replies.next().ok_or_else(unexpected)?) } else { None };
+            let pttl = if want.has_ttl() {
+                Some(replies.next().ok_or_else(unexpected)?)
+            } else {
+                None
+            };
             found.push((*at, ReadReply { value, pttl }.stored_unless_empty()?)); // as a read of one key
         }
     }

@@ -43,13 +43,22 @@ pub(crate) enum Name<'a> {
 impl Names {
     /// The names in this namespace; the empty one is no namespace.
     pub(crate) fn new(namespace: &str) -> Self {
-        let own = if namespace.is_empty() { OWN.to_owned() } else { format!("{namespace}/{OWN}") };
-        Self { epoch: format!("{own}{EPOCH}").into(), own: own.into() }
+        let own = if namespace.is_empty() {
+            OWN.to_owned()
+        } else {
+            format!("{namespace}/{OWN}")
+        };
+        Self {
+            epoch: format!("{own}{EPOCH}").into(),
+            own: own.into(),
+        }
     }
 
     /// Tells what a name stands for.
     pub(crate) fn parse<'a>(&self, name: &'a str) -> Name<'a> {
-        let Some(own) = name.strip_prefix(&*self.own) else { return Name::Value(name) };
+        let Some(own) = name.strip_prefix(&*self.own) else {
+            return Name::Value(name);
+        };
         if own == EPOCH {
             Name::TagEpoch
         } else if let Some(tag) = own.strip_prefix(TAG) {
@@ -62,8 +71,11 @@ impl Names {
     /// L(k): the name of the key's lease.
     pub(crate) fn lease(&self, key: &str) -> String {
         if !key.contains(['{', '}']) && !key.is_empty() {
-            let mut name = String::with_capacity(self.own.len() + PLAIN_LEASE.len() + key.len() + 1);
-            [&self.own, PLAIN_LEASE, key, "}"].into_iter().for_each(|part| name.push_str(part));
+            let mut name =
+                String::with_capacity(self.own.len() + PLAIN_LEASE.len() + key.len() + 1);
+            [&self.own, PLAIN_LEASE, key, "}"]
+                .into_iter()
+                .for_each(|part| name.push_str(part));
             return name;
         }
         let own = &self.own;
@@ -105,7 +117,8 @@ impl Names {
 
     /// Tells whether a name is that of a probe's key.
     pub(crate) fn is_probe(&self, name: &str) -> bool {
-        name.strip_prefix(&*self.own).is_some_and(|own| own.starts_with(PROBE))
+        name.strip_prefix(&*self.own)
+            .is_some_and(|own| own.starts_with(PROBE))
     }
 
     /// The channel on which processes publish what they change, for each database of a server.
@@ -157,11 +170,19 @@ mod tests {
     fn lease_lies_in_the_slot_of_its_key() {
         for names in both() {
             for key in KEYS {
-                assert_eq!(slot(&names.lease(key)), slot(key), "{key:?} {:?}", names.lease(key));
+                assert_eq!(
+                    slot(&names.lease(key)),
+                    slot(key),
+                    "{key:?} {:?}",
+                    names.lease(key)
+                );
             }
         }
         assert_eq!(Names::default().lease("user:42"), "larder:lease:{user:42}");
-        assert_eq!(Names::new("shop").lease("shop/user:42"), "shop/larder:lease:{shop/user:42}");
+        assert_eq!(
+            Names::new("shop").lease("shop/user:42"),
+            "shop/larder:lease:{shop/user:42}"
+        );
     }
 
     #[test]
@@ -179,7 +200,10 @@ mod tests {
     fn names_lead_back_to_what_they_stand_for() {
         for names in both() {
             assert_eq!(names.parse("user:42"), Name::Value("user:42"));
-            assert_eq!(names.parse(&names.lease("user:42")), Name::Lease("user:42".into()));
+            assert_eq!(
+                names.parse(&names.lease("user:42")),
+                Name::Lease("user:42".into())
+            );
             assert_eq!(names.parse(names.epoch()), Name::TagEpoch);
             assert_eq!(names.parse(&names.tag("org:7")), Name::Tag("org:7"));
             assert_eq!(slot(&names.tag("}{")), slot(names.epoch()));
@@ -191,7 +215,11 @@ mod tests {
         let [none, shop] = both();
         let blog = Names::new("blog");
         for (one, other) in [(&none, &shop), (&shop, &none), (&shop, &blog)] {
-            for name in [one.lease("user:42"), one.tag("org:7"), one.epoch().to_owned()] {
+            for name in [
+                one.lease("user:42"),
+                one.tag("org:7"),
+                one.epoch().to_owned(),
+            ] {
                 assert_eq!(other.parse(&name), Name::Value(&name));
                 assert_eq!(other.key_of_lease(&name), None);
             }

@@ -41,12 +41,18 @@ impl Publisher {
     /// Publishes on this channel, as a sender that no other process is.
     pub(crate) fn new(channel: String) -> Self {
         // A token is unique, and its alphabet has no bar.
-        Self { channel: channel.into(), sender: format!("{}|", Token::new().as_str()).into() }
+        Self {
+            channel: channel.into(),
+            sender: format!("{}|", Token::new().as_str()).into(),
+        }
     }
 
     /// Publishes nothing.
     pub(crate) fn silent() -> Self {
-        Self { channel: "".into(), sender: "".into() }
+        Self {
+            channel: "".into(),
+            sender: "".into(),
+        }
     }
 
     pub(crate) fn is_silent(&self) -> bool {
@@ -69,10 +75,14 @@ impl Publisher {
 
     /// Reads a message. What this process changed itself, it knows.
     pub(crate) fn parse<'a>(&self, message: &'a str) -> Message<'a> {
-        let Some((sender, said)) = message.split_once('|') else { return Message::Other };
+        let Some((sender, said)) = message.split_once('|') else {
+            return Message::Other;
+        };
         let beat = said.strip_prefix(BEAT);
         if self.sender.strip_suffix('|') == Some(sender) {
-            return beat.and_then(|beat| beat.parse().ok()).map_or(Message::Other, Message::OwnBeat);
+            return beat
+                .and_then(|beat| beat.parse().ok())
+                .map_or(Message::Other, Message::OwnBeat);
         }
         match (said.strip_prefix(PREFIX), beat) {
             (Some(prefix), _) => Message::Cleared(prefix),
@@ -103,7 +113,10 @@ mod tests {
         let changed = format!("{}user:42", one.sender);
         assert_eq!(other.parse(&changed), Message::Changed("user:42"));
         assert_eq!(one.parse(&changed), Message::Other);
-        assert_eq!(other.parse(&one.prefix_message("user:")), Message::Cleared("user:"));
+        assert_eq!(
+            other.parse(&one.prefix_message("user:")),
+            Message::Cleared("user:")
+        );
         assert_eq!(one.parse(&one.prefix_message("user:")), Message::Other);
         assert_eq!(one.parse(&one.beat_message(7)), Message::OwnBeat(7));
         assert_eq!(other.parse(&one.beat_message(7)), Message::Other);

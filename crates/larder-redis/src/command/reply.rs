@@ -28,7 +28,10 @@ impl ReadReply {
         match (value, self.pttl) {
             // With -2 the key expired between the two commands.
             (None, _) | (_, Some(Value::Int(NO_KEY))) => Ok(None),
-            (Some(value), ttl) => Ok(Some(Stored { value, ttl: ttl.map(pttl).transpose()?.flatten() })),
+            (Some(value), ttl) => Ok(Some(Stored {
+                value,
+                ttl: ttl.map(pttl).transpose()?.flatten(),
+            })),
         }
     }
 
@@ -41,7 +44,10 @@ impl ReadReply {
 
 /// A reply that none of our commands gives.
 pub(crate) fn unexpected() -> RedisError {
-    RedisError::from((ErrorKind::UnexpectedReturnType, "the reply does not belong to the command"))
+    RedisError::from((
+        ErrorKind::UnexpectedReturnType,
+        "the reply does not belong to the command",
+    ))
 }
 
 /// The bytes of a value, or `None` where there is none.
@@ -66,20 +72,48 @@ mod tests {
     use super::*;
 
     fn read(value: &str, pttl: Option<i64>) -> ReadReply {
-        ReadReply { value: Value::BulkString(value.into()), pttl: pttl.map(Value::Int) }
+        ReadReply {
+            value: Value::BulkString(value.into()),
+            pttl: pttl.map(Value::Int),
+        }
     }
 
     #[test]
     fn value_has_the_time_that_was_asked_for() {
         let stored = |reply: ReadReply| reply.stored().unwrap();
-        let value = |ttl| Some(Stored { value: Bytes::from_static(b"v"), ttl });
+        let value = |ttl| {
+            Some(Stored {
+                value: Bytes::from_static(b"v"),
+                ttl,
+            })
+        };
         assert_eq!(stored(read("v", None)), value(None));
         assert_eq!(stored(read("v", Some(-1))), value(None));
-        assert_eq!(stored(read("v", Some(5))), value(Some(Duration::from_millis(5))));
-        assert_eq!(stored(read("v", Some(-2))), None, "it expired between the two");
-        assert_eq!(stored(ReadReply { value: Value::Nil, pttl: Some(Value::Int(5)) }), None);
+        assert_eq!(
+            stored(read("v", Some(5))),
+            value(Some(Duration::from_millis(5)))
+        );
+        assert_eq!(
+            stored(read("v", Some(-2))),
+            None,
+            "it expired between the two"
+        );
+        assert_eq!(
+            stored(ReadReply {
+                value: Value::Nil,
+                pttl: Some(Value::Int(5))
+            }),
+            None
+        );
         assert_eq!(read("", Some(5)).stored_unless_empty().unwrap(), None);
         assert!(read("", Some(5)).stored().unwrap().is_some());
-        assert!(ReadReply { value: Value::Int(1), pttl: None }.stored().is_err());
+        assert!(
+            ReadReply {
+                value: Value::Int(1),
+                pttl: None
+            }
+            .stored()
+            .is_err()
+        );
     }
 }

@@ -21,7 +21,9 @@ async fn break_leases(mut on: Target, prefix: &str) -> RedisResult<()> {
     let mut cursor = 0;
     loop {
         let found = scan(&mut on, &mut cursor, &leases).await?;
-        let keys = found.iter().filter_map(|name| on.names().key_of_lease(name));
+        let keys = found
+            .iter()
+            .filter_map(|name| on.names().key_of_lease(name));
         let invalidations = keys.filter(|key| key.starts_with(prefix)).map(|key| {
             let on = on.clone();
             async move { scripts::invalidate(on, &key, None).await }
@@ -69,7 +71,10 @@ pub(crate) async fn clear_tags(mut on: Target) -> RedisResult<()> {
         let found = scan(&mut on, &mut cursor, &tags).await?;
         let tags = found.iter().filter_map(|name| name.strip_prefix(&*prefix));
         let invalidations = tags.map(|tag| scripts::invalidate_tag(on.clone(), tag));
-        join_all(invalidations).await.into_iter().collect::<RedisResult<()>>()?;
+        join_all(invalidations)
+            .await
+            .into_iter()
+            .collect::<RedisResult<()>>()?;
         if cursor == 0 {
             return Ok(());
         }
@@ -78,11 +83,20 @@ pub(crate) async fn clear_tags(mut on: Target) -> RedisResult<()> {
 
 async fn scan(on: &mut Target, cursor: &mut u64, pattern: &str) -> RedisResult<Vec<String>> {
     let mut scan = cmd("SCAN");
-    scan.arg(*cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).arg("TYPE").arg("string");
+    scan.arg(*cursor)
+        .arg("MATCH")
+        .arg(pattern)
+        .arg("COUNT")
+        .arg(STEP)
+        .arg("TYPE")
+        .arg("string");
     let (next, names): (u64, Vec<Vec<u8>>) = scan.query_async(&mut on.connection).await?;
     *cursor = next;
     // A name that is not UTF-8 was not written by a larder.
-    Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect())
+    Ok(names
+        .into_iter()
+        .filter_map(|name| String::from_utf8(name).ok())
+        .collect())
 }
 
 /// A pattern for `SCAN MATCH` that matches exactly the texts that begin with `prefix`.

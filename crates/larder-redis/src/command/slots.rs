@@ -29,7 +29,9 @@ pub(crate) fn hash_tag(key: &str) -> Option<&str> {
 pub(crate) fn number_in_slot(sought: u16) -> u32 {
     // Every slot is hit by some number below a million; the fallback would only cost a cluster its
     // atomicity.
-    (0..1_000_000).find(|n: &u32| slot(&n.to_string()) == sought).unwrap_or_default()
+    (0..1_000_000)
+        .find(|n: &u32| slot(&n.to_string()) == sought)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

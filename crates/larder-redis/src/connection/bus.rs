@@ -47,7 +47,8 @@ impl Bus {
     /// Notes whether the process is subscribed.
     pub(crate) fn set_up(&self, state: Subscription) {
         // Release pairs with the Acquire of the lanes that ask.
-        self.is_up.store(state == Subscription::Up, Ordering::Release);
+        self.is_up
+            .store(state == Subscription::Up, Ordering::Release);
     }
 
     /// Notes that the subscriber has tried to subscribe.

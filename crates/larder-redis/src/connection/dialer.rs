@@ -82,7 +82,11 @@ impl Dialer {
     /// Opens all connections. Their predecessors must have been dropped.
     pub(crate) async fn dial(&mut self) -> Result<Dialed, StoreError> {
         let dialed = self.dial_all().await;
-        self.rotation = if dialed.is_ok() { 0 } else { self.rotation.wrapping_add(1) };
+        self.rotation = if dialed.is_ok() {
+            0
+        } else {
+            self.rotation.wrapping_add(1)
+        };
         dialed
     }
 
@@ -90,13 +94,28 @@ impl Dialer {
         let (asked, slot_map) = self.find_slot_map().await?;
         if slot_map.masters().is_empty() {
             self.masters.clear();
-            return Ok(Dialed { channels: vec![asked], slot_map });
+            return Ok(Dialed {
+                channels: vec![asked],
+                slot_map,
+            });
         }
-        let endpoints = slot_map.masters().iter().map(|(host, port)| Arc::new(self.seed.at(host, *port)));
+        let endpoints = slot_map
+            .masters()
+            .iter()
+            .map(|(host, port)| Arc::new(self.seed.at(host, *port)));
         self.masters = endpoints.collect();
-        let used: Vec<_> = [&self.seed].into_iter().chain(&self.masters).map(|at| at.place()).collect();
+        let used: Vec<_> = [&self.seed]
+            .into_iter()
+            .chain(&self.masters)
+            .map(|at| at.place())
+            .collect();
         self.servers.retain(|place, _| used.contains(place));
-        let masters: Vec<_> = self.masters.clone().into_iter().map(|at| (self.server(&at), at)).collect();
+        let masters: Vec<_> = self
+            .masters
+            .clone()
+            .into_iter()
+            .map(|at| (self.server(&at), at))
+            .collect();
         let mut asked = Some(asked);
         let (config, sink) = (&self.config, &self.sink);
         let opening = masters.into_iter().map(|(server, endpoint)| {
@@ -108,20 +127,30 @@ impl Dialer {
                 }
             }
         });
-        Ok(Dialed { channels: try_join_all(opening).await?, slot_map })
+        Ok(Dialed {
+            channels: try_join_all(opening).await?,
+            slot_map,
+        })
     }
 
     /// Asks one server after the other which master has which slots, until one knows; returns the
     /// connection to it too.
     async fn find_slot_map(&mut self) -> Result<(Channel, SlotMap), StoreError> {
-        let mut candidates: Vec<_> = [&self.seed].into_iter().chain(&self.masters).cloned().collect();
+        let mut candidates: Vec<_> = [&self.seed]
+            .into_iter()
+            .chain(&self.masters)
+            .cloned()
+            .collect();
         let first = self.rotation % candidates.len();
         candidates.rotate_left(first);
         let mut failed = None;
         for endpoint in candidates {
             let server = self.server(&endpoint);
             let found = match open(&server, endpoint, &self.config, &self.sink).await {
-                Ok(channel) => self.slot_map(&channel).await.map(|slot_map| (channel, slot_map)),
+                Ok(channel) => self
+                    .slot_map(&channel)
+                    .await
+                    .map(|slot_map| (channel, slot_map)),
                 Err(error) => Err(error),
             };
             match found {
@@ -131,25 +160,40 @@ impl Dialer {
                 }
             }
         }
-        Err(failed
-            .unwrap_or_else(|| StoreError::Unreachable { address: self.seed.shown.clone(), source: None }))
+        Err(failed.unwrap_or_else(|| StoreError::Unreachable {
+            address: self.seed.shown.clone(),
+            source: None,
+        }))
     }
 
     /// Asks a server which master has which slots. One that refuses is no cluster.
     async fn slot_map(&mut self, channel: &Channel) -> Result<SlotMap, StoreError> {
         let (mut connection, endpoint) = (channel.connection.clone(), &channel.endpoint);
-        let asked = cmd("CLUSTER").arg("SLOTS").query_async::<Value>(&mut connection).await;
+        let asked = cmd("CLUSTER")
+            .arg("SLOTS")
+            .query_async::<Value>(&mut connection)
+            .await;
         match asked {
-            Ok(slots) => SlotMap::parse(&slots, endpoint.host()).ok_or_else(|| StoreError::Refused {
-                address: endpoint.shown.clone(),
-                reason: "some hash slots of the cluster have no master".to_owned(),
-            }),
+            Ok(slots) => {
+                SlotMap::parse(&slots, endpoint.host()).ok_or_else(|| StoreError::Refused {
+                    address: endpoint.shown.clone(),
+                    reason: "some hash slots of the cluster have no master".to_owned(),
+                })
+            }
             // No answer, or one that only holds for now, says nothing about the server.
             Err(error)
                 if is_loss(&error)
-                    || matches!(error.code(), None | Some("LOADING" | "BUSY" | "MASTERDOWN" | "NOAUTH")) =>
+                    || matches!(
+                        error.code(),
+                        None | Some("LOADING" | "BUSY" | "MASTERDOWN" | "NOAUTH")
+                    ) =>
             {
-                Err(describe(error, &endpoint.shown, self.config.command_timeout, ""))
+                Err(describe(
+                    error,
+                    &endpoint.shown,
+                    self.config.command_timeout,
+                    "",
+                ))
             }
             Err(refused) => {
                 if refused.code() == Some("NOPERM") && !self.told_of_refusal {
@@ -173,7 +217,8 @@ async fn open(
     config: &RedisConfig,
     sink: &PushSink,
 ) -> Result<Channel, StoreError> {
-    let failed = |error: RedisError, limit| Err::<Channel, _>(describe(error, &endpoint.shown, limit, ""));
+    let failed =
+        |error: RedisError, limit| Err::<Channel, _>(describe(error, &endpoint.shown, limit, ""));
     let (connection, tracking) = match connect(server, &endpoint, config, sink).await {
         Ok(opened) => opened,
         Err(error) => return failed(error, config.connect_timeout),
@@ -188,7 +233,12 @@ async fn open(
         Err(error) => return failed(error, config.command_timeout),
     };
     let large_values = LargeValuePool::new(config, &endpoint, run_id)?;
-    Ok(Channel { connection, large_values, endpoint, tracking })
+    Ok(Channel {
+        connection,
+        large_values,
+        endpoint,
+        tracking,
+    })
 }
 
 /// Connects by RESP3, or by RESP2 to a server or proxy that does not speak it.

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use deadpool_redis::redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError, RedisResult,
-    Value, parse_redis_value,
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError,
+    RedisResult, Value, parse_redis_value,
 };
 use larder_core::StoreError;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -31,27 +31,37 @@ const FAREWELL: Duration = Duration::from_millis(200);
 impl Endpoint {
     pub(crate) fn parse(config: &RedisConfig) -> Result<Self, StoreError> {
         let shown = redacted(&config.url);
-        let wrong =
-            |problem: &str| StoreError::Address { address: shown.clone(), problem: problem.to_owned() };
+        let wrong = |problem: &str| StoreError::Address {
+            address: shown.clone(),
+            problem: problem.to_owned(),
+        };
         let (scheme, rest) = config.url.split_once("://").unwrap_or_default();
         if !NETWORK.contains(&scheme) && !SOCKET.contains(&scheme) {
             return Err(wrong("it must begin with redis://, rediss:// or unix://"));
         }
         let at = rest.rfind('@');
-        let ends_early = rest.find(['?', '#', '/']).is_some_and(|end| at.is_some_and(|at| end < at));
+        let ends_early = rest
+            .find(['?', '#', '/'])
+            .is_some_and(|end| at.is_some_and(|at| end < at));
         if ends_early && NETWORK.contains(&scheme) {
             return Err(wrong(ENCODE));
         }
         if cfg!(not(feature = "tls-rustls")) && matches!(scheme, "rediss" | "valkeys") {
-            return Err(wrong("this program is built without TLS: enable the feature `tls`"));
+            return Err(wrong(
+                "this program is built without TLS: enable the feature `tls`",
+            ));
         }
-        let info = config.url.as_str().into_connection_info().map_err(|error| {
-            // The category and not the detail, which may quote the address.
-            match at {
-                Some(_) => wrong(&format!("{}; {ENCODE}", error.category())),
-                None => wrong(error.category()),
-            }
-        })?;
+        let info = config
+            .url
+            .as_str()
+            .into_connection_info()
+            .map_err(|error| {
+                // The category and not the detail, which may quote the address.
+                match at {
+                    Some(_) => wrong(&format!("{}; {ENCODE}", error.category())),
+                    None => wrong(error.category()),
+                }
+            })?;
         let info = with_tls(info, config).map_err(|problem| wrong(&problem))?;
         Ok(Self { info, shown })
     }
@@ -71,7 +81,9 @@ impl Endpoint {
     pub(crate) fn at(&self, host: &str, port: u16) -> Self {
         let mut addr = self.info.addr().clone();
         let scheme = match &mut addr {
-            ConnectionAddr::TcpTls { host: of, port: at, .. } => {
+            ConnectionAddr::TcpTls {
+                host: of, port: at, ..
+            } => {
                 (*of, *at) = (host.to_owned(), port);
                 "rediss"
             }
@@ -80,7 +92,10 @@ impl Endpoint {
                 "redis"
             }
         };
-        Self { info: self.info.clone().set_addr(addr), shown: format!("{scheme}://{host}:{port}") }
+        Self {
+            info: self.info.clone().set_addr(addr),
+            shown: format!("{scheme}://{host}:{port}"),
+        }
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -113,10 +128,17 @@ impl Endpoint {
     async fn farewell(&self) -> Option<RedisError> {
         match self.info.addr() {
             ConnectionAddr::Tcp(host, port) => {
-                read_error(tokio::net::TcpStream::connect((host.as_str(), *port)).await.ok()?).await
+                read_error(
+                    tokio::net::TcpStream::connect((host.as_str(), *port))
+                        .await
+                        .ok()?,
+                )
+                .await
             }
             #[cfg(unix)]
-            ConnectionAddr::Unix(path) => read_error(tokio::net::UnixStream::connect(path).await.ok()?).await,
+            ConnectionAddr::Unix(path) => {
+                read_error(tokio::net::UnixStream::connect(path).await.ok()?).await
+            }
             // Over TLS a server cannot say anything before the client has.
             _ => None,
         }
@@ -127,7 +149,10 @@ impl Endpoint {
 async fn read_error(stream: impl AsyncRead + Unpin) -> Option<RedisError> {
     let mut said = Vec::new();
     let _broken = stream.take(1024).read_to_end(&mut said).await; // what was read before that counts
-    parse_redis_value(&said).and_then(Value::extract_error).err().filter(|error| error.code().is_some())
+    parse_redis_value(&said)
+        .and_then(Value::extract_error)
+        .err()
+        .filter(|error| error.code().is_some())
 }
 
 #[cfg(feature = "tls-rustls")]
@@ -171,17 +196,29 @@ mod tests {
                 continue;
             }
             let other = Endpoint::parse(&RedisConfig::new(url)).unwrap().at("b", 2);
-            assert_eq!((&*other.shown, &*other.place(), other.host()), (shown, "b:2", "b"));
+            assert_eq!(
+                (&*other.shown, &*other.place(), other.host()),
+                (shown, "b:2", "b")
+            );
             assert_eq!(other.info.redis_settings().password(), Some("secret"));
         }
     }
 
     #[test]
     fn unusable_address_says_what_would_be_right() {
-        for url in ["", "localhost:6379", "http://u:secret@host", "redis://u:secret@host:port", "redis://"] {
+        for url in [
+            "",
+            "localhost:6379",
+            "http://u:secret@host",
+            "redis://u:secret@host:port",
+            "redis://",
+        ] {
             let error = refused(&RedisConfig::new(url));
             let text = format!("{error} {error:?}");
-            assert!(matches!(error, StoreError::Address { .. }) && !text.contains("secret"), "{text}");
+            assert!(
+                matches!(error, StoreError::Address { .. }) && !text.contains("secret"),
+                "{text}"
+            );
         }
         assert_eq!(
             refused(&RedisConfig::new("localhost:6379")).to_string(),
@@ -207,11 +244,21 @@ mod tests {
             let text = format!("{error} {error:?} {config:?}");
             assert!(error.to_string().contains("percent-encode"), "{text}");
             for secret in ["s3cr", "user", "t@", "t=x"] {
-                assert!(!text.replace("the user name", "").contains(secret), "{url}: {text}");
+                assert!(
+                    !text.replace("the user name", "").contains(secret),
+                    "{url}: {text}"
+                );
             }
         }
         let encoded = RedisConfig::new("redis://user:s3cr%3Ft@host");
-        assert_eq!(Endpoint::parse(&encoded).unwrap().info.redis_settings().password(), Some("s3cr?t"));
+        assert_eq!(
+            Endpoint::parse(&encoded)
+                .unwrap()
+                .info
+                .redis_settings()
+                .password(),
+            Some("s3cr?t")
+        );
     }
 
     #[tokio::test]
@@ -221,12 +268,19 @@ mod tests {
         let server = tokio::spawn(async move {
             use tokio::io::AsyncWriteExt;
             let (mut client, _) = listener.accept().await.unwrap();
-            client.write_all(b"-ERR max number of clients reached\r\n").await.unwrap();
+            client
+                .write_all(b"-ERR max number of clients reached\r\n")
+                .await
+                .unwrap();
         });
-        let endpoint = Endpoint::parse(&RedisConfig::new(format!("redis://127.0.0.1:{port}"))).unwrap();
+        let endpoint =
+            Endpoint::parse(&RedisConfig::new(format!("redis://127.0.0.1:{port}"))).unwrap();
         let broken = || RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
         let error = endpoint.explain(broken()).await;
-        assert!(error.to_string().contains("max number of clients reached"), "{error}");
+        assert!(
+            error.to_string().contains("max number of clients reached"),
+            "{error}"
+        );
         server.await.unwrap();
         let error = endpoint.explain(broken()).await; // nobody listens any more
         assert!(error.is_connection_dropped(), "{error}");

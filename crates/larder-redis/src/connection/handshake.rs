@@ -40,7 +40,10 @@ pub(crate) async fn handshake(
     let opened = async {
         let client = Client::open(endpoint.info_for(protocol))?;
         let options = options(protocol, config, sink);
-        let mut connection = match client.get_multiplexed_async_connection_with_config(&options).await {
+        let mut connection = match client
+            .get_multiplexed_async_connection_with_config(&options)
+            .await
+        {
             Ok(connection) => connection,
             Err(error) => return Err(endpoint.explain(error).await),
         };
@@ -58,7 +61,11 @@ pub(crate) async fn handshake(
     }
 }
 
-fn options(protocol: ProtocolVersion, config: &RedisConfig, sink: &PushSink) -> AsyncConnectionConfig {
+fn options(
+    protocol: ProtocolVersion,
+    config: &RedisConfig,
+    sink: &PushSink,
+) -> AsyncConnectionConfig {
     let options = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(config.connect_timeout))
         .set_response_timeout(Some(config.command_timeout))

@@ -40,7 +40,10 @@ impl LargeValuePool {
         endpoint: &Arc<Endpoint>,
         expected_run_id: Option<String>,
     ) -> Result<Self, StoreError> {
-        let wrong = |problem: String| StoreError::Address { address: endpoint.shown.clone(), problem };
+        let wrong = |problem: String| StoreError::Address {
+            address: endpoint.shown.clone(),
+            problem,
+        };
         let options = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.command_timeout));
@@ -53,14 +56,25 @@ impl LargeValuePool {
             Box::pin(async move {
                 match run_id(connection).await {
                     Ok(run_id) if run_id == expected => Ok(()),
-                    Ok(_) => Err(HookError::message("the address leads to another server than before")),
+                    Ok(_) => Err(HookError::message(
+                        "the address leads to another server than before",
+                    )),
                     Err(error) => Err(HookError::Backend(error)),
                 }
             })
         });
-        let builder = Pool::builder(manager).max_size(CONNECTIONS).runtime(Runtime::Tokio1);
-        let pool = builder.post_create(is_same_server).build().map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { pool, endpoint: endpoint.clone(), limit: config.command_timeout })
+        let builder = Pool::builder(manager)
+            .max_size(CONNECTIONS)
+            .runtime(Runtime::Tokio1);
+        let pool = builder
+            .post_create(is_same_server)
+            .build()
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(Self {
+            pool,
+            endpoint: endpoint.clone(),
+            limit: config.command_timeout,
+        })
     }
 
     /// Runs commands over a connection that no other caller uses meanwhile.
@@ -78,7 +92,11 @@ impl LargeValuePool {
             let Some(connection) = checked_out.0.as_deref().cloned() else {
                 return Err(cause(PoolError::Closed));
             };
-            let asked = ask(Target { connection, scope: scope.clone() }).await;
+            let asked = ask(Target {
+                connection,
+                scope: scope.clone(),
+            })
+            .await;
             if asked.is_ok() {
                 drop(checked_out.0.take()); // returned to the pool
             }
@@ -96,8 +114,14 @@ impl LargeValuePool {
 /// Asks for the identifier of a server's run, by which it can be told from others; `None` if it
 /// does not say.
 pub(crate) async fn run_id(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
-    match cmd("INFO").arg("server").query_async::<String>(connection).await {
-        Ok(info) => Ok(info.lines().find_map(|line| line.strip_prefix("run_id:").map(str::to_owned))),
+    match cmd("INFO")
+        .arg("server")
+        .query_async::<String>(connection)
+        .await
+    {
+        Ok(info) => Ok(info
+            .lines()
+            .find_map(|line| line.strip_prefix("run_id:").map(str::to_owned))),
         Err(error) if is_loss(&error) || is_outage(&error) || is_busy(&error) => Err(error),
         Err(_refused) => Ok(None),
     }

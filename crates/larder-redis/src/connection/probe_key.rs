@@ -32,7 +32,11 @@ impl ProbeKey {
             }
             _ => format!("{probes}{}", token.as_str()),
         };
-        Self { name, written: Mutex::default(), pushes: AtomicU64::new(0) }
+        Self {
+            name,
+            written: Mutex::default(),
+            pushes: AtomicU64::new(0),
+        }
     }
 
     /// Notes that the key is about to be written.
@@ -45,7 +49,11 @@ impl ProbeKey {
         // AcqRel pairs with the Acquire in `pushes`: the prober that sees the count sees all that
         // the push has done.
         self.pushes.fetch_add(1, Ordering::AcqRel);
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).take().map(|written| written.elapsed())
+        self.written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .map(|written| written.elapsed())
     }
 
     /// The number of pushes that have arrived.

@@ -8,7 +8,9 @@ use std::{
     task::Poll,
 };
 
-use deadpool_redis::redis::{Cmd, ErrorKind, Pipeline, RedisResult, Value, aio::MultiplexedConnection, cmd};
+use deadpool_redis::redis::{
+    Cmd, ErrorKind, Pipeline, RedisResult, Value, aio::MultiplexedConnection, cmd,
+};
 use futures_util::future::join_all;
 use larder_core::Want;
 use tokio::{runtime::Handle, sync::oneshot};
@@ -63,7 +65,11 @@ const GROUP: usize = 16;
 
 impl ReadBatcher {
     pub(crate) fn new(connection: MultiplexedConnection) -> Arc<Self> {
-        Arc::new(Self { connection, runtime: Handle::current(), queue: Mutex::default() })
+        Arc::new(Self {
+            connection,
+            runtime: Handle::current(),
+            queue: Mutex::default(),
+        })
     }
 
     /// Reads the beginning of a key's value, and its time to live if the caller asks for that, in
@@ -89,7 +95,10 @@ impl ReadBatcher {
             return None;
         }
         queue.in_flight = 1;
-        Some(InFlight { batcher: self.clone(), role: Role::Sender })
+        Some(InFlight {
+            batcher: self.clone(),
+            role: Role::Sender,
+        })
     }
 
     /// Adds a read to the next pipeline.
@@ -103,7 +112,13 @@ impl ReadBatcher {
         if is_first {
             // A task of its own: the reads of a pipeline must not depend on the first of their
             // callers being polled.
-            self.runtime.spawn(InFlight { batcher: self.clone(), role: Role::Collector }.ask_enqueued());
+            self.runtime.spawn(
+                InFlight {
+                    batcher: self.clone(),
+                    role: Role::Collector,
+                }
+                .ask_enqueued(),
+            );
         }
         replied
     }
@@ -117,7 +132,11 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let mut queue = self.batcher.queue();
         queue.in_flight -= 1;
-        let unsent = if self.role == Role::Collector { mem::take(&mut queue.next) } else { Vec::new() };
+        let unsent = if self.role == Role::Collector {
+            mem::take(&mut queue.next)
+        } else {
+            Vec::new()
+        };
         drop(queue);
         drop(unsent); // which tells their callers
     }
@@ -128,7 +147,10 @@ impl InFlight {
         let mut connection = self.batcher.connection.clone();
         let Question { start, pttl } = question;
         let Some(pttl) = pttl else {
-            return Ok(ReadReply { value: connection.send_packed_command(&start).await?, pttl: None });
+            return Ok(ReadReply {
+                value: connection.send_packed_command(&start).await?,
+                pttl: None,
+            });
         };
         let mut both = Pipeline::with_capacity(2);
         both.add_command(start).add_command(pttl);
@@ -153,15 +175,30 @@ impl InFlight {
     async fn ask_group(&self, reads: Vec<Read>) {
         let mut commands = Pipeline::with_capacity(2 * reads.len());
         let mut callers = Vec::with_capacity(reads.len());
-        for Read { question: Question { start, pttl }, reply } in reads {
-            callers.push((if pttl.is_some() { Want::ValueAndTtl } else { Want::Value }, reply));
+        for Read {
+            question: Question { start, pttl },
+            reply,
+        } in reads
+        {
+            callers.push((
+                if pttl.is_some() {
+                    Want::ValueAndTtl
+                } else {
+                    Want::Value
+                },
+                reply,
+            ));
             commands.add_command(start);
             pttl.into_iter().for_each(|pttl| {
                 commands.add_command(pttl);
             });
         }
-        let replies =
-            self.batcher.connection.clone().send_packed_commands(&commands, 0, commands.len()).await;
+        let replies = self
+            .batcher
+            .connection
+            .clone()
+            .send_packed_commands(&commands, 0, commands.len())
+            .await;
         let mut replies = replies.map(Vec::into_iter);
         for (want, caller) in callers {
             let _gone = caller.send(match &mut replies {
@@ -179,13 +216,19 @@ impl Question {
         const LIMITS: usize = "065535".len();
         let mut start = Cmd::with_capacity(4, NAME.len() + key.len() + LIMITS);
         start.arg(NAME).arg(key).arg(0).arg(LARGE_VALUE - 1);
-        Self { start, pttl: want.has_ttl().then(|| cmd("PTTL").arg(key).take()) }
+        Self {
+            start,
+            pttl: want.has_ttl().then(|| cmd("PTTL").arg(key).take()),
+        }
     }
 }
 
 fn next_reply(replies: &mut impl Iterator<Item = Value>, want: Want) -> RedisResult<ReadReply> {
     let mut reply = || replies.next().ok_or_else(unexpected);
-    Ok(ReadReply { value: reply()?, pttl: if want.has_ttl() { Some(reply()?) } else { None } })
+    Ok(ReadReply {
+        value: reply()?,
+        pttl: if want.has_ttl() { Some(reply()?) } else { None },
+    })
 }
 
 /// Waits until the tasks have run that are ready to run on this thread now. (`yield_now` would look

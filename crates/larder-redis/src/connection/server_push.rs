@@ -27,7 +27,9 @@ impl<'a> ServerPush<'a> {
 
 /// A key's name as text; one that is not UTF-8 was neither written nor read by a larder.
 pub(crate) fn text(name: &Value) -> Option<&str> {
-    let Value::BulkString(name) = name else { return None };
+    let Value::BulkString(name) = name else {
+        return None;
+    };
     std::str::from_utf8(name).ok()
 }
 
@@ -36,7 +38,10 @@ mod tests {
     use super::*;
 
     fn invalidate(data: Vec<Value>) -> PushInfo {
-        PushInfo { kind: PushKind::Invalidate, data }
+        PushInfo {
+            kind: PushKind::Invalidate,
+            data,
+        }
     }
 
     #[test]
@@ -46,9 +51,15 @@ mod tests {
             ServerPush::parse(&invalidate(vec![Value::Array(names.clone())])),
             ServerPush::Changed(&names)
         );
-        assert_eq!(ServerPush::parse(&invalidate(vec![Value::Nil])), ServerPush::Emptied);
         assert_eq!(
-            ServerPush::parse(&PushInfo { kind: PushKind::Disconnection, data: Vec::new() }),
+            ServerPush::parse(&invalidate(vec![Value::Nil])),
+            ServerPush::Emptied
+        );
+        assert_eq!(
+            ServerPush::parse(&PushInfo {
+                kind: PushKind::Disconnection,
+                data: Vec::new()
+            }),
             ServerPush::Ended
         );
         assert_eq!(text(&names[0]), Some("user:42"));

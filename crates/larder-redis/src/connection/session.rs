@@ -51,13 +51,26 @@ impl Session {
     /// Puts connections into a session. Its scripts publish what they change if a server does not
     /// push.
     pub(crate) fn new(dialed: &Dialed, names: &Arc<Names>, publisher: &Publisher) -> Self {
-        let tracks = dialed.channels.iter().all(|channel| channel.tracking == Tracking::On);
+        let tracks = dialed
+            .channels
+            .iter()
+            .all(|channel| channel.tracking == Tracking::On);
         // P26 scripts-publish: a process that the server does not tell is told by others, and tells
         // them.
-        let publisher = if tracks { Publisher::silent() } else { publisher.clone() };
-        let scope = Arc::new(Scope { names: names.clone(), publisher });
+        let publisher = if tracks {
+            Publisher::silent()
+        } else {
+            publisher.clone()
+        };
+        let scope = Arc::new(Scope {
+            names: names.clone(),
+            publisher,
+        });
         let link = |(master, channel): (usize, &Channel)| Link {
-            target: Target { connection: channel.connection.clone(), scope: scope.clone() },
+            target: Target {
+                connection: channel.connection.clone(),
+                scope: scope.clone(),
+            },
             reads: ReadBatcher::new(channel.connection.clone()),
             large_values: channel.large_values.clone(),
             endpoint: channel.endpoint.clone(),
@@ -65,7 +78,12 @@ impl Session {
             probe: ProbeKey::new(names, &dialed.slot_map, master),
         };
         let links = dialed.channels.iter().enumerate().map(link).collect();
-        Self { links, slot_map: dialed.slot_map.clone(), tracks, scope }
+        Self {
+            links,
+            slot_map: dialed.slot_map.clone(),
+            tracks,
+            scope,
+        }
     }
 
     pub(crate) fn links(&self) -> &[Link] {
@@ -100,7 +118,10 @@ impl Session {
 
     /// The probe's key with this name.
     pub(crate) fn probe(&self, name: &str) -> Option<&ProbeKey> {
-        self.links.iter().map(|link| &link.probe).find(|probe| probe.name == name)
+        self.links
+            .iter()
+            .map(|link| &link.probe)
+            .find(|probe| probe.name == name)
     }
 }
 

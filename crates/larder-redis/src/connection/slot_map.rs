@@ -25,13 +25,22 @@ struct Range {
 impl SlotMap {
     /// The map of one server that is no cluster, and so has every slot.
     pub(crate) fn standalone() -> Self {
-        Self { masters: Vec::new(), ranges: vec![Range { first: 0, last: SLOTS - 1, master: 0 }] }
+        Self {
+            masters: Vec::new(),
+            ranges: vec![Range {
+                first: 0,
+                last: SLOTS - 1,
+                master: 0,
+            }],
+        }
     }
 
     /// Reads the reply of a server that was asked at `host`. `None` if a slot has no master, or if
     /// it is no such reply.
     pub(crate) fn parse(slots: &Value, host: &str) -> Option<Self> {
-        let Value::Array(rows) = slots else { return None };
+        let Value::Array(rows) = slots else {
+            return None;
+        };
         let mut rows = rows.iter().map(row).collect::<Option<Vec<_>>>()?;
         rows.sort_unstable();
         let (mut masters, mut numbers) = (Vec::new(), HashMap::new());
@@ -44,12 +53,18 @@ impl SlotMap {
                 masters.push(place);
                 masters.len() - 1
             });
-            if first != ranges.last().map_or(0, |range| range.last + 1) || !(first..SLOTS).contains(&last) {
+            if first != ranges.last().map_or(0, |range| range.last + 1)
+                || !(first..SLOTS).contains(&last)
+            {
                 return None;
             }
             match ranges.last_mut().filter(|range| range.master == master) {
                 Some(range) => range.last = last,
-                None => ranges.push(Range { first, last, master }),
+                None => ranges.push(Range {
+                    first,
+                    last,
+                    master,
+                }),
             }
         }
         (ranges.last()?.last == SLOTS - 1).then_some(Self { masters, ranges })
@@ -69,15 +84,22 @@ impl SlotMap {
     /// The slots of a master, as ranges: the first and the last slot of each.
     pub(crate) fn slots(&self, master: usize) -> impl Iterator<Item = (u16, u16)> {
         let its = move |range: &&Range| range.master == master;
-        self.ranges.iter().filter(its).map(|range| (range.first, range.last))
+        self.ranges
+            .iter()
+            .filter(its)
+            .map(|range| (range.first, range.last))
     }
 }
 
 /// The first and last slot of a row of the reply, and the host and port of its master.
 fn row(row: &Value) -> Option<(u16, u16, &str, u16)> {
     let Value::Array(row) = row else { return None };
-    let [first, last, Value::Array(master), ..] = row.as_slice() else { return None };
-    let [host, port, ..] = master.as_slice() else { return None };
+    let [first, last, Value::Array(master), ..] = row.as_slice() else {
+        return None;
+    };
+    let [host, port, ..] = master.as_slice() else {
+        return None;
+    };
     let host = match host {
         Value::Nil => "",
         Value::BulkString(host) => std::str::from_utf8(host).ok()?,
@@ -88,7 +110,9 @@ fn row(row: &Value) -> Option<(u16, u16, &str, u16)> {
 }
 
 fn number(value: &Value) -> Option<u16> {
-    let Value::Int(number) = value else { return None };
+    let Value::Int(number) = value else {
+        return None;
+    };
     u16::try_from(*number).ok()
 }
 
@@ -97,9 +121,14 @@ fn number(value: &Value) -> Option<u16> {
 ///
 /// Source: [`CLUSTER NODES`](https://redis.io/docs/latest/commands/cluster-nodes/).
 pub(crate) fn own_slots(nodes: &str) -> Option<Vec<(u16, u16)>> {
-    let mut lines = nodes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let own =
-        lines.find(|words| words.get(2).is_some_and(|flags| flags.split(',').any(|f| f == "myself")))?;
+    let mut lines = nodes
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let own = lines.find(|words| {
+        words
+            .get(2)
+            .is_some_and(|flags| flags.split(',').any(|f| f == "myself"))
+    })?;
     let slots = own.into_iter().skip(8).map(|slots| {
         let (first, last) = slots.split_once('-').unwrap_or((slots, slots));
         Some((first.parse().ok()?, last.parse().ok()?)) // `[93->-…]` is one that migrates
@@ -132,13 +161,30 @@ mod tests {
             (151, 199, host("a"), 1),
         ]);
         let slot_map = SlotMap::parse(&said, "asked").unwrap();
-        assert_eq!(slot_map.masters(), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
-        for (slot, master) in [(0, 0), (99, 0), (100, 1), (150, 1), (151, 0), (199, 0), (200, 1), (16383, 1)]
-        {
+        assert_eq!(
+            slot_map.masters(),
+            [("a".to_owned(), 1), ("b".to_owned(), 2)]
+        );
+        for (slot, master) in [
+            (0, 0),
+            (99, 0),
+            (100, 1),
+            (150, 1),
+            (151, 0),
+            (199, 0),
+            (200, 1),
+            (16383, 1),
+        ] {
             assert_eq!(slot_map.master(slot), master, "{slot}");
         }
         assert_eq!(slot_map.slots(0).collect::<Vec<_>>(), [(0, 99), (151, 199)]);
-        assert_eq!((SlotMap::standalone().master(16383), SlotMap::standalone().masters().len()), (0, 0));
+        assert_eq!(
+            (
+                SlotMap::standalone().master(16383),
+                SlotMap::standalone().masters().len()
+            ),
+            (0, 0)
+        );
     }
 
     #[test]
@@ -165,7 +211,9 @@ mod tests {
 
     #[test]
     fn own_slots_are_known_unless_one_migrates() {
-        let line = |flags: &str, slots: &str| format!("id 127.0.0.1:1@2 {flags} - 0 0 1 connected{slots}\n");
+        let line = |flags: &str, slots: &str| {
+            format!("id 127.0.0.1:1@2 {flags} - 0 0 1 connected{slots}\n")
+        };
         let nodes = line("master", " 0-5") + &line("myself,master", " 6-9 11");
         assert_eq!(own_slots(&nodes), Some(vec![(6, 9), (11, 11)]));
         assert_eq!(own_slots(&line("myself,master", "")), Some(Vec::new()));

@@ -21,8 +21,14 @@ pub(crate) fn configure(
         check_root_certificate(pem)?;
     }
     let root_cert = root_certificate.map(<[u8]>::to_vec);
-    let client = Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
-        .map_err(|error| format!("the root certificate cannot be used: {error}"))?;
+    let client = Client::build_with_tls(
+        info,
+        TlsCertificates {
+            client_tls: None,
+            root_cert,
+        },
+    )
+    .map_err(|error| format!("the root certificate cannot be used: {error}"))?;
     Ok(client.get_connection_info().clone())
 }
 
@@ -54,11 +60,15 @@ fn check_root_certificate(pem: &[u8]) -> Result<(), String> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("the root certificate is not PEM: {error}"))?;
     if certificates.is_empty() {
-        return Err("the root certificate is not PEM: it has no -----BEGIN CERTIFICATE-----".to_owned());
+        return Err(
+            "the root certificate is not PEM: it has no -----BEGIN CERTIFICATE-----".to_owned(),
+        );
     }
     let mut roots = RootCertStore::empty();
     certificates.into_iter().try_for_each(|certificate| {
-        roots.add(certificate).map_err(|error| format!("the root certificate cannot be used: {error}"))
+        roots
+            .add(certificate)
+            .map_err(|error| format!("the root certificate cannot be used: {error}"))
     })
 }
 
@@ -78,18 +88,32 @@ mod tests {
     fn garbage_is_no_root_certificate() {
         let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         for pem in ["", "garbage", key] {
-            assert!(problem(pem).contains("it has no -----BEGIN CERTIFICATE-----"), "{}", problem(pem));
+            assert!(
+                problem(pem).contains("it has no -----BEGIN CERTIFICATE-----"),
+                "{}",
+                problem(pem)
+            );
         }
         let cut = "-----BEGIN CERTIFICATE-----\nAAAA\n";
-        assert!(problem(cut).contains("the root certificate is not PEM"), "{}", problem(cut));
+        assert!(
+            problem(cut).contains("the root certificate is not PEM"),
+            "{}",
+            problem(cut)
+        );
         let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(problem(nonsense).contains("the root certificate cannot be used"), "{}", problem(nonsense));
+        assert!(
+            problem(nonsense).contains("the root certificate cannot be used"),
+            "{}",
+            problem(nonsense)
+        );
     }
 
     #[test]
     fn root_certificate_without_tls_is_refused() {
         let config = RedisConfig::new("redis://host").root_certificate("garbage");
-        let Err(error) = Endpoint::parse(&config) else { panic!("accepted") };
+        let Err(error) = Endpoint::parse(&config) else {
+            panic!("accepted")
+        };
         assert!(error.to_string().contains("rediss://"), "{error}");
     }
 }

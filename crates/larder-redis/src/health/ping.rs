@@ -21,8 +21,13 @@ pub(crate) enum Pinged {
 /// Pings connections. The session is given up if one of them does not answer.
 // P13 silence-is-not-health
 pub(crate) async fn ping_session(current: &CurrentSession, which: Pinged) {
-    let Some(session) = current.load() else { return };
-    let pinged = session.links().iter().filter(|link| !link.take_used() || which == Pinged::All);
+    let Some(session) = current.load() else {
+        return;
+    };
+    let pinged = session
+        .links()
+        .iter()
+        .filter(|link| !link.take_used() || which == Pinged::All);
     // At once, so that one that does not answer does not hide another.
     join_all(pinged.map(|link| async {
         // A server that refuses a ping has answered.

@@ -20,8 +20,11 @@ pub(crate) async fn run(lanes: Vec<Arc<Lane>>, config: RedisConfig) {
     loop {
         // A lane that is deaf is probed more often.
         let deaf = lanes.iter().any(|lane| lane.health.is_deaf());
-        let pause =
-            if deaf { config.ping_interval.min(config.probe_interval) } else { config.probe_interval };
+        let pause = if deaf {
+            config.ping_interval.min(config.probe_interval)
+        } else {
+            config.probe_interval
+        };
         tokio::time::sleep(pause).await;
         writers.close_idle();
         for lane in &lanes {
@@ -41,7 +44,9 @@ enum Probed {
 
 /// Probes whether a lane is told of changes, by each of its servers.
 async fn probe(lane: &Lane, writers: &mut Writers) {
-    let Some(session) = lane.current.load().filter(|session| session.tracks) else { return };
+    let Some(session) = lane.current.load().filter(|session| session.tracks) else {
+        return;
+    };
     let mut all_heard = true;
     for link in session.links() {
         match probe_link(lane, &session, link, writers).await {
@@ -60,10 +65,20 @@ async fn probe(lane: &Lane, writers: &mut Writers) {
 /// Has a connection read a key of its own, has the key written by another connection, and pings.
 // P27 channel-proves-alive: the server sends the push before the reply to the ping, so there is
 // nothing to wait for.
-async fn probe_link(lane: &Lane, session: &Arc<Session>, link: &Link, writers: &mut Writers) -> Probed {
+async fn probe_link(
+    lane: &Lane,
+    session: &Arc<Session>,
+    link: &Link,
+    writers: &mut Writers,
+) -> Probed {
     let name = link.probe.name.as_str();
     let read = async |mut on: Target| cmd("GET").arg(name).exec_async(&mut on.connection).await;
-    if lane.current.ask_on(session, link, name, read).await.is_err() {
+    if lane
+        .current
+        .ask_on(session, link, name, read)
+        .await
+        .is_err()
+    {
         return Probed::Unknown;
     }
     let before = link.probe.pushes();
@@ -75,7 +90,11 @@ async fn probe_link(lane: &Lane, session: &Arc<Session>, link: &Link, writers: &
     {
         return Probed::Unknown;
     }
-    if link.probe.pushes() == before { Probed::NotHeard } else { Probed::Heard }
+    if link.probe.pushes() == before {
+        Probed::NotHeard
+    } else {
+        Probed::Heard
+    }
 }
 
 fn note_deaf(lane: &Lane, session: &Arc<Session>, address: &str) {
@@ -112,12 +131,17 @@ impl Writers {
             .set_response_timeout(Some(config.command_timeout));
         let life = config.probe_interval.saturating_mul(10);
         let life = life.clamp(Duration::from_secs(1), Duration::from_secs(3600));
-        Self { options, life, open: HashMap::new() }
+        Self {
+            options,
+            life,
+            open: HashMap::new(),
+        }
     }
 
     /// Closes the connections to servers that no lane has any more.
     fn close_idle(&mut self) {
-        self.open.retain(|_, writer| std::mem::take(&mut writer.is_used));
+        self.open
+            .retain(|_, writer| std::mem::take(&mut writer.is_used));
     }
 
     /// Writes a probe's key.
@@ -125,12 +149,28 @@ impl Writers {
         let place = endpoint.place();
         let mut connection = match self.open.remove(&place) {
             Some(writer) => writer.connection,
-            None => endpoint.client()?.get_multiplexed_async_connection_with_config(&self.options).await?,
+            None => {
+                endpoint
+                    .client()?
+                    .get_multiplexed_async_connection_with_config(&self.options)
+                    .await?
+            }
         };
         let life_ms = u64::try_from(self.life.as_millis()).unwrap_or(u64::MAX);
         let mut set = cmd("SET");
-        set.arg(name).arg(fastrand::u64(..)).arg("PX").arg(life_ms).exec_async(&mut connection).await?;
-        self.open.insert(place, Writer { connection, is_used: true }); // one that failed is not kept
+        set.arg(name)
+            .arg(fastrand::u64(..))
+            .arg("PX")
+            .arg(life_ms)
+            .exec_async(&mut connection)
+            .await?;
+        self.open.insert(
+            place,
+            Writer {
+                connection,
+                is_used: true,
+            },
+        ); // one that failed is not kept
         Ok(())
     }
 }

@@ -76,8 +76,18 @@ pub(crate) async fn connect(
 async fn watch(lane: &Lane, ping_interval: Duration) {
     let kept = async {
         while !lane.current.is_down() {
-            let is_suspected = tokio::time::timeout(ping_interval, lane.current.suspected()).await.is_ok();
-            ping_session(&lane.current, if is_suspected { Pinged::All } else { Pinged::Idle }).await;
+            let is_suspected = tokio::time::timeout(ping_interval, lane.current.suspected())
+                .await
+                .is_ok();
+            ping_session(
+                &lane.current,
+                if is_suspected {
+                    Pinged::All
+                } else {
+                    Pinged::Idle
+                },
+            )
+            .await;
         }
     };
     // Whatever a connection is asked at that moment, it is given up at once when another lane finds

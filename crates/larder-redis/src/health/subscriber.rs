@@ -49,7 +49,8 @@ impl Subscriber {
                 continue;
             };
             // The limit covers a server that accepts and then says nothing.
-            match tokio::time::timeout(self.config.connect_timeout, self.subscribe(&endpoint)).await {
+            match tokio::time::timeout(self.config.connect_timeout, self.subscribe(&endpoint)).await
+            {
                 Ok(Ok((_sink, messages))) => {
                     failure = Reported::No;
                     self.serve(messages).await;
@@ -142,10 +143,17 @@ impl Subscriber {
         let mut beat = *heard.borrow();
         loop {
             tokio::time::sleep(self.config.ping_interval).await;
-            let Some(lane) = self.lanes.iter().find(|lane| lane.needs_bus()) else { continue };
+            let Some(lane) = self.lanes.iter().find(|lane| lane.needs_bus()) else {
+                continue;
+            };
             beat += 1;
             let (message, sent) = (self.bus.publisher.beat_message(beat), Instant::now());
-            if lane.current.publish(&self.bus.publisher, &message).await.is_err() {
+            if lane
+                .current
+                .publish(&self.bus.publisher, &message)
+                .await
+                .is_err()
+            {
                 continue; // the lane's own loss, which is told as such
             }
             // The limit is that of any other reply.

@@ -46,8 +46,14 @@ pub(crate) async fn commit(
 ) -> Result<Committed, StoreError> {
     let session = current.get()?;
     let told = session.tracks && !health.is_deaf();
-    let is_done = current.ask_on(&session, session.link(key), key, commit).await?;
-    Ok(if is_done { Committed::Tracked { told } } else { Committed::Refused })
+    let is_done = current
+        .ask_on(&session, session.link(key), key, commit)
+        .await?;
+    Ok(if is_done {
+        Committed::Tracked { told }
+    } else {
+        Committed::Refused
+    })
 }
 
 /// Runs a commit of a large value out of band. The lane has yet to read the value.
@@ -58,6 +64,12 @@ pub(crate) async fn commit_large(
 ) -> Result<Committed, StoreError> {
     current.note_large_value();
     let session = current.get()?;
-    let is_done = current.ask_out_of_band(session.link(key), key, commit).await?;
-    Ok(if is_done { Committed::Stored } else { Committed::Refused })
+    let is_done = current
+        .ask_out_of_band(session.link(key), key, commit)
+        .await?;
+    Ok(if is_done {
+        Committed::Stored
+    } else {
+        Committed::Refused
+    })
 }

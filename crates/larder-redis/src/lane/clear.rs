@@ -21,10 +21,11 @@ pub(crate) async fn clear(current: &CurrentSession, prefix: &str) -> Result<u64,
     for _ in 0..TRIES {
         let session = current.get()?;
         if are_slots_as_known(current, &session).await? == Slots::AsKnown {
-            let clears = session
-                .links()
-                .iter()
-                .map(|link| current.ask_on(&session, link, prefix, async |on| scan::clear(on, prefix).await));
+            let clears = session.links().iter().map(|link| {
+                current.ask_on(&session, link, prefix, async |on| {
+                    scan::clear(on, prefix).await
+                })
+            });
             cleared += try_join_all(clears).await?.iter().sum::<u64>();
             if are_slots_as_known(current, &session).await? == Slots::AsKnown {
                 publish_clear(current, &session, prefix).await?;
@@ -50,8 +51,12 @@ pub(crate) async fn clear_before_service(session: &Session, prefix: &str) -> Red
     }
     // P26 scripts-publish: after the last key, as for any clear.
     let mut publish = cmd("PUBLISH");
-    publish.arg(publisher.channel()).arg(publisher.prefix_message(prefix));
-    publish.exec_async(&mut session.target(prefix).connection).await
+    publish
+        .arg(publisher.channel())
+        .arg(publisher.prefix_message(prefix));
+    publish
+        .exec_async(&mut session.target(prefix).connection)
+        .await
 }
 
 const MIGRATING: &str =
@@ -64,7 +69,10 @@ enum Slots {
 }
 
 /// Asks each master whether it has the slots that the session's map gives it.
-async fn are_slots_as_known(current: &CurrentSession, session: &Arc<Session>) -> Result<Slots, StoreError> {
+async fn are_slots_as_known(
+    current: &CurrentSession,
+    session: &Arc<Session>,
+) -> Result<Slots, StoreError> {
     if session.slot_map.masters().is_empty() {
         return Ok(Slots::AsKnown);
     }
@@ -88,7 +96,9 @@ async fn expect_slots(session: &Session) -> RedisResult<()> {
         return Ok(());
     }
     for (master, link) in session.links().iter().enumerate() {
-        let said: String = cluster_nodes().query_async(&mut link.target.connection.clone()).await?;
+        let said: String = cluster_nodes()
+            .query_async(&mut link.target.connection.clone())
+            .await?;
         if !own_slots(&said).is_some_and(|own| session.slot_map.slots(master).eq(own)) {
             return Err((ErrorKind::Client, "hash slots have moved to another master").into());
         }
@@ -111,5 +121,7 @@ async fn publish_clear(
     if publisher.is_silent() {
         return Ok(());
     }
-    current.publish(publisher, &publisher.prefix_message(prefix)).await
+    current
+        .publish(publisher, &publisher.prefix_message(prefix))
+        .await
 }

@@ -107,7 +107,10 @@ impl CurrentSession {
     }
 
     pub(crate) fn is_in_service(&self, session: &Arc<Session>) -> bool {
-        self.session.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, session))
+        self.session
+            .load()
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, session))
     }
 
     /// Takes a session into service.
@@ -166,18 +169,28 @@ impl CurrentSession {
         key: &str,
         ask: impl AsyncFnOnce(Target) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
-        link.large_values.ask(&link.target.scope, ask).await.map_err(|error| {
-            // It says nothing about the lane, which finds out by itself.
-            self.describe(error, &link.endpoint.shown, key)
-        })
+        link.large_values
+            .ask(&link.target.scope, ask)
+            .await
+            .map_err(|error| {
+                // It says nothing about the lane, which finds out by itself.
+                self.describe(error, &link.endpoint.shown, key)
+            })
     }
 
     /// Publishes a message, in a cluster at any of its masters: each one passes it on to all
     /// others.
-    pub(crate) async fn publish(&self, publisher: &Publisher, message: &str) -> Result<(), StoreError> {
+    pub(crate) async fn publish(
+        &self,
+        publisher: &Publisher,
+        message: &str,
+    ) -> Result<(), StoreError> {
         let anywhere = fastrand::u32(..).to_string();
         let publish = cmd("PUBLISH").arg(publisher.channel()).arg(message).clone();
-        self.ask(&anywhere, async |mut on| publish.exec_async(&mut on.connection).await).await
+        self.ask(&anywhere, async |mut on| {
+            publish.exec_async(&mut on.connection).await
+        })
+        .await
     }
 
     /// Gives up the session, or the server, if an error says that it is not to be relied on.
@@ -198,9 +211,17 @@ impl CurrentSession {
     /// P10 loss-told-before-successor: first no caller can get it any more, then what was read
     /// through it is out of date. In the other order a reader could take its stamp, and then read
     /// through a connection whose pushes nobody hears.
-    pub(crate) fn drop_session(&self, session: &Arc<Session>, address: &str, reason: &dyn fmt::Display) {
+    pub(crate) fn drop_session(
+        &self,
+        session: &Arc<Session>,
+        address: &str,
+        reason: &dyn fmt::Display,
+    ) {
         let current = self.session.compare_and_swap(session, None);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+        if current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, session))
+        {
             self.tell_lost();
             self.listeners.stats.lanes_lost.add(1);
             warn!(event = "session_lost", %address, lane = self.lane.0, %reason, "lost a connection to Redis");
@@ -248,10 +269,16 @@ impl CurrentSession {
     }
 
     pub(crate) fn unreachable(&self) -> StoreError {
-        StoreError::Unreachable { address: self.shown.clone(), source: None }
+        StoreError::Unreachable {
+            address: self.shown.clone(),
+            source: None,
+        }
     }
 
     pub(crate) fn refused(&self, reason: &str) -> StoreError {
-        StoreError::Refused { address: self.shown.clone(), reason: reason.to_owned() }
+        StoreError::Refused {
+            address: self.shown.clone(),
+            reason: reason.to_owned(),
+        }
     }
 }

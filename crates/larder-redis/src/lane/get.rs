@@ -22,8 +22,15 @@ pub(crate) async fn get(
     let session = current.get()?;
     let link = session.link(key);
     link.note_used();
-    match link.reads.read(key, want).await.and_then(ReadReply::stored_unless_empty) {
-        Ok(Some(stored)) if stored.value.len() >= LARGE_VALUE => get_large(current, link, key).await,
+    match link
+        .reads
+        .read(key, want)
+        .await
+        .and_then(ReadReply::stored_unless_empty)
+    {
+        Ok(Some(stored)) if stored.value.len() >= LARGE_VALUE => {
+            get_large(current, link, key).await
+        }
         Ok(stored) => Ok(stored),
         Err(error) => {
             current.on_error(&session, link, &error);
@@ -41,7 +48,9 @@ pub(crate) async fn get_large(
     key: &str,
 ) -> Result<Option<Stored>, StoreError> {
     current.note_large_value();
-    current.ask_out_of_band(link, key, async |on| read_whole(on, key).await).await
+    current
+        .ask_out_of_band(link, key, async |on| read_whole(on, key).await)
+        .await
 }
 
 /// Reads a whole value and its time to live, in one round trip.
@@ -50,5 +59,9 @@ async fn read_whole(mut on: Target, key: &str) -> RedisResult<Option<Stored>> {
     both.cmd("GET").arg(key).cmd("PTTL").arg(key);
     let replies = on.connection.send_packed_commands(&both, 0, 2).await?;
     let [value, pttl] = <[Value; 2]>::try_from(replies).map_err(|_| unexpected())?;
-    ReadReply { value, pttl: Some(pttl) }.stored()
+    ReadReply {
+        value,
+        pttl: Some(pttl),
+    }
+    .stored()
 }

@@ -35,7 +35,9 @@ pub(crate) async fn get_many(
     let positions: Vec<usize> = (0..keys.len()).collect();
     for positions in positions.chunks(KEYS_PER_REQUEST) {
         let requests = by_server(&session, keys, positions);
-        let asked = requests.iter().map(|request| get_from_server(current, &session, keys, request, want));
+        let asked = requests
+            .iter()
+            .map(|request| get_from_server(current, &session, keys, request, want));
         for (at, stored) in try_join_all(asked).await?.into_iter().flatten() {
             found[at] = stored;
         }
@@ -53,10 +55,16 @@ async fn get_from_server(
     (link, groups): &Request<'_>,
     want: Want,
 ) -> Result<Vec<(usize, Option<Stored>)>, StoreError> {
-    let first = groups.first().and_then(|group| group.first()).map_or("", |at| keys[*at]);
+    let first = groups
+        .first()
+        .and_then(|group| group.first())
+        .map_or("", |at| keys[*at]);
     let read = async |mut on: Target| {
         let commands = read_commands(keys, groups, want);
-        let replies = on.connection.send_packed_commands(&commands, 0, commands.len()).await?;
+        let replies = on
+            .connection
+            .send_packed_commands(&commands, 0, commands.len())
+            .await?;
         read_replies(groups, replies, want)
     };
     if !current.has_large_values() {
@@ -70,8 +78,13 @@ async fn get_from_server(
     // travel out of band.
     let track = async |mut on: Target| {
         let commands = tracking_commands(keys, groups);
-        let replies = on.connection.send_packed_commands(&commands, 0, groups.len()).await?;
-        replies.into_iter().try_for_each(|reply| reply.extract_error().map(drop)) // an error tracks nothing
+        let replies = on
+            .connection
+            .send_packed_commands(&commands, 0, groups.len())
+            .await?;
+        replies
+            .into_iter()
+            .try_for_each(|reply| reply.extract_error().map(drop)) // an error tracks nothing
     };
     current.ask_on(session, link, first, track).await?;
     current.ask_out_of_band(link, first, read).await
@@ -82,9 +95,11 @@ async fn get_from_server(
 fn may_be_large(found: &Result<Vec<(usize, Option<Stored>)>, StoreError>) -> bool {
     match found {
         Ok(found) => {
-            let mut sizes =
-                found.iter().filter_map(|(_, stored)| stored.as_ref().map(|stored| stored.value.len()));
-            sizes.clone().any(|size| size >= LARGE_VALUE) || sizes.by_ref().sum::<usize>() >= LARGE_REPLY
+            let mut sizes = found
+                .iter()
+                .filter_map(|(_, stored)| stored.as_ref().map(|stored| stored.value.len()));
+            sizes.clone().any(|size| size >= LARGE_VALUE)
+                || sizes.by_ref().sum::<usize>() >= LARGE_REPLY
         }
         Err(error) => matches!(error, StoreError::TimedOut { .. }),
     }
@@ -97,10 +112,16 @@ fn by_server<'a>(session: &'a Session, keys: &[&str], positions: &[usize]) -> Ve
     }
     let mut slots: Vec<(u16, usize)> = positions.iter().map(|at| (slot(keys[*at]), *at)).collect();
     slots.sort_unstable();
-    let mut requests: Vec<_> = session.links().iter().map(|link| (link, Vec::new())).collect();
+    let mut requests: Vec<_> = session
+        .links()
+        .iter()
+        .map(|link| (link, Vec::new()))
+        .collect();
     for group in slots.chunk_by(|(one, _), (other, _)| one == other) {
         let master = session.slot_map.master(group[0].0);
-        requests[master].1.push(group.iter().map(|(_, at)| *at).collect());
+        requests[master]
+            .1
+            .push(group.iter().map(|(_, at)| *at).collect());
     }
     requests.retain(|(_, groups)| !groups.is_empty());
     requests

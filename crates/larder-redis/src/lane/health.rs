@@ -23,7 +23,10 @@ pub(crate) enum Hearing {
 
 impl Health {
     pub(crate) fn new(bus: Arc<Bus>) -> Self {
-        Self { bus, deaf: AtomicBool::new(false) }
+        Self {
+            bus,
+            deaf: AtomicBool::new(false),
+        }
     }
 
     // P12 tracking-never-assumed, P26 scripts-publish, P27 channel-proves-alive: that changes are

@@ -38,7 +38,16 @@ pub(crate) async fn invalidate(
             }
         };
         let ask = async |on| scripts::invalidate(on, key.as_str(), own).await;
-        if send_on(current, &session, session.link(key.as_str()), key.as_str(), ask).await? == Sent::Yes {
+        if send_on(
+            current,
+            &session,
+            session.link(key.as_str()),
+            key.as_str(),
+            ask,
+        )
+        .await?
+            == Sent::Yes
+        {
             return Ok(Invalidated::Done);
         }
     }
@@ -51,8 +60,13 @@ pub(crate) async fn invalidate(
 }
 
 /// Invalidates a tag, for all lanes.
-pub(crate) async fn invalidate_tag(current: &CurrentSession, tag: &str) -> Result<Sent, StoreError> {
-    let Some(session) = current.load() else { return Ok(Sent::LaneIsDown) };
+pub(crate) async fn invalidate_tag(
+    current: &CurrentSession,
+    tag: &str,
+) -> Result<Sent, StoreError> {
+    let Some(session) = current.load() else {
+        return Ok(Sent::LaneIsDown);
+    };
     let ask = async |on| scripts::invalidate_tag(on, tag).await;
     let (epoch, link) = (session.names().epoch(), session.tags_link());
     send_on(current, &session, link, epoch, ask).await

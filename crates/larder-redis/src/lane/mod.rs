@@ -57,7 +57,13 @@ pub(crate) struct Shared {
 
 impl Lane {
     pub(crate) fn new(index: LaneIndex, config: &RedisConfig, shared: Shared) -> Self {
-        let Shared { shown, names, listeners, breaker, bus } = shared;
+        let Shared {
+            shown,
+            names,
+            listeners,
+            breaker,
+            bus,
+        } = shared;
         Self {
             names,
             unsent: UnsentQueue::new(config.max_unsent, listeners.clone()),
@@ -76,14 +82,18 @@ impl Lane {
 
     /// Whether the lane is connected to a server that pushes nothing.
     pub(crate) fn needs_bus(&self) -> bool {
-        self.current.peek(|session| session.is_some_and(|session| !session.tracks))
+        self.current
+            .peek(|session| session.is_some_and(|session| !session.tracks))
     }
 
     /// A server where the bus may listen, if the lane needs it: any one, because each passes on
     /// what is published at others.
     pub(crate) fn bus_endpoint(&self) -> Option<Arc<Endpoint>> {
         let session = self.current.load().filter(|session| !session.tracks)?;
-        session.links().get(fastrand::usize(..session.links().len())).map(|link| link.endpoint.clone())
+        session
+            .links()
+            .get(fastrand::usize(..session.links().len()))
+            .map(|link| link.endpoint.clone())
     }
 
     /// Handles what a connection says without being asked.
@@ -91,7 +101,10 @@ impl Lane {
     // later reply is delivered.
     pub(crate) fn on_push(&self, push: &PushInfo) {
         match ServerPush::parse(push) {
-            ServerPush::Changed(names) => names.iter().filter_map(text).for_each(|name| self.on_change(name)),
+            ServerPush::Changed(names) => names
+                .iter()
+                .filter_map(text)
+                .for_each(|name| self.on_change(name)),
             ServerPush::Emptied => self.current.tell_lost(),
             ServerPush::Ended => {
                 // The end may be an older connection's, so the task that reconnects finds out which
@@ -105,13 +118,18 @@ impl Lane {
 
     fn on_change(&self, name: &str) {
         if self.names.is_probe(name) {
-            let lag = self.current.peek(|session| session?.probe(name).map(|probe| probe.note_push()));
+            let lag = self
+                .current
+                .peek(|session| session?.probe(name).map(|probe| probe.note_push()));
             if let Some(lag) = lag {
-                lag.into_iter().for_each(|lag| self.current.listeners.stats.note_push_lag(lag));
+                lag.into_iter()
+                    .for_each(|lag| self.current.listeners.stats.note_push_lag(lag));
                 return;
             }
         }
-        self.current.listeners.tell_change(&self.names, [self.index()], name);
+        self.current
+            .listeners
+            .tell_change(&self.names, [self.index()], name);
     }
 
     /// Takes connections into service, once everything that could not be sent has been done over
@@ -120,7 +138,11 @@ impl Lane {
     /// # Errors
     /// That of a connection, or that the permit no longer holds. The connections are not in service
     /// then, and nothing is forgotten.
-    pub(crate) async fn activate(&self, dialed: &Dialed, permit: &Permit<'_>) -> Result<(), StoreError> {
+    pub(crate) async fn activate(
+        &self,
+        dialed: &Dialed,
+        permit: &Permit<'_>,
+    ) -> Result<(), StoreError> {
         let session = Session::new(dialed, &self.names, &self.health.bus.publisher);
         let failed = |error| self.current.describe(error, self.current.shown(), "");
         let _sending = self.unsent.send_in_rounds(&session).await.map_err(failed)?;
@@ -148,7 +170,8 @@ impl Lane {
             let name = &link.probe.name;
             let mut set = cmd("SET");
             set.arg(name).arg("trial").arg("PX").arg(1000);
-            let written: RedisResult<()> = set.exec_async(&mut link.target.connection.clone()).await;
+            let written: RedisResult<()> =
+                set.exec_async(&mut link.target.connection.clone()).await;
             match written {
                 // A final refusal is about the name, and not about the server.
                 Err(error) if !is_final(&error) => {

@@ -63,7 +63,10 @@ impl Unsent {
             return self.add_prefix(prefix);
         }
         if !self.prefixes.contains(prefix) {
-            self.keys.entry(prefix.into()).or_default().insert(key.clone(), own.cloned());
+            self.keys
+                .entry(prefix.into())
+                .or_default()
+                .insert(key.clone(), own.cloned());
             self.len += 1;
         }
         true
@@ -103,7 +106,9 @@ impl Unsent {
     fn make_room(&mut self, max: usize) -> bool {
         while self.len + self.tags.len() >= max {
             let known = self.keys.iter().filter(|(prefix, _)| !prefix.is_empty());
-            let largest = known.map(|(prefix, keys)| (keys.len(), prefix.clone())).max();
+            let largest = known
+                .map(|(prefix, keys)| (keys.len(), prefix.clone()))
+                .max();
             let has_room = match largest {
                 Some((len, prefix)) if len >= self.tags.len() => self.add_prefix(&prefix),
                 _ if !self.tags.is_empty() => {
@@ -139,15 +144,22 @@ impl Unsent {
     async fn send_keys(&mut self, on: &Session, done: &mut u64) -> Result<(), RedisError> {
         while self.len > 0 {
             let batch: Vec<_> = self.keys.values().flatten().take(BATCH).collect();
-            let batch: Vec<_> = batch.into_iter().map(|(key, own)| (key.clone(), own.clone())).collect();
-            let sent = batch
-                .iter()
-                .map(|(key, own)| scripts::invalidate(on.target(key.as_str()), key.as_str(), own.as_ref()));
+            let batch: Vec<_> = batch
+                .into_iter()
+                .map(|(key, own)| (key.clone(), own.clone()))
+                .collect();
+            let sent = batch.iter().map(|(key, own)| {
+                scripts::invalidate(on.target(key.as_str()), key.as_str(), own.as_ref())
+            });
             let sent = join_all(sent).await;
-            forget_done(sent.into_iter().zip(batch.iter().map(|(key, _)| key.as_str())), |nth| {
-                self.forget(&batch[nth].0);
-                *done += 1;
-            })?;
+            forget_done(
+                sent.into_iter()
+                    .zip(batch.iter().map(|(key, _)| key.as_str())),
+                |nth| {
+                    self.forget(&batch[nth].0);
+                    *done += 1;
+                },
+            )?;
         }
         Ok(())
     }
@@ -174,17 +186,27 @@ impl Unsent {
         while !self.tags.is_empty() {
             let batch: Vec<_> = self.tags.iter().take(BATCH).cloned().collect();
             let target = &on.tags_link().target;
-            let sent = join_all(batch.iter().map(|tag| scripts::invalidate_tag(target.clone(), tag))).await;
-            forget_done(sent.into_iter().zip(batch.iter().map(String::as_str)), |nth| {
-                self.tags.remove(&batch[nth]);
-                *done += 1;
-            })?;
+            let sent = join_all(
+                batch
+                    .iter()
+                    .map(|tag| scripts::invalidate_tag(target.clone(), tag)),
+            )
+            .await;
+            forget_done(
+                sent.into_iter().zip(batch.iter().map(String::as_str)),
+                |nth| {
+                    self.tags.remove(&batch[nth]);
+                    *done += 1;
+                },
+            )?;
         }
         Ok(())
     }
 
     fn forget(&mut self, key: &Key) {
-        let Some(keys) = self.keys.get_mut(key.prefix()) else { return };
+        let Some(keys) = self.keys.get_mut(key.prefix()) else {
+            return;
+        };
         if keys.remove(key).is_some() {
             self.len -= 1;
         }
@@ -242,10 +264,17 @@ mod tests {
             assert!(unsent.add_key(&key("many:v2", n), None, 5));
         }
         assert!(unsent.add_key(&key("few", 1), None, 5) && unsent.add_key(&key("few", 2), None, 5));
-        assert!(unsent.add_key(&key("few", 2), Some(&Token::new()), 5), "it is there already");
+        assert!(
+            unsent.add_key(&key("few", 2), Some(&Token::new()), 5),
+            "it is there already"
+        );
         assert_eq!((unsent.len(), prefixes(&unsent)), (5, vec![]));
         assert!(unsent.add_key(&key("few", 3), None, 5));
-        assert_eq!((unsent.len(), prefixes(&unsent)), (4, vec!["many:v2"]), "exactly that prefix");
+        assert_eq!(
+            (unsent.len(), prefixes(&unsent)),
+            (4, vec!["many:v2"]),
+            "exactly that prefix"
+        );
         assert!(unsent.add_key(&key("many:v2", 9), None, 5));
         assert_eq!(unsent.len(), 4, "it is covered");
     }
@@ -253,10 +282,15 @@ mod tests {
     #[test]
     fn unsent_that_holds_nothing_clears_at_once() {
         let mut unsent = Unsent::default();
-        assert!(unsent.add_key(&key("item", 1), None, 0) && unsent.add_key(&key("item", 2), None, 0));
+        assert!(
+            unsent.add_key(&key("item", 1), None, 0) && unsent.add_key(&key("item", 2), None, 0)
+        );
         unsent.add_tag("t", 0);
         unsent.add_tag("u", 0);
-        assert_eq!((unsent.len(), prefixes(&unsent), unsent.all_tags), (2, vec!["item"], true));
+        assert_eq!(
+            (unsent.len(), prefixes(&unsent), unsent.all_tags),
+            (2, vec!["item"], true)
+        );
     }
 
     #[test]
@@ -264,10 +298,16 @@ mod tests {
         let mut unsent = Unsent::default();
         let jobs = [1, 2, 3].map(|n| Key::from_stored_name(format!("jobs:{n}").as_str()));
         assert!(unsent.add_key(&jobs[0], None, 2) && unsent.add_key(&jobs[1], None, 2));
-        assert!(!unsent.add_key(&jobs[2], None, 2), "there is no room, and nothing to be cleared instead");
+        assert!(
+            !unsent.add_key(&jobs[2], None, 2),
+            "there is no room, and nothing to be cleared instead"
+        );
         assert!(unsent.add_key(&jobs[1], None, 2) && unsent.add_key(&key("item", 1), None, 2));
         assert_eq!((unsent.len(), prefixes(&unsent)), (3, vec!["item"]));
-        assert!(!unsent.add_key(&KeyBuf::format("", &1).to_key(), None, 2), "an empty prefix is everything");
+        assert!(
+            !unsent.add_key(&KeyBuf::format("", &1).to_key(), None, 2),
+            "an empty prefix is everything"
+        );
     }
 
     #[test]
@@ -278,20 +318,30 @@ mod tests {
         }
         assert!(unsent.add_key(&key("item", 1), None, 4));
         assert!(unsent.add_key(&key("item", 2), None, 4));
-        assert_eq!((unsent.len(), unsent.all_tags, prefixes(&unsent)), (3, true, vec![]));
+        assert_eq!(
+            (unsent.len(), unsent.all_tags, prefixes(&unsent)),
+            (3, true, vec![])
+        );
         unsent.add_tag("t4", 4);
         assert_eq!(unsent.len(), 3, "it is covered");
         let mut unsent = Unsent::default();
         assert!(unsent.add_key(&key("item", 1), None, 1));
         unsent.add_tag("t", 1);
-        assert_eq!((unsent.len(), prefixes(&unsent), unsent.tags.len()), (2, vec!["item"], 1));
+        assert_eq!(
+            (unsent.len(), prefixes(&unsent), unsent.tags.len()),
+            (2, vec!["item"], 1)
+        );
     }
 
     #[test]
     fn prefixes_are_bounded_too() {
         let mut unsent = Unsent::default();
-        let remembered =
-            (0..3 * MOST_PREFIXES).filter(|n| unsent.add_key(&key(&format!("p{n}"), 1), None, 10)).count();
-        assert_eq!((remembered, unsent.len()), (MOST_PREFIXES + 10, MOST_PREFIXES + 10));
+        let remembered = (0..3 * MOST_PREFIXES)
+            .filter(|n| unsent.add_key(&key(&format!("p{n}"), 1), None, 10))
+            .count();
+        assert_eq!(
+            (remembered, unsent.len()),
+            (MOST_PREFIXES + 10, MOST_PREFIXES + 10)
+        );
     }
 }

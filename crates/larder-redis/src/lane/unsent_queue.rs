@@ -64,7 +64,8 @@ impl UnsentQueue {
         key: &Key,
         own: Option<&Token>,
     ) -> Result<Remembered, StoreError> {
-        self.remember(current, |waiting| waiting.add_key(key, own, self.max)).await
+        self.remember(current, |waiting| waiting.add_key(key, own, self.max))
+            .await
     }
 
     /// Remembers the invalidation of a tag while the lane is down.
@@ -91,11 +92,15 @@ impl UnsentQueue {
         }
         let before = waiting.len();
         if !add(&mut waiting) {
-            return Err(StoreError::TooManyUnsent { address: current.shown().to_owned(), unsent: before });
+            return Err(StoreError::TooManyUnsent {
+                address: current.shown().to_owned(),
+                unsent: before,
+            });
         }
         self.note_change(before, waiting.len());
         drop(waiting);
-        self.listeners.tell_event(RemoteEvent::Unsent { count: self.len() });
+        self.listeners
+            .tell_event(RemoteEvent::Unsent { count: self.len() });
         Ok(Remembered::Yes)
     }
 
@@ -103,7 +108,10 @@ impl UnsentQueue {
     /// meanwhile. While the guard lives, no other session is made ready.
     // P11 unsent-goes-first: a clear may take long, so what is remembered meanwhile goes elsewhere,
     // and is sent in the next round.
-    pub(crate) async fn send_in_rounds(&self, session: &Session) -> RedisResult<MutexGuard<'_, Unsent>> {
+    pub(crate) async fn send_in_rounds(
+        &self,
+        session: &Session,
+    ) -> RedisResult<MutexGuard<'_, Unsent>> {
         let mut sending = self.sending.lock().await;
         for round in 0..ROUNDS {
             self.send(&mut sending, session).await?;
@@ -131,7 +139,8 @@ impl UnsentQueue {
         self.note_change(before, unsent.len());
         if done > 0 {
             self.listeners.stats.resent.add(done);
-            self.listeners.tell_event(RemoteEvent::Resent { count: done });
+            self.listeners
+                .tell_event(RemoteEvent::Resent { count: done });
         }
         sent
     }
@@ -139,8 +148,12 @@ impl UnsentQueue {
     fn note_change(&self, before: usize, after: usize) {
         let number = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         match after >= before {
-            true => self.count.fetch_add(number(after - before), Ordering::Release),
-            false => self.count.fetch_sub(number(before - after), Ordering::Release),
+            true => self
+                .count
+                .fetch_add(number(after - before), Ordering::Release),
+            false => self
+                .count
+                .fetch_sub(number(before - after), Ordering::Release),
         };
     }
 }

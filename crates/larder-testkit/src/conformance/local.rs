@@ -46,15 +46,31 @@ struct Case {
 const LIFE: Duration = Duration::from_secs(60);
 
 impl Case {
-    fn new(entries: u64, make: &impl Fn(u64, Arc<Generations>, Clock) -> Arc<dyn LocalStore>) -> Self {
+    fn new(
+        entries: u64,
+        make: &impl Fn(u64, Arc<Generations>, Clock) -> Arc<dyn LocalStore>,
+    ) -> Self {
         let (clock, hand) = Clock::manual();
         let generations = Arc::new(Generations::new(1 << 16, 2, 2));
-        Self { store: make(entries, generations.clone(), clock.clone()), generations, clock, hand }
+        Self {
+            store: make(entries, generations.clone(), clock.clone()),
+            generations,
+            clock,
+            hand,
+        }
     }
 
     fn entry(&self, key: &Key, value: u32, life: Life) -> Entry {
-        let stamp = self.generations.stamp(key.hash(), LaneIndex(1), PolicyIndex(1));
-        Entry { value: Some(Arc::new(value)), life, stamp, tags: None, weight: 1 }
+        let stamp = self
+            .generations
+            .stamp(key.hash(), LaneIndex(1), PolicyIndex(1));
+        Entry {
+            value: Some(Arc::new(value)),
+            life,
+            stamp,
+            tags: None,
+            weight: 1,
+        }
     }
 
     fn life(&self) -> Life {
@@ -66,7 +82,12 @@ impl Case {
     }
 
     fn get(&self, key: &Key) -> Option<u32> {
-        let value = self.store.get(key.as_ref())?.0.value.expect("not a negative entry");
+        let value = self
+            .store
+            .get(key.as_ref())?
+            .0
+            .value
+            .expect("not a negative entry");
         Some(*value.downcast::<u32>().expect("the type that was stored"))
     }
 }
@@ -85,18 +106,34 @@ fn stored_entry_is_served(case: &Case) {
 fn entry_past_its_end_is_not_served(case: &Case) {
     case.insert(&key(1), 7);
     case.hand.advance(LIFE - Duration::from_nanos(1));
-    assert_eq!(case.get(&key(1)), Some(7), "an entry is served up to its end");
+    assert_eq!(
+        case.get(&key(1)),
+        Some(7),
+        "an entry is served up to its end"
+    );
     case.hand.advance(Duration::from_nanos(1));
-    assert_eq!(case.get(&key(1)), None, "an entry is not served from its end on");
+    assert_eq!(
+        case.get(&key(1)),
+        None,
+        "an entry is not served from its end on"
+    );
 }
 
 fn aging_entry_says_its_phase(case: &Case) {
     let start = case.clock.now();
     let life = Life::new(start + LIFE, start + 2 * LIFE, start + 3 * LIFE);
     case.store.insert(&key(1), case.entry(&key(1), 7, life));
-    for phase in [Some(Phase::Fresh), Some(Phase::Due), Some(Phase::Stale), None] {
+    for phase in [
+        Some(Phase::Fresh),
+        Some(Phase::Due),
+        Some(Phase::Stale),
+        None,
+    ] {
         case.store.maintain();
-        assert_eq!(case.store.get(key(1).as_ref()).map(|(_, phase)| phase), phase);
+        assert_eq!(
+            case.store.get(key(1).as_ref()).map(|(_, phase)| phase),
+            phase
+        );
         case.hand.advance(LIFE);
     }
 }
@@ -114,7 +151,11 @@ fn entry_with_an_outdated_stamp_is_not_served(case: &Case) {
         case.insert(&key(1), 7);
         assert_eq!(case.get(&key(1)), Some(7));
         invalidate(case);
-        assert_eq!(case.get(&key(1)), None, "P2: an entry with an outdated stamp is not served");
+        assert_eq!(
+            case.get(&key(1)),
+            None,
+            "P2: an entry with an outdated stamp is not served"
+        );
     }
 }
 
@@ -126,9 +167,14 @@ fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
         for _ in 0..2 {
             scope.spawn(|| {
                 while truth.load(Ordering::Acquire) < WRITES {
-                    let stamp = case.generations.stamp(key.hash(), LaneIndex(1), PolicyIndex(1));
+                    let stamp = case
+                        .generations
+                        .stamp(key.hash(), LaneIndex(1), PolicyIndex(1));
                     let read = truth.load(Ordering::Acquire);
-                    let entry = Entry { stamp, ..case.entry(&key, read, case.life()) };
+                    let entry = Entry {
+                        stamp,
+                        ..case.entry(&key, read, case.life())
+                    };
                     case.store.insert(&key, entry);
                 }
             });
@@ -137,10 +183,15 @@ fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
             truth.store(written, Ordering::Release);
             case.generations.bump_key(key.hash());
             case.store.remove(key.as_ref());
-            case.get(&key).filter(|served| *served != written).map(|served| (served, written))
+            case.get(&key)
+                .filter(|served| *served != written)
+                .map(|served| (served, written))
         });
         truth.store(WRITES, Ordering::Release); // the readers end, also if the rule is broken
-        assert_eq!(stale, None, "P2: what is served is older than what was written");
+        assert_eq!(
+            stale, None,
+            "P2: what is served is older than what was written"
+        );
     });
 }
 
@@ -171,21 +222,37 @@ fn removed_entry_is_gone_and_others_stay(case: &Case) {
 }
 
 fn absent_is_an_entry_too(case: &Case) {
-    let absent = Entry { value: None, ..case.entry(&key(1), 0, case.life()) };
+    let absent = Entry {
+        value: None,
+        ..case.entry(&key(1), 0, case.life())
+    };
     case.store.insert(&key(1), absent);
-    assert!(case.store.get(key(1).as_ref()).is_some_and(|(entry, _)| entry.value.is_none()));
+    assert!(
+        case.store
+            .get(key(1).as_ref())
+            .is_some_and(|(entry, _)| entry.value.is_none())
+    );
 }
 
 fn entry_is_found_again_while_it_is_served(case: &Case) {
     let again = |n| case.store.get_uncounted(key(n).as_ref()).is_some();
-    assert!(!again(1), "an empty store has nothing for a second look either");
+    assert!(
+        !again(1),
+        "an empty store has nothing for a second look either"
+    );
     case.insert(&key(1), 7);
     case.insert(&key(2), 7);
-    assert!(again(1) && again(2), "what was stored between two looks is found by the second");
+    assert!(
+        again(1) && again(2),
+        "what was stored between two looks is found by the second"
+    );
     case.store.remove(key(1).as_ref());
     assert!(!again(1), "a removed entry is not found by a second look");
     case.hand.advance(LIFE);
-    assert!(!again(2), "an entry past its end is not found by a second look");
+    assert!(
+        !again(2),
+        "an entry past its end is not found by a second look"
+    );
 }
 
 fn invalid_entry_is_removed_when_it_is_met(case: &Case) {
@@ -195,7 +262,10 @@ fn invalid_entry_is_removed_when_it_is_met(case: &Case) {
     assert_eq!(case.store.len(), 1, "nobody has looked yet");
     assert_eq!(case.get(&key(1)), None);
     case.store.maintain();
-    assert!(case.store.is_empty(), "an entry that is not valid is removed when it is met");
+    assert!(
+        case.store.is_empty(),
+        "an entry that is not valid is removed when it is met"
+    );
 }
 
 fn ended_entries_give_their_memory_back_unread(case: &Case) {
@@ -207,11 +277,18 @@ fn ended_entries_give_their_memory_back_unread(case: &Case) {
     case.hand.advance(LIFE / 2 + Duration::from_secs(2));
     case.store.maintain();
     case.store.maintain();
-    assert_eq!(case.store.len(), 10, "what has ended goes, what was stored anew stays");
+    assert_eq!(
+        case.store.len(),
+        10,
+        "what has ended goes, what was stored anew stays"
+    );
     case.hand.advance(LIFE);
     case.store.maintain();
     case.store.maintain();
-    assert!(case.store.is_empty(), "the memory of what has ended comes back");
+    assert!(
+        case.store.is_empty(),
+        "the memory of what has ended comes back"
+    );
 }
 
 fn full_store_stays_bounded(case: &Case) {
@@ -220,5 +297,8 @@ fn full_store_stays_bounded(case: &Case) {
     }
     case.store.maintain();
     let held = (0..10_000).filter(|n| case.get(&key(*n)).is_some()).count();
-    assert!((1..=100).contains(&held), "a store for 100 entries holds {held}");
+    assert!(
+        (1..=100).contains(&held),
+        "a store for 100 entries holds {held}"
+    );
 }

@@ -1,6 +1,10 @@
 //! The suites that every implementation of a store trait must pass.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a suite fails by a panic, as every test does")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a suite fails by a panic, as every test does"
+)]
 
 mod local;
 mod reload;

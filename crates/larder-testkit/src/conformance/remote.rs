@@ -5,8 +5,8 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneState, Push, PushListener, RemoteStore, Replacing, Token,
-    WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LaneState, Push, PushListener, RemoteStore,
+    Replacing, Token, WriteClaim,
 };
 
 use crate::eventually;
@@ -21,14 +21,20 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Arc<dyn RemoteStore>>,
 {
-    let pair = Pair { one: Process::new(connect().await), other: Process::new(connect().await) };
+    let pair = Pair {
+        one: Process::new(connect().await),
+        other: Process::new(connect().await),
+    };
     pair.lanes_are_fixed();
-    pair.first_claim_gets_the_lease_and_its_commit_is_read_by_all().await;
+    pair.first_claim_gets_the_lease_and_its_commit_is_read_by_all()
+        .await;
     pair.invalidated_reader_cannot_commit().await;
     pair.expired_lease_holder_cannot_commit().await;
     pair.renewed_lease_outlives_its_first_end().await;
-    pair.writer_breaks_a_readers_lease_and_keeps_out_other_writers().await;
-    pair.invalidated_writer_keeps_its_lease_and_cannot_commit().await;
+    pair.writer_breaks_a_readers_lease_and_keeps_out_other_writers()
+        .await;
+    pair.invalidated_writer_keeps_its_lease_and_cannot_commit()
+        .await;
     pair.marked_lease_of_a_dead_writer_ends_by_its_time().await;
     pair.writer_that_withdraws_leaves_nothing().await;
     pair.release_tells_whether_anybody_interfered().await;
@@ -36,9 +42,11 @@ where
     pair.claim_replaces_exactly_the_bytes_that_were_seen().await;
     pair.value_expires_with_its_ttl().await;
     pair.reader_is_told_of_another_process_write().await;
-    pair.reader_of_nothing_is_told_of_another_process_write().await;
+    pair.reader_of_nothing_is_told_of_another_process_write()
+        .await;
     pair.committer_is_told_of_a_later_invalidation().await;
-    pair.commit_that_tracks_is_told_once_of_itself_and_of_what_comes_after().await;
+    pair.commit_that_tracks_is_told_once_of_itself_and_of_what_comes_after()
+        .await;
     pair.waiter_is_told_of_the_end_of_the_lease().await;
     pair.clear_empties_its_prefix_only().await;
     pair.keys_of_any_text_work().await;
@@ -64,7 +72,10 @@ impl PushListener for Heard {
             Push::Prefix(prefix) => format!("prefix {prefix}"),
             Push::Lane(lane) => format!("lane {lane}"),
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(heard);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(heard);
     }
 }
 
@@ -77,7 +88,11 @@ impl Process {
     }
 
     pub(super) fn forget(&self) {
-        self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.heard
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// How often it was told of this.
@@ -87,17 +102,32 @@ impl Process {
     }
 
     pub(super) async fn hears(&self, push: &str) {
-        let heard = || self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let said = eventually(Duration::from_secs(5), || heard().iter().any(|one| one == push)).await;
+        let heard = || {
+            self.heard
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        };
+        let said = eventually(Duration::from_secs(5), || {
+            heard().iter().any(|one| one == push)
+        })
+        .await;
         assert!(said, "no push {push:?}; heard {:?}", heard());
     }
 
     async fn claim(&self, key: &str, token: &Token) -> Claim {
-        self.store.claim(key, token, LEASE, Replacing::Nothing).await.expect("claim")
+        self.store
+            .claim(key, token, LEASE, Replacing::Nothing)
+            .await
+            .expect("claim")
     }
 
     async fn begin_write(&self, key: &str, token: &Token) -> WriteClaim {
-        self.store.begin_write(key, token, LEASE).await.expect("begin_write")
+        self.store
+            .begin_write(key, token, LEASE)
+            .await
+            .expect("begin_write")
     }
 
     async fn commit(&self, key: &str, token: &Token, value: &str) -> bool {
@@ -109,7 +139,11 @@ impl Process {
     }
 
     pub(super) async fn invalidate(&self, key: &str) {
-        let done = self.store.invalidate(&Key::from_stored_name(key), None).await.expect("invalidate");
+        let done = self
+            .store
+            .invalidate(&Key::from_stored_name(key), None)
+            .await
+            .expect("invalidate");
         assert_eq!(done, Invalidated::Done);
     }
 
@@ -140,10 +174,16 @@ impl Pair {
         let store = &self.one.store;
         assert!(store.lanes() >= 1);
         for key in ["a:1", "a:2", "{tag}:1", ""] {
-            assert!(store.lane(key).0 < store.lanes(), "a lane outside the range");
+            assert!(
+                store.lane(key).0 < store.lanes(),
+                "a lane outside the range"
+            );
             assert_eq!(store.lane(key), store.lane(key), "a key has one lane");
             let state = store.lane_state(store.lane(key));
-            assert!(!matches!(state, LaneState::Untracked | LaneState::Down), "{state:?}");
+            assert!(
+                !matches!(state, LaneState::Untracked | LaneState::Down),
+                "{state:?}"
+            );
         }
     }
 
@@ -153,21 +193,37 @@ impl Pair {
         assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
         for process in [&self.one, &self.other] {
             match process.claim(key, &Token::new()).await {
-                Claim::Busy(rest) => assert!(rest <= LEASE && rest > LEASE / 2, "the rest is {rest:?}"),
+                Claim::Busy(rest) => {
+                    assert!(rest <= LEASE && rest > LEASE / 2, "the rest is {rest:?}")
+                }
                 claim => panic!("a held lease was given away: {claim:?}"),
             }
         }
-        assert!(self.one.commit(key, &token, "v").await, "P3: a held, clean lease commits");
+        assert!(
+            self.one.commit(key, &token, "v").await,
+            "P3: a held, clean lease commits"
+        );
         for process in [&self.one, &self.other] {
-            let stored = process.store.get_with_ttl(key).await.expect("get").expect("a value");
+            let stored = process
+                .store
+                .get_with_ttl(key)
+                .await
+                .expect("get")
+                .expect("a value");
             let ttl = stored.ttl.expect("a ttl");
-            assert!(stored.value == "v" && ttl <= TTL && ttl > TTL / 2, "{stored:?}");
+            assert!(
+                stored.value == "v" && ttl <= TTL && ttl > TTL / 2,
+                "{stored:?}"
+            );
             match process.claim(key, &Token::new()).await {
                 Claim::Hit(hit) => assert_eq!(hit.value, "v"),
                 claim => panic!("a value is a hit: {claim:?}"),
             }
         }
-        assert!(!self.one.commit(key, &token, "again").await, "P3: a lease commits once");
+        assert!(
+            !self.one.commit(key, &token, "again").await,
+            "P3: a lease commits once"
+        );
     }
 
     async fn invalidated_reader_cannot_commit(&self) {
@@ -185,24 +241,51 @@ impl Pair {
 
     async fn expired_lease_holder_cannot_commit(&self) {
         let (key, late, next) = ("t3:1", Token::new(), Token::new());
-        let claim = self.one.store.claim(key, &late, SHORT, Replacing::Nothing).await.expect("claim");
+        let claim = self
+            .one
+            .store
+            .claim(key, &late, SHORT, Replacing::Nothing)
+            .await
+            .expect("claim");
         assert_eq!(claim, Claim::Leased);
         while let Claim::Busy(rest) = self.other.claim(key, &next).await {
             assert!(rest <= SHORT, "the rest is {rest:?}");
             tokio::time::sleep(rest + Duration::from_millis(1)).await;
         }
-        assert!(!self.one.commit(key, &late, "late").await, "P3: an expired lease does not commit");
-        let renewed = self.one.store.renew(key, &late, LEASE).await.expect("renew");
+        assert!(
+            !self.one.commit(key, &late, "late").await,
+            "P3: an expired lease does not commit"
+        );
+        let renewed = self
+            .one
+            .store
+            .renew(key, &late, LEASE)
+            .await
+            .expect("renew");
         assert!(!renewed, "an expired lease is not renewed");
-        assert!(self.other.commit(key, &next, "next").await, "the late one does not disturb the next one");
+        assert!(
+            self.other.commit(key, &next, "next").await,
+            "the late one does not disturb the next one"
+        );
         assert_eq!(self.one.read(key).await.as_deref(), Some("next"));
     }
 
     async fn renewed_lease_outlives_its_first_end(&self) {
         let (key, token) = ("t4:1", Token::new());
-        let claim = self.one.store.claim(key, &token, SHORT * 10, Replacing::Nothing).await.expect("claim");
+        let claim = self
+            .one
+            .store
+            .claim(key, &token, SHORT * 10, Replacing::Nothing)
+            .await
+            .expect("claim");
         assert_eq!(claim, Claim::Leased);
-        assert!(self.one.store.renew(key, &token, LEASE).await.expect("renew"));
+        assert!(
+            self.one
+                .store
+                .renew(key, &token, LEASE)
+                .await
+                .expect("renew")
+        );
         match self.other.claim(key, &Token::new()).await {
             Claim::Busy(rest) => assert!(rest > LEASE / 2, "the rest is {rest:?}"),
             claim => panic!("a renewed lease was given away: {claim:?}"),
@@ -213,8 +296,14 @@ impl Pair {
     async fn writer_breaks_a_readers_lease_and_keeps_out_other_writers(&self) {
         let (key, reader, writer) = ("t5:1", Token::new(), Token::new());
         assert_eq!(self.one.claim(key, &reader).await, Claim::Leased);
-        assert_eq!(self.other.begin_write(key, &writer).await, WriteClaim::Leased);
-        assert!(!self.one.commit(key, &reader, "old").await, "P6: a reader does not commit under a writer");
+        assert_eq!(
+            self.other.begin_write(key, &writer).await,
+            WriteClaim::Leased
+        );
+        assert!(
+            !self.one.commit(key, &reader, "old").await,
+            "P6: a reader does not commit under a writer"
+        );
         assert!(
             matches!(self.one.claim(key, &Token::new()).await, Claim::Busy(_)),
             "the writer's lease stands"
@@ -227,9 +316,22 @@ impl Pair {
         assert!(self.other.commit(key, &writer, "new").await);
         self.one.fill(key, "newer").await;
         let third = Token::new();
-        assert_eq!(self.other.begin_write(key, &third).await, WriteClaim::Leased);
-        assert_eq!(self.one.read(key).await, None, "the value is gone before the database is written");
-        assert!(self.other.store.release(key, &third).await.expect("release"));
+        assert_eq!(
+            self.other.begin_write(key, &third).await,
+            WriteClaim::Leased
+        );
+        assert_eq!(
+            self.one.read(key).await,
+            None,
+            "the value is gone before the database is written"
+        );
+        assert!(
+            self.other
+                .store
+                .release(key, &third)
+                .await
+                .expect("release")
+        );
     }
 
     async fn invalidated_writer_keeps_its_lease_and_cannot_commit(&self) {
@@ -237,28 +339,55 @@ impl Pair {
         assert_eq!(self.one.begin_write(key, &writer).await, WriteClaim::Leased);
         self.other.invalidate(key).await;
         let claim = self.other.claim(key, &Token::new()).await;
-        assert!(matches!(claim, Claim::Busy(_)), "P6: the writer may still write its database: {claim:?}");
+        assert!(
+            matches!(claim, Claim::Busy(_)),
+            "P6: the writer may still write its database: {claim:?}"
+        );
         let begun = self.other.begin_write(key, &Token::new()).await;
         assert!(matches!(begun, WriteClaim::Busy(_)), "P6: {begun:?}");
-        assert!(self.one.store.renew(key, &writer, LEASE).await.expect("renew"), "P6: it is renewed");
-        assert!(!self.one.commit(key, &writer, "?").await, "P5: the order of the writes is not known");
+        assert!(
+            self.one
+                .store
+                .renew(key, &writer, LEASE)
+                .await
+                .expect("renew"),
+            "P6: it is renewed"
+        );
+        assert!(
+            !self.one.commit(key, &writer, "?").await,
+            "P5: the order of the writes is not known"
+        );
         assert_eq!(
             self.other.claim(key, &writer).await,
             Claim::Leased,
             "the refused commit gave the lease up"
         );
-        assert!(self.other.store.release(key, &writer).await.expect("release"));
+        assert!(
+            self.other
+                .store
+                .release(key, &writer)
+                .await
+                .expect("release")
+        );
     }
 
     async fn marked_lease_of_a_dead_writer_ends_by_its_time(&self) {
         let (key, next) = ("t6:2", Token::new());
-        let begun = self.one.store.begin_write(key, &Token::new(), SHORT * 10).await.expect("begin_write");
+        let begun = self
+            .one
+            .store
+            .begin_write(key, &Token::new(), SHORT * 10)
+            .await
+            .expect("begin_write");
         assert_eq!(begun, WriteClaim::Leased);
         self.other.invalidate(key).await;
         let give_up = tokio::time::Instant::now() + BOUND;
         while let Claim::Busy(rest) = self.other.claim(key, &next).await {
             assert!(rest <= SHORT * 10, "P6: the rest is {rest:?}");
-            assert!(tokio::time::Instant::now() < give_up, "P6: a marked lease has no end");
+            assert!(
+                tokio::time::Instant::now() < give_up,
+                "P6: a marked lease has no end"
+            );
             tokio::time::sleep(rest + Duration::from_millis(1)).await;
         }
         assert!(self.other.store.release(key, &next).await.expect("release"));
@@ -281,8 +410,18 @@ impl Pair {
             assert_eq!(self.other.read(key).await, None);
         }
         let reader = Token::new();
-        assert_eq!(self.other.claim(key, &reader).await, Claim::Leased, "the lease is gone too");
-        assert!(self.other.store.release(key, &reader).await.expect("release"));
+        assert_eq!(
+            self.other.claim(key, &reader).await,
+            Claim::Leased,
+            "the lease is gone too"
+        );
+        assert!(
+            self.other
+                .store
+                .release(key, &reader)
+                .await
+                .expect("release")
+        );
     }
 
     async fn release_tells_whether_anybody_interfered(&self) {
@@ -299,7 +438,10 @@ impl Pair {
                     self.other.invalidate(key).await;
                 }
                 let released = self.one.store.release(key, &token).await.expect("release");
-                assert_eq!(released, clean, "interfered: {interfere}, a writer's lease: {writes}");
+                assert_eq!(
+                    released, clean,
+                    "interfered: {interfere}, a writer's lease: {writes}"
+                );
             }
         }
     }
@@ -307,20 +449,54 @@ impl Pair {
     async fn foreign_token_changes_nothing(&self) {
         let (key, holder, stranger) = ("t9:1", Token::new(), Token::new());
         assert_eq!(self.one.claim(key, &holder).await, Claim::Leased);
-        assert!(!self.other.store.release(key, &stranger).await.expect("release"));
-        assert!(!self.other.store.renew(key, &stranger, LEASE).await.expect("renew"));
+        assert!(
+            !self
+                .other
+                .store
+                .release(key, &stranger)
+                .await
+                .expect("release")
+        );
+        assert!(
+            !self
+                .other
+                .store
+                .renew(key, &stranger, LEASE)
+                .await
+                .expect("renew")
+        );
         assert!(!self.other.commit(key, &stranger, "?").await);
-        assert!(self.one.commit(key, &holder, "v").await, "a lease is given up only by its owner");
+        assert!(
+            self.one.commit(key, &holder, "v").await,
+            "a lease is given up only by its owner"
+        );
     }
 
     async fn claim_replaces_exactly_the_bytes_that_were_seen(&self) {
         let (key, token) = ("t10:1", Token::new());
         self.one.fill(key, "seen").await;
         let (seen, foreign) = (Digest::of(b"seen"), Digest::of(b"something else"));
-        let hit = self.one.store.claim(key, &token, LEASE, Replacing::Value(&foreign)).await.expect("claim");
-        assert!(matches!(hit, Claim::Hit(_)), "other bytes are a hit: {hit:?}");
-        let leased = self.one.store.claim(key, &token, LEASE, Replacing::Value(&seen)).await.expect("claim");
-        assert_eq!(leased, Claim::Leased, "the bytes that were seen are not a hit");
+        let hit = self
+            .one
+            .store
+            .claim(key, &token, LEASE, Replacing::Value(&foreign))
+            .await
+            .expect("claim");
+        assert!(
+            matches!(hit, Claim::Hit(_)),
+            "other bytes are a hit: {hit:?}"
+        );
+        let leased = self
+            .one
+            .store
+            .claim(key, &token, LEASE, Replacing::Value(&seen))
+            .await
+            .expect("claim");
+        assert_eq!(
+            leased,
+            Claim::Leased,
+            "the bytes that were seen are not a hit"
+        );
         let store = &self.one.store;
         assert!(
             store
@@ -331,10 +507,16 @@ impl Pair {
         );
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
         let better = Digest::of(b"better");
-        let leased = store.claim(key, &token, LEASE, Replacing::Value(&better)).await.expect("claim");
+        let leased = store
+            .claim(key, &token, LEASE, Replacing::Value(&better))
+            .await
+            .expect("claim");
         assert_eq!(leased, Claim::Leased);
-        let refused =
-            store.commit(key, &token, b"late", TTL, Replacing::Value(&seen)).await.expect("commit").is_done();
+        let refused = store
+            .commit(key, &token, b"late", TTL, Replacing::Value(&seen))
+            .await
+            .expect("commit")
+            .is_done();
         assert!(!refused, "P3: what is there is not what the claim found");
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
     }
@@ -372,7 +554,10 @@ impl Pair {
             self.one.fill(key, "v2").await;
         }
         self.other.forget();
-        assert!(matches!(self.other.claim(key, &Token::new()).await, Claim::Hit(_)));
+        assert!(matches!(
+            self.other.claim(key, &Token::new()).await,
+            Claim::Hit(_)
+        ));
         self.one.invalidate(key).await;
         self.other.hears("value t12:1").await;
     }
@@ -390,7 +575,11 @@ impl Pair {
         assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
         assert!(self.one.commit(key, &token, "v").await);
         let holds = async |value: &str| {
-            self.one.store.holds(key, &Digest::of(value.as_bytes())).await.expect("holds")
+            self.one
+                .store
+                .holds(key, &Digest::of(value.as_bytes()))
+                .await
+                .expect("holds")
         };
         assert!(!holds("another").await);
         assert!(holds("v").await);
@@ -411,7 +600,11 @@ impl Pair {
             }
             self.one.read(&key).await; // what was pushed before is handled
             self.one.forget();
-            let committed = self.one.store.commit(&key, &token, b"v", TTL, Replacing::Nothing).await;
+            let committed = self
+                .one
+                .store
+                .commit(&key, &token, b"v", TTL, Replacing::Nothing)
+                .await;
             let told = self.one.times(&format!("value {key}"));
             match committed.expect("commit") {
                 Committed::Tracked { told: says } => assert_eq!(told, usize::from(says), "{begin}"),
@@ -420,7 +613,10 @@ impl Pair {
             }
             self.other.invalidate(&key).await;
             let again = || self.one.times(&format!("value {key}")) > told;
-            assert!(eventually(BOUND, again).await, "{begin}: nobody tells of what came after the commit");
+            assert!(
+                eventually(BOUND, again).await,
+                "{begin}: nobody tells of what came after the commit"
+            );
         }
     }
 
@@ -430,7 +626,10 @@ impl Pair {
             let token = Token::new();
             assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
             self.other.forget();
-            assert!(matches!(self.other.claim(key, &Token::new()).await, Claim::Busy(_)));
+            assert!(matches!(
+                self.other.claim(key, &Token::new()).await,
+                Claim::Busy(_)
+            ));
             match end {
                 "commit" => assert!(self.one.commit(key, &token, "v").await),
                 "release" => assert!(self.one.store.release(key, &token).await.expect("release")),
@@ -442,7 +641,10 @@ impl Pair {
         let writer = Token::new();
         assert_eq!(self.one.begin_write(key, &writer).await, WriteClaim::Leased);
         self.other.forget();
-        assert!(matches!(self.other.begin_write(key, &Token::new()).await, WriteClaim::Busy(_)));
+        assert!(matches!(
+            self.other.begin_write(key, &Token::new()).await,
+            WriteClaim::Busy(_)
+        ));
         assert!(self.one.commit(key, &writer, "v").await);
         self.other.hears("lease t15:1").await;
     }
@@ -453,28 +655,51 @@ impl Pair {
             self.one.fill(&format!("t*16:{n}"), "v").await;
             self.one.fill(&format!("tx16:{n}"), "v").await;
         }
-        assert_eq!(self.one.claim("t*16:loading", &loading).await, Claim::Leased);
-        assert_eq!(self.one.claim("tx16:loading", &elsewhere).await, Claim::Leased);
+        assert_eq!(
+            self.one.claim("t*16:loading", &loading).await,
+            Claim::Leased
+        );
+        assert_eq!(
+            self.one.claim("tx16:loading", &elsewhere).await,
+            Claim::Leased
+        );
         let cleared = self.other.store.clear("t*16:").await.expect("clear");
         assert_eq!(cleared, 50);
         assert!(
             !self.one.commit("t*16:loading", &loading, "old").await,
             "a load that began before is refused"
         );
-        assert!(self.one.commit("tx16:loading", &elsewhere, "v").await, "other prefixes are not touched");
+        assert!(
+            self.one.commit("tx16:loading", &elsewhere, "v").await,
+            "other prefixes are not touched"
+        );
         for n in 0..50 {
             assert_eq!(self.one.read(&format!("t*16:{n}")).await, None);
-            assert_eq!(self.one.read(&format!("tx16:{n}")).await.as_deref(), Some("v"));
+            assert_eq!(
+                self.one.read(&format!("tx16:{n}")).await.as_deref(),
+                Some("v")
+            );
         }
     }
 
     async fn keys_of_any_text_work(&self) {
-        for key in ["t17:{a}:b", "t17:a}b", "t17:{}", "t17:}{", "t17:ü ∞", "t17:a\r\nb", "t17:*", "t17:{x"]
-        {
+        for key in [
+            "t17:{a}:b",
+            "t17:a}b",
+            "t17:{}",
+            "t17:}{",
+            "t17:ü ∞",
+            "t17:a\r\nb",
+            "t17:*",
+            "t17:{x",
+        ] {
             let token = Token::new();
             self.other.forget();
             assert_eq!(self.one.claim(key, &token).await, Claim::Leased, "{key:?}");
-            assert!(matches!(self.other.claim(key, &Token::new()).await, Claim::Busy(_)), "{key:?}");
+            assert!(
+                matches!(self.other.claim(key, &Token::new()).await, Claim::Busy(_)),
+                "{key:?}"
+            );
             assert!(self.one.commit(key, &token, "v").await, "{key:?}");
             self.other.hears(&format!("lease {key}")).await;
             assert_eq!(self.other.read(key).await.as_deref(), Some("v"), "{key:?}");

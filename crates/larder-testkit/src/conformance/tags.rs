@@ -20,11 +20,22 @@ async fn tag_epoch(process: &Process) -> TagEpoch {
 }
 
 async fn hold(process: &Process, epoch: TagEpoch, tags: &[&str]) -> Vec<Option<TagEpoch>> {
-    process.store.pin_tags(LANE, tags, epoch, TTL).await.expect("pin_tags")
+    process
+        .store
+        .pin_tags(LANE, tags, epoch, TTL)
+        .await
+        .expect("pin_tags")
 }
 
 async fn invalidate(process: &Process, tag: &str) {
-    assert_eq!(process.store.invalidate_tag(tag).await.expect("invalidate_tag"), Invalidated::Done);
+    assert_eq!(
+        process
+            .store
+            .invalidate_tag(tag)
+            .await
+            .expect("invalidate_tag"),
+        Invalidated::Done
+    );
 }
 
 async fn tag_is_held_only_if_none_was_invalidated_since(one: &Process, other: &Process) {
@@ -34,9 +45,20 @@ async fn tag_is_held_only_if_none_was_invalidated_since(one: &Process, other: &P
     let after = tag_epoch(one).await;
     assert!(after > before, "E grows with each invalidation");
     let held = hold(one, before, &["g1:a"]).await;
-    assert_eq!(held, [None], "P23: nobody knows whether the tag was invalidated meanwhile");
-    assert_eq!(hold(one, after, &["g1:a", "g1:b"]).await, [Some(after), Some(after)]);
-    let tags = other.store.tags(LANE, &["g1:b", "g1:none", "g1:a"]).await.expect("tags");
+    assert_eq!(
+        held,
+        [None],
+        "P23: nobody knows whether the tag was invalidated meanwhile"
+    );
+    assert_eq!(
+        hold(one, after, &["g1:a", "g1:b"]).await,
+        [Some(after), Some(after)]
+    );
+    let tags = other
+        .store
+        .tags(LANE, &["g1:b", "g1:none", "g1:a"])
+        .await
+        .expect("tags");
     assert_eq!(tags, [Some(after), None, Some(after)]);
 }
 
@@ -45,12 +67,24 @@ async fn held_tag_keeps_its_number_and_an_invalidated_one_is_gone(one: &Process,
     assert_eq!(hold(one, first, &["g2"]).await, [Some(first)]);
     invalidate(one, "g2:other").await;
     let second = tag_epoch(other).await;
-    assert_eq!(hold(other, second, &["g2"]).await, [Some(first)], "entries of before stay valid");
+    assert_eq!(
+        hold(other, second, &["g2"]).await,
+        [Some(first)],
+        "entries of before stay valid"
+    );
     invalidate(other, "g2").await;
     assert_eq!(one.store.tags(LANE, &["g2"]).await.expect("tags"), [None]);
-    assert_eq!(hold(one, second, &["g2"]).await, [None], "P23: a load of before is refused");
+    assert_eq!(
+        hold(one, second, &["g2"]).await,
+        [None],
+        "P23: a load of before is refused"
+    );
     let third = tag_epoch(one).await;
-    assert_eq!(hold(one, third, &["g2"]).await, [Some(third)], "a load of after is not");
+    assert_eq!(
+        hold(one, third, &["g2"]).await,
+        [Some(third)],
+        "a load of after is not"
+    );
     assert!(third > second);
 }
 
@@ -72,9 +106,20 @@ async fn both_are_told_of_an_invalidated_tag(one: &Process, other: &Process) {
 
 async fn tags_live_at_least_as_long_as_they_are_held_for(one: &Process) {
     let (now, short) = (tag_epoch(one).await, Duration::from_millis(30));
-    let held = one.store.pin_tags(LANE, &["g4"], now, short).await.expect("pin_tags");
+    let held = one
+        .store
+        .pin_tags(LANE, &["g4"], now, short)
+        .await
+        .expect("pin_tags");
     assert_eq!(held, [Some(now)]);
-    assert_eq!(hold(one, now, &["g4"]).await, [Some(now)], "P21: extended for a longer life");
+    assert_eq!(
+        hold(one, now, &["g4"]).await,
+        [Some(now)],
+        "P21: extended for a longer life"
+    );
     tokio::time::sleep(3 * short).await;
-    assert_eq!(one.store.tags(LANE, &["g4"]).await.expect("tags"), [Some(now)]);
+    assert_eq!(
+        one.store.tags(LANE, &["g4"]).await.expect("tags"),
+        [Some(now)]
+    );
 }

@@ -3,7 +3,9 @@
 /// Source: [RESP3](https://redis.io/docs/latest/develop/reference/protocol-spec/).
 pub(crate) fn first_frame(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|pair| pair == b"\r\n")? + 2;
-    let count = std::str::from_utf8(&bytes[1..line - 2]).ok().and_then(|text| text.parse::<usize>().ok());
+    let count = std::str::from_utf8(&bytes[1..line - 2])
+        .ok()
+        .and_then(|text| text.parse::<usize>().ok());
     match (bytes[0], count) {
         (b'$' | b'=' | b'!', Some(len)) => Some(line + len + 2).filter(|end| *end <= bytes.len()),
         (b'*' | b'~' | b'>', Some(parts)) => all(bytes, line, parts),
@@ -40,7 +42,11 @@ mod tests {
             "%1\r\n+a\r\n*0\r\n",
         ] {
             for len in 0..frame.len() {
-                assert_eq!(first_frame(&frame.as_bytes()[..len]), None, "{frame:?} cut to {len}");
+                assert_eq!(
+                    first_frame(&frame.as_bytes()[..len]),
+                    None,
+                    "{frame:?} cut to {len}"
+                );
             }
             let more = format!("{frame}+more\r\n");
             assert_eq!(first_frame(more.as_bytes()), Some(frame.len()), "{frame:?}");

@@ -94,7 +94,11 @@ impl Proxy {
             delay: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept(listener, controls.clone())).abort_handle();
-        Ok(Self { address, controls, accepting })
+        Ok(Self {
+            address,
+            controls,
+            accepting,
+        })
     }
 
     /// Returns the address at which the proxy listens, as `host:port`.
@@ -141,14 +145,21 @@ impl Proxy {
     /// Holds back every request and reply of `bytes` or more, and all that follows on the same
     /// connection, as a slow link does. `None` lets them go on.
     pub fn narrow(&self, bytes: Option<usize>) {
-        self.controls.narrow.send_replace(bytes.unwrap_or(usize::MAX));
+        self.controls
+            .narrow
+            .send_replace(bytes.unwrap_or(usize::MAX));
     }
 
     /// Waits until this number of requests and replies has been held back, see
     /// [`narrow`](Self::narrow).
     pub async fn holds_back(&self, many: usize) {
         // The sender lives as long as `self`, so there is no error.
-        let _ = self.controls.held_back.subscribe().wait_for(|held| *held >= many).await;
+        let _ = self
+            .controls
+            .held_back
+            .subscribe()
+            .wait_for(|held| *held >= many)
+            .await;
     }
 
     /// Leads to another `host:port` from the next connection on, like an address after a failover.
@@ -182,7 +193,11 @@ impl Controls {
         if frame.len() >= *self.narrow.borrow() {
             self.held_back.send_modify(|held| *held += 1);
             // An error says that the proxy is gone.
-            let _ = self.narrow.subscribe().wait_for(|limit| frame.len() < *limit).await;
+            let _ = self
+                .narrow
+                .subscribe()
+                .wait_for(|limit| frame.len() < *limit)
+                .await;
         }
     }
 }
@@ -217,7 +232,11 @@ async fn connect(client: TcpStream, controls: Arc<Controls>) -> io::Result<()> {
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, controls: &Controls) -> io::Result<()> {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    controls: &Controls,
+) -> io::Result<()> {
     let mut stalled = controls.stalled(Direction::ToServer).subscribe();
     let (mut buffer, mut read) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
@@ -239,7 +258,11 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, controls: &Contr
 }
 
 /// Carries whole frames, because only these can be told apart: pushes and replies.
-async fn carry_frames(from: OwnedReadHalf, to: OwnedWriteHalf, controls: &Controls) -> io::Result<()> {
+async fn carry_frames(
+    from: OwnedReadHalf,
+    to: OwnedWriteHalf,
+    controls: &Controls,
+) -> io::Result<()> {
     // Reading goes on while frames are delayed: otherwise their delays would add up.
     let (queue, queued) = mpsc::unbounded_channel();
     let writing = write_in_time(queued, to);

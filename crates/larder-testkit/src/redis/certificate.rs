@@ -22,6 +22,9 @@ impl Certificate {
         let text = made.cert.pem();
         fs::write(folder.join(CERTIFICATE_FILE), &text)?;
         fs::write(folder.join(KEY_FILE), made.signing_key.serialize_pem())?;
-        Ok(Self { port: free_port()?, text })
+        Ok(Self {
+            port: free_port()?,
+            text,
+        })
     }
 }

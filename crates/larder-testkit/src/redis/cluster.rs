@@ -54,7 +54,10 @@ impl RedisCluster {
         masters: u16,
         idle: u16,
     ) -> Result<Self, ServerError> {
-        let options = options.clone().cluster().args(&["--cluster-node-timeout", NODE_TIMEOUT]);
+        let options = options
+            .clone()
+            .cluster()
+            .args(&["--cluster-node-timeout", NODE_TIMEOUT]);
         let mut servers = Vec::new();
         for _ in 0..masters + idle {
             servers.push(options.clone().start().await?);
@@ -62,9 +65,16 @@ impl RedisCluster {
         let cluster = Self { servers, masters };
         for (number, server) in (0..).zip(&cluster.servers) {
             // Distinct epochs, so that the nodes need not agree on them first.
-            expect(server, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await?;
+            expect(
+                server,
+                &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()],
+            )
+            .await?;
             if number < masters {
-                let (first, last) = (cluster.first_slot(number), cluster.first_slot(number + 1) - 1);
+                let (first, last) = (
+                    cluster.first_slot(number),
+                    cluster.first_slot(number + 1) - 1,
+                );
                 let slots = [first.to_string(), last.to_string()];
                 expect(server, &["CLUSTER", "ADDSLOTSRANGE", &slots[0], &slots[1]]).await?;
             }
@@ -94,12 +104,25 @@ impl RedisCluster {
         })
         .await?;
         // A node learns from the others by which address it is known.
-        let named =
-            |nodes: &str| nodes.lines().all(|line| !line.contains(" :") && !line.contains("handshake"));
-        self.agree("the nodes do not know each other", &["CLUSTER", "NODES"], named).await
+        let named = |nodes: &str| {
+            nodes
+                .lines()
+                .all(|line| !line.contains(" :") && !line.contains("handshake"))
+        };
+        self.agree(
+            "the nodes do not know each other",
+            &["CLUSTER", "NODES"],
+            named,
+        )
+        .await
     }
 
-    async fn agree(&self, what: &str, words: &[&str], holds: impl Fn(&str) -> bool) -> io::Result<()> {
+    async fn agree(
+        &self,
+        what: &str,
+        words: &[&str],
+        holds: impl Fn(&str) -> bool,
+    ) -> io::Result<()> {
         let give_up = Instant::now() + BOUND;
         for server in &self.servers {
             loop {
@@ -148,9 +171,18 @@ impl RedisCluster {
     /// # Errors
     /// The connection's error, or a server's refusal.
     pub async fn announce(&self, server: usize, port: u16) -> io::Result<()> {
-        expect(&self.servers[server], &["CONFIG", "SET", "cluster-announce-port", &port.to_string()]).await?;
+        expect(
+            &self.servers[server],
+            &["CONFIG", "SET", "cluster-announce-port", &port.to_string()],
+        )
+        .await?;
         let told = format!(":{port}@");
-        self.agree("the new address is not known", &["CLUSTER", "NODES"], |nodes| nodes.contains(&told)).await
+        self.agree(
+            "the new address is not known",
+            &["CLUSTER", "NODES"],
+            |nodes| nodes.contains(&told),
+        )
+        .await
     }
 
     /// Moves the keys of a slot to another server and leaves the slot between the two, as in the
@@ -161,16 +193,29 @@ impl RedisCluster {
     pub async fn begin_move(&self, key: &str, to: usize) -> io::Result<()> {
         let (from, slot) = (self.home(key).await?, self.slot(key).await?);
         let ids = [self.id(from).await?, self.id(to).await?];
-        expect(&self.servers[to], &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]).await?;
-        expect(&self.servers[from], &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]).await?;
+        expect(
+            &self.servers[to],
+            &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]],
+        )
+        .await?;
+        expect(
+            &self.servers[from],
+            &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]],
+        )
+        .await?;
         let (host, port, _) = self.servers[to].cluster_address();
         let port = port.to_string();
-        while let Reply::Array(keys) =
-            self.servers[from].command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await?
+        while let Reply::Array(keys) = self.servers[from]
+            .command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"])
+            .await?
             && !keys.is_empty()
         {
             for key in keys.iter().filter_map(Reply::text) {
-                expect(&self.servers[from], &["MIGRATE", host, &port, &key, "0", "5000"]).await?;
+                expect(
+                    &self.servers[from],
+                    &["MIGRATE", host, &port, &key, "0", "5000"],
+                )
+                .await?;
             }
         }
         Ok(())
@@ -199,14 +244,21 @@ impl RedisCluster {
     }
 
     async fn slot(&self, key: &str) -> io::Result<String> {
-        match self.servers[0].command(&["CLUSTER", "KEYSLOT", key]).await? {
+        match self.servers[0]
+            .command(&["CLUSTER", "KEYSLOT", key])
+            .await?
+        {
             Reply::Integer(slot) => Ok(slot.to_string()),
             other => Err(io::Error::other(format!("not a slot: {other:?}"))),
         }
     }
 
     async fn id(&self, server: usize) -> io::Result<String> {
-        Ok(self.servers[server].command(&["CLUSTER", "MYID"]).await?.text().unwrap_or_default())
+        Ok(self.servers[server]
+            .command(&["CLUSTER", "MYID"])
+            .await?
+            .text()
+            .unwrap_or_default())
     }
 }
 
@@ -224,7 +276,9 @@ mod tests {
 
     #[tokio::test]
     async fn cluster_shares_its_slots_and_moves_them() {
-        let cluster = RedisCluster::start_as(&RedisServer::builder(), 2, 1).await.unwrap();
+        let cluster = RedisCluster::start_as(&RedisServer::builder(), 2, 1)
+            .await
+            .unwrap();
         let mut homes = Vec::new();
         for n in 0..20 {
             let key = format!("k{n}");
@@ -236,6 +290,14 @@ mod tests {
         assert_eq!(homes, [0, 1]);
         cluster.move_slot("k1", 2).await.unwrap();
         assert_eq!(cluster.home("k1").await.unwrap(), 2);
-        assert_eq!(cluster.servers[2].command(&["GET", "k1"]).await.unwrap().text().as_deref(), Some("v"));
+        assert_eq!(
+            cluster.servers[2]
+                .command(&["GET", "k1"])
+                .await
+                .unwrap()
+                .text()
+                .as_deref(),
+            Some("v")
+        );
     }
 }

@@ -54,8 +54,7 @@ pub(super) struct Running {
 
 /// Starts the server, waits for the end of its own standard input, which comes however the parent
 /// ends, and kills the server.
-const KEEPER: &str =
-    r#""$@" >/dev/null 2>&1 & pid=$!; exec 2>/dev/null; echo $pid; cat >/dev/null; kill -9 $pid; wait $pid"#;
+const KEEPER: &str = r#""$@" >/dev/null 2>&1 & pid=$!; exec 2>/dev/null; echo $pid; cat >/dev/null; kill -9 $pid; wait $pid"#;
 
 impl Running {
     pub(super) fn start(args: Vec<OsString>) -> Result<Self, ServerError> {
@@ -73,7 +72,10 @@ impl Running {
         if let Some(stdout) = shell.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let pid = line.trim().parse().map_err(|_| io::Error::other("the keeper names no process"))?;
+        let pid = line
+            .trim()
+            .parse()
+            .map_err(|_| io::Error::other("the keeper names no process"))?;
         Ok(Self { shell, pid })
     }
 
@@ -84,8 +86,15 @@ impl Running {
     }
 
     pub(super) fn signal(&self, signal: &str) -> io::Result<()> {
-        let sent = Command::new("kill").arg(signal).arg(self.pid.to_string()).status()?;
-        if sent.success() { Ok(()) } else { Err(io::Error::other("the signal was not sent")) }
+        let sent = Command::new("kill")
+            .arg(signal)
+            .arg(self.pid.to_string())
+            .status()?;
+        if sent.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other("the signal was not sent"))
+        }
     }
 }
 

@@ -151,12 +151,16 @@ impl RedisServer {
 
     /// Returns the address over TLS; `None` for a server without TLS.
     pub fn tls_url(&self) -> Option<String> {
-        self.certificate.as_ref().map(|certificate| format!("rediss://localhost:{}", certificate.port))
+        self.certificate
+            .as_ref()
+            .map(|certificate| format!("rediss://localhost:{}", certificate.port))
     }
 
     /// Returns the certificate to trust for TLS, in PEM; `None` for a server without TLS.
     pub fn certificate(&self) -> Option<&str> {
-        self.certificate.as_ref().map(|certificate| certificate.text.as_str())
+        self.certificate
+            .as_ref()
+            .map(|certificate| certificate.text.as_str())
     }
 
     /// Returns the address over a Unix socket.
@@ -225,7 +229,9 @@ impl RedisServer {
         let give_up = Instant::now() + START_BOUND;
         while !self.answers(pid).await {
             let log = self.log();
-            if Instant::now() > give_up || log.contains("Failed listening") || log.contains("already in use")
+            if Instant::now() > give_up
+                || log.contains("Failed listening")
+                || log.contains("already in use")
             {
                 self.kill();
                 return Err(ServerError::DoesNotStart { log });
@@ -237,7 +243,8 @@ impl RedisServer {
 
     fn server_args(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
-        let mut set = |name: &str, value: OsString| args.extend([format!("--{name}").into(), value]);
+        let mut set =
+            |name: &str, value: OsString| args.extend([format!("--{name}").into(), value]);
         set("bind", "127.0.0.1".into());
         set("port", self.port.to_string().into());
         set("dir", self.folder.path().into());
@@ -252,7 +259,10 @@ impl RedisServer {
         if let Some(port) = self.bus_port {
             set("cluster-enabled", "yes".into());
             set("cluster-port", port.to_string().into());
-            set("cluster-config-file", self.folder.path().join("nodes.conf").into());
+            set(
+                "cluster-config-file",
+                self.folder.path().join("nodes.conf").into(),
+            );
         }
         if let Some(certificate) = &self.certificate {
             let file = |name: &str| self.folder.path().join(name).into();
@@ -268,12 +278,19 @@ impl RedisServer {
 
     /// Whether this process answers, and not another server that took the port first.
     async fn answers(&self, pid: u32) -> bool {
-        let info = self.command(&["INFO", "server"]).await.ok().and_then(|reply| reply.text());
+        let info = self
+            .command(&["INFO", "server"])
+            .await
+            .ok()
+            .and_then(|reply| reply.text());
         info.is_some_and(|info| info.lines().any(|line| line == format!("process_id:{pid}")))
     }
 
     fn signal(&self, signal: &str) -> io::Result<()> {
-        let running = self.running.as_ref().ok_or_else(|| io::Error::other("the server does not run"))?;
+        let running = self
+            .running
+            .as_ref()
+            .ok_or_else(|| io::Error::other("the server does not run"))?;
         running.signal(signal)
     }
 }
@@ -281,7 +298,11 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("log of the private server on port {}:\n{}", self.port, self.log());
+            eprintln!(
+                "log of the private server on port {}:\n{}",
+                self.port,
+                self.log()
+            );
         }
         self.kill();
     }
@@ -293,19 +314,37 @@ mod tests {
 
     async fn set_and_get(server: &RedisServer, value: &str) {
         server.command(&["SET", "k", value]).await.unwrap();
-        assert_eq!(server.command(&["GET", "k"]).await.unwrap().text().as_deref(), Some(value));
+        assert_eq!(
+            server
+                .command(&["GET", "k"])
+                .await
+                .unwrap()
+                .text()
+                .as_deref(),
+            Some(value)
+        );
     }
 
     #[tokio::test]
     async fn servers_are_private_and_end_with_their_value() {
         let one = RedisServer::start().await.unwrap();
-        let other = RedisServer::builder().password("hidden").start().await.unwrap();
+        let other = RedisServer::builder()
+            .password("hidden")
+            .start()
+            .await
+            .unwrap();
         set_and_get(&one, "1").await;
         set_and_get(&other, "2").await;
-        assert_eq!(one.command(&["GET", "k"]).await.unwrap().text().as_deref(), Some("1"));
+        assert_eq!(
+            one.command(&["GET", "k"]).await.unwrap().text().as_deref(),
+            Some("1")
+        );
         let address = one.addr();
         drop(one);
-        assert!(Client::connect(&address, None).await.is_err(), "the server is still there");
+        assert!(
+            Client::connect(&address, None).await.is_err(),
+            "the server is still there"
+        );
         set_and_get(&other, "3").await;
     }
 
@@ -320,7 +359,10 @@ mod tests {
             options: RedisServerBuilder::default(),
             running: None,
         };
-        assert!(matches!(other.run().await, Err(ServerError::DoesNotStart { .. })));
+        assert!(matches!(
+            other.run().await,
+            Err(ServerError::DoesNotStart { .. })
+        ));
     }
 
     #[tokio::test]

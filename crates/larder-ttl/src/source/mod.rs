@@ -21,7 +21,10 @@ pub(crate) struct WrittenTable {
 
 impl WrittenTable {
     fn from_settings(settings: Vec<Setting>) -> Result<Self, TableError> {
-        let mut table = Self { builtin: true, policies: Vec::new() };
+        let mut table = Self {
+            builtin: true,
+            policies: Vec::new(),
+        };
         for Setting { key, value, line } in settings {
             match value {
                 Value::Table(keys) => {
@@ -36,7 +39,11 @@ impl WrittenTable {
                     let wanted = value.boolean().map_err(TableError::new);
                     table.builtin = wanted.map_err(|error| error.key(BUILTIN).line(line))?;
                 }
-                value => return Err(TableError::new(misplaced(&key, &value)).key(&key).line(line)),
+                value => {
+                    return Err(TableError::new(misplaced(&key, &value))
+                        .key(&key)
+                        .line(line));
+                }
             }
         }
         Ok(table)

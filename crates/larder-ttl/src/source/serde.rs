@@ -9,7 +9,9 @@ use crate::value::{Setting, Value};
 impl<'de> Deserialize<'de> for WrittenTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Value::Table(settings) = Value::deserialize(deserializer)? else {
-            return Err(D::Error::custom("the TTL table is a map of policies, each a map of its keys"));
+            return Err(D::Error::custom(
+                "the TTL table is a map of policies, each a map of its keys",
+            ));
         };
         Self::from_settings(settings).map_err(D::Error::custom)
     }
@@ -63,7 +65,11 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut settings = Vec::new();
         while let Some((key, value)) = map.next_entry()? {
-            settings.push(Setting { key, value, line: None });
+            settings.push(Setting {
+                key,
+                value,
+                line: None,
+            });
         }
         Ok(Value::Table(settings))
     }

@@ -8,7 +8,10 @@ use crate::{
 
 /// Reads a TOML text.
 pub(crate) fn read(text: &str) -> Result<WrittenTable, TableError> {
-    let line_of = |at: usize| text.get(..at).map(|before| before.matches('\n').count() + 1);
+    let line_of = |at: usize| {
+        text.get(..at)
+            .map(|before| before.matches('\n').count() + 1)
+    };
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().and_then(|span| line_of(span.start));
         TableError::new(error.message().trim().to_owned()).line(line)

@@ -13,20 +13,59 @@ fn builtin_policies_have_their_reasons() {
     let policies: Vec<_> = table
         .policies()
         .map(|policy| {
-            (policy.name(), policy.prefix(), policy.ttl().as_secs(), policy.levels(), policy.reason())
+            (
+                policy.name(),
+                policy.prefix(),
+                policy.ttl().as_secs(),
+                policy.levels(),
+                policy.reason(),
+            )
         })
         .collect();
     assert_eq!(
         policies,
         [
-            ("session_token", "session_token", 86_400, Levels::L2, "security"),
-            ("user_profile", "user", 3600, Levels::Both, "moderate change frequency"),
-            ("static_config", "static_config", 86_400, Levels::Both, "rarely changes"),
-            ("search_result", "search_result", 300, Levels::Both, "freshness"),
-            ("rate_limit", "rate_limit", 60, Levels::L2, "real-time accuracy"),
+            (
+                "session_token",
+                "session_token",
+                86_400,
+                Levels::L2,
+                "security"
+            ),
+            (
+                "user_profile",
+                "user",
+                3600,
+                Levels::Both,
+                "moderate change frequency"
+            ),
+            (
+                "static_config",
+                "static_config",
+                86_400,
+                Levels::Both,
+                "rarely changes"
+            ),
+            (
+                "search_result",
+                "search_result",
+                300,
+                Levels::Both,
+                "freshness"
+            ),
+            (
+                "rate_limit",
+                "rate_limit",
+                60,
+                Levels::L2,
+                "real-time accuracy"
+            ),
         ]
     );
-    assert_eq!(table.policy("user_profile").unwrap().l1_ttl(), Duration::from_secs(60));
+    assert_eq!(
+        table.policy("user_profile").unwrap().l1_ttl(),
+        Duration::from_secs(60)
+    );
 }
 
 #[test]
@@ -36,13 +75,26 @@ fn text_replaces_a_builtin_policy_as_a_whole_and_adds_others() {
     )
     .unwrap();
     let user = table.policy("user_profile").unwrap();
-    assert_eq!((user.prefix(), user.reason(), user.l1_ttl().as_secs()), ("user_profile", "", 10));
+    assert_eq!(
+        (user.prefix(), user.reason(), user.l1_ttl().as_secs()),
+        ("user_profile", "", 10)
+    );
     let posts = table.policy("posts").unwrap();
-    assert_eq!((posts.key_prefix().as_str(), posts.jitter()), ("posts@2", 0.0));
+    assert_eq!(
+        (posts.key_prefix().as_str(), posts.jitter()),
+        ("posts@2", 0.0)
+    );
     assert_eq!(posts.negative_ttl(), Some(Duration::from_secs(30)));
     assert_eq!(table.policies().count(), 6);
-    let defaults = (user.lease().as_secs(), user.load_timeout().as_secs(), user.max_wait().as_secs());
-    assert_eq!((defaults, user.degraded_l1_ttl().as_secs(), user.schema()), ((10, 10, 5), 2, 1));
+    let defaults = (
+        user.lease().as_secs(),
+        user.load_timeout().as_secs(),
+        user.max_wait().as_secs(),
+    );
+    assert_eq!(
+        (defaults, user.degraded_l1_ttl().as_secs(), user.schema()),
+        ((10, 10, 5), 2, 1)
+    );
 }
 
 #[test]
@@ -60,7 +112,10 @@ fn wrong_values_name_policy_key_and_line() {
             "[a]\nreason = 'x'",
             "the TTL table, policy \"a\", key \"ttl\", line 1: it has no ttl; say how long a value lives, such as ttl = \"1h\"",
         ),
-        ("[a]\nttl = '0s'", "the TTL table, policy \"a\", key \"ttl\", line 2: it must be at least 1ms"),
+        (
+            "[a]\nttl = '0s'",
+            "the TTL table, policy \"a\", key \"ttl\", line 2: it must be at least 1ms",
+        ),
         (
             "[a]\nttl = '1h'\nlevels = 'l2'\nl1_ttl = '5s'",
             "the TTL table, policy \"a\", key \"l1_ttl\", line 4: it is for policies with levels = \"both\"; with \"l1\" an entry lives for its ttl",
@@ -101,7 +156,10 @@ fn wrong_values_name_policy_key_and_line() {
             "buildin = false",
             "the TTL table, key \"buildin\", line 1: there is no such key; is \"builtin\" meant?",
         ),
-        ("builtin = 'no'", "the TTL table, key \"builtin\", line 1: \"no\" is neither true nor false"),
+        (
+            "builtin = 'no'",
+            "the TTL table, key \"builtin\", line 1: \"no\" is neither true nor false",
+        ),
         (
             "[a]\nttl = '1h'\nbuiltin = false",
             "the TTL table, policy \"a\", key \"builtin\", line 3: there is no such key; write builtin at the top of the table, above the first policy",
@@ -132,20 +190,35 @@ fn policies_may_say_how_stale_values_loads_and_outages_are_treated() {
     .unwrap();
     let policy = table.policy("a").unwrap();
     assert_eq!(
-        (policy.stale_for().as_secs(), policy.refresh_ahead(), policy.soft_timeout()),
+        (
+            policy.stale_for().as_secs(),
+            policy.refresh_ahead(),
+            policy.soft_timeout()
+        ),
         (600, Some(0.8), Some(Duration::from_millis(200)))
     );
     assert_eq!(
-        (policy.degraded_l1_ttl().as_secs(), policy.max_loads().map(u32::from), policy.on_outage()),
+        (
+            policy.degraded_l1_ttl().as_secs(),
+            policy.max_loads().map(u32::from),
+            policy.on_outage()
+        ),
         (5, Some(5), OnOutage::Fail)
     );
     for name in ["b", "c"] {
         let policy = table.policy(name).unwrap();
         assert_eq!(
-            (policy.stale_for(), policy.refresh_ahead(), policy.soft_timeout()),
+            (
+                policy.stale_for(),
+                policy.refresh_ahead(),
+                policy.soft_timeout()
+            ),
             (Duration::ZERO, None, None)
         );
-        assert_eq!((policy.max_loads(), policy.on_outage()), (None, OnOutage::Serve));
+        assert_eq!(
+            (policy.max_loads(), policy.on_outage()),
+            (None, OnOutage::Serve)
+        );
     }
 }
 
@@ -182,11 +255,31 @@ fn combinations_that_cannot_work_are_refused_by_the_key_that_is_to_change() {
             "on_outage",
             "with levels = \"l1\" there is no shared store that could be out of reach; remove it",
         ),
-        ("on_outage = 'panic'", "on_outage", "\"panic\" is not \"serve\" or \"fail\""),
-        ("stale_for = '36500days'", "stale_for", "ttl and stale_for together are at most 100 years"),
-        ("degraded_l1_ttl = '0s'", "degraded_l1_ttl", "it must be at least 1ms"),
-        ("max_loads = -1", "max_loads", "-1 is out of range; it is a number from 0 to 4294967295"),
-        ("codec = 'postcard'", "codec", "not supported yet; remove it"),
+        (
+            "on_outage = 'panic'",
+            "on_outage",
+            "\"panic\" is not \"serve\" or \"fail\"",
+        ),
+        (
+            "stale_for = '36500days'",
+            "stale_for",
+            "ttl and stale_for together are at most 100 years",
+        ),
+        (
+            "degraded_l1_ttl = '0s'",
+            "degraded_l1_ttl",
+            "it must be at least 1ms",
+        ),
+        (
+            "max_loads = -1",
+            "max_loads",
+            "-1 is out of range; it is a number from 0 to 4294967295",
+        ),
+        (
+            "codec = 'postcard'",
+            "codec",
+            "not supported yet; remove it",
+        ),
     ] {
         let text = format!("[a]\nttl = '1h'\n{keys}");
         let line = text.lines().position(|line| line.starts_with(key)).unwrap() + 1;
@@ -201,23 +294,52 @@ fn other_formats_are_checked_alike() {
     let table: TtlTable = serde_json::from_str(r#"{"posts": {"ttl": "5m", "schema": 3}}"#).unwrap();
     assert_eq!(table.policy("posts").unwrap().key_prefix(), "posts@3");
     for (text, problem) in [
-        (r#"{"posts": {"ttl": 5}}"#, "policy \"posts\", key \"ttl\": 5 has no unit"),
-        (r#"{"posts": {"ttl": ["5m"]}}"#, "policy \"posts\", key \"ttl\": a list is not a duration"),
-        (r#"{"posts": {"ttl": null}}"#, "policy \"posts\", key \"ttl\": nothing is not a duration"),
-        (r#"{"posts": {"ttl": {}}}"#, "policy \"posts\", key \"ttl\": a table is not a duration"),
-        (r#"{"posts": "5m"}"#, "key \"posts\": a policy is a table: write [posts] and its keys below"),
-        (r#"["posts"]"#, "the TTL table is a map of policies, each a map of its keys"),
-        (r#"{"user": {"ttl": "5m"}}"#, "\"user_profile\", which is built in"),
+        (
+            r#"{"posts": {"ttl": 5}}"#,
+            "policy \"posts\", key \"ttl\": 5 has no unit",
+        ),
+        (
+            r#"{"posts": {"ttl": ["5m"]}}"#,
+            "policy \"posts\", key \"ttl\": a list is not a duration",
+        ),
+        (
+            r#"{"posts": {"ttl": null}}"#,
+            "policy \"posts\", key \"ttl\": nothing is not a duration",
+        ),
+        (
+            r#"{"posts": {"ttl": {}}}"#,
+            "policy \"posts\", key \"ttl\": a table is not a duration",
+        ),
+        (
+            r#"{"posts": "5m"}"#,
+            "key \"posts\": a policy is a table: write [posts] and its keys below",
+        ),
+        (
+            r#"["posts"]"#,
+            "the TTL table is a map of policies, each a map of its keys",
+        ),
+        (
+            r#"{"user": {"ttl": "5m"}}"#,
+            "\"user_profile\", which is built in",
+        ),
     ] {
-        let error = serde_json::from_str::<TtlTable>(text).unwrap_err().to_string();
+        let error = serde_json::from_str::<TtlTable>(text)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(problem), "{error}");
     }
 }
 
 #[test]
 fn policies_from_code_are_checked_alike() {
-    let policy = Policy::builder("posts", Duration::from_millis(1500)).jitter(0.25).build().unwrap();
-    assert_eq!((policy.ttl(), policy.jitter()), (Duration::from_millis(1500), 0.25));
+    let policy = Policy::builder("posts", Duration::from_millis(1500))
+        .jitter(0.25)
+        .build()
+        .unwrap();
+    assert_eq!(
+        (policy.ttl(), policy.jitter()),
+        (Duration::from_millis(1500), 0.25)
+    );
     let table = TtlTable::default().with(policy).unwrap();
     assert!(table.policy("posts").is_some());
     let policy = Policy::builder("posts", Duration::from_secs(60))
@@ -232,19 +354,44 @@ fn policies_from_code_are_checked_alike() {
         .unwrap();
     let text = "[posts]\nttl='1m'\nstale_for='30s'\nrefresh_ahead='80%'\nsoft_timeout='200ms'\n\
                 degraded_l1_ttl='1s'\nmax_loads=3\non_outage='fail'\ninstant_clear=true";
-    assert_eq!(TtlTable::from_toml(text).unwrap().policy("posts"), Some(&policy));
-    assert!(Policy::builder("posts", Duration::from_secs(1)).refresh_ahead(0.0).build().is_err());
-    let error = Policy::builder("posts", Duration::ZERO).build().unwrap_err().to_string();
-    assert!(error.contains("key \"ttl\": it must be at least 1ms"), "{error}");
+    assert_eq!(
+        TtlTable::from_toml(text).unwrap().policy("posts"),
+        Some(&policy)
+    );
+    assert!(
+        Policy::builder("posts", Duration::from_secs(1))
+            .refresh_ahead(0.0)
+            .build()
+            .is_err()
+    );
+    let error = Policy::builder("posts", Duration::ZERO)
+        .build()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("key \"ttl\": it must be at least 1ms"),
+        "{error}"
+    );
     assert!(Policy::builder("posts", Duration::MAX).build().is_err());
-    assert!(Policy::builder("posts", Duration::from_secs(1)).jitter(f64::NAN).build().is_err());
+    assert!(
+        Policy::builder("posts", Duration::from_secs(1))
+            .jitter(f64::NAN)
+            .build()
+            .is_err()
+    );
 }
 
 #[test]
 fn missing_file_names_its_path() {
     let error = TtlTable::from_file("/does/not/exist.toml").unwrap_err();
-    assert_eq!(error.to_string(), "the TTL table /does/not/exist.toml: the file cannot be read");
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).unwrap();
+    assert_eq!(
+        error.to_string(),
+        "the TTL table /does/not/exist.toml: the file cannot be read"
+    );
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .unwrap();
     assert_eq!(cause.kind(), io::ErrorKind::NotFound);
 }
 
@@ -273,7 +420,9 @@ fn garbage_is_an_error_and_never_a_panic() {
         "true",
     ];
     for _ in 0..5000 {
-        let text: String = (0..random.usize(..12)).map(|_| pieces[random.usize(..pieces.len())]).collect();
+        let text: String = (0..random.usize(..12))
+            .map(|_| pieces[random.usize(..pieces.len())])
+            .collect();
         let _ = TtlTable::from_toml(&text).map_err(|error| error.to_string());
     }
 }
@@ -282,19 +431,37 @@ fn garbage_is_an_error_and_never_a_panic() {
 fn a_builtin_prefix_is_refused_with_the_ways_out() {
     let remedy = "give \"user\" another prefix, or replace the built-in policy by a [user_profile] of your own, or leave \
                   out all built-in policies with builtin = false at the top of the table (in code: TtlTable::empty())";
-    let problem = format!("\"user\" is already the prefix of \"user_profile\", which is built in; {remedy}");
+    let problem =
+        format!("\"user\" is already the prefix of \"user_profile\", which is built in; {remedy}");
     assert_eq!(
         error("[user]\nttl = '1m'"),
         format!("the TTL table, policy \"user\", key \"prefix\", line 1: {problem}")
     );
-    let user = || Policy::builder("user", Duration::from_secs(60)).build().unwrap();
+    let user = || {
+        Policy::builder("user", Duration::from_secs(60))
+            .build()
+            .unwrap()
+    };
     let refused = TtlTable::default().with(user()).unwrap_err().to_string();
-    assert_eq!(refused, format!("the TTL table, policy \"user\", key \"prefix\": {problem}"));
+    assert_eq!(
+        refused,
+        format!("the TTL table, policy \"user\", key \"prefix\": {problem}")
+    );
 
     // Each of the ways out.
     let table = |text| TtlTable::from_toml(text).unwrap();
-    assert_eq!(table("[user]\nttl = '1m'\nprefix = 'users'").policies().count(), 6);
-    assert_eq!(table("[user]\nttl = '1m'\n[user_profile]\nttl = '1h'").policies().count(), 6);
+    assert_eq!(
+        table("[user]\nttl = '1m'\nprefix = 'users'")
+            .policies()
+            .count(),
+        6
+    );
+    assert_eq!(
+        table("[user]\nttl = '1m'\n[user_profile]\nttl = '1h'")
+            .policies()
+            .count(),
+        6
+    );
     let own = table("builtin = false\n[user]\nttl = '1m'");
     assert_eq!(own.policies().collect::<Vec<_>>(), [&user()]);
     assert_eq!(TtlTable::empty().with(user()).unwrap(), own);
@@ -303,35 +470,64 @@ fn a_builtin_prefix_is_refused_with_the_ways_out() {
 #[test]
 fn a_policy_that_takes_its_own_builtin_name_may_not_take_another_builtin_prefix() {
     let message = error("[user_profile]\nttl = '1h'\nprefix = 'rate_limit'");
-    assert!(message.contains("policy \"user_profile\", key \"prefix\", line 3"), "{message}");
-    assert!(message.contains("\"rate_limit\", which is built in"), "{message}");
+    assert!(
+        message.contains("policy \"user_profile\", key \"prefix\", line 3"),
+        "{message}"
+    );
+    assert!(
+        message.contains("\"rate_limit\", which is built in"),
+        "{message}"
+    );
 }
 
 #[test]
 fn tables_may_start_empty() {
     assert_eq!(TtlTable::empty().policies().count(), 0);
-    assert_eq!(TtlTable::from_toml("builtin = false").unwrap(), TtlTable::empty());
-    assert_eq!(TtlTable::from_toml("builtin = true").unwrap(), TtlTable::builtin());
+    assert_eq!(
+        TtlTable::from_toml("builtin = false").unwrap(),
+        TtlTable::empty()
+    );
+    assert_eq!(
+        TtlTable::from_toml("builtin = true").unwrap(),
+        TtlTable::builtin()
+    );
     assert_eq!(TtlTable::from_toml("").unwrap(), TtlTable::builtin());
     // The map of another format has no order.
     let json = |text| serde_json::from_str::<TtlTable>(text).unwrap();
     assert_eq!(json(r#"{"builtin": false}"#), TtlTable::empty());
     let user = json(r#"{"user": {"ttl": "1m"}, "builtin": false}"#);
-    assert_eq!(user, TtlTable::from_toml("builtin = false\n[user]\nttl = '1m'").unwrap());
+    assert_eq!(
+        user,
+        TtlTable::from_toml("builtin = false\n[user]\nttl = '1m'").unwrap()
+    );
     // A policy may be called so too.
-    assert!(TtlTable::from_toml("[builtin]\nttl = '1m'").unwrap().policy("builtin").is_some());
+    assert!(
+        TtlTable::from_toml("[builtin]\nttl = '1m'")
+            .unwrap()
+            .policy("builtin")
+            .is_some()
+    );
 }
 
 #[test]
 fn prefixes_hold_nothing_that_separates_the_parts_of_a_key() {
     for bad in [":", "/", "@", "%", "{", " ", "*", "é", "\n"] {
         for prefix in [format!("a{bad}b"), format!("{bad}a"), format!("a{bad}")] {
-            let policy = Policy::builder("p", Duration::from_secs(1)).prefix(&prefix).build();
+            let policy = Policy::builder("p", Duration::from_secs(1))
+                .prefix(&prefix)
+                .build();
             let problem = policy.unwrap_err().to_string();
-            assert!(problem.contains("a prefix is made of letters, digits and _ . -"), "{problem}");
+            assert!(
+                problem.contains("a prefix is made of letters, digits and _ . -"),
+                "{problem}"
+            );
         }
     }
-    let with_prefix = |prefix: &str| Policy::builder("p", Duration::from_secs(1)).prefix(prefix).build();
+    let with_prefix = |prefix: &str| {
+        Policy::builder("p", Duration::from_secs(1))
+            .prefix(prefix)
+            .build()
+    };
     assert!(with_prefix("aZ0_.-").is_ok() && with_prefix(&"a".repeat(64)).is_ok());
     assert!(with_prefix(&"a".repeat(65)).is_err());
 }

@@ -48,7 +48,11 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) async fn start(name: &'static str, redis: Option<&str>, database: &Database) -> Result<Self> {
+    pub(crate) async fn start(
+        name: &'static str,
+        redis: Option<&str>,
+        database: &Database,
+    ) -> Result<Self> {
         let mut builder = Larder::builder().ttl_table(TtlTable::from_toml(TTL_TABLE)?);
         if let Some(url) = redis {
             builder = builder.redis(url);
@@ -70,30 +74,44 @@ impl Instance {
     /// Cache-aside: L1, else L2, else the database.
     pub(crate) async fn user(&self, id: i64) -> Result<Arc<User>, larder::Error> {
         let database = self.database.clone();
-        self.users.get_or_load(id, move || async move { database.user(id).await }).await
+        self.users
+            .get_or_load(id, move || async move { database.user(id).await })
+            .await
     }
 
     /// The same for a user who may not exist.
     pub(crate) async fn find_user(&self, id: i64) -> Result<Option<Arc<User>>, larder::Error> {
         let database = self.database.clone();
-        self.users.find_or_load(id, move || async move { database.find_user(id).await }).await
+        self.users
+            .find_or_load(id, move || async move { database.find_user(id).await })
+            .await
     }
 
     /// Write-through: the database and both levels, as one operation.
-    pub(crate) async fn rename(&self, id: i64, name: &'static str) -> Result<Arc<User>, larder::Error> {
+    pub(crate) async fn rename(
+        &self,
+        id: i64,
+        name: &'static str,
+    ) -> Result<Arc<User>, larder::Error> {
         let database = self.database.clone();
-        self.users.write_through(id, move || async move { database.rename(id, name).await }).await
+        self.users
+            .write_through(id, move || async move { database.rename(id, name).await })
+            .await
     }
 
     pub(crate) async fn log_in(&self, id: i64) -> Result<Arc<User>, larder::Error> {
         let database = self.database.clone();
-        self.users.write_through(id, move || async move { database.log_in(id).await }).await
+        self.users
+            .write_through(id, move || async move { database.log_in(id).await })
+            .await
     }
 
     /// Write-around: the database is written, and no level has the entry any more.
     pub(crate) async fn delete_user(&self, id: i64) -> Result<u64, larder::Error> {
         let database = self.database.clone();
-        self.users.write_around(id, move || async move { database.delete_user(id).await }).await
+        self.users
+            .write_around(id, move || async move { database.delete_user(id).await })
+            .await
     }
 
     pub(crate) async fn latest_posts(&self, author: i64) -> Result<Arc<Vec<Post>>, larder::Error> {
@@ -104,12 +122,18 @@ impl Instance {
 
     pub(crate) async fn followers(&self, user: i64) -> Result<Arc<Vec<i64>>, larder::Error> {
         let database = self.database.clone();
-        self.followers.get_or_load(user, move || async move { database.followers(user).await }).await
+        self.followers
+            .get_or_load(user, move || async move { database.followers(user).await })
+            .await
     }
 
     /// Invalidation: a user is merged into another by a job that writes many tables; what is derived goes as one.
     pub(crate) async fn forget_user(&self, id: i64) -> Result<(), larder::Error> {
-        let derived = [self.users.key(id), self.posts.key((id, "latest")), self.followers.key(id)];
+        let derived = [
+            self.users.key(id),
+            self.posts.key((id, "latest")),
+            self.followers.key(id),
+        ];
         self.larder.invalidate(derived).await
     }
 
@@ -123,7 +147,10 @@ impl Instance {
         self.sessions.write_through(token, writer).await
     }
 
-    pub(crate) async fn session(&self, token: &'static str) -> Result<Option<Arc<Session>>, larder::Error> {
+    pub(crate) async fn session(
+        &self,
+        token: &'static str,
+    ) -> Result<Option<Arc<Session>>, larder::Error> {
         let database = self.database.clone();
         let loader = move || async move { database.session(token).await };
         self.sessions.find_or_load(token, loader).await
@@ -131,7 +158,12 @@ impl Instance {
 
     pub(crate) async fn close_session(&self, token: &'static str) -> Result<u64, larder::Error> {
         let database = self.database.clone();
-        self.sessions.write_around(token, move || async move { database.close_session(token).await }).await
+        self.sessions
+            .write_around(
+                token,
+                move || async move { database.close_session(token).await },
+            )
+            .await
     }
 
     /// A slow query. What `loaded` is told when it ends is only for the tour.

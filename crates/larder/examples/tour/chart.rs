@@ -62,15 +62,28 @@ pub(crate) fn histograms(page: &Page, columns: &[Column<'_>]) -> String {
     }
     chart.push('\n');
     for (low, high) in filled_steps(columns) {
-        let label = |nanos| page::duration(Duration::from_nanos(nanos)).replace(".00", "").replace(".0", "");
-        chart.push_str(&format!("{:>15}", format!("{} – {}", label(low), label(high))));
+        let label = |nanos| {
+            page::duration(Duration::from_nanos(nanos))
+                .replace(".00", "")
+                .replace(".0", "")
+        };
+        chart.push_str(&format!(
+            "{:>15}",
+            format!("{} – {}", label(low), label(high))
+        ));
         for column in columns {
             let counted = column.latencies.count_between(low, high - 1);
-            let most = steps().map(|(low, high)| column.latencies.count_between(low, high - 1)).max();
+            let most = steps()
+                .map(|(low, high)| column.latencies.count_between(low, high - 1))
+                .max();
             let share = ratio(counted, most.unwrap_or(0));
             let bar = bar(share, WIDTH);
             let padding = usize::from(WIDTH).saturating_sub(bar.chars().count());
-            chart.push_str(&format!("  {}{}", page.coloured(column.colour, &bar), " ".repeat(padding)));
+            chart.push_str(&format!(
+                "  {}{}",
+                page.coloured(column.colour, &bar),
+                " ".repeat(padding)
+            ));
         }
         chart.push('\n');
     }
@@ -86,13 +99,24 @@ fn steps() -> impl Iterator<Item = (u64, u64)> {
 /// From the first step in which anything was counted to the last one.
 fn filled_steps(columns: &[Column<'_>]) -> impl Iterator<Item = (u64, u64)> {
     let some = columns.iter().filter(|column| !column.latencies.is_empty());
-    let lowest = some.clone().map(|column| column.latencies.min()).min().unwrap_or(0);
+    let lowest = some
+        .clone()
+        .map(|column| column.latencies.min())
+        .min()
+        .unwrap_or(0);
     let highest = some.map(|column| column.latencies.max()).max().unwrap_or(0);
     steps().filter(move |(low, high)| *high > lowest && *low <= highest)
 }
 
 /// A part of a whole, 0 if there is no whole.
-#[expect(clippy::cast_precision_loss, reason = "nobody sees the difference in a bar")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nobody sees the difference in a bar"
+)]
 pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }

@@ -80,12 +80,22 @@ impl Database {
         let write = pool(1).connect_with(options.clone()).await?;
         let mut seeding = write.begin().await?;
         sqlx::raw_sql(SCHEMA).execute(&mut *seeding).await?;
-        sqlx::query(USERS_SQL).bind(USERS.cast_signed()).execute(&mut *seeding).await?;
-        sqlx::query(POSTS_SQL).bind(POSTS.cast_signed()).execute(&mut *seeding).await?;
+        sqlx::query(USERS_SQL)
+            .bind(USERS.cast_signed())
+            .execute(&mut *seeding)
+            .await?;
+        sqlx::query(POSTS_SQL)
+            .bind(POSTS.cast_signed())
+            .execute(&mut *seeding)
+            .await?;
         sqlx::query(FOLLOWS_SQL).execute(&mut *seeding).await?;
         seeding.commit().await?;
         let read = pool(READERS).connect_with(options).await?;
-        Ok(Self { read, write, statements: Arc::default() })
+        Ok(Self {
+            read,
+            write,
+            statements: Arc::default(),
+        })
     }
 
     pub(crate) async fn close(&self) {
@@ -109,7 +119,9 @@ impl Database {
     }
 
     pub(crate) async fn version(&self) -> sqlx::Result<String> {
-        sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&self.read).await
+        sqlx::query_scalar("SELECT sqlite_version()")
+            .fetch_one(&self.read)
+            .await
     }
 
     pub(crate) async fn user(&self, id: i64) -> sqlx::Result<User> {
@@ -123,40 +135,63 @@ impl Database {
 
     /// All users, in the order of their ids.
     pub(crate) async fn all_users(&self) -> sqlx::Result<Vec<User>> {
-        let rows =
-            sqlx::query_as("SELECT id, name, logins FROM users ORDER BY id").fetch_all(&self.read).await?;
+        let rows = sqlx::query_as("SELECT id, name, logins FROM users ORDER BY id")
+            .fetch_all(&self.read)
+            .await?;
         Ok(rows.into_iter().map(user).collect())
     }
 
     pub(crate) async fn rename(&self, id: i64, name: &str) -> sqlx::Result<User> {
-        let row = sqlx::query_as("UPDATE users SET name = ? WHERE id = ? RETURNING id, name, logins");
+        let row =
+            sqlx::query_as("UPDATE users SET name = ? WHERE id = ? RETURNING id, name, logins");
         Ok(user(row.bind(name).bind(id).fetch_one(self.write()).await?))
     }
 
     pub(crate) async fn log_in(&self, id: i64) -> sqlx::Result<User> {
-        let row =
-            sqlx::query_as("UPDATE users SET logins = logins + 1 WHERE id = ? RETURNING id, name, logins");
+        let row = sqlx::query_as(
+            "UPDATE users SET logins = logins + 1 WHERE id = ? RETURNING id, name, logins",
+        );
         Ok(user(row.bind(id).fetch_one(self.write()).await?))
     }
 
     pub(crate) async fn delete_user(&self, id: i64) -> sqlx::Result<u64> {
-        let deleted = sqlx::query("DELETE FROM users WHERE id = ?").bind(id).execute(self.write()).await?;
+        let deleted = sqlx::query("DELETE FROM users WHERE id = ?")
+            .bind(id)
+            .execute(self.write())
+            .await?;
         Ok(deleted.rows_affected())
     }
 
     pub(crate) async fn latest_posts(&self, author: i64) -> sqlx::Result<Vec<Post>> {
-        let rows = sqlx::query_as("SELECT id, title FROM posts WHERE author = ? ORDER BY id DESC LIMIT 10");
-        Ok(rows.bind(author).fetch_all(self.read()).await?.into_iter().map(post).collect())
+        let rows = sqlx::query_as(
+            "SELECT id, title FROM posts WHERE author = ? ORDER BY id DESC LIMIT 10",
+        );
+        Ok(rows
+            .bind(author)
+            .fetch_all(self.read())
+            .await?
+            .into_iter()
+            .map(post)
+            .collect())
     }
 
     pub(crate) async fn search(&self, words: &str) -> sqlx::Result<Vec<Post>> {
-        let rows = sqlx::query_as("SELECT id, title FROM posts WHERE title LIKE ? ORDER BY id DESC LIMIT 10");
+        let rows = sqlx::query_as(
+            "SELECT id, title FROM posts WHERE title LIKE ? ORDER BY id DESC LIMIT 10",
+        );
         let pattern = format!("%{words}%");
-        Ok(rows.bind(pattern).fetch_all(self.read()).await?.into_iter().map(post).collect())
+        Ok(rows
+            .bind(pattern)
+            .fetch_all(self.read())
+            .await?
+            .into_iter()
+            .map(post)
+            .collect())
     }
 
     pub(crate) async fn followers(&self, user: i64) -> sqlx::Result<Vec<i64>> {
-        let rows = sqlx::query_scalar("SELECT follower FROM follows WHERE user = ? ORDER BY follower");
+        let rows =
+            sqlx::query_scalar("SELECT follower FROM follows WHERE user = ? ORDER BY follower");
         rows.bind(user).fetch_all(self.read()).await
     }
 
@@ -168,12 +203,17 @@ impl Database {
 
     pub(crate) async fn session(&self, token: &str) -> sqlx::Result<Option<Session>> {
         let row = sqlx::query_scalar("SELECT user FROM sessions WHERE token = ?").bind(token);
-        Ok(row.fetch_optional(self.read()).await?.map(|user| Session { user }))
+        Ok(row
+            .fetch_optional(self.read())
+            .await?
+            .map(|user| Session { user }))
     }
 
     pub(crate) async fn close_session(&self, token: &str) -> sqlx::Result<u64> {
-        let closed =
-            sqlx::query("DELETE FROM sessions WHERE token = ?").bind(token).execute(self.write()).await?;
+        let closed = sqlx::query("DELETE FROM sessions WHERE token = ?")
+            .bind(token)
+            .execute(self.write())
+            .await?;
         Ok(closed.rows_affected())
     }
 }

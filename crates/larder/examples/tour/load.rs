@@ -61,31 +61,62 @@ pub(crate) async fn show(tour: &Tour, lasts: Duration) -> Result {
     let before = tour.database.statements();
     let (measured, speeds) = run(tour, lasts).await?;
     let statements = tour.database.statements() - before;
-    let stats: Vec<Stats> = tour.instances().iter().map(|instance| instance.larder.stats()).collect();
+    let stats: Vec<Stats> = tour
+        .instances()
+        .iter()
+        .map(|instance| instance.larder.stats())
+        .collect();
 
-    let (reads, writes) = (measured.served.len() + measured.loaded.len(), measured.written.len());
+    let (reads, writes) = (
+        measured.served.len() + measured.loaded.len(),
+        measured.written.len(),
+    );
     let speed = ratio(reads + writes, 1) / lasts.as_secs_f64();
-    page.line(&format!("calls over time  {}  {} on average", chart::sparkline(&speeds), page::rate(speed)))?;
+    page.line(&format!(
+        "calls over time  {}  {} on average",
+        chart::sparkline(&speeds),
+        page::rate(speed)
+    ))?;
     page.blank()?;
     sources(tour, &stats, reads)?;
     page.blank()?;
     latencies(tour, &measured)?;
     page.blank()?;
     let columns = [
-        Column { name: "served", colour: page::L1, latencies: &measured.served },
-        Column { name: "loaded", colour: page::LOAD, latencies: &measured.loaded },
-        Column { name: "written", colour: page::WRITE, latencies: &measured.written },
+        Column {
+            name: "served",
+            colour: page::L1,
+            latencies: &measured.served,
+        },
+        Column {
+            name: "loaded",
+            colour: page::LOAD,
+            latencies: &measured.loaded,
+        },
+        Column {
+            name: "written",
+            colour: page::WRITE,
+            latencies: &measured.written,
+        },
     ];
     page.line(&chart::histograms(page, &columns))?;
     page.blank()?;
-    let (reads, asked) = (page::count(reads), page::count(statements.saturating_sub(writes)));
-    page.line(&format!("SQLite was asked {asked} times for {reads} reads."))?;
+    let (reads, asked) = (
+        page::count(reads),
+        page::count(statements.saturating_sub(writes)),
+    );
+    page.line(&format!(
+        "SQLite was asked {asked} times for {reads} reads."
+    ))?;
     compare(tour, writes).await
 }
 
 /// Runs all tasks, and returns what they measured, and how many calls a second there were over time.
 async fn run(tour: &Tour, lasts: Duration) -> Result<(Measured, Vec<f64>)> {
-    let (ids, calls) = (Arc::new(Zipf::new(u32::try_from(USERS)?, SKEW)), Arc::new(AtomicU64::new(0)));
+    let (ids, calls) = (
+        Arc::new(Zipf::new(u32::try_from(USERS)?, SKEW)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let end = Instant::now() + lasts;
     let mut workers = JoinSet::new();
     for (seed, instance) in (0..TASKS).zip(tour.instances().into_iter().cycle()) {
@@ -110,7 +141,8 @@ async fn run(tour: &Tour, lasts: Duration) -> Result<(Measured, Vec<f64>)> {
 async fn watch(calls: &AtomicU64, lasts: Duration) -> Result<Vec<f64>> {
     let bar = ProgressBar::new(u64::from(MOMENTS));
     bar.set_style(
-        ProgressStyle::with_template("  {bar:60.green/238} {elapsed:>4}  {msg}")?.progress_chars("━╸─"),
+        ProgressStyle::with_template("  {bar:60.green/238} {elapsed:>4}  {msg}")?
+            .progress_chars("━╸─"),
     );
     let step = lasts / MOMENTS;
     let mut tick = tokio::time::interval_at(Instant::now() + step, step);
@@ -122,7 +154,11 @@ async fn watch(calls: &AtomicU64, lasts: Duration) -> Result<Vec<f64>> {
         let speed = ratio(so_far - last, 1) / (now - last_at).as_secs_f64();
         speeds.push(speed);
         (last, last_at) = (so_far, now);
-        bar.set_message(format!("{} calls, {}", page::count(so_far), page::rate(speed)));
+        bar.set_message(format!(
+            "{} calls, {}",
+            page::count(so_far),
+            page::rate(speed)
+        ));
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -173,7 +209,11 @@ impl Worker {
 impl Measured {
     fn new() -> Result<Self> {
         let empty = || Histogram::new(2);
-        Ok(Self { served: empty()?, loaded: empty()?, written: empty()? })
+        Ok(Self {
+            served: empty()?,
+            loaded: empty()?,
+            written: empty()?,
+        })
     }
 
     fn add(&mut self, other: &Self) -> Result {
@@ -200,7 +240,9 @@ fn sources(tour: &Tour, stats: &[Stats], reads: u64) -> Result {
         table.add_row([
             Cell::new(name),
             Cell::new(page::count(count)).set_alignment(CellAlignment::Right),
-            Cell::new(format!("{:.2}%", 100.0 * share)).fg(colour).set_alignment(CellAlignment::Right),
+            Cell::new(format!("{:.2}%", 100.0 * share))
+                .fg(colour)
+                .set_alignment(CellAlignment::Right),
             Cell::new(chart::bar(share, 44)).fg(colour),
         ]);
     }
@@ -208,18 +250,31 @@ fn sources(tour: &Tour, stats: &[Stats], reads: u64) -> Result {
 }
 
 fn latencies(tour: &Tour, measured: &Measured) -> Result {
-    let mut table = tour.page.table(&["calls", "number", "p50", "p90", "p99", "p99.9", "max"]);
+    let mut table = tour
+        .page
+        .table(&["calls", "number", "p50", "p90", "p99", "p99.9", "max"]);
     for (name, latencies, colour) in [
         ("read, served", &measured.served, page::L1),
         ("read, loaded", &measured.loaded, page::LOAD),
         ("write-through", &measured.written, page::WRITE),
     ] {
         let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let at =
-            |quantile| number(page::duration(Duration::from_nanos(latencies.value_at_quantile(quantile))));
+        let at = |quantile| {
+            number(page::duration(Duration::from_nanos(
+                latencies.value_at_quantile(quantile),
+            )))
+        };
         let max = number(page::duration(Duration::from_nanos(latencies.max())));
         let count = number(page::count(latencies.len()));
-        table.add_row([Cell::new(name).fg(colour), count, at(0.5), at(0.9), at(0.99), at(0.999), max]);
+        table.add_row([
+            Cell::new(name).fg(colour),
+            count,
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(0.999),
+            max,
+        ]);
     }
     tour.page.show(&table)
 }
@@ -236,10 +291,18 @@ async fn compare(tour: &Tour, writes: u64) -> Result {
         for user in &users {
             // The pushes of the last writes may still be on their way.
             let agreed = || async { Ok((*instance.user(user.id).await? == *user).then_some(())) };
-            until(&format!("{}'s agreement with the database on user {}", instance.name, user.id), agreed)
-                .await?;
+            until(
+                &format!(
+                    "{}'s agreement with the database on user {}",
+                    instance.name, user.id
+                ),
+                agreed,
+            )
+            .await?;
         }
     }
     let (users, writes) = (page::count(USERS), page::count(writes));
-    page.done(&format!("After {writes} writes, every copy of all {users} users is what the database says."))
+    page.done(&format!(
+        "After {writes} writes, every copy of all {users} users is what the database says."
+    ))
 }

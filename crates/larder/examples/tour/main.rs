@@ -45,7 +45,10 @@ pub(crate) struct Tour {
 
 impl Tour {
     pub(crate) fn instances(&self) -> Vec<&Instance> {
-        [Some(&self.a), self.b.as_ref()].into_iter().flatten().collect()
+        [Some(&self.a), self.b.as_ref()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
@@ -86,7 +89,9 @@ async fn main() -> Result<ExitCode> {
             ExitCode::FAILURE
         }
         None => {
-            eprintln!("\nStopped. The Redis server and the temporary folder of this tour are gone.");
+            eprintln!(
+                "\nStopped. The Redis server and the temporary folder of this tour are gone."
+            );
             ExitCode::from(130)
         }
     })
@@ -107,7 +112,13 @@ async fn run(options: Options, database: Database, redis: Option<Arc<RedisServer
         Some(url) => Some(Instance::start("B", Some(url), &database).await?),
         None => None,
     };
-    let tour = Tour { page: Page::new(), database, a, b, redis };
+    let tour = Tour {
+        page: Page::new(),
+        database,
+        a,
+        b,
+        redis,
+    };
     introduce(&tour, &options).await?;
     if options.load {
         load::show(&tour, options.seconds).await?;
@@ -124,7 +135,10 @@ async fn run(options: Options, database: Database, redis: Option<Arc<RedisServer
 
 async fn introduce(tour: &Tour, options: &Options) -> Result {
     let page = &tour.page;
-    page.title("larder", "a multi-level cache for Rust services: L1 in the process, L2 in Redis")?;
+    page.title(
+        "larder",
+        "a multi-level cache for Rust services: L1 in the process, L2 in Redis",
+    )?;
     let sqlite = tour.database.version().await?;
     let (users, posts) = (page::count(database::USERS), page::count(database::POSTS));
     page.fact(
@@ -134,7 +148,10 @@ async fn introduce(tour: &Tour, options: &Options) -> Result {
     match &tour.redis {
         Some(redis) => {
             let version = server_version(redis).await?;
-            page.fact("L2", &format!("{version} at {}, private to this run", redis.addr()))?;
+            page.fact(
+                "L2",
+                &format!("{version} at {}, private to this run", redis.addr()),
+            )?;
             page.fact(
                 "instances",
                 "A and B: two larders, each with its own L1, that share Redis and SQLite",
@@ -143,7 +160,9 @@ async fn introduce(tour: &Tour, options: &Options) -> Result {
         None => {
             let why = match options.redis {
                 false => "none, because of --no-redis",
-                true => "none: install redis-server or valkey-server (Debian: apt-get install redis-server)",
+                true => {
+                    "none: install redis-server or valkey-server (Debian: apt-get install redis-server)"
+                }
             };
             page.fact("L2", why)?;
             page.fact("instances", "A alone, with L1 in front of SQLite")?;
@@ -154,9 +173,15 @@ async fn introduce(tour: &Tour, options: &Options) -> Result {
 
 /// What the server calls itself, such as `redis 7.0.15`.
 async fn server_version(redis: &RedisServer) -> io::Result<String> {
-    let info = redis.command(&["INFO", "server"]).await?.text().unwrap_or_default();
+    let info = redis
+        .command(&["INFO", "server"])
+        .await?
+        .text()
+        .unwrap_or_default();
     let field = |name: &str| {
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::to_owned)
+        info.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(str::to_owned)
     };
     let name = field("server_name").unwrap_or_else(|| "redis".to_owned());
     let version = field(&format!("{name}_version")).or_else(|| field("redis_version"));
@@ -167,7 +192,10 @@ fn conclude(tour: &Tour, options: &Options) -> Result {
     let page = &tour.page;
     page.blank()?;
     if !options.load {
-        page.done(&format!("{} claims were checked, and all hold.", page.claims()))?;
+        page.done(&format!(
+            "{} claims were checked, and all hold.",
+            page.claims()
+        ))?;
         page.dim(
             "Next: the same under load, with --load. How the application does it: examples/tour/app.rs",
         )?;
@@ -176,5 +204,7 @@ fn conclude(tour: &Tour, options: &Options) -> Result {
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -18,7 +18,11 @@ pub(crate) struct Options {
 impl Options {
     /// Reads the arguments; the error is what to tell the user.
     pub(crate) fn from_args(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { load: false, seconds: Duration::from_secs(10), redis: true };
+        let mut options = Self {
+            load: false,
+            seconds: Duration::from_secs(10),
+            redis: true,
+        };
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--load" => options.load = true,

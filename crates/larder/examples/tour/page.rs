@@ -36,7 +36,11 @@ impl Page {
         let colours = io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
         let terminal = Table::new().width();
         let width = terminal.unwrap_or(WIDEST).clamp(NARROWEST, WIDEST) - 2;
-        Self { colours, width, claims: AtomicUsize::new(0) }
+        Self {
+            colours,
+            width,
+            claims: AtomicUsize::new(0),
+        }
     }
 
     /// Checks what the tour says.
@@ -62,7 +66,10 @@ impl Page {
     }
 
     pub(crate) fn fact(&self, name: &str, fact: &str) -> Result {
-        self.line(&format!("{} {fact}", self.paint("2", &format!("{name:<11}"))))
+        self.line(&format!(
+            "{} {fact}",
+            self.paint("2", &format!("{name:<11}"))
+        ))
     }
 
     pub(crate) fn section(&self, title: &str, about: &str) -> Result {
@@ -102,12 +109,18 @@ impl Page {
     pub(crate) fn table(&self, headings: &[&str]) -> Table {
         let mut table = Table::new();
         table.load_preset(UNDERLINED);
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(self.width);
         match self.colours {
             true => table.enforce_styling(),
             false => table.force_no_tty(),
         };
-        table.set_header(headings.iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Dim)));
+        table.set_header(
+            headings
+                .iter()
+                .map(|heading| Cell::new(heading).add_attribute(Attribute::Dim)),
+        );
         table
     }
 
@@ -133,7 +146,11 @@ impl Page {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colours {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 

@@ -53,25 +53,44 @@ impl Did {
         Self::default()
     }
     pub(crate) fn l1_hits(l1_hits: u64) -> Self {
-        Self { l1_hits, ..Self::default() }
+        Self {
+            l1_hits,
+            ..Self::default()
+        }
     }
     pub(crate) fn l2_hits(l2_hits: u64) -> Self {
-        Self { l2_hits, ..Self::default() }
+        Self {
+            l2_hits,
+            ..Self::default()
+        }
     }
     /// Loads of one statement each.
     pub(crate) fn loads(loads: u64) -> Self {
-        Self { loads, statements: loads, ..Self::default() }
+        Self {
+            loads,
+            statements: loads,
+            ..Self::default()
+        }
     }
     /// Writes to the database.
     pub(crate) fn writes(statements: u64) -> Self {
-        Self { statements, ..Self::default() }
+        Self {
+            statements,
+            ..Self::default()
+        }
     }
 }
 
 impl<'t> Steps<'t> {
     pub(crate) fn new(tour: &'t Tour) -> Self {
         let b = tour.b.as_ref().map(|b| &b.larder);
-        Self { page: &tour.page, database: &tour.database, a: &tour.a.larder, b, rows: Vec::new() }
+        Self {
+            page: &tour.page,
+            database: &tour.database,
+            a: &tour.a.larder,
+            b,
+            rows: Vec::new(),
+        }
     }
 
     /// Makes a call, and begins its row.
@@ -95,7 +114,13 @@ impl<'t> Steps<'t> {
             loads: after.loads - before.loads,
             statements: after.statements - before.statements,
         };
-        self.rows.push(Row { at, call: call.to_owned(), did, took, note: String::new() });
+        self.rows.push(Row {
+            at,
+            call: call.to_owned(),
+            did,
+            took,
+            note: String::new(),
+        });
         outcome.map_err(Into::into)
     }
 
@@ -107,7 +132,10 @@ impl<'t> Steps<'t> {
         if let Some(row) = self.rows.last_mut() {
             row.note = note.into();
             self.page.claim(row.did == expected, || {
-                format!("{} does {expected:?}; what it did was {:?}", row.call, row.did)
+                format!(
+                    "{} does {expected:?}; what it did was {:?}",
+                    row.call, row.did
+                )
             })?;
         }
         Ok(())
@@ -118,7 +146,13 @@ impl<'t> Steps<'t> {
     /// # Errors
     /// If it did something else.
     pub(crate) fn did_once_pushed(&mut self, expected: Did, note: impl Into<String>) -> Result {
-        self.did(Did { l1_hits: self.last().l1_hits, ..expected }, note)
+        self.did(
+            Did {
+                l1_hits: self.last().l1_hits,
+                ..expected
+            },
+            note,
+        )
     }
 
     /// Says something of the last call whose counts depend on chance.
@@ -141,7 +175,16 @@ impl<'t> Steps<'t> {
     }
 
     pub(crate) fn show(&self) -> Result {
-        let mut table = self.page.table(&["at", "call", "L1", "L2", "loads", "SQL", "took", "what happened"]);
+        let mut table = self.page.table(&[
+            "at",
+            "call",
+            "L1",
+            "L2",
+            "loads",
+            "SQL",
+            "took",
+            "what happened",
+        ]);
         if self.page.is_wide()
             && let Some(calls) = table.column_mut(1)
         {
@@ -163,7 +206,10 @@ impl<'t> Steps<'t> {
     }
 
     fn counts(&self, at: At) -> Did {
-        let mut counts = Did { statements: self.database.statements(), ..Did::default() };
+        let mut counts = Did {
+            statements: self.database.statements(),
+            ..Did::default()
+        };
         let larders = [(At::A, Some(self.a)), (At::B, self.b)];
         for (instance, larder) in larders {
             let Some(larder) = larder else { continue };

@@ -102,7 +102,11 @@ where
         F: Fn(S, K) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: LoadResult<V>> + Send + 'static,
     {
-        let load = move |key| loader(state.clone(), key).map(LoadResult::into_loaded).boxed();
+        let load = move |key| {
+            loader(state.clone(), key)
+                .map(LoadResult::into_loaded)
+                .boxed()
+        };
         LoadingCache::new(self.clone(), Source::One(Arc::new(load)))
     }
 
@@ -142,7 +146,9 @@ where
     {
         let load = move |keys| {
             let loaded = loader(state.clone(), keys);
-            loaded.map(|loaded| Ok(loaded.into_loaded()?.collect())).boxed()
+            loaded
+                .map(|loaded| Ok(loaded.into_loaded()?.collect()))
+                .boxed()
         };
         LoadingCache::new(self.clone(), Source::Many(Arc::new(load)))
     }
@@ -155,7 +161,14 @@ where
 {
     fn new(cache: Cache<K, V>, source: Source<K, V>) -> Self {
         let (window, open) = (Duration::ZERO, Mutex::default());
-        Self { inner: Arc::new(Inner { cache, source, window, open }) }
+        Self {
+            inner: Arc::new(Inner {
+                cache,
+                source,
+                window,
+                open,
+            }),
+        }
     }
 
     /// Sets how long a batch of [`loading_many`](Cache::loading_many) takes further keys, from the
@@ -168,7 +181,14 @@ where
     #[must_use]
     pub fn window(self, window: Duration) -> Self {
         let (cache, source) = (self.inner.cache.clone(), self.inner.source.clone());
-        Self { inner: Arc::new(Inner { cache, source, window, open: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                cache,
+                source,
+                window,
+                open: Mutex::default(),
+            }),
+        }
     }
 
     /// Returns the value from L1, else from L2, else from the loader.
@@ -217,7 +237,12 @@ where
     pub async fn get_many(&self, keys: &[K]) -> Result<HashMap<K, Arc<V>>, Error> {
         let source = self.inner.source.clone();
         // Boxed, because it is large.
-        Box::pin(self.inner.cache.get_or_load_many(keys, move |keys| source.load_many(keys))).await
+        Box::pin(
+            self.inner
+                .cache
+                .get_or_load_many(keys, move |keys| source.load_many(keys)),
+        )
+        .await
     }
 
     /// Loads the value anew with a load that begins after this call, whatever the levels have, see
@@ -243,7 +268,10 @@ where
     pub async fn refresh(&self, key: impl Borrow<K>) -> Result<Arc<V>, Error> {
         let key = key.borrow();
         let (source, wanted) = (self.inner.source.clone(), key.clone());
-        self.inner.cache.refresh(key, move || source.load_one(wanted)).await
+        self.inner
+            .cache
+            .refresh(key, move || source.load_one(wanted))
+            .await
     }
 
     /// Returns the value if a level has it, without loading, see [`Cache::get`].
@@ -271,7 +299,11 @@ where
     ///
     /// # Errors
     /// As for [`Cache::write_through`].
-    pub async fn write_through<F, Fut>(&self, key: impl CacheKey<K>, writer: F) -> Result<Arc<V>, Error>
+    pub async fn write_through<F, Fut>(
+        &self,
+        key: impl CacheKey<K>,
+        writer: F,
+    ) -> Result<Arc<V>, Error>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output: LoadResult<V>> + Send + 'static,
@@ -284,7 +316,11 @@ where
     ///
     /// # Errors
     /// As for [`Cache::write_around`].
-    pub async fn write_around<F, Fut, R, E>(&self, key: impl CacheKey<K>, writer: F) -> Result<R, Error>
+    pub async fn write_around<F, Fut, R, E>(
+        &self,
+        key: impl CacheKey<K>,
+        writer: F,
+    ) -> Result<R, Error>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
@@ -298,7 +334,11 @@ where
     ///
     /// # Errors
     /// As for [`Cache::insert`].
-    pub async fn insert(&self, key: impl CacheKey<K>, value: impl Into<Loaded<V>>) -> Result<(), Error> {
+    pub async fn insert(
+        &self,
+        key: impl CacheKey<K>,
+        value: impl Into<Loaded<V>>,
+    ) -> Result<(), Error> {
         self.inner.cache.insert(key, value).await
     }
 
@@ -356,7 +396,9 @@ where
                     find_or_load(&policy, unserved, loader).await
                 };
                 // The caller's span goes along, to the loader too.
-                Ok(typed(in_task(name, further.instrument(Span::current())).await??))
+                Ok(typed(
+                    in_task(name, further.instrument(Span::current())).await??,
+                ))
             }
         }
     }
@@ -370,7 +412,11 @@ where
             keys.push(key);
             load.slot(keys.len() - 1)
         };
-        let full = if slot.number() + 1 < AT_ONCE { None } else { open.take() };
+        let full = if slot.number() + 1 < AT_ONCE {
+            None
+        } else {
+            open.take()
+        };
         drop(open);
         drop(full); // which ends its window
         slot
@@ -390,7 +436,11 @@ where
             tokio::time::sleep(time).await;
             drop(closes);
         });
-        Batch { load, keys, _window: window }
+        Batch {
+            load,
+            keys,
+            _window: window,
+        }
     }
 }
 
@@ -415,7 +465,10 @@ impl<K: Clone + Eq + Send + 'static, V: Value> Source<K, V> {
                     let loaded = load(key.clone());
                     async move { Ok((key, loaded.await?)) }
                 });
-                stream::iter(each).buffer_unordered(AT_ONCE).try_collect().boxed()
+                stream::iter(each)
+                    .buffer_unordered(AT_ONCE)
+                    .try_collect()
+                    .boxed()
             }
         }
     }
@@ -447,7 +500,9 @@ impl<K, V> Clone for Source<K, V> {
 
 impl<K, V> Clone for LoadingCache<K, V> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self {
+            inner: self.inner.clone(),
+        }
     }
 }
 

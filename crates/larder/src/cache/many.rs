@@ -55,7 +55,9 @@ impl<K: 'static, V: Value> Cache<K, V> {
     where
         Q: CacheKey<K> + Clone + Eq + Hash,
     {
-        let InL1 { mut found, missing, .. } = self.look_many(keys)?;
+        let InL1 {
+            mut found, missing, ..
+        } = self.look_many(keys)?;
         if !missing.is_empty() {
             self.policy.lifecycle.check()?;
         }
@@ -122,14 +124,24 @@ impl<K: 'static, V: Value> Cache<K, V> {
         F: FnOnce(Vec<Q>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output: LoadManyResult<Q, V>> + Send + 'static,
     {
-        let InL1 { mut found, due, missing } = self.look_many(keys)?;
+        let InL1 {
+            mut found,
+            due,
+            missing,
+        } = self.look_many(keys)?;
         let runtime = self.policy.lifecycle.check();
         if runtime.is_ok() {
             for due in in_chunks(due) {
-                let (keys, due): (Vec<Q>, Vec<_>) =
-                    due.into_iter().map(|(key, name, due)| (key.clone(), (name, due))).unzip();
+                let (keys, due): (Vec<Q>, Vec<_>) = due
+                    .into_iter()
+                    .map(|(key, name, due)| (key.clone(), (name, due)))
+                    .unzip();
                 let (names, due): (Vec<Key>, Vec<_>) = due.into_iter().unzip();
-                for (request, due) in self.requests(keys, names, loader.clone()).into_iter().zip(due) {
+                for (request, due) in self
+                    .requests(keys, names, loader.clone())
+                    .into_iter()
+                    .zip(due)
+                {
                     self.policy.lock.reload(request, due);
                 }
             }
@@ -139,8 +151,10 @@ impl<K: 'static, V: Value> Cache<K, V> {
         }
         runtime?;
         for missing in in_chunks(missing) {
-            let (keys, names): (Vec<Q>, Vec<Key>) =
-                missing.into_iter().map(|(key, name)| (key.clone(), name)).unzip();
+            let (keys, names): (Vec<Q>, Vec<Key>) = missing
+                .into_iter()
+                .map(|(key, name)| (key.clone(), name))
+                .unzip();
             let first = names.first().cloned();
             let requests = self.requests(keys.clone(), names.clone(), loader.clone());
             let policy = self.policy.clone();
@@ -181,7 +195,10 @@ impl<K: 'static, V: Value> Cache<K, V> {
         entries: impl IntoIterator<Item = (Q, U)>,
     ) -> Result<(), Error> {
         let insertable = |(key, value): (Q, U)| self.insertable(&key, value);
-        let entries = entries.into_iter().map(insertable).collect::<Result<Vec<_>, Error>>()?;
+        let entries = entries
+            .into_iter()
+            .map(insertable)
+            .collect::<Result<Vec<_>, Error>>()?;
         let mut done = Ok(());
         for entries in in_chunks(entries) {
             let writes = entries.into_iter().map(|(key, value)| {
@@ -214,7 +231,10 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// [`Error::Key`] before any key is invalidated; [`Error::Store`] if Redis refused one, after
     /// all others are done.
     pub async fn invalidate_many<Q: CacheKey<K>>(&self, keys: &[Q]) -> Result<(), Error> {
-        let keys = keys.iter().map(|key| self.owned_key(key)).collect::<Result<Vec<_>, Error>>()?;
+        let keys = keys
+            .iter()
+            .map(|key| self.owned_key(key))
+            .collect::<Result<Vec<_>, Error>>()?;
         self.invalidate_owned(keys).await
     }
 
@@ -223,14 +243,19 @@ impl<K: 'static, V: Value> Cache<K, V> {
     where
         Q: CacheKey<K> + Clone + Eq + Hash,
     {
-        let mut in_l1 =
-            InL1 { found: HashMap::with_capacity(keys.len()), due: Vec::new(), missing: Vec::new() };
+        let mut in_l1 = InL1 {
+            found: HashMap::with_capacity(keys.len()),
+            due: Vec::new(),
+            missing: Vec::new(),
+        };
         for key in keys {
             match self.look_or(key, Unserved::new) {
                 Ok(value) => in_l1.found.extend(value.map(|value| (key.clone(), value))),
                 Err(Unserved { key: name, lookup }) => match (name?, lookup) {
                     (_, Lookup::Fresh(value)) => {
-                        in_l1.found.extend(typed(value.value).map(|value| (key.clone(), value)));
+                        in_l1
+                            .found
+                            .extend(typed(value.value).map(|value| (key.clone(), value)));
                     }
                     (name, Lookup::Aging(due)) if due.phase == Phase::Due => {
                         let value = typed(due.value.value.clone());
@@ -245,13 +270,21 @@ impl<K: 'static, V: Value> Cache<K, V> {
     }
 
     /// Requests that share a loader.
-    fn requests<Q, F, Fut>(&self, keys: Vec<Q>, names: Vec<Key>, loader: F) -> Vec<Request<Read, Load>>
+    fn requests<Q, F, Fut>(
+        &self,
+        keys: Vec<Q>,
+        names: Vec<Key>,
+        loader: F,
+    ) -> Vec<Request<Read, Load>>
     where
         Q: Clone + Eq + Hash + Send + Sync + 'static,
         F: FnOnce(Vec<Q>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output: LoadManyResult<Q, V>> + Send + 'static,
     {
-        let batch = BatchLoad::new(self.policy.clone(), load_parts(move |part| keys[part].clone(), loader));
+        let batch = BatchLoad::new(
+            self.policy.clone(),
+            load_parts(move |part| keys[part].clone(), loader),
+        );
         let slots: Vec<_> = (0..names.len()).map(|number| batch.slot(number)).collect();
         let request = |(name, slot)| Read::with_load(&self.policy, name, LoaderCall::Batch(slot));
         names.into_iter().zip(slots).map(request).collect()
@@ -290,16 +323,24 @@ where
     let span = Span::current();
     let loader = Mutex::new(loader); // only to be cloned, so that it need not be `Sync`
     Box::new(move |parts| {
-        let loader = loader.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let loader = loader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         // Several, if keys are equal whose names are not.
         let mut of_key: HashMap<Q, Vec<usize>> = HashMap::with_capacity(parts.len());
-        parts.into_iter().for_each(|part| of_key.entry(key(part)).or_default().push(part));
+        parts
+            .into_iter()
+            .for_each(|part| of_key.entry(key(part)).or_default().push(part));
         let loading = async move {
             let loaded = loader(of_key.keys().cloned().collect()).await.into_loaded();
             let of_key = |(key, loaded): (Q, Loaded<V>)| {
                 let parts = of_key.get(&key).map_or(&[][..], Vec::as_slice);
                 let value = CachedValue::from(loaded);
-                parts.iter().map(|part| (*part, value.clone())).collect::<Vec<_>>()
+                parts
+                    .iter()
+                    .map(|part| (*part, value.clone()))
+                    .collect::<Vec<_>>()
             };
             Ok(loaded.map_err(SharedError::new)?.flat_map(of_key).collect())
         };

@@ -59,7 +59,11 @@ pub struct Cache<K, V> {
 impl<K: 'static, V: Value> Cache<K, V> {
     /// Opens the door to a policy that [holds](ActivePolicy::hold) these types.
     pub(crate) fn new(process: Arc<Process>, policy: Arc<ActivePolicy>) -> Self {
-        Self { policy, process, types: PhantomData }
+        Self {
+            policy,
+            process,
+            types: PhantomData,
+        }
     }
 
     /// Returns the value if a level has it, without loading. `None`: no level has it, it is known
@@ -116,7 +120,11 @@ impl<K: 'static, V: Value> Cache<K, V> {
     ///   `on_outage = "fail"`.
     /// - [`Error::Absent`]: the loader says, or the cache remembers, that there is no value.
     /// - [`Error::Key`]; [`Error::Aborted`]; [`Error::NoRuntime`].
-    pub async fn get_or_load<F, Fut>(&self, key: impl CacheKey<K>, loader: F) -> Result<Arc<V>, Error>
+    pub async fn get_or_load<F, Fut>(
+        &self,
+        key: impl CacheKey<K>,
+        loader: F,
+    ) -> Result<Arc<V>, Error>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output: LoadResult<V>> + Send + 'static,
@@ -190,7 +198,11 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// # Errors
     /// As for [`get_or_load`](Self::get_or_load); [`Error::NothingToKeep`] if the loader answers
     /// "not modified" though it got no value.
-    pub async fn get_or_revalidate<F, Fut>(&self, key: impl CacheKey<K>, loader: F) -> Result<Arc<V>, Error>
+    pub async fn get_or_revalidate<F, Fut>(
+        &self,
+        key: impl CacheKey<K>,
+        loader: F,
+    ) -> Result<Arc<V>, Error>
     where
         F: FnOnce(Option<Arc<V>>) -> Fut + Send + 'static,
         Fut: Future<Output: LoadResult<V>> + Send + 'static,
@@ -306,19 +318,25 @@ impl<K: 'static, V: Value> Cache<K, V> {
 
     /// The value that L1 has fresh.
     #[inline]
-    fn look_into_l1(&self, policy: &ActivePolicy, key: &KeyBuf) -> Result<Option<Arc<V>>, NotFresh> {
+    fn look_into_l1(
+        &self,
+        policy: &ActivePolicy,
+        key: &KeyBuf,
+    ) -> Result<Option<Arc<V>>, NotFresh> {
         if !key.is_valid() {
             return Err(NotFresh::Absent);
         }
-        let looked = policy.levels.look(key.as_ref(), |entry, phase| match phase {
-            Phase::Fresh => match entry.value.take() {
-                None => Ok(None),
-                // A policy holds one type only, so the cast always succeeds; were it not so, it
-                // would be a miss.
-                Some(value) => value.downcast().map(Some).map_err(|_| NotFresh::Absent),
-            },
-            Phase::Due | Phase::Stale => Err(NotFresh::Aging),
-        });
+        let looked = policy
+            .levels
+            .look(key.as_ref(), |entry, phase| match phase {
+                Phase::Fresh => match entry.value.take() {
+                    None => Ok(None),
+                    // A policy holds one type only, so the cast always succeeds; were it not so, it
+                    // would be a miss.
+                    Some(value) => value.downcast().map(Some).map_err(|_| NotFresh::Absent),
+                },
+                Phase::Due | Phase::Stale => Err(NotFresh::Aging),
+            });
         looked.unwrap_or(Err(NotFresh::Absent))
     }
 
@@ -333,11 +351,19 @@ impl<K: 'static, V: Value> Cache<K, V> {
             Err(unserved) => unserved,
         };
         // Boxed, so that the future of a hit stays small.
-        Ok(typed(Box::pin(find_or_load(&self.policy, unserved, source)).await?))
+        Ok(typed(
+            Box::pin(find_or_load(&self.policy, unserved, source)).await?,
+        ))
     }
 
-    fn expect<Q: CacheKey<K> + ?Sized>(&self, key: &Q, value: Option<Arc<V>>) -> Result<Arc<V>, Error> {
-        value.ok_or_else(|| Error::Absent { key: self.policy.key::<K>(key).as_str().to_owned() })
+    fn expect<Q: CacheKey<K> + ?Sized>(
+        &self,
+        key: &Q,
+        value: Option<Arc<V>>,
+    ) -> Result<Arc<V>, Error> {
+        value.ok_or_else(|| Error::Absent {
+            key: self.policy.key::<K>(key).as_str().to_owned(),
+        })
     }
 
     fn owned_key<Q: CacheKey<K> + ?Sized>(&self, key: &Q) -> Result<Key, Error> {
@@ -366,12 +392,18 @@ where
 
 impl<K, V> Clone for Cache<K, V> {
     fn clone(&self) -> Self {
-        Self { policy: self.policy.clone(), process: self.process.clone(), types: PhantomData }
+        Self {
+            policy: self.policy.clone(),
+            process: self.process.clone(),
+            types: PhantomData,
+        }
     }
 }
 
 impl<K, V> fmt::Debug for Cache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("policy", &self.policy).finish()
+        f.debug_struct("Cache")
+            .field("policy", &self.policy)
+            .finish()
     }
 }

@@ -46,7 +46,11 @@ impl<K: 'static, V: Value> Cache<K, V> {
     ///   The database is written, and the key has no value.
     /// - [`Error::NotInvalidated`]: the database was written, and L2 refused the invalidation.
     /// - [`Error::Aborted`]: the runtime shuts down.
-    pub async fn write_through<F, Fut>(&self, key: impl CacheKey<K>, writer: F) -> Result<Arc<V>, Error>
+    pub async fn write_through<F, Fut>(
+        &self,
+        key: impl CacheKey<K>,
+        writer: F,
+    ) -> Result<Arc<V>, Error>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output: LoadResult<V>> + Send + 'static,
@@ -54,7 +58,10 @@ impl<K: 'static, V: Value> Cache<K, V> {
         let key = self.owned_key(&key)?;
         let (name, span) = (key.to_string(), Span::current());
         let writing = async move {
-            let written = writer().await.into_loaded().map_err(|error| Error::write(&name, error))?;
+            let written = writer()
+                .await
+                .into_loaded()
+                .map_err(|error| Error::write(&name, error))?;
             let value = CachedValue::from(written);
             match typed(value.value.clone()) {
                 Some(typed) => Ok((typed, Some(value))),
@@ -80,7 +87,11 @@ impl<K: 'static, V: Value> Cache<K, V> {
     ///
     /// # Errors
     /// As for [`write_through`](Self::write_through).
-    pub async fn write_around<F, Fut, R, E>(&self, key: impl CacheKey<K>, writer: F) -> Result<R, Error>
+    pub async fn write_around<F, Fut, R, E>(
+        &self,
+        key: impl CacheKey<K>,
+        writer: F,
+    ) -> Result<R, Error>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
@@ -114,9 +125,14 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// # Errors
     /// [`Error::ValueTooLarge`], [`Error::Encode`] and [`Error::Tag`] before anything is sent;
     /// otherwise as for [`write_through`](Self::write_through).
-    pub async fn insert(&self, key: impl CacheKey<K>, value: impl Into<Loaded<V>>) -> Result<(), Error> {
+    pub async fn insert(
+        &self,
+        key: impl CacheKey<K>,
+        value: impl Into<Loaded<V>>,
+    ) -> Result<(), Error> {
         let (key, value) = self.insertable(&key, value)?;
-        self.write(key, Box::pin(std::future::ready(Ok(((), Some(value)))))).await
+        self.write(key, Box::pin(std::future::ready(Ok(((), Some(value))))))
+            .await
     }
 
     /// Removes the key's value from every level of every process. For keys of several policies at
@@ -192,9 +208,11 @@ impl<K: 'static, V: Value> Cache<K, V> {
     }
 
     pub(super) async fn invalidate_owned(&self, keys: Vec<Key>) -> Result<(), Error> {
-        keys.iter().for_each(|_| self.policy.count(Count::Invalidation));
+        keys.iter()
+            .for_each(|_| self.policy.count(Count::Invalidation));
         if self.policy.levels.leases().is_none() {
-            keys.iter().for_each(|key| self.policy.levels.invalidate_locally(key));
+            keys.iter()
+                .for_each(|key| self.policy.levels.invalidate_locally(key));
             return Ok(());
         }
         invalidate_keys(&self.process, keys).await

@@ -16,9 +16,16 @@ pub(crate) async fn clear_policies(
     policies: Vec<Arc<ActivePolicy>>,
 ) -> Result<(), Error> {
     let (process, lifecycle) = (process.clone(), process.lifecycle.clone());
-    let name = policies.first().map(|policy| format!("{}:*", policy.prefix())).unwrap_or_default();
+    let name = policies
+        .first()
+        .map(|policy| format!("{}:*", policy.prefix()))
+        .unwrap_or_default();
     let cleared = lifecycle.spawn(async move {
-        let bump = || policies.iter().for_each(|policy| process.generations.bump_policy(policy.index));
+        let bump = || {
+            policies
+                .iter()
+                .for_each(|policy| process.generations.bump_policy(policy.index))
+        };
         // At once here; and again when L2 has no value, because a read in between could bring an
         // old one back.
         bump();
@@ -35,9 +42,14 @@ pub(crate) async fn clear_policies(
 }
 
 async fn clear_remotely(process: &Process, policy: &ActivePolicy) -> Result<(), StoreError> {
-    let Some(leases) = policy.levels.leases() else { return Ok(()) };
+    let Some(leases) = policy.levels.leases() else {
+        return Ok(());
+    };
     if policy.tagging.instant_clear() {
         return invalidate_tag(process, &policy_tag(policy.prefix())).await;
     }
-    leases.clear(&format!("{}:", policy.prefix())).await.map(|_| ())
+    leases
+        .clear(&format!("{}:", policy.prefix()))
+        .await
+        .map(|_| ())
 }

@@ -27,7 +27,9 @@ pub(crate) async fn invalidate_keys(process: &Arc<Process>, keys: Vec<Key>) -> R
         }
         done
     })?;
-    invalidated.await.map_err(|_| Error::Aborted { key: name })?
+    invalidated
+        .await
+        .map_err(|_| Error::Aborted { key: name })?
 }
 
 async fn invalidate_key(process: &Process, key: &Key) -> Result<(), Error> {

@@ -14,13 +14,25 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 /// connection, and in the server.
 pub(crate) async fn advise(table: &TtlTable, remote: Option<&dyn RemoteStore>) {
     let of_rows = table.policies().flat_map(Policy::advice);
-    let of_connection = remote.into_iter().flat_map(|remote| with_connection(table, remote));
-    for Advice { policy, key, problem, remedy } in of_rows.chain(of_connection) {
+    let of_connection = remote
+        .into_iter()
+        .flat_map(|remote| with_connection(table, remote));
+    for Advice {
+        policy,
+        key,
+        problem,
+        remedy,
+    } in of_rows.chain(of_connection)
+    {
         warn!(policy, key, remedy, "{problem}");
     }
     let Some(remote) = remote else { return };
     // Advice is not worth waiting for a server that does not answer.
-    let told = tokio::time::timeout(remote.call_timeout().unwrap_or(LONGEST_ANSWER), remote.advice()).await;
+    let told = tokio::time::timeout(
+        remote.call_timeout().unwrap_or(LONGEST_ANSWER),
+        remote.advice(),
+    )
+    .await;
     for problem in told.unwrap_or_default() {
         warn!("the settings of the server will hurt: {problem}");
     }
@@ -28,20 +40,33 @@ pub(crate) async fn advise(table: &TtlTable, remote: Option<&dyn RemoteStore>) {
 
 /// What is fine in a row alone, but not with this connection.
 fn with_connection(table: &TtlTable, remote: &dyn RemoteStore) -> Vec<Advice> {
-    let untold = LaneIndex::all(remote.lanes())
-        .any(|lane| matches!(remote.lane_state(lane), LaneState::Subscribed | LaneState::Untracked));
+    let untold = LaneIndex::all(remote.lanes()).any(|lane| {
+        matches!(
+            remote.lane_state(lane),
+            LaneState::Subscribed | LaneState::Untracked
+        )
+    });
     let patience = remote.call_timeout().unwrap_or_default();
     let mut found = Vec::new();
     for row in table.policies() {
         let mut add = |key, problem, remedy: &str| {
-            found.push(Advice { policy: row.name().to_owned(), key, problem, remedy: remedy.to_owned() });
+            found.push(Advice {
+                policy: row.name().to_owned(),
+                key,
+                problem,
+                remedy: remedy.to_owned(),
+            });
         };
         if row.levels().has_l2() && row.lease() < patience {
             let problem = format!(
                 "a lease of {:?} can end while its renewal waits for an answer, which may take {patience:?}",
                 row.lease()
             );
-            add("lease", problem, "set it to several times the command_timeout, or lower command_timeout");
+            add(
+                "lease",
+                problem,
+                "set it to several times the command_timeout, or lower command_timeout",
+            );
         }
         if untold && row.levels() == Levels::Both && row.l1_ttl() > LONGEST_UNTOLD {
             let problem = format!(
@@ -49,7 +74,11 @@ fn with_connection(table: &TtlTable, remote: &dyn RemoteStore) -> Vec<Advice> {
                  {:?} in L1 end",
                 row.l1_ttl()
             );
-            add("l1_ttl", problem, "set it to at most 5m, or use a server that allows CLIENT TRACKING");
+            add(
+                "l1_ttl",
+                problem,
+                "set it to at most 5m, or use a server that allows CLIENT TRACKING",
+            );
         }
     }
     found

@@ -35,14 +35,20 @@ impl Counters {
         if shard < SHARED {
             // Nobody else writes here, so this needs no atomic addition, which costs as much as all
             // the rest.
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            counter.store(
+                counter.load(Ordering::Relaxed).wrapping_add(1),
+                Ordering::Relaxed,
+            );
         } else {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn sum(&self, count: Count) -> u64 {
-        self.0.iter().map(|shard| shard.0[count as usize].load(Ordering::Relaxed)).sum()
+        self.0
+            .iter()
+            .map(|shard| shard.0[count as usize].load(Ordering::Relaxed))
+            .sum()
     }
 }
 
@@ -72,7 +78,10 @@ struct OwnShard(usize);
 
 /// Those that no thread has: all from `next` on, and what came back. Its lock hands a shard's
 /// counts on with the shard.
-static FREE_SHARDS: Mutex<FreeShards> = Mutex::new(FreeShards { next: 0, returned: Vec::new() });
+static FREE_SHARDS: Mutex<FreeShards> = Mutex::new(FreeShards {
+    next: 0,
+    returned: Vec::new(),
+});
 
 struct FreeShards {
     next: usize,
@@ -95,7 +104,11 @@ impl Drop for OwnShard {
     fn drop(&mut self) {
         SHARD.set(SHARED);
         if self.0 < SHARED {
-            FREE_SHARDS.lock().unwrap_or_else(PoisonError::into_inner).returned.push(self.0);
+            FREE_SHARDS
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .returned
+                .push(self.0);
         }
     }
 }
@@ -118,10 +131,16 @@ mod tests {
                 counters.add(Count::L2Hit);
                 shard()
             };
-            assert_ne!(std::thread::scope(|scope| scope.spawn(own).join().unwrap()), SHARED);
+            assert_ne!(
+                std::thread::scope(|scope| scope.spawn(own).join().unwrap()),
+                SHARED
+            );
         }
         let stats = counters.read();
-        assert_eq!((stats.l1_hits, stats.loads, stats.l2_hits), (4000, 1, 10 * SHARDS as u64));
+        assert_eq!(
+            (stats.l1_hits, stats.loads, stats.l2_hits),
+            (4000, 1, 10 * SHARDS as u64)
+        );
         assert_eq!((stats + stats).l1_hits, 8000);
     }
 }

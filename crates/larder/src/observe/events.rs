@@ -140,9 +140,15 @@ impl fmt::Debug for Hook {
 /// Tells of what happens to L2 as a whole.
 pub(crate) fn tell_of_remote(hook: Option<&Hook>, event: RemoteEvent) {
     let event = match event {
-        RemoteEvent::Opened => Event::Breaker { state: BreakerState::Open },
-        RemoteEvent::HalfOpen => Event::Breaker { state: BreakerState::HalfOpen },
-        RemoteEvent::Closed => Event::Breaker { state: BreakerState::Closed },
+        RemoteEvent::Opened => Event::Breaker {
+            state: BreakerState::Open,
+        },
+        RemoteEvent::HalfOpen => Event::Breaker {
+            state: BreakerState::HalfOpen,
+        },
+        RemoteEvent::Closed => Event::Breaker {
+            state: BreakerState::Closed,
+        },
         RemoteEvent::Unsent { count: pending } => Event::Unsent { count: pending },
         RemoteEvent::Resent { count } => Event::Resent { count },
         _ => return,

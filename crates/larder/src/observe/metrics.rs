@@ -33,8 +33,15 @@ impl Published {
         remote: Option<Arc<dyn RemoteStore>>,
         drains: Arc<DrainCounts>,
     ) -> Self {
-        let policies = policies.map(|(policy, counters)| (labels(name, Some(policy)), counters)).collect();
-        Self { policies, labels: labels(name, None), remote, drains }
+        let policies = policies
+            .map(|(policy, counters)| (labels(name, Some(policy)), counters))
+            .collect();
+        Self {
+            policies,
+            labels: labels(name, None),
+            remote,
+            drains,
+        }
     }
 
     pub(crate) fn publish(&self) {
@@ -45,7 +52,11 @@ impl Published {
         }
         let add = |name: &'static str, count| counter!(name, self.labels.clone()).absolute(count);
         let set = |name: &'static str, value| gauge!(name, self.labels.clone()).set(value);
-        let Stats { outbox_drained, outbox_errors, .. } = self.drains.read();
+        let Stats {
+            outbox_drained,
+            outbox_errors,
+            ..
+        } = self.drains.read();
         add("larder_outbox_drained_total", outbox_drained);
         add("larder_outbox_errors_total", outbox_errors);
         let Some(remote) = &self.remote else { return };

@@ -36,7 +36,10 @@ impl DrainCounts {
             Some(reason) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 if !self.failing.swap(true, Ordering::Relaxed) {
-                    warn!(reason, "the outbox cannot be drained; further failures are only counted");
+                    warn!(
+                        reason,
+                        "the outbox cannot be drained; further failures are only counted"
+                    );
                 }
             }
         }

@@ -12,7 +12,9 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::join_all};
-use larder_core::{Invalidated, Key, LaneIndex, LaneState, Outbox, OutboxEntry, OutboxError, StoreError};
+use larder_core::{
+    Invalidated, Key, LaneIndex, LaneState, Outbox, OutboxEntry, OutboxError, StoreError,
+};
 use tokio::time::MissedTickBehavior;
 
 use crate::{Error, observe::Count, process::Process};
@@ -47,13 +49,17 @@ pub(crate) fn keep_draining(process: &Arc<Process>, schedule: OutboxSchedule) {
 }
 
 async fn drain_for_ever(process: Weak<Process>, OutboxSchedule { outbox, every }: OutboxSchedule) {
-    let Some(counts) = process.upgrade().map(|process| process.drains.clone()) else { return };
+    let Some(counts) = process.upgrade().map(|process| process.drains.clone()) else {
+        return;
+    };
     let mut due = tokio::time::interval(every.max(Duration::from_millis(1)));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
         // An outbox that panics once must not end all drains.
-        let drained = AssertUnwindSafe(drain(&process, &*outbox)).catch_unwind().await;
+        let drained = AssertUnwindSafe(drain(&process, &*outbox))
+            .catch_unwind()
+            .await;
         counts.drain_ended(match drained {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(match error.source() {
@@ -72,14 +78,22 @@ async fn drain_for_ever(process: Weak<Process>, OutboxSchedule { outbox, every }
 /// nothing behind it.
 pub(crate) async fn drain(process: &Weak<Process>, outbox: &dyn Outbox) -> Result<u64, Error> {
     let (mut confirmed, mut done, mut after) = (0, Ok(()), i64::MIN);
-    while process.upgrade().is_some_and(|process| is_reached(&process)) {
+    while process
+        .upgrade()
+        .is_some_and(|process| is_reached(&process))
+    {
         let entries = outbox.unconfirmed(after, BATCH).await.map_err(failed)?;
         let last = entries.iter().map(|entry| entry.id).max();
-        let Some(last) = last.filter(|id| *id > after) else { break };
+        let Some(last) = last.filter(|id| *id > after) else {
+            break;
+        };
         let is_last = entries.len() < BATCH;
         after = last;
-        let Some(process) = process.upgrade() else { break };
-        let (some, all) = invalidate_and_confirm(process, outbox, &entries, WhenDown::Leave).await?;
+        let Some(process) = process.upgrade() else {
+            break;
+        };
+        let (some, all) =
+            invalidate_and_confirm(process, outbox, &entries, WhenDown::Leave).await?;
         confirmed += some;
         done = done.and(all);
         if is_last {
@@ -98,7 +112,8 @@ pub(crate) async fn confirm_written(
 ) -> Result<u64, Error> {
     let (mut confirmed, mut done) = (0, Ok(()));
     for batch in entries.chunks(BATCH) {
-        let (some, all) = invalidate_and_confirm(process.clone(), outbox, batch, WhenDown::Remember).await?;
+        let (some, all) =
+            invalidate_and_confirm(process.clone(), outbox, batch, WhenDown::Remember).await?;
         confirmed += some;
         done = done.and(all);
     }
@@ -113,7 +128,10 @@ async fn invalidate_and_confirm(
     entries: &[OutboxEntry],
     when_down: WhenDown,
 ) -> Result<(u64, Result<(), Error>), Error> {
-    let name = entries.first().map(|entry| entry.key.clone()).unwrap_or_default();
+    let name = entries
+        .first()
+        .map(|entry| entry.key.clone())
+        .unwrap_or_default();
     let due: Vec<(i64, Key, bool)> = entries
         .iter()
         .map(|entry| {
@@ -122,7 +140,11 @@ async fn invalidate_and_confirm(
             if let Some(policy) = policy {
                 policy.count(Count::Invalidation);
             }
-            (entry.id, key, policy.is_none_or(|policy| policy.settings().levels().has_l2()))
+            (
+                entry.id,
+                key,
+                policy.is_none_or(|policy| policy.settings().levels().has_l2()),
+            )
         })
         .collect();
     let (counts, lifecycle) = (process.drains.clone(), process.lifecycle.clone());
@@ -136,7 +158,10 @@ async fn invalidate_and_confirm(
         join_all(each).await
     })?;
     let (mut ids, mut done) = (Vec::new(), Ok(()));
-    for (id, gone) in invalidated.await.map_err(|_| Error::Aborted { key: name })? {
+    for (id, gone) in invalidated
+        .await
+        .map_err(|_| Error::Aborted { key: name })?
+    {
         match gone {
             Ok(true) => ids.push(id),
             Ok(false) => {}
@@ -197,6 +222,8 @@ fn failed(error: OutboxError) -> Error {
 
 impl fmt::Debug for OutboxSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutboxSchedule").field("every", &self.every).finish_non_exhaustive()
+        f.debug_struct("OutboxSchedule")
+            .field("every", &self.every)
+            .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use larder_core::{
-    AnyValue, Entry, Generations, Key, KeyRef, LaneIndex, LaneState, Life, LocalStore, Moment, Phase,
-    PolicyIndex, RemoteStore, Stamp, TagStamp,
+    AnyValue, Entry, Generations, Key, KeyRef, LaneIndex, LaneState, Life, LocalStore, Moment,
+    Phase, PolicyIndex, RemoteStore, Stamp, TagStamp,
 };
 use larder_lock::{Aging, Leases, Lookup};
 
@@ -30,7 +30,13 @@ impl Levels {
         generations: Arc<Generations>,
         index: PolicyIndex,
     ) -> Self {
-        Self { served: has_l1.then(|| l1.clone()), l1, leases, generations, index }
+        Self {
+            served: has_l1.then(|| l1.clone()),
+            l1,
+            leases,
+            generations,
+            index,
+        }
     }
 
     /// The leases of L2, if the policy has one.
@@ -53,13 +59,19 @@ impl Levels {
 
     /// Looks into L1 on the way of a hit: `see` may take the entry to pieces where it lies.
     #[inline]
-    pub(crate) fn look<R>(&self, key: KeyRef<'_>, see: impl FnOnce(&mut Entry, Phase) -> R) -> Option<R> {
+    pub(crate) fn look<R>(
+        &self,
+        key: KeyRef<'_>,
+        see: impl FnOnce(&mut Entry, Phase) -> R,
+    ) -> Option<R> {
         self.served.as_ref()?.look(key, see)
     }
 
     /// Looks into L1 again, after [`look`](Self::look).
     pub(crate) fn look_again(&self, key: &Key) -> Lookup<CachedValue> {
-        let Some(l1) = &self.served else { return Lookup::Absent(None) };
+        let Some(l1) = &self.served else {
+            return Lookup::Absent(None);
+        };
         // P28 stale-only-while-current: not the entry's own stamp, which another key that shares its
         // generation may have outdated long ago. L1 holds only current entries, so the invalidations
         // from now on count.
@@ -72,7 +84,14 @@ impl Levels {
             Phase::Fresh => Lookup::Fresh(value),
             Phase::Due | Phase::Stale => {
                 let ends = Moment::NEVER; // L2's bytes are not known
-                Lookup::Aging(Aging { value, phase, stamp, tags, digest: None, ends })
+                Lookup::Aging(Aging {
+                    value,
+                    phase,
+                    stamp,
+                    tags,
+                    digest: None,
+                    ends,
+                })
             }
         }
     }
@@ -92,7 +111,16 @@ impl Levels {
         const OVERHEAD: usize = 200;
         let Some(l1) = &self.served else { return };
         let weight = u32::try_from(size + key.as_str().len() + OVERHEAD).unwrap_or(u32::MAX);
-        l1.insert(key, Entry { value, life, stamp, tags, weight });
+        l1.insert(
+            key,
+            Entry {
+                value,
+                life,
+                stamp,
+                tags,
+                weight,
+            },
+        );
     }
 
     /// Removes the key's entry from L1, without making outdated what is on its way there.
@@ -106,7 +134,8 @@ impl Levels {
 
     /// Takes the key's stamp. Call it before the value is read or loaded.
     pub(crate) fn stamp(&self, key: &Key) -> Stamp {
-        self.generations.stamp(key.hash(), self.lane(key), self.index)
+        self.generations
+            .stamp(key.hash(), self.lane(key), self.index)
     }
 
     pub(crate) fn is_current(&self, key: &Key, stamp: &Stamp) -> bool {
@@ -115,12 +144,14 @@ impl Levels {
 
     /// The lane of L2 that serves this key.
     pub(crate) fn lane(&self, key: &Key) -> LaneIndex {
-        self.remote().map_or(LaneIndex::NONE, |remote| remote.lane(key.as_str()))
+        self.remote()
+            .map_or(LaneIndex::NONE, |remote| remote.lane(key.as_str()))
     }
 
     /// The state of that lane; `None` without an L2.
     pub(crate) fn lane_state(&self, key: &Key) -> Option<LaneState> {
-        self.remote().map(|remote| remote.lane_state(remote.lane(key.as_str())))
+        self.remote()
+            .map(|remote| remote.lane_state(remote.lane(key.as_str())))
     }
 }
 

@@ -46,11 +46,19 @@ impl Span {
     /// The span of a value that is kept for `rest`, and is stale for the last part of it.
     fn of_rest(rest: Option<Duration>, stale_for: Duration, ahead: Duration) -> Self {
         let Some(rest) = rest else {
-            return Self { fresh: None, stale: stale_for, ahead: Duration::ZERO };
+            return Self {
+                fresh: None,
+                stale: stale_for,
+                ahead: Duration::ZERO,
+            };
         };
         // L2 rounds down: what it keeps for zero is in its last millisecond.
         let stale = rest.max(SHORTEST).min(stale_for);
-        Self { fresh: Some(rest.saturating_sub(stale_for)), stale, ahead }
+        Self {
+            fresh: Some(rest.saturating_sub(stale_for)),
+            stale,
+            ahead,
+        }
     }
 
     /// The value's phase at the moment from which the span counts.
@@ -100,8 +108,14 @@ impl Lifetimes {
             Some(_) => (value.ttl.unwrap_or(self.ttl), self.stale_for),
             None => (self.negative_ttl?, Duration::ZERO),
         };
-        let fresh = ttl.min(LONGEST).mul_f64(1.0 - self.jitter * fastrand::f64());
-        (fresh >= SHORTEST).then(|| Span { fresh: Some(fresh), stale, ahead: self.ahead(fresh) })
+        let fresh = ttl
+            .min(LONGEST)
+            .mul_f64(1.0 - self.jitter * fastrand::f64());
+        (fresh >= SHORTEST).then(|| Span {
+            fresh: Some(fresh),
+            stale,
+            ahead: self.ahead(fresh),
+        })
     }
 
     /// How long a value still lives that L2 keeps for `rest`. No clock of any host takes part.
@@ -120,7 +134,11 @@ impl Lifetimes {
         };
         // Its readers cannot tell: the rest of its life is all that L2 says.
         let seems_due = fresh < self.ttl.mul_f64(1.0 - share);
-        if seems_due { fresh.saturating_sub(span.ahead) } else { Duration::ZERO }
+        if seems_due {
+            fresh.saturating_sub(span.ahead)
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// The last part of a life of this length, in which a read starts a reload.
@@ -131,16 +149,26 @@ impl Lifetimes {
     /// Source: Vattani, Chierichetti and Lowenstein, Optimal Probabilistic Cache Stampede
     /// Prevention, VLDB 2015.
     fn ahead(&self, ttl: Duration) -> Duration {
-        let Some(share) = self.refresh_ahead else { return Duration::ZERO };
+        let Some(share) = self.refresh_ahead else {
+            return Duration::ZERO;
+        };
         let spread = self.last_load.read().mul_f64(-(1.0 - fastrand::f64()).ln());
         let last_part = ttl.mul_f64(1.0 - share);
-        last_part.saturating_add(spread).min(ttl / 2 + last_part / 2)
+        last_part
+            .saturating_add(spread)
+            .min(ttl / 2 + last_part / 2)
     }
 
     /// The life in L1 of a value that was kept so. `from` lies before L2 was asked, so that L1 never
     /// outlives L2. `lane` is the state of the key's lane, where the policy has an L2.
     // P20 l1-ends-with-l2: the deadline counts from before L2 was asked
-    pub(crate) fn life(&self, from: Moment, span: Span, kept: Kept, lane: Option<LaneState>) -> Life {
+    pub(crate) fn life(
+        &self,
+        from: Moment,
+        span: Span,
+        kept: Kept,
+        lane: Option<LaneState>,
+    ) -> Life {
         let fresh = span.fresh.unwrap_or(LONGEST);
         let stale = from + fresh;
         let due = from + fresh.saturating_sub(span.ahead);
@@ -171,7 +199,10 @@ struct LastLoad(AtomicU64);
 impl LastLoad {
     fn took(&self, time: Duration) {
         // Relaxed: it orders nothing.
-        self.0.store(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.store(
+            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     fn read(&self) -> Duration {

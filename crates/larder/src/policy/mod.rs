@@ -86,7 +86,17 @@ struct Types {
 impl ActivePolicy {
     /// Puts the parts together.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { settings, prefix, index, levels, tags, reporter, clock, size_limits, lifecycle } = parts;
+        let Parts {
+            settings,
+            prefix,
+            index,
+            levels,
+            tags,
+            reporter,
+            clock,
+            size_limits,
+            lifecycle,
+        } = parts;
         let limits = LoadLimits {
             lease: settings.lease(),
             load_timeout: settings.load_timeout(),
@@ -105,7 +115,11 @@ impl ActivePolicy {
             clock: clock.clone(),
             limits,
             keeps_locally: levels.has_l1(),
-            want: if needs_ttl { Want::ValueAndTtl } else { Want::Value },
+            want: if needs_ttl {
+                Want::ValueAndTtl
+            } else {
+                Want::Value
+            },
         });
         let remote = levels.remote().cloned();
         Self {
@@ -139,16 +153,26 @@ impl ActivePolicy {
         });
         let name = || self.name().to_owned();
         if held.key.0 != TypeId::of::<K>() {
-            return Err(Error::KeyType { name: name(), held: held.key.1, asked: type_name::<K>() });
+            return Err(Error::KeyType {
+                name: name(),
+                held: held.key.1,
+                asked: type_name::<K>(),
+            });
         }
         if held.value.0 != TypeId::of::<V>() {
-            return Err(Error::PolicyType { name: name(), held: held.value.1, asked: type_name::<V>() });
+            return Err(Error::PolicyType {
+                name: name(),
+                held: held.value.1,
+                asked: type_name::<V>(),
+            });
         }
         Ok(())
     }
 
     pub(crate) fn codec(&self) -> ValueCodec {
-        self.types.get().map_or(ValueCodec::NONE, |types| types.codec)
+        self.types
+            .get()
+            .map_or(ValueCodec::NONE, |types| types.codec)
     }
 
     /// The policy as the TTL table has it.
@@ -175,17 +199,28 @@ impl ActivePolicy {
         value: Option<&AnyValue>,
         header: Option<&ValueHeader<'_>>,
     ) -> Result<Vec<u8>, Error> {
-        let wrong = |source| Error::Encode { key: key.to_string(), source };
+        let wrong = |source| Error::Encode {
+            key: key.to_string(),
+            source,
+        };
         let mut bytes = Vec::new();
-        header.map_or(Ok(()), |header| header.write(&mut bytes)).map_err(wrong)?;
+        header
+            .map_or(Ok(()), |header| header.write(&mut bytes))
+            .map_err(wrong)?;
         let start = bytes.len();
         self.codec().encode(value, &mut bytes).map_err(wrong)?;
         if value.is_some() {
-            self.read_back.check(self.codec(), &bytes[start..]).map_err(wrong)?;
+            self.read_back
+                .check(self.codec(), &bytes[start..])
+                .map_err(wrong)?;
         }
         let (size, limit) = (bytes.len(), self.size_limits.largest);
         if size > limit {
-            return Err(Error::ValueTooLarge { key: key.to_string(), size, limit });
+            return Err(Error::ValueTooLarge {
+                key: key.to_string(),
+                size,
+                limit,
+            });
         }
         Ok(bytes)
     }
@@ -205,13 +240,26 @@ impl ActivePolicy {
             (bytes, image)
         };
         if names.is_empty() {
-            return Ok(Some(image(self.encode(key, value.value.as_ref(), None)?, None)));
+            return Ok(Some(image(
+                self.encode(key, value.value.as_ref(), None)?,
+                None,
+            )));
         }
-        let Some(epoch) = epochs.remote else { return Ok(None) };
+        let Some(epoch) = epochs.remote else {
+            return Ok(None);
+        };
         let tags = value.tags().iter().map(|tag| &**tag).collect();
-        let header = ValueHeader { epoch, of_policy: self.tagging.instant_clear(), tags };
+        let header = ValueHeader {
+            epoch,
+            of_policy: self.tagging.instant_clear(),
+            tags,
+        };
         let bytes = self.encode(key, value.value.as_ref(), Some(&header))?;
-        match self.tagging.pin(self.levels.lane(key), &names, epoch, ttl).await {
+        match self
+            .tagging
+            .pin(self.levels.lane(key), &names, epoch, ttl)
+            .await
+        {
             Ok(true) => Ok(Some(image(bytes, Some(&header)))),
             Ok(false) => Ok(None),
             Err(error) => {
@@ -249,8 +297,11 @@ impl ActivePolicy {
                 }
             }
         };
-        let life = self.lifetimes.life(from, span, kept, self.levels.lane_state(key));
-        self.levels.keep(key, value.cloned(), life, stamp, tags, size);
+        let life = self
+            .lifetimes
+            .life(from, span, kept, self.levels.lane_state(key));
+        self.levels
+            .keep(key, value.cloned(), life, stamp, tags, size);
     }
 
     /// Keeps in L1 a value that L2 has taken, if L2 still has it. `tracked` is the value's stamp if
@@ -270,7 +321,10 @@ impl ActivePolicy {
         let tracked = tracked.filter(|stamp| self.levels.is_current(key, stamp));
         // The push for the commit itself is handled before the first answer is here: it is in the
         // way once at most, so two reads suffice.
-        for stamp in [tracked, None, None].into_iter().skip(usize::from(tracked.is_none())) {
+        for stamp in [tracked, None, None]
+            .into_iter()
+            .skip(usize::from(tracked.is_none()))
+        {
             let is_read = stamp.is_some();
             let stamp = stamp.unwrap_or_else(|| self.levels.stamp(key)); // P1 stamp-before-read
             let tags = match self.confirm(key, image, is_read).await {
@@ -279,7 +333,14 @@ impl ActivePolicy {
                 Err(error) => return self.reporter.remote_failed(&error),
             };
             let (from, span) = life;
-            self.keep(key, value, (from, span, Kept::Remote), stamp, tags, Some(image.size));
+            self.keep(
+                key,
+                value,
+                (from, span, Kept::Remote),
+                stamp,
+                tags,
+                Some(image.size),
+            );
             if self.levels.is_current(key, &stamp) {
                 return;
             }
@@ -294,20 +355,32 @@ impl ActivePolicy {
         image: &StoredImage,
         is_read: bool,
     ) -> Result<Option<PinnedTags>, larder_core::StoreError> {
-        let Some(remote) = self.levels.remote() else { return Ok(None) };
+        let Some(remote) = self.levels.remote() else {
+            return Ok(None);
+        };
         if !is_read && !remote.holds(key.as_str(), &image.digest).await? {
             return Ok(None);
         }
         match image.header() {
             None => Ok(Some(None)),
-            Some(header) => Ok(self.tagging.judge(self.levels.lane(key), &header).await?.map(Some)),
+            Some(header) => Ok(self
+                .tagging
+                .judge(self.levels.lane(key), &header)
+                .await?
+                .map(Some)),
         }
     }
 
     /// Pins the tags of a value in L2 again that is to live on for `ttl`.
     pub(crate) async fn pin_again(&self, key: &Key, image: &StoredImage, ttl: Duration) -> bool {
-        let Some(header) = image.header() else { return true };
-        match self.tagging.pin_again(key, self.levels.lane(key), &header, ttl).await {
+        let Some(header) = image.header() else {
+            return true;
+        };
+        match self
+            .tagging
+            .pin_again(key, self.levels.lane(key), &header, ttl)
+            .await
+        {
             Ok(is_pinned) => is_pinned,
             Err(error) => {
                 self.reporter.remote_failed(&error);
@@ -328,6 +401,8 @@ impl ActivePolicy {
 
 impl fmt::Debug for ActivePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ActivePolicy").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("ActivePolicy")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }

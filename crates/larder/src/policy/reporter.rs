@@ -43,7 +43,13 @@ fn first(flag: &AtomicBool) -> bool {
 impl Reporter {
     pub(crate) fn new(policy: &str, larder: Option<Arc<str>>, hook: Option<Hook>) -> Self {
         let (policy, counters, warned) = (policy.to_owned(), Arc::default(), Warned::default());
-        Self { policy, larder, counters, hook, warned }
+        Self {
+            policy,
+            larder,
+            counters,
+            hook,
+            warned,
+        }
     }
 
     pub(crate) fn policy(&self) -> &str {
@@ -61,7 +67,8 @@ impl Reporter {
         }
         #[cfg(feature = "metrics")]
         if let Event::Load { took, .. } = event {
-            let labels = crate::observe::metrics::labels(self.larder.as_deref(), Some(&self.policy));
+            let labels =
+                crate::observe::metrics::labels(self.larder.as_deref(), Some(&self.policy));
             metrics::histogram!("larder_load_seconds", labels).record(took.as_secs_f64());
         }
         tracing::debug!(larder = self.larder.as_deref(), ?event);
@@ -86,7 +93,11 @@ impl Reporter {
 
     #[cold]
     fn tell_l1_hit(&self, hook: &Hook, key: &str) {
-        hook.tell(&Event::Hit { policy: &self.policy, key, level: Level::L1 });
+        hook.tell(&Event::Hit {
+            policy: &self.policy,
+            key,
+            level: Level::L1,
+        });
     }
 
     /// Records a hit that was found on the way to a load.
@@ -96,29 +107,50 @@ impl Reporter {
             Level::L2 => Count::L2Hit,
         });
         if let Some(hook) = &self.hook {
-            hook.tell(&Event::Hit { policy: &self.policy, key: key.as_str(), level });
+            hook.tell(&Event::Hit {
+                policy: &self.policy,
+                key: key.as_str(),
+                level,
+            });
         }
     }
 
     pub(crate) fn miss(&self, key: &Key) {
-        self.record(&Event::Miss { policy: &self.policy, key: key.as_str() });
+        self.record(&Event::Miss {
+            policy: &self.policy,
+            key: key.as_str(),
+        });
     }
 
     pub(crate) fn stale(&self, key: &Key) {
-        self.record(&Event::Stale { policy: &self.policy, key: key.as_str() });
+        self.record(&Event::Stale {
+            policy: &self.policy,
+            key: key.as_str(),
+        });
     }
 
     pub(crate) fn refresh(&self, key: &Key) {
-        self.record(&Event::Refresh { policy: &self.policy, key: key.as_str() });
+        self.record(&Event::Refresh {
+            policy: &self.policy,
+            key: key.as_str(),
+        });
     }
 
     pub(crate) fn load_ended(&self, key: &Key, took: Duration, outcome: LoadOutcome) {
-        self.record(&Event::Load { policy: &self.policy, key: key.as_str(), took, outcome });
+        self.record(&Event::Load {
+            policy: &self.policy,
+            key: key.as_str(),
+            took,
+            outcome,
+        });
     }
 
     /// Records that a value is kept nowhere: its key was written or invalidated meanwhile.
     pub(crate) fn refused(&self, key: &Key) {
-        self.record(&Event::Refused { policy: &self.policy, key: key.as_str() });
+        self.record(&Event::Refused {
+            policy: &self.policy,
+            key: key.as_str(),
+        });
     }
 
     /// Records that a value in L2 does not decode.
@@ -145,8 +177,10 @@ impl Reporter {
     pub(crate) fn remote_failed(&self, error: &StoreError) {
         self.counters.add(Count::L2Error);
         // The store logs a lost connection; a refusal is the policy's own trouble.
-        if matches!(error, StoreError::WrongType { .. } | StoreError::Refused { .. })
-            && first(&self.warned.refused)
+        if matches!(
+            error,
+            StoreError::WrongType { .. } | StoreError::Refused { .. }
+        ) && first(&self.warned.refused)
         {
             let error = Chain(error);
             warn!(larder = self.larder.as_deref(), policy = self.policy, %error,
@@ -174,8 +208,12 @@ impl Display for Chain<'_> {
 /// The counter that an event adds to.
 fn counted_as(event: &Event<'_>) -> Option<Count> {
     Some(match event {
-        Event::Hit { level: Level::L1, .. } => Count::L1Hit,
-        Event::Hit { level: Level::L2, .. } => Count::L2Hit,
+        Event::Hit {
+            level: Level::L1, ..
+        } => Count::L1Hit,
+        Event::Hit {
+            level: Level::L2, ..
+        } => Count::L2Hit,
         Event::Stale { .. } => Count::StaleHit,
         Event::Refresh { .. } => Count::Refresh,
         Event::Refused { .. } => Count::Refused,
@@ -196,7 +234,14 @@ mod tests {
     #[test]
     fn warning_shows_the_remedy_that_stands_in_a_source() {
         let source = CodecError::new("use string keys");
-        let error = Error::Encode { key: "user:1".to_owned(), source };
-        assert!(Chain(&error).to_string().ends_with(": use string keys"), "{}", Chain(&error));
+        let error = Error::Encode {
+            key: "user:1".to_owned(),
+            source,
+        };
+        assert!(
+            Chain(&error).to_string().ends_with(": use string keys"),
+            "{}",
+            Chain(&error)
+        );
     }
 }

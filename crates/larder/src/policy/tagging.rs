@@ -1,7 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use larder_core::{
-    Key, LaneIndex, LaneState, RemoteStore, StoreError, TagCell, TagEpoch, TagStamp, Tags, ValueHeader,
+    Key, LaneIndex, LaneState, RemoteStore, StoreError, TagCell, TagEpoch, TagStamp, Tags,
+    ValueHeader,
 };
 use larder_lock::TagEpochs;
 
@@ -35,14 +36,21 @@ pub(crate) struct Unpinned;
 /// `key` is that of the entry which is to have the tag, if it is about one.
 pub(crate) fn tag_name(key: Option<&Key>, tag: &str) -> Result<String, Error> {
     if tag.is_empty() || tag.len() > LONGEST_TAG {
-        let problem = format!("it has {} bytes, and must have 1 to {LONGEST_TAG}", tag.len());
+        let problem = format!(
+            "it has {} bytes, and must have 1 to {LONGEST_TAG}",
+            tag.len()
+        );
         return Err(tag_error(key, tag, problem));
     }
     Ok(format!("{TAG}{tag}"))
 }
 
 fn tag_error(key: Option<&Key>, tag: &str, problem: String) -> Error {
-    Error::Tag { key: key.map(Key::to_string), tag: tag.chars().take(80).collect(), problem }
+    Error::Tag {
+        key: key.map(Key::to_string),
+        tag: tag.chars().take(80).collect(),
+        problem,
+    }
 }
 
 /// The full name of the tag that all entries of a policy with `instant_clear` have.
@@ -57,7 +65,12 @@ impl Tagging {
         prefix: String,
         instant_clear: bool,
     ) -> Self {
-        Self { tags, remote, prefix, instant_clear }
+        Self {
+            tags,
+            remote,
+            prefix,
+            instant_clear,
+        }
     }
 
     pub(crate) fn instant_clear(&self) -> bool {
@@ -79,7 +92,12 @@ impl Tagging {
         self.names_with(key, tags, false).map(drop)
     }
 
-    fn names_with(&self, key: &Key, tags: &[impl AsRef<str>], of_policy: bool) -> Result<Vec<String>, Error> {
+    fn names_with(
+        &self,
+        key: &Key,
+        tags: &[impl AsRef<str>],
+        of_policy: bool,
+    ) -> Result<Vec<String>, Error> {
         if tags.len() > MOST_TAGS {
             let problem = format!("an entry has {} tags, and may have {MOST_TAGS}", tags.len());
             return Err(tag_error(Some(key), tags[0].as_ref(), problem));
@@ -104,7 +122,9 @@ impl Tagging {
         epoch: TagEpoch,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let Some(remote) = &self.remote else { return Ok(false) };
+        let Some(remote) = &self.remote else {
+            return Ok(false);
+        };
         let cells = self.cells(lane, names);
         let asked: Vec<&str> = names.iter().map(String::as_str).collect();
         let pinned = remote.pin_tags(lane, &asked, epoch, ttl).await?;
@@ -147,8 +167,14 @@ impl Tagging {
         lane: LaneIndex,
         header: &ValueHeader<'_>,
     ) -> Result<Option<Arc<TagStamp>>, StoreError> {
-        let Some(remote) = &self.remote else { return Ok(None) };
-        let mut names: Vec<String> = header.tags.iter().map(|tag| format!("{TAG}{tag}")).collect();
+        let Some(remote) = &self.remote else {
+            return Ok(None);
+        };
+        let mut names: Vec<String> = header
+            .tags
+            .iter()
+            .map(|tag| format!("{TAG}{tag}"))
+            .collect();
         if header.of_policy {
             names.push(policy_tag(&self.prefix));
         }
@@ -156,8 +182,11 @@ impl Tagging {
         // P24 tags-known-by-lane: only where a push comes before the answer, what is known is true.
         // P26 scripts-publish: on the bus it comes in no order, so the tags are read anew.
         let is_in_order = remote.lane_state(lane) == LaneState::Tracking;
-        let known: Option<Vec<TagEpoch>> =
-            cells.iter().map(|cell| cell.known()).collect::<Option<_>>().filter(|_| is_in_order);
+        let known: Option<Vec<TagEpoch>> = cells
+            .iter()
+            .map(|cell| cell.known())
+            .collect::<Option<_>>()
+            .filter(|_| is_in_order);
         let pinned = match known {
             Some(known) => known.into_iter().map(Some).collect(),
             None => {
@@ -170,12 +199,19 @@ impl Tagging {
 
     // P24 tags-known-by-lane: taken before the store is asked
     fn cells(&self, lane: LaneIndex, names: &[String]) -> Vec<Arc<TagCell>> {
-        names.iter().map(|name| self.tags.cell(lane, name)).collect()
+        names
+            .iter()
+            .map(|name| self.tags.cell(lane, name))
+            .collect()
     }
 }
 
 /// Notes what the store said of the tags, and stamps the entry if each of them is pinned in time.
-fn learn(epoch: TagEpoch, cells: Vec<Arc<TagCell>>, pinned: Vec<Option<TagEpoch>>) -> Option<Arc<TagStamp>> {
+fn learn(
+    epoch: TagEpoch,
+    cells: Vec<Arc<TagCell>>,
+    pinned: Vec<Option<TagEpoch>>,
+) -> Option<Arc<TagStamp>> {
     let mut is_valid = cells.len() == pinned.len();
     for (cell, pinned) in cells.iter().zip(pinned) {
         match pinned {

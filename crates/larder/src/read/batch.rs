@@ -30,7 +30,9 @@ pub(crate) struct BatchLoad {
 
 /// Loads the parts with these numbers. A part that is not in the result is known to be absent.
 pub(crate) type LoadParts = Box<
-    dyn Fn(Vec<usize>) -> BoxFuture<'static, Result<Vec<(usize, CachedValue)>, SharedError>> + Send + Sync,
+    dyn Fn(Vec<usize>) -> BoxFuture<'static, Result<Vec<(usize, CachedValue)>, SharedError>>
+        + Send
+        + Sync,
 >;
 
 #[derive(Default)]
@@ -68,7 +70,11 @@ pub(crate) struct BatchPart {
 
 impl BatchLoad {
     pub(crate) fn new(policy: Arc<ActivePolicy>, load: LoadParts) -> Arc<Self> {
-        Arc::new(Self { policy, load, state: Mutex::default() })
+        Arc::new(Self {
+            policy,
+            load,
+            state: Mutex::default(),
+        })
     }
 
     /// Adds a slot. Nothing is loaded before it is decided.
@@ -76,7 +82,10 @@ impl BatchLoad {
         let mut state = self.state();
         state.undecided += 1;
         state.decided.push(false);
-        let part = BatchPart { batch: self.clone(), slot: state.decided.len() - 1 };
+        let part = BatchPart {
+            batch: self.clone(),
+            slot: state.decided.len() - 1,
+        };
         BatchSlot { part, number }
     }
 
@@ -104,7 +113,9 @@ impl BatchLoad {
         if std::mem::replace(&mut self.state().is_due, true) {
             return;
         }
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
         let this = self.clone();
         // A task of its own, as for the first ones.
         runtime.spawn(async move {
@@ -139,9 +150,14 @@ impl BatchLoad {
         };
         for Wanted { part, key, served } in wanted {
             let outcome = match &loaded {
-                Ok(found) => Ok(found.get(&part).cloned().unwrap_or_else(|| CachedValue::plain(None))),
+                Ok(found) => Ok(found
+                    .get(&part)
+                    .cloned()
+                    .unwrap_or_else(|| CachedValue::plain(None))),
                 Err(Some(error)) => Err(Error::load(&key, error.clone())),
-                Err(None) => Err(Error::Panicked { key: key.to_string() }),
+                Err(None) => Err(Error::Panicked {
+                    key: key.to_string(),
+                }),
             };
             let _ = served.send(outcome); // it may be gone
         }
@@ -149,7 +165,10 @@ impl BatchLoad {
 
     fn crowded(&self, Wanted { key, served, .. }: Wanted) {
         let waited = self.policy.settings().max_wait();
-        let _ = served.send(Err(Error::TooManyLoads { key: key.to_string(), waited })); // it may be gone
+        let _ = served.send(Err(Error::TooManyLoads {
+            key: key.to_string(),
+            waited,
+        })); // it may be gone
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,14 +197,20 @@ impl BatchSlot {
         let BatchPart { batch, slot } = &self.part;
         let is_decided = {
             let mut state = batch.state();
-            state.wanted.push(Wanted { part: self.number, key: key.clone(), served });
+            state.wanted.push(Wanted {
+                part: self.number,
+                key: key.clone(),
+                served,
+            });
             state.decided[*slot]
         };
         match is_decided {
             true => batch.dispatch_soon(),
             false => self.part.skip(),
         }
-        let aborted = Error::Aborted { key: key.to_string() };
+        let aborted = Error::Aborted {
+            key: key.to_string(),
+        };
         Box::pin(async { outcome.await.unwrap_or(Err(aborted)) }) // the runtime is shutting down
     }
 }

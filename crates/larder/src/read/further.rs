@@ -86,14 +86,19 @@ pub(crate) async fn find_or_load(
         Lookup::Aging(due) if due.phase == Phase::Due => {
             let value = due.value.value.clone();
             if runtime.is_ok() {
-                policy.lock.reload(Read::with_load(policy, key, source()), due);
+                policy
+                    .lock
+                    .reload(Read::with_load(policy, key, source()), due);
             }
             return Ok(value);
         }
         _ => {}
     }
     runtime?;
-    let loaded = policy.lock.get_or_load(Read::with_load(policy, key.clone(), source())).await;
+    let loaded = policy
+        .lock
+        .get_or_load(Read::with_load(policy, key.clone(), source()))
+        .await;
     Ok(loaded.map_err(|failed| error(&key, failed))?.value)
 }
 
@@ -104,6 +109,9 @@ pub(crate) async fn refresh(
     source: LoaderCall,
 ) -> Result<Option<AnyValue>, Error> {
     policy.lifecycle.check()?;
-    let loaded = policy.lock.refresh(Read::refresh(policy, key.clone(), source)).await;
+    let loaded = policy
+        .lock
+        .refresh(Read::refresh(policy, key.clone(), source))
+        .await;
     Ok(loaded.map_err(|failed| error(&key, failed))?.value)
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use larder_core::{AnyValue, Digest, Key, Moment, Phase, Stamp, Stored, TagStamp, ValueHeader};
 use larder_lock::{
-    Accepting, Aging, Destination, Event, Failure, Kept, LoadError, Loader, Lookup, Reader, Refusal, Request,
-    TagEpochs, WrittenBack,
+    Accepting, Aging, Destination, Event, Failure, Kept, LoadError, Loader, Lookup, Reader,
+    Refusal, Request, TagEpochs, WrittenBack,
 };
 use tokio::time::Instant;
 
@@ -33,8 +33,9 @@ pub(crate) enum LoaderCall {
     Batch(BatchSlot),
 }
 
-type OwnLoader =
-    Box<dyn FnOnce(Option<AnyValue>) -> BoxFuture<'static, Result<CachedValue, SharedError>> + Send>;
+type OwnLoader = Box<
+    dyn FnOnce(Option<AnyValue>) -> BoxFuture<'static, Result<CachedValue, SharedError>> + Send,
+>;
 
 /// One read.
 #[derive(Clone)]
@@ -58,23 +59,48 @@ pub(crate) struct Load {
 impl Read {
     pub(crate) fn new(policy: Arc<ActivePolicy>) -> Self {
         let asked = policy.clock.now();
-        Self { policy, asked, part: None }
+        Self {
+            policy,
+            asked,
+            part: None,
+        }
     }
 
     /// A read that loads what it does not find.
-    pub(crate) fn with_load(policy: &Arc<ActivePolicy>, key: Key, source: LoaderCall) -> Request<Self, Load> {
+    pub(crate) fn with_load(
+        policy: &Arc<ActivePolicy>,
+        key: Key,
+        source: LoaderCall,
+    ) -> Request<Self, Load> {
         let (part, in_batch) = match &source {
             LoaderCall::Own(_) => (None, false),
             LoaderCall::Batch(slot) => (Some(slot.part().clone()), true),
         };
         let policy = policy.clone();
-        let reader = Self { part, ..Self::new(policy.clone()) };
-        let loader = Load { policy, source: Some(source), replaces: false, is_refresh: false };
-        Request { key, reader, loader, in_batch }
+        let reader = Self {
+            part,
+            ..Self::new(policy.clone())
+        };
+        let loader = Load {
+            policy,
+            source: Some(source),
+            replaces: false,
+            is_refresh: false,
+        };
+        Request {
+            key,
+            reader,
+            loader,
+            in_batch,
+        }
     }
 
     /// A load that replaces what the levels have.
-    pub(crate) fn refresh(policy: &Arc<ActivePolicy>, key: Key, source: LoaderCall) -> Request<Self, Load> {
+    pub(crate) fn refresh(
+        policy: &Arc<ActivePolicy>,
+        key: Key,
+        source: LoaderCall,
+    ) -> Request<Self, Load> {
         let mut request = Self::with_load(policy, key, source);
         request.loader.is_refresh = true;
         request
@@ -113,7 +139,14 @@ impl Read {
         let digest = Digest::of(&stored.value);
         let image = Some(Arc::new(StoredImage::new(digest.clone(), size, header)));
         let value = CachedValue { image, ..value };
-        Lookup::Aging(Aging { value, phase, stamp, tags, digest: Some(digest), ends })
+        Lookup::Aging(Aging {
+            value,
+            phase,
+            stamp,
+            tags,
+            digest: Some(digest),
+            ends,
+        })
     }
 }
 
@@ -222,7 +255,9 @@ impl Loader for Load {
             self.policy.reporter.miss(key);
         }
         let Some(source) = self.source.take() else {
-            return Box::pin(std::future::ready(Err(Error::Aborted { key: key.to_string() })));
+            return Box::pin(std::future::ready(Err(Error::Aborted {
+                key: key.to_string(),
+            })));
         };
         Box::pin(run(self.policy.clone(), key.clone(), source, previous))
     }
@@ -234,8 +269,12 @@ impl Loader for Load {
         epochs: TagEpochs,
         to: Destination<'_>,
     ) -> WrittenBack {
-        let Self { policy, replaces, .. } = &*self;
-        WriteBack::new(policy, key, *replaces).run(value, epochs, to).await
+        let Self {
+            policy, replaces, ..
+        } = &*self;
+        WriteBack::new(policy, key, *replaces)
+            .run(value, epochs, to)
+            .await
     }
 }
 
@@ -248,18 +287,36 @@ async fn run(
 ) -> Result<CachedValue, Error> {
     let began = Instant::now();
     let previous = previous.filter(|previous| previous.value.is_some());
-    let shown = previous.as_ref().and_then(|previous| previous.value.clone());
+    let shown = previous
+        .as_ref()
+        .and_then(|previous| previous.value.clone());
     let loaded = match source {
-        LoaderCall::Own(load) => load(shown).await.map_err(|source| Error::load(&key, source)),
+        LoaderCall::Own(load) => load(shown)
+            .await
+            .map_err(|source| Error::load(&key, source)),
         LoaderCall::Batch(slot) => slot.load(&key).await,
     };
     let outcome = match (loaded, previous) {
-        (Ok(CachedValue { is_renewed: true, ttl, .. }), Some(previous)) => {
-            Ok(CachedValue { is_renewed: true, ttl, ..previous })
-        }
-        (Ok(CachedValue { is_renewed: true, .. }), None) => {
-            Err(Error::NothingToKeep { key: key.to_string() })
-        }
+        (
+            Ok(CachedValue {
+                is_renewed: true,
+                ttl,
+                ..
+            }),
+            Some(previous),
+        ) => Ok(CachedValue {
+            is_renewed: true,
+            ttl,
+            ..previous
+        }),
+        (
+            Ok(CachedValue {
+                is_renewed: true, ..
+            }),
+            None,
+        ) => Err(Error::NothingToKeep {
+            key: key.to_string(),
+        }),
         (outcome, _) => outcome,
     };
     let took = began.elapsed();
@@ -272,7 +329,9 @@ async fn run(
 
 fn outcome_of(outcome: &Result<CachedValue, Error>) -> LoadOutcome {
     match outcome {
-        Ok(CachedValue { is_renewed: true, .. }) => LoadOutcome::NotModified,
+        Ok(CachedValue {
+            is_renewed: true, ..
+        }) => LoadOutcome::NotModified,
         Ok(CachedValue { value: Some(_), .. }) => LoadOutcome::Loaded,
         Ok(CachedValue { value: None, .. }) => LoadOutcome::Absent,
         Err(Error::Panicked { .. }) => LoadOutcome::Panicked,
@@ -289,7 +348,10 @@ pub(crate) fn error(key: &Key, error: LoadError<Error>) -> Error {
         LoadError::Failed(failure) => match failure {
             Failure::Panicked => Error::Panicked { key: name() },
             Failure::TimedOut(after) => Error::LoadTimedOut { key: name(), after },
-            Failure::Crowded(waited) => Error::TooManyLoads { key: name(), waited },
+            Failure::Crowded(waited) => Error::TooManyLoads {
+                key: name(),
+                waited,
+            },
             Failure::CutOff(error) => Error::store(key, error),
             _ => Error::Aborted { key: name() },
         },

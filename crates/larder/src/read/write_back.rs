@@ -16,7 +16,11 @@ pub(super) struct WriteBack<'a> {
 
 impl<'a> WriteBack<'a> {
     pub(super) fn new(policy: &'a ActivePolicy, key: &'a Key, replaces: bool) -> Self {
-        Self { policy, key, replaces }
+        Self {
+            policy,
+            key,
+            replaces,
+        }
     }
 
     pub(super) async fn run(
@@ -32,7 +36,12 @@ impl<'a> WriteBack<'a> {
     }
 
     /// Puts a value into L2, and then into L1.
-    async fn commit(&self, value: &CachedValue, epochs: TagEpochs, commit: Commit<'_>) -> WrittenBack {
+    async fn commit(
+        &self,
+        value: &CachedValue,
+        epochs: TagEpochs,
+        commit: Commit<'_>,
+    ) -> WrittenBack {
         let (policy, key) = (self.policy, self.key);
         let Some(span) = policy.lifetimes.span(value) else {
             return self.commit_nothing(commit).await;
@@ -63,8 +72,12 @@ impl<'a> WriteBack<'a> {
             Ok(Committed::Refused) => WrittenBack::Refused(Refusal::Lease),
             Ok(how) => {
                 let (value, tracked) = (value.value.as_ref(), how.tracked(before));
-                policy.keep_committed(key, value, image, (from, span), tracked).await;
-                WrittenBack::Done { not_due: policy.lifetimes.not_due(&span) }
+                policy
+                    .keep_committed(key, value, image, (from, span), tracked)
+                    .await;
+                WrittenBack::Done {
+                    not_due: policy.lifetimes.not_due(&span),
+                }
             }
             Err(error) => WrittenBack::Failed(error),
         }
@@ -72,7 +85,11 @@ impl<'a> WriteBack<'a> {
 
     /// Keeps nothing in L2: neither the value, nor the one that it was to replace.
     async fn commit_nothing(&self, commit: Commit<'_>) -> WrittenBack {
-        let done = if self.replaces { commit.remove().await } else { commit.release().await };
+        let done = if self.replaces {
+            commit.remove().await
+        } else {
+            commit.release().await
+        };
         match done {
             Ok(Committed::Refused) => WrittenBack::Refused(Refusal::Lease),
             Ok(_) => {
@@ -87,10 +104,17 @@ impl<'a> WriteBack<'a> {
     }
 
     /// Keeps a value in L1 alone.
-    fn keep(&self, value: &CachedValue, epochs: TagEpochs, (stamp, kept): (Stamp, Kept)) -> WrittenBack {
+    fn keep(
+        &self,
+        value: &CachedValue,
+        epochs: TagEpochs,
+        (stamp, kept): (Stamp, Kept),
+    ) -> WrittenBack {
         let (policy, key) = (self.policy, self.key);
         let from = policy.clock.now();
-        let Some(span) = policy.lifetimes.span(value) else { return self.keep_nothing() };
+        let Some(span) = policy.lifetimes.span(value) else {
+            return self.keep_nothing();
+        };
         let tags = match value.is_renewed {
             // It has the tags that it had; if it is gone, it was invalidated meanwhile.
             true => match policy.levels.look_again(key) {
@@ -106,7 +130,14 @@ impl<'a> WriteBack<'a> {
                 }
             },
         };
-        policy.keep(key, value.value.as_ref(), (from, span, kept), stamp, tags, None);
+        policy.keep(
+            key,
+            value.value.as_ref(),
+            (from, span, kept),
+            stamp,
+            tags,
+            None,
+        );
         WrittenBack::DONE
     }
 

@@ -60,12 +60,19 @@ impl ReadBack {
 
 impl ValueCodec {
     /// The codec of a policy for which no cache has been asked, so that it has no values either.
-    pub(crate) const NONE: Self =
-        Self { encode: |_, _| Err(untyped()), decode: |_| Err(untyped()), check: |_| Err(untyped()) };
+    pub(crate) const NONE: Self = Self {
+        encode: |_, _| Err(untyped()),
+        decode: |_| Err(untyped()),
+        check: |_| Err(untyped()),
+    };
 
     /// Values of this type as JSON.
     pub(crate) fn of<T: Value>() -> Self {
-        Self { encode: encode::<T>, decode: decode::<T>, check: check::<T> }
+        Self {
+            encode: encode::<T>,
+            decode: decode::<T>,
+            check: check::<T>,
+        }
     }
 
     /// Reads a value; `None` stands for "known to be absent".
@@ -74,7 +81,11 @@ impl ValueCodec {
     }
 
     /// Appends the bytes that stand for a value, or for "known to be absent".
-    pub(crate) fn encode(self, value: Option<&AnyValue>, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    pub(crate) fn encode(
+        self,
+        value: Option<&AnyValue>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         match value {
             Some(value) => (self.encode)(&**value, bytes),
             None => {
@@ -90,7 +101,10 @@ fn decode<T: Value>(bytes: &[u8]) -> Result<Option<AnyValue>, CodecError> {
     Ok(value.map(|value| Arc::new(value) as AnyValue))
 }
 
-fn encode<T: Value>(value: &(dyn Any + Send + Sync), bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+fn encode<T: Value>(
+    value: &(dyn Any + Send + Sync),
+    bytes: &mut Vec<u8>,
+) -> Result<(), CodecError> {
     let value = value.downcast_ref::<T>().ok_or_else(untyped)?;
     let start = bytes.len();
     guarded(|| JsonCodec.encode(value, bytes))?;
@@ -134,24 +148,38 @@ mod tests {
 
     fn encoded(value: Flat) -> Vec<u8> {
         let mut bytes = Vec::new();
-        ValueCodec::of::<Flat>().encode(Some(&(Arc::new(value) as AnyValue)), &mut bytes).unwrap();
+        ValueCodec::of::<Flat>()
+            .encode(Some(&(Arc::new(value) as AnyValue)), &mut bytes)
+            .unwrap();
         bytes
     }
 
     #[test]
     fn first_values_are_read_back_and_all_of_a_type_that_failed() {
-        let good = encoded(Flat { counts: BTreeMap::new() });
-        let bad = encoded(Flat { counts: BTreeMap::from([(1, 1)]) });
+        let good = encoded(Flat {
+            counts: BTreeMap::new(),
+        });
+        let bad = encoded(Flat {
+            counts: BTreeMap::from([(1, 1)]),
+        });
         let codec = ValueCodec::of::<Flat>();
         let (trusted, suspect) = (ReadBack::default(), ReadBack::default());
         for _ in 0..READ_BACK {
             assert_eq!(trusted.check(codec, &good), Ok(()));
         }
-        assert_eq!(trusted.check(codec, &bad), Ok(()), "later values cost nothing");
+        assert_eq!(
+            trusted.check(codec, &bad),
+            Ok(()),
+            "later values cost nothing"
+        );
         let error = suspect.check(codec, &bad).unwrap_err().to_string();
         assert!(error.contains("Flat` cannot be read back"), "{error}");
         for _ in 0..2 * READ_BACK {
-            assert_eq!(suspect.check(codec, &good), Ok(()), "a good value is stored all the same");
+            assert_eq!(
+                suspect.check(codec, &good),
+                Ok(()),
+                "a good value is stored all the same"
+            );
         }
         assert!(suspect.check(codec, &bad).is_err());
     }

@@ -65,7 +65,11 @@ impl<V> Loaded<V> {
     }
 
     fn of(content: Content<V>) -> Self {
-        Self { content, ttl: None, tags: Vec::new() }
+        Self {
+            content,
+            ttl: None,
+            tags: Vec::new(),
+        }
     }
 
     /// Overrides the policy's `ttl` for this value. `Duration::ZERO`: return it, cache nothing. At

@@ -21,7 +21,13 @@ pub(crate) struct CachedValue {
 impl CachedValue {
     /// A value, or the knowledge that there is none, without anything special.
     pub(crate) fn plain(value: Option<AnyValue>) -> Self {
-        Self { value, ttl: None, tags: None, is_renewed: false, image: None }
+        Self {
+            value,
+            ttl: None,
+            tags: None,
+            is_renewed: false,
+            image: None,
+        }
     }
 
     pub(crate) fn tags(&self) -> &[Box<str>] {
@@ -37,7 +43,13 @@ impl<T: Send + Sync + 'static> From<Loaded<T>> for CachedValue {
             Content::Absent | Content::NotModified => None,
         };
         let tags = (!tags.is_empty()).then(|| tags.into());
-        Self { value, ttl, tags, is_renewed, image: None }
+        Self {
+            value,
+            ttl,
+            tags,
+            is_renewed,
+            image: None,
+        }
     }
 }
 
@@ -72,7 +84,11 @@ impl StoredImage {
             of_policy: header.of_policy,
             tags: header.tags.iter().map(|tag| (*tag).into()).collect(),
         });
-        Self { digest, size, header }
+        Self {
+            digest,
+            size,
+            header,
+        }
     }
 
     /// The header in front of the value, if there is one.

@@ -28,7 +28,9 @@ async fn closed_larder_refuses_every_call_before_it_runs_anything() {
                 Ok::<_, Infallible>("loaded".to_owned())
             }
         };
-        let loading = cache.loading((), |(), _| async { Ok::<_, Infallible>("loaded".to_owned()) });
+        let loading = cache.loading((), |(), _| async {
+            Ok::<_, Infallible>("loaded".to_owned())
+        });
         larder.close(LONG).await.unwrap();
         let refused = [
             cache.get(1).await.map(drop),
@@ -44,7 +46,10 @@ async fn closed_larder_refuses_every_call_before_it_runs_anything() {
             larder.invalidate_tag("tag").await,
         ];
         for (n, refused) in refused.into_iter().enumerate() {
-            assert!(matches!(refused, Err(Error::Closed)), "call {n}: {refused:?}");
+            assert!(
+                matches!(refused, Err(Error::Closed)),
+                "call {n}: {refused:?}"
+            );
         }
         assert_eq!(runs.load(Ordering::Relaxed), 0);
         larder.close(LONG).await.unwrap(); // it is closed already
@@ -67,8 +72,21 @@ async fn close_waits_for_running_writes() {
         };
         gate.reached().await;
         let hurried = larder.close(Duration::from_millis(1)).await.unwrap_err();
-        assert!(matches!(hurried, Error::Unsent { running: 1, unsent: 0, .. }), "{hurried:?}");
-        assert!(hurried.to_string().contains("1 of the larder's writes"), "{hurried}");
+        assert!(
+            matches!(
+                hurried,
+                Error::Unsent {
+                    running: 1,
+                    unsent: 0,
+                    ..
+                }
+            ),
+            "{hurried:?}"
+        );
+        assert!(
+            hurried.to_string().contains("1 of the larder's writes"),
+            "{hurried}"
+        );
         let closing = tokio::spawn(async move { larder.close(LONG).await });
         gate.open();
         closing.await.unwrap().unwrap();
@@ -80,16 +98,28 @@ async fn close_waits_for_running_writes() {
 async fn close_sends_what_an_outage_has_kept_or_says_how_much_it_was() {
     let server = MemoryServer::new(Clock::system());
     let [one, other] = [(); 2].map(|()| Arc::new(server.connect()));
-    let build =
-        async |store: &Arc<MemoryRemote>| builder().remote_store(store.clone()).build().await.unwrap();
+    let build = async |store: &Arc<MemoryRemote>| {
+        builder().remote_store(store.clone()).build().await.unwrap()
+    };
     let (larder, reader) = (build(&one).await, build(&other).await);
-    let (cache, elsewhere): (Items, Items) = (larder.cache("item").unwrap(), reader.cache("item").unwrap());
+    let (cache, elsewhere): (Items, Items) =
+        (larder.cache("item").unwrap(), reader.cache("item").unwrap());
     elsewhere.insert(1, "old".to_owned()).await.unwrap();
     one.disconnect();
     cache.invalidate(1).await.unwrap();
     assert_eq!(elsewhere.get(1).await.unwrap().unwrap().as_str(), "old");
     let cut_off = larder.close(Duration::from_millis(1)).await.unwrap_err();
-    assert!(matches!(cut_off, Error::Unsent { running: 0, unsent: 1, .. }), "{cut_off:?}");
+    assert!(
+        matches!(
+            cut_off,
+            Error::Unsent {
+                running: 0,
+                unsent: 1,
+                ..
+            }
+        ),
+        "{cut_off:?}"
+    );
     let closing = tokio::spawn(async move { larder.close(LONG).await });
     one.reconnect();
     closing.await.unwrap().unwrap();

@@ -19,11 +19,16 @@ impl Database {
         Ok(key.is_multiple_of(2).then(|| format!("value {key}")))
     }
 
-    async fn find_many(self, mut keys: Vec<u64>) -> Result<HashMap<u64, Loaded<String>>, Infallible> {
+    async fn find_many(
+        self,
+        mut keys: Vec<u64>,
+    ) -> Result<HashMap<u64, Loaded<String>>, Infallible> {
         keys.sort_unstable();
         self.0.lock().unwrap().push(keys.clone());
         let even = keys.into_iter().filter(|key| key.is_multiple_of(2));
-        Ok(even.map(|key| (key, Loaded::new(format!("value {key}")).tag("even"))).collect())
+        Ok(even
+            .map(|key| (key, Loaded::new(format!("value {key}")).tag("even")))
+            .collect())
     }
 
     fn asked(&self) -> Vec<Vec<u64>> {
@@ -40,7 +45,10 @@ fn one(cache: &Items) -> (LoadingCache<u64, String>, Database) {
 
 fn many(cache: &Items) -> (LoadingCache<u64, String>, Database) {
     let database = Database::default();
-    (cache.loading_many(database.clone(), Database::find_many), database)
+    (
+        cache.loading_many(database.clone(), Database::find_many),
+        database,
+    )
 }
 
 #[tokio::test]
@@ -51,7 +59,9 @@ async fn loader_given_once_loads_each_missing_key_once() {
         for _ in 0..2 {
             assert_eq!(loading.get(2).await.unwrap().as_str(), "value 2");
             assert_eq!(loading.find(&3).await.unwrap(), None);
-            assert!(matches!(loading.get(&3).await, Err(Error::Absent { key, .. }) if key == "item:3"));
+            assert!(
+                matches!(loading.get(&3).await, Err(Error::Absent { key, .. }) if key == "item:3")
+            );
         }
         assert_eq!(database.asked(), [[2], [3]]);
         let found = loading.get_many(&[2, 3, 4, 5]).await.unwrap();
@@ -70,7 +80,10 @@ async fn loader_of_many_keys_is_called_once_for_concurrent_callers() {
         let (loading, database) = many(&cache);
         let loading = loading.window(Duration::from_millis(20));
         let (two, three, four) = tokio::join!(loading.get(2), loading.find(3), loading.get(4));
-        assert_eq!((two.unwrap().as_str(), four.unwrap().as_str()), ("value 2", "value 4"));
+        assert_eq!(
+            (two.unwrap().as_str(), four.unwrap().as_str()),
+            ("value 2", "value 4")
+        );
         assert_eq!(three.unwrap(), None);
         assert_eq!(database.asked(), [[2, 3, 4]]);
         assert_eq!(loading.get_many(&[2, 6, 7, 8]).await.unwrap().len(), 3);
@@ -107,7 +120,10 @@ async fn refresh_asks_the_database_whatever_the_levels_have() {
             assert_eq!(loading.get(2).await.unwrap().as_str(), "old");
             assert_eq!(loading.refresh(&2).await.unwrap().as_str(), "value 2");
             assert_eq!(loading.get(2).await.unwrap().as_str(), "value 2");
-            assert!(matches!(loading.refresh(3).await, Err(Error::Absent { .. })));
+            assert!(matches!(
+                loading.refresh(3).await,
+                Err(Error::Absent { .. })
+            ));
             assert_eq!(database.asked(), [[2], [3]]);
         }
     }

@@ -23,7 +23,11 @@ pub(crate) fn builder() -> LarderBuilder {
 
 /// A larder with both levels, in a process of its own.
 pub(crate) async fn process(server: &MemoryServer) -> Larder {
-    builder().remote_store(Arc::new(server.connect())).build().await.unwrap()
+    builder()
+        .remote_store(Arc::new(server.connect()))
+        .build()
+        .await
+        .unwrap()
 }
 
 /// Larders without and with an L2.

@@ -16,8 +16,8 @@ use self::state::{Holder, Kind, LANE, Lease, State, is_as_found, many};
 use super::{
     Lanes, LeaseStore, TagStore, ValueStore,
     types::{
-        Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteStats, Replacing, Stored,
-        WriteClaim,
+        Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteStats,
+        Replacing, Stored, WriteClaim,
     },
 };
 use crate::{
@@ -69,7 +69,10 @@ pub struct MemoryRemote {
 impl MemoryServer {
     /// Makes an empty server, whose entries expire by this clock.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, state: Arc::default() }
+        Self {
+            clock,
+            state: Arc::default(),
+        }
     }
 
     /// Connects one more process.
@@ -145,7 +148,10 @@ impl MemoryRemote {
     fn up(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.server.state();
         if self.down.load(Ordering::Acquire) {
-            return Err(StoreError::Unreachable { address: "memory".to_owned(), source: None });
+            return Err(StoreError::Unreachable {
+                address: "memory".to_owned(),
+                source: None,
+            });
         }
         Ok(state)
     }
@@ -162,16 +168,28 @@ impl Lanes for MemoryRemote {
     }
 
     fn lane_state(&self, _lane: LaneIndex) -> LaneState {
-        if self.down.load(Ordering::Acquire) { LaneState::Down } else { LaneState::Tracking }
+        if self.down.load(Ordering::Acquire) {
+            LaneState::Down
+        } else {
+            LaneState::Tracking
+        }
     }
 
     fn subscribe(&self, listener: Weak<dyn PushListener>) {
-        self.server.state().listeners.entry(self.id).or_default().push(listener);
+        self.server
+            .state()
+            .listeners
+            .entry(self.id)
+            .or_default()
+            .push(listener);
     }
 
     fn stats(&self) -> RemoteStats {
         let unsent = many(lock(&self.unsent).len() + lock(&self.unsent_tags).len());
-        RemoteStats { unsent, ..RemoteStats::default() }
+        RemoteStats {
+            unsent,
+            ..RemoteStats::default()
+        }
     }
 }
 
@@ -195,7 +213,12 @@ impl ValueStore for MemoryRemote {
             let mut unsent = lock(&self.unsent);
             let ends = unsent.entry(key.clone()).or_default();
             *ends = ends.take().or_else(|| own.cloned());
-            state.tell_event(self.id, RemoteEvent::Unsent { count: many(unsent.len()) });
+            state.tell_event(
+                self.id,
+                RemoteEvent::Unsent {
+                    count: many(unsent.len()),
+                },
+            );
             return Ok(Invalidated::Deferred);
         }
         state.invalidate(key.as_str(), own);
@@ -238,22 +261,38 @@ impl LeaseStore for MemoryRemote {
             state.track(Kind::Lease, key, self.id);
             return Ok(Claim::Busy(rest));
         }
-        let held = Lease { token: token.clone(), until: now + lease, holder: Holder::Reader };
+        let held = Lease {
+            token: token.clone(),
+            until: now + lease,
+            holder: Holder::Reader,
+        };
         state.leases.insert(key.to_owned(), held);
         state.push(Kind::Lease, key);
         Ok(Claim::Leased)
     }
 
-    async fn begin_write(&self, key: &str, token: &Token, lease: Duration) -> Result<WriteClaim, StoreError> {
+    async fn begin_write(
+        &self,
+        key: &str,
+        token: &Token,
+        lease: Duration,
+    ) -> Result<WriteClaim, StoreError> {
         let mut state = self.up()?;
         let now = self.server.clock.now();
-        if let Some(held) = state.lease(key, now).filter(|held| held.holder != Holder::Reader) {
+        if let Some(held) = state
+            .lease(key, now)
+            .filter(|held| held.holder != Holder::Reader)
+        {
             let rest = held.until.since(now);
             state.track(Kind::Lease, key, self.id);
             return Ok(WriteClaim::Busy(rest));
         }
         state.delete_value(key);
-        let held = Lease { token: token.clone(), until: now + lease, holder: Holder::Writer };
+        let held = Lease {
+            token: token.clone(),
+            until: now + lease,
+            holder: Holder::Writer,
+        };
         state.leases.insert(key.to_owned(), held);
         state.push(Kind::Lease, key);
         Ok(WriteClaim::Leased)
@@ -286,7 +325,9 @@ impl LeaseStore for MemoryRemote {
             return Ok(Committed::Refused);
         }
         state.track(Kind::Value, key, self.id);
-        state.values.insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
+        state
+            .values
+            .insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
         state.push(Kind::Value, key);
         state.track(Kind::Value, key, self.id); // P4 l1-read-from-l2
         Ok(Committed::Tracked { told: true })
@@ -299,12 +340,16 @@ impl LeaseStore for MemoryRemote {
         kept: &Digest,
         ttl: Duration,
     ) -> Result<Committed, StoreError> {
-        let found = self.get(key).await?.filter(|found| Digest::of(found) == *kept);
+        let found = self
+            .get(key)
+            .await?
+            .filter(|found| Digest::of(found) == *kept);
         let Some(found) = found else {
             return self.release(key, token).await.map(|_| Committed::Refused);
         };
         // Atomic all the same: the commit looks at the value again.
-        self.commit(key, token, &found, ttl, Replacing::Value(kept)).await
+        self.commit(key, token, &found, ttl, Replacing::Value(kept))
+            .await
     }
 
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
@@ -327,10 +372,17 @@ impl TagStore for MemoryRemote {
         Ok(state.epoch)
     }
 
-    async fn tags(&self, _lane: LaneIndex, tags: &[&str]) -> Result<Vec<Option<TagEpoch>>, StoreError> {
+    async fn tags(
+        &self,
+        _lane: LaneIndex,
+        tags: &[&str],
+    ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
         let mut state = self.up()?;
         let now = self.server.clock.now();
-        Ok(tags.iter().map(|tag| state.tag(tag, now, self.id)).collect())
+        Ok(tags
+            .iter()
+            .map(|tag| state.tag(tag, now, self.id))
+            .collect())
     }
 
     async fn pin_tags(
@@ -351,7 +403,10 @@ impl TagStore for MemoryRemote {
                 state.push(Kind::Tag, tag);
             }
         }
-        Ok(tags.iter().map(|tag| state.tag(tag, now, self.id)).collect())
+        Ok(tags
+            .iter()
+            .map(|tag| state.tag(tag, now, self.id))
+            .collect())
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
@@ -360,7 +415,12 @@ impl TagStore for MemoryRemote {
         if self.down.load(Ordering::Acquire) {
             let mut unsent = lock(&self.unsent_tags);
             unsent.insert(tag.to_owned());
-            state.tell_event(self.id, RemoteEvent::Unsent { count: many(unsent.len()) });
+            state.tell_event(
+                self.id,
+                RemoteEvent::Unsent {
+                    count: many(unsent.len()),
+                },
+            );
             return Ok(Invalidated::Deferred);
         }
         state.invalidate_tag(tag);

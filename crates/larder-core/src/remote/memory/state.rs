@@ -67,7 +67,10 @@ impl State {
             return None;
         }
         let ttl = (*until != Moment::NEVER).then(|| until.since(now));
-        Some(Stored { value: value.clone(), ttl })
+        Some(Stored {
+            value: value.clone(),
+            ttl,
+        })
     }
 
     pub(super) fn lease(&mut self, key: &str, now: Moment) -> Option<&mut Lease> {
@@ -84,12 +87,19 @@ impl State {
     }
 
     pub(super) fn track(&mut self, kind: Kind, key: &str, reader: u64) {
-        self.tracking.entry((kind, key.to_owned())).or_default().insert(reader);
+        self.tracking
+            .entry((kind, key.to_owned()))
+            .or_default()
+            .insert(reader);
     }
 
     /// Tells all connections that track the name, also the writer's own, and stops tracking.
     pub(super) fn push(&mut self, kind: Kind, key: &str) {
-        for reader in self.tracking.remove(&(kind, key.to_owned())).unwrap_or_default() {
+        for reader in self
+            .tracking
+            .remove(&(kind, key.to_owned()))
+            .unwrap_or_default()
+        {
             self.tell(
                 reader,
                 match kind {
@@ -104,12 +114,16 @@ impl State {
 
     pub(super) fn tell(&self, reader: u64, push: Push<'_>) {
         let listeners = self.listeners.get(&reader).into_iter().flatten();
-        listeners.filter_map(Weak::upgrade).for_each(|listener| listener.on_push(push));
+        listeners
+            .filter_map(Weak::upgrade)
+            .for_each(|listener| listener.on_push(push));
     }
 
     pub(super) fn tell_event(&self, id: u64, event: RemoteEvent) {
         let listeners = self.listeners.get(&id).into_iter().flatten();
-        listeners.filter_map(Weak::upgrade).for_each(|listener| listener.on_event(event));
+        listeners
+            .filter_map(Weak::upgrade)
+            .for_each(|listener| listener.on_event(event));
     }
 
     pub(super) fn delete_value(&mut self, key: &str) {
@@ -156,7 +170,9 @@ pub(super) fn many(len: usize) -> u64 {
 /// Tells whether the value is as a claim with this digest found it.
 pub(super) fn is_as_found(stored: Option<&Stored>, replacing: Replacing<'_>) -> bool {
     match (stored, replacing) {
-        (Some(stored), Replacing::Value(seen) | Replacing::Ended(seen)) => *seen == Digest::of(&stored.value),
+        (Some(stored), Replacing::Value(seen) | Replacing::Ended(seen)) => {
+            *seen == Digest::of(&stored.value)
+        }
         (None, Replacing::Nothing | Replacing::Ended(_)) => true,
         (Some(_), Replacing::Nothing) | (None, Replacing::Value(_)) => false,
     }

@@ -16,17 +16,27 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     )?;
     let mut steps = Steps::new(tour);
 
-    let loaded = steps.call(At::A, "users.get_or_load(42)", a.user(42)).await?;
+    let loaded = steps
+        .call(At::A, "users.get_or_load(42)", a.user(42))
+        .await?;
     steps.did(Did::loads(1), "cold: the loader asks SQLite")?;
-    let again = steps.call(At::A, "users.get_or_load(42)", a.user(42)).await?;
+    let again = steps
+        .call(At::A, "users.get_or_load(42)", a.user(42))
+        .await?;
     steps.did(Did::l1_hits(1), "from A's own memory")?;
-    page.claim(loaded == again, || "a hit returns what was loaded".to_owned())?;
+    page.claim(loaded == again, || {
+        "a hit returns what was loaded".to_owned()
+    })?;
 
     if let Some(b) = &tour.b {
-        let shared = steps.call(At::B, "users.get_or_load(42)", b.user(42)).await?;
+        let shared = steps
+            .call(At::B, "users.get_or_load(42)", b.user(42))
+            .await?;
         steps.did(Did::l2_hits(1), "what A loaded serves B too")?;
         page.claim(loaded == shared, || "B gets what A loaded".to_owned())?;
-        steps.call(At::B, "users.get_or_load(42)", b.user(42)).await?;
+        steps
+            .call(At::B, "users.get_or_load(42)", b.user(42))
+            .await?;
         steps.did(Did::l1_hits(1), "and now B has it as well")?;
     }
 
@@ -36,8 +46,14 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     page.claim(nobody.is_none(), || format!("there is no user {NOBODY}"))?;
     let nobody = steps.call(At::A, &call, a.find_user(NOBODY)).await?;
     steps.did(Did::l1_hits(1), "absence is remembered too")?;
-    page.claim(nobody.is_none(), || format!("there still is no user {NOBODY}"))?;
+    page.claim(nobody.is_none(), || {
+        format!("there still is no user {NOBODY}")
+    })?;
 
     steps.show()?;
-    if tour.b.is_none() { page.dim(NEEDS_REDIS) } else { Ok(()) }
+    if tour.b.is_none() {
+        page.dim(NEEDS_REDIS)
+    } else {
+        Ok(())
+    }
 }

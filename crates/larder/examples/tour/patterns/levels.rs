@@ -22,14 +22,23 @@ const HITS_PER_SAMPLE: u32 = 100;
 
 pub(crate) async fn show(tour: &Tour) -> Result {
     let (page, a) = (&tour.page, &tour.a);
-    page.section("6  Multi-level", "What a read costs, by where its value is: medians of one task's reads.")?;
+    page.section(
+        "6  Multi-level",
+        "What a read costs, by where its value is: medians of one task's reads.",
+    )?;
     a.user(42).await?;
     a.open_session(TOKEN, 42).await?;
 
     let l1 = l1_hits(a).await?;
-    let l2 = if tour.redis.is_some() { Some(l2_hits(a).await?) } else { None };
+    let l2 = if tour.redis.is_some() {
+        Some(l2_hits(a).await?)
+    } else {
+        None
+    };
     let sqlite = database_reads(&tour.database).await?;
-    page.claim(l1 < sqlite, || format!("an L1 hit takes less than a statement: {l1:?}, {sqlite:?}"))?;
+    page.claim(l1 < sqlite, || {
+        format!("an L1 hit takes less than a statement: {l1:?}, {sqlite:?}")
+    })?;
     let mut table = page.table(&["read", "median", "one task", "on a log scale", ""]);
     let mut row = |name: &str, median: Duration, colour: Color, note: &str| {
         let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
@@ -41,11 +50,26 @@ pub(crate) async fn show(tour: &Tour) -> Result {
             Cell::new(note),
         ]);
     };
-    row("L1 hit", l1, page::L1, "no future allocated, no lock, no I/O");
+    row(
+        "L1 hit",
+        l1,
+        page::L1,
+        "no future allocated, no lock, no I/O",
+    );
     if let Some(l2) = l2 {
-        row("L2 hit", l2, page::L2, "one round trip to Redis, over loopback");
+        row(
+            "L2 hit",
+            l2,
+            page::L2,
+            "one round trip to Redis, over loopback",
+        );
     }
-    row("SQLite", sqlite, page::LOAD, "by primary key, with no network between");
+    row(
+        "SQLite",
+        sqlite,
+        page::LOAD,
+        "by primary key, with no network between",
+    );
     page.show(&table)?;
 
     match &tour.redis {
@@ -56,13 +80,27 @@ pub(crate) async fn show(tour: &Tour) -> Result {
 
 /// What is in L2 is the value's JSON, so that any program can read it, and write it.
 async fn foreign_write(tour: &Tour) -> Result {
-    let (Some(redis), a) = (&tour.redis, &tour.a) else { return Ok(()) };
+    let (Some(redis), a) = (&tour.redis, &tour.a) else {
+        return Ok(());
+    };
     let mut steps = Steps::new(tour);
-    let json = serde_json::to_string(&User { id: 42, name: "Augusta".to_owned(), logins: 1 })?;
-    steps.call(At::A, "users.get_or_load(42)", a.user(42)).await?;
+    let json = serde_json::to_string(&User {
+        id: 42,
+        name: "Augusta".to_owned(),
+        logins: 1,
+    })?;
+    steps
+        .call(At::A, "users.get_or_load(42)", a.user(42))
+        .await?;
     steps.did(Did::l1_hits(1), "in A's L1")?;
     let set = ["SET", "user:42", &json, "EX", "3600"];
-    steps.call(At::Foreign, "redis-cli SET user:42 '{…}' EX 3600", redis.command(&set)).await?;
+    steps
+        .call(
+            At::Foreign,
+            "redis-cli SET user:42 '{…}' EX 3600",
+            redis.command(&set),
+        )
+        .await?;
     steps.did(Did::nothing(), "another program, maybe not in Rust")?;
     let seen = until("A's noticing of a foreign write", || async {
         Ok((a.user(42).await?.name == "Augusta").then_some(()))

@@ -28,49 +28,105 @@ pub(crate) async fn show(tour: &Tour) -> Result {
 
     let row = a.offers.policy();
     let (ttl, jitter) = (row.ttl(), row.jitter());
-    steps.call(At::A, "offers.insert(1, 20)", a.offers.insert(1, 20)).await?;
+    steps
+        .call(At::A, "offers.insert(1, 20)", a.offers.insert(1, 20))
+        .await?;
     steps.did(Did::nothing(), format!("its row says ttl = {ttl:?}"))?;
     let start = Instant::now();
-    steps.call(At::A, "offers.get(1), until it is None", expired(&a.offers, 1)).await?;
+    steps
+        .call(
+            At::A,
+            "offers.get(1), until it is None",
+            expired(&a.offers, 1),
+        )
+        .await?;
     let lived = start.elapsed();
     steps.note(format!("expired, its jitter is {:.0}%", jitter * 100.0));
     // The clock of L1 ticks coarsely.
-    let shortest = ttl.mul_f64(1.0 - jitter).saturating_sub(Duration::from_millis(20));
+    let shortest = ttl
+        .mul_f64(1.0 - jitter)
+        .saturating_sub(Duration::from_millis(20));
     page.claim(lived >= shortest, || {
         format!("a value of {ttl:?} lives at least {shortest:?}, not {lived:?}")
     })?;
 
     let offer = a.offer(2, LOADERS_TTL);
     steps.call(At::A, "offers.get_or_load(2)", offer).await?;
-    steps.did(Did { loads: 1, ..Did::nothing() }, format!("its loader says {LOADERS_TTL:?}"))?;
+    steps.did(
+        Did {
+            loads: 1,
+            ..Did::nothing()
+        },
+        format!("its loader says {LOADERS_TTL:?}"),
+    )?;
     let start = Instant::now();
-    steps.call(At::A, "offers.get(2), until it is None", expired(&a.offers, 2)).await?;
+    steps
+        .call(
+            At::A,
+            "offers.get(2), until it is None",
+            expired(&a.offers, 2),
+        )
+        .await?;
     let lived = start.elapsed();
     steps.note("expired sooner than its row");
-    page.claim(lived < ttl, || format!("the loader's {LOADERS_TTL:?} goes before {ttl:?}, not {lived:?}"))?;
+    page.claim(lived < ttl, || {
+        format!("the loader's {LOADERS_TTL:?} goes before {ttl:?}, not {lived:?}")
+    })?;
 
     sessions(tour, &mut steps).await?;
     steps.show()?;
-    if tour.b.is_none() { page.dim(NEEDS_REDIS) } else { Ok(()) }
+    if tour.b.is_none() {
+        page.dim(NEEDS_REDIS)
+    } else {
+        Ok(())
+    }
 }
 
 /// A row that is kept out of the processes' memory: what one instance ends, is over everywhere at once.
 async fn sessions(tour: &Tour, steps: &mut Steps<'_>) -> Result {
     let (page, a) = (&tour.page, &tour.a);
-    page.claim(a.sessions.policy().levels() == Levels::L2, || "sessions live in L2 alone".to_owned())?;
-    let hit = if tour.redis.is_some() { Did::l2_hits(1) } else { Did::l1_hits(1) };
-    steps.call(At::A, "sessions.write_through(token, …)", a.open_session(TOKEN, 42)).await?;
+    page.claim(a.sessions.policy().levels() == Levels::L2, || {
+        "sessions live in L2 alone".to_owned()
+    })?;
+    let hit = if tour.redis.is_some() {
+        Did::l2_hits(1)
+    } else {
+        Did::l1_hits(1)
+    };
+    steps
+        .call(
+            At::A,
+            "sessions.write_through(token, …)",
+            a.open_session(TOKEN, 42),
+        )
+        .await?;
     steps.did(Did::writes(1), "its row says levels = \"l2\"")?;
     for _ in 0..2 {
-        let session = steps.call(At::A, "sessions.find_or_load(token)", a.session(TOKEN)).await?;
-        let note = if tour.redis.is_some() { "never in L1" } else { "in L1, because there is no L2" };
+        let session = steps
+            .call(At::A, "sessions.find_or_load(token)", a.session(TOKEN))
+            .await?;
+        let note = if tour.redis.is_some() {
+            "never in L1"
+        } else {
+            "in L1, because there is no L2"
+        };
         steps.did(hit, note)?;
-        page.claim(session.is_some_and(|session| session.user == 42), || "user 42 is logged in".to_owned())?;
+        page.claim(session.is_some_and(|session| session.user == 42), || {
+            "user 42 is logged in".to_owned()
+        })?;
     }
     let (other, at) = tour.b.as_ref().map_or((a, At::A), |b| (b, At::B));
-    steps.call(at, "sessions.write_around(token, …)", other.close_session(TOKEN)).await?;
+    steps
+        .call(
+            at,
+            "sessions.write_around(token, …)",
+            other.close_session(TOKEN),
+        )
+        .await?;
     steps.did(Did::writes(1), "logged out")?;
-    let session = steps.call(At::A, "sessions.find_or_load(token)", a.session(TOKEN)).await?;
+    let session = steps
+        .call(At::A, "sessions.find_or_load(token)", a.session(TOKEN))
+        .await?;
     steps.did(Did::loads(1), "over, with no push to wait for")?;
     page.claim(session.is_none(), || "user 42 is logged out".to_owned())
 }

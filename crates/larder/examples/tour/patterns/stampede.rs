@@ -18,7 +18,10 @@ const QUERY: Duration = Duration::from_millis(50);
 
 pub(crate) async fn show(tour: &Tour) -> Result {
     let page = &tour.page;
-    page.section("5  Stampede prevention", "One load per cold key, across all tasks and all instances.")?;
+    page.section(
+        "5  Stampede prevention",
+        "One load per cold key, across all tasks and all instances.",
+    )?;
     let mut steps = Steps::new(tour);
     let at = if tour.b.is_some() { At::Both } else { At::A };
     let call = format!("{} × search.get_or_load(\"Rust\")", page::count(TASKS));
@@ -30,12 +33,19 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     })?;
     let loaded = asked.loaded.ok_or("the loader did not run")?;
     let last = asked.served.saturating_duration_since(loaded);
-    steps.note(format!("cold: all wait for one query of {}", page::duration(QUERY)));
-    page.claim(last < QUERY, || format!("the last is served {last:?} after the load, as if it had polled"))?;
+    steps.note(format!(
+        "cold: all wait for one query of {}",
+        page::duration(QUERY)
+    ));
+    page.claim(last < QUERY, || {
+        format!("the last is served {last:?} after the load, as if it had polled")
+    })?;
 
     let asked = steps.call(at, &call, ask_at_once(tour)).await?;
     steps.did(Did::l1_hits(TASKS), "warm")?;
-    page.claim(asked.loaded.is_none(), || "a warm key is not loaded".to_owned())?;
+    page.claim(asked.loaded.is_none(), || {
+        "a warm key is not loaded".to_owned()
+    })?;
 
     steps.show()?;
     let last = page::duration(last);
@@ -43,7 +53,11 @@ pub(crate) async fn show(tour: &Tour) -> Result {
         "The last of the {} was served {last} after the query had ended.",
         page::count(TASKS)
     ))?;
-    if tour.b.is_none() { page.dim(NEEDS_REDIS) } else { Ok(()) }
+    if tour.b.is_none() {
+        page.dim(NEEDS_REDIS)
+    } else {
+        Ok(())
+    }
 }
 
 struct Asked {
@@ -58,7 +72,12 @@ async fn ask_at_once(tour: &Tour) -> Result<Asked> {
     let loaded = Arc::new(OnceLock::new());
     let mut served = Instant::now();
     let mut tasks = JoinSet::new();
-    for instance in tour.instances().into_iter().cycle().take(usize::try_from(TASKS)?) {
+    for instance in tour
+        .instances()
+        .into_iter()
+        .cycle()
+        .take(usize::try_from(TASKS)?)
+    {
         let (instance, loaded) = (instance.clone(), loaded.clone());
         tasks.spawn(async move {
             let note_end = move || {
@@ -75,5 +94,8 @@ async fn ask_at_once(tour: &Tour) -> Result<Asked> {
         }
         served = served.max(at);
     }
-    Ok(Asked { loaded: loaded.get().copied(), served })
+    Ok(Asked {
+        loaded: loaded.get().copied(),
+        served,
+    })
 }

@@ -16,21 +16,37 @@ const WRITERS: u64 = 20;
 
 pub(crate) async fn show(tour: &Tour) -> Result {
     let (page, a) = (&tour.page, &tour.a);
-    page.section("2  Write-through", "The database and both levels are written as one operation.")?;
+    page.section(
+        "2  Write-through",
+        "The database and both levels are written as one operation.",
+    )?;
     let mut steps = Steps::new(tour);
 
-    let renamed = steps.call(At::A, "users.write_through(42, …)", a.rename(42, NAME)).await?;
+    let renamed = steps
+        .call(At::A, "users.write_through(42, …)", a.rename(42, NAME))
+        .await?;
     steps.did(Did::writes(1), format!("UPDATE … SET name = '{NAME}'"))?;
-    let read = steps.call(At::A, "users.get_or_load(42)", a.user(42)).await?;
+    let read = steps
+        .call(At::A, "users.get_or_load(42)", a.user(42))
+        .await?;
     steps.did(Did::l1_hits(1), "the new name, without a load")?;
-    page.claim(read.name == NAME && read == renamed, || format!("A reads {NAME}, not {}", read.name))?;
+    page.claim(read.name == NAME && read == renamed, || {
+        format!("A reads {NAME}, not {}", read.name)
+    })?;
     if let Some(redis) = &tour.redis {
-        let stored =
-            steps.call(At::Foreign, "redis-cli GET user:42", redis.command(&["GET", "user:42"])).await?;
+        let stored = steps
+            .call(
+                At::Foreign,
+                "redis-cli GET user:42",
+                redis.command(&["GET", "user:42"]),
+            )
+            .await?;
         let stored = stored.text().unwrap_or_default();
         let user: User = serde_json::from_str(&stored)?;
         steps.did(Did::nothing(), stored)?;
-        page.claim(user == *renamed, || format!("L2 has {renamed:?}, not {user:?}"))?;
+        page.claim(user == *renamed, || {
+            format!("L2 has {renamed:?}, not {user:?}")
+        })?;
     }
     if let Some(b) = &tour.b {
         let seen = until("B's read of the new name", || async {
@@ -43,16 +59,33 @@ pub(crate) async fn show(tour: &Tour) -> Result {
 
     let writing = write_at_once(a, tour.b.as_ref());
     let at = if tour.b.is_some() { At::Both } else { At::A };
-    let writes = if tour.b.is_some() { 2 * WRITERS } else { WRITERS };
-    steps.call(at, &format!("{writes} × users.write_through(42, …)"), writing).await?;
+    let writes = if tour.b.is_some() {
+        2 * WRITERS
+    } else {
+        WRITERS
+    };
+    steps
+        .call(
+            at,
+            &format!("{writes} × users.write_through(42, …)"),
+            writing,
+        )
+        .await?;
     steps.did(Did::writes(writes), "concurrent: logins = logins + 1")?;
     let database = tour.database.user(42).await?;
     page.claim(database.logins.cast_unsigned() == writes, || {
-        format!("{writes} writes are {writes} logins, not {}", database.logins)
+        format!(
+            "{writes} writes are {writes} logins, not {}",
+            database.logins
+        )
     })?;
-    let read = steps.call(At::A, "users.get_or_load(42)", a.user(42)).await?;
+    let read = steps
+        .call(At::A, "users.get_or_load(42)", a.user(42))
+        .await?;
     steps.note(format!("{} logins, as SQLite says", read.logins));
-    page.claim(*read == database, || format!("A has {database:?}, not {read:?}"))?;
+    page.claim(*read == database, || {
+        format!("A has {database:?}, not {read:?}")
+    })?;
     if let Some(b) = &tour.b {
         let agreed = until("B's agreement with the database", || agreed(b, &database));
         let read = steps.call(At::B, "users.get_or_load(42)", agreed).await?;
@@ -60,7 +93,11 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     }
 
     steps.show()?;
-    if tour.b.is_none() { page.dim(NEEDS_REDIS) } else { Ok(()) }
+    if tour.b.is_none() {
+        page.dim(NEEDS_REDIS)
+    } else {
+        Ok(())
+    }
 }
 
 /// The instance's value, if it is the database's.
