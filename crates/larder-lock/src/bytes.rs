@@ -12,13 +12,13 @@ use crate::{
     Request, StampedeConfig, StampedeLock, TagEpochs, Waiters, WrittenBack,
 };
 
-/// Values as bytes in a remote store, each loaded once over all processes: the stampede lock without
-/// anything around it.
+/// Values as bytes in a remote store, each loaded once over all processes: the stampede lock
+/// without anything around it.
 ///
 /// It takes the place of the recipe in which the first process sets a lock key (`SET … NX`) and the
 /// others sleep for 100 ms and look again. Here the others are woken when the value is there; a
-/// holder that dies is replaced when its lease ends, one that is slow renews it; and a value that was
-/// invalidated while it was loaded is not stored.
+/// holder that dies is replaced when its lease ends, one that is slow renews it; and a value that
+/// was invalidated while it was loaded is not stored.
 ///
 /// ```
 /// use std::{io, sync::Arc, time::Duration};
@@ -48,13 +48,13 @@ pub struct SharedBytes {
 /// The application's own error, as its loader returned it: all who waited for the load share it.
 pub type SharedError = Arc<dyn Error + Send + Sync>;
 
-/// 65,536 generations, of 8 bytes each: keys share them by their hash, and one that is shared costs at
-/// worst a load that starts beside another.
+/// 65,536 generations, of 8 bytes each: keys share them by their hash, and one that is shared costs
+/// at worst a load that starts beside another.
 const KEYS: usize = 1 << 16;
 
 impl SharedBytes {
-    /// Keeps values in this store for `ttl`. It needs a store of its own: a store is not told of what
-    /// is written through itself.
+    /// Keeps values in this store for `ttl`. It needs a store of its own: a store is not told of
+    /// what is written through itself.
     pub fn new(remote: Arc<dyn RemoteStore>, ttl: Duration, limits: LoadLimits) -> Self {
         let generations = Arc::new(Generations::new(KEYS, remote.lanes(), 1));
         let leases = Leases::new(remote);
@@ -97,8 +97,8 @@ impl SharedBytes {
     /// See [`StampedeLock::get_or_load`].
     ///
     /// # Errors
-    /// The loader's own error, or the [`Failure`](crate::Failure) of the load. While the store is out
-    /// of reach, the loader is called.
+    /// The loader's own error, or the [`Failure`](crate::Failure) of the load. While the store is
+    /// out of reach, the loader is called.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -139,8 +139,8 @@ impl SharedBytes {
     /// Removes the value, and refuses the value of a load that is under way.
     ///
     /// # Errors
-    /// The store's own error. While the store is out of reach it succeeds, and the value will be gone
-    /// before this store reads it again.
+    /// The store's own error. While the store is out of reach it succeeds, and the value will be
+    /// gone before this store reads it again.
     pub async fn invalidate(&self, key: &Key) -> Result<(), StoreError> {
         self.listener.generations.bump_key(key.hash());
         let done = self.leases.invalidate(key).await;

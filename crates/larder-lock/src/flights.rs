@@ -10,8 +10,8 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::sync::lock;
 
-/// Single flight: the reads and loads that run in this process, by key. A caller that asks for a key
-/// joins the flight that is under way.
+/// Single flight: the reads and loads that run in this process, by key. A caller that asks for a
+/// key joins the flight that is under way.
 ///
 /// A flight may be joined only while its stamp is current, or is about to be renewed: a flight that
 /// began before an invalidation goes on for the callers that joined it, and a new one starts beside
@@ -37,15 +37,16 @@ pub enum Joined<V> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadSeq(u64);
 
-/// The right to run a flight. If it is dropped without an outcome, the callers that wait start over.
+/// The right to run a flight. If it is dropped without an outcome, the callers that wait start
+/// over.
 pub struct Leader<V> {
     flights: Flights<V>,
     key: Key,
     flight: Arc<Flight<V>>,
 }
 
-/// A caller's place in a flight. When the last one is dropped, the flight is given up, unless it was
-/// told to [go on](Self::go_on).
+/// A caller's place in a flight. When the last one is dropped, the flight is given up, unless it
+/// was told to [go on](Self::go_on).
 pub struct Follower<V> {
     flight: Arc<Flight<V>>,
     joined: ReadSeq,
@@ -84,7 +85,8 @@ impl<V: Clone> Flights<V> {
         Self((0..SHARDS).map(|_| Mutex::default()).collect())
     }
 
-    /// Joins the key's flight if there is one whose stamp is current, else starts one with a new stamp.
+    /// Joins the key's flight if there is one whose stamp is current, else starts one with a new
+    /// stamp.
     pub fn join(
         &self,
         key: &Key,
@@ -95,8 +97,9 @@ impl<V: Clone> Flights<V> {
     }
 
     /// Like [`join`](Self::join), for a flight that asks only once: a caller that comes after the
-    /// question joins the next flight, or starts it. The next flight is about to wait for the running
-    /// one, whose follower is returned too; its leader [renews the stamp](Leader::renew_stamp) then.
+    /// question joins the next flight, or starts it. The next flight is about to wait for the
+    /// running one, whose follower is returned too; its leader [renews the
+    /// stamp](Leader::renew_stamp) then.
     pub fn join_next(
         &self,
         key: &Key,
@@ -218,7 +221,8 @@ impl<V> Flight<V> {
         }
     }
 
-    // P2 only-current-is-served: a flight whose stamp is out of date is not joined, unless that stamp counts no more.
+    // P2 only-current-is-served: a flight whose stamp is out of date is not joined, unless that
+    // stamp counts no more.
     fn join(self: &Arc<Self>, key: &Key, generations: &Generations) -> Option<Follower<V>> {
         let mut state = lock(&self.state);
         let is_current = state.is_about_to_wait || generations.is_current(key.hash(), &state.stamp);
@@ -256,8 +260,8 @@ impl<V> Leader<V> {
 
     /// Says that nothing more is asked for before [`renew_stamp`](Self::renew_stamp): until then
     /// callers may join for whom the present stamp is too old, so that no second flight has to wait
-    /// for the same thing. `false` if there is a second flight already: then nobody joins this one
-    /// any more.
+    /// for the same thing. `false` if there is a second flight already: then no caller joins this
+    /// one any more.
     pub fn about_to_wait(&self) -> bool {
         let shard = self.flights.shard(&self.key);
         lock(&self.flight.state).is_about_to_wait = true;
@@ -266,7 +270,8 @@ impl<V> Leader<V> {
             .is_some_and(|running| Arc::ptr_eq(running, &self.flight))
     }
 
-    /// Takes a new stamp, after a wait: everything that is read from now on is as new as this stamp.
+    /// Takes a new stamp, after a wait: everything that is read from now on is as new as this
+    /// stamp.
     pub fn renew_stamp(&self, stamp: Stamp) {
         let mut state = lock(&self.flight.state);
         (state.stamp, state.is_about_to_wait) = (stamp, false);
@@ -280,8 +285,8 @@ impl<V> Leader<V> {
         state.asked
     }
 
-    /// Waits until the flight is to be given up: no caller waits for it any more, and it was not told
-    /// to go on. From then on no caller joins it either.
+    /// Waits until the flight is to be given up: no caller waits for it any more, and it was not
+    /// told to go on. From then on no caller joins it either.
     pub async fn deserted(&self) {
         while !self.is_deserted() {
             self.flight.left.notified().await;
@@ -305,9 +310,10 @@ impl<V> Leader<V> {
         lock(&self.flight.state).waiting == 0
     }
 
-    /// Ends the flight with the answer to this question. Callers that joined later start over, so what
-    /// they may find must be in its place before.
-    // P16 only-for-earlier-callers: the answer is older than a caller that joined after the question
+    /// Ends the flight with the answer to this question. Callers that joined later start over, so
+    /// what they may find must be in its place before.
+    // P16 only-for-earlier-callers: the answer is older than a caller that joined after the
+    // question
     pub fn finish(self, value: V, asked: ReadSeq) {
         self.end(End::Outcome(value, asked));
     }

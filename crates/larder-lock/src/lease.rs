@@ -14,8 +14,8 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{Waiter, Waiters};
 
-/// The leases of a remote store, as one process uses them: they renew themselves, and waiting callers
-/// are woken.
+/// The leases of a remote store, as one process uses them: they renew themselves, and waiting
+/// callers are woken.
 #[derive(Clone, Debug)]
 pub struct Leases {
     remote: Arc<dyn RemoteStore>,
@@ -63,7 +63,8 @@ struct Loss {
 }
 
 impl Leases {
-    /// Uses the leases of this store. Pushes must reach [`waiters`](Self::waiters), see [`larder_core::Lanes::subscribe`].
+    /// Uses the leases of this store. Pushes must reach [`waiters`](Self::waiters), see
+    /// [`larder_core::Lanes::subscribe`].
     pub fn new(remote: Arc<dyn RemoteStore>) -> Self {
         Self {
             remote,
@@ -94,7 +95,8 @@ impl Leases {
         lease: Duration,
         replacing: Replacing<'_>,
     ) -> Result<Claimed, StoreError> {
-        let waiter = self.waiters.register(key.hash()); // P8 register-then-claim: register, then claim
+        // P8 register-then-claim: register, then claim
+        let waiter = self.waiters.register(key.hash());
         let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
         let claim = self
             .remote
@@ -113,7 +115,8 @@ impl Leases {
         })
     }
 
-    /// Asks for the right to write behind a key, see [`LeaseStore::begin_write`](larder_core::LeaseStore::begin_write).
+    /// Asks for the right to write behind a key, see
+    /// [`LeaseStore::begin_write`](larder_core::LeaseStore::begin_write).
     ///
     /// # Cancellation
     /// If the future is dropped, a lease that it may have got is released in the background.
@@ -121,7 +124,8 @@ impl Leases {
     /// # Errors
     /// What the store says, if the key could not even be invalidated; no lease is kept then.
     pub async fn begin_write(&self, key: &Key, lease: Duration) -> Result<WriteBegun, StoreError> {
-        let waiter = self.waiters.register(key.hash()); // P8 register-then-claim: register, then claim
+        // P8 register-then-claim: register, then claim
+        let waiter = self.waiters.register(key.hash());
         let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
         // No waiter is woken: a reader's lease became a writer's, and nobody else can get it now.
         match self
@@ -135,7 +139,8 @@ impl Leases {
                 Ok(WriteBegun::Busy(waiter.at_most(rest)))
             }
             Err(reason) => {
-                // P11 unsent-goes-first: the script may have run, so the lease that it may have taken ends with this.
+                // P11 unsent-goes-first: the script may have run, so the lease that it may have
+                // taken ends with this.
                 self.remote.invalidate(key, Some(&held.token)).await?;
                 held.disarm();
                 self.waiters.wake(key.hash()); // P7 wake-own-waiters
@@ -150,11 +155,13 @@ impl Leases {
     /// What the store says.
     pub async fn invalidate(&self, key: &Key) -> Result<Invalidated, StoreError> {
         let done = self.remote.invalidate(key, None).await;
-        self.waiters.wake(key.hash()); // P7 wake-own-waiters: no push comes for what this process did itself
+        // P7 wake-own-waiters: no push comes for what this process did itself
+        self.waiters.wake(key.hash());
         done
     }
 
-    /// Invalidates every key that begins with `prefix`, see [`ValueStore::clear`](larder_core::ValueStore::clear).
+    /// Invalidates every key that begins with `prefix`, see
+    /// [`ValueStore::clear`](larder_core::ValueStore::clear).
     ///
     /// # Errors
     /// What the store says; a part may have been done.
@@ -168,7 +175,8 @@ impl Leases {
 impl Lease {
     fn new(held: ReleaseOnDrop, lease: Duration, asked: Instant) -> Self {
         let loss = Arc::new(Loss::default());
-        // A task of its own, so that a loader that blocks its thread for long does not keep the lease from renewal.
+        // A task of its own, so that a loader that blocks its thread for long does not keep the
+        // lease from renewal.
         let renewal = tokio::spawn(renew(
             held.leases.clone(),
             held.key.clone(),
@@ -187,10 +195,12 @@ impl Lease {
         }
     }
 
-    /// Stores the value if the lease is still good, see [`LeaseStore::commit`](larder_core::LeaseStore::commit), and gives the lease up.
+    /// Stores the value if the lease is still good, see
+    /// [`LeaseStore::commit`](larder_core::LeaseStore::commit), and gives the lease up.
     ///
     /// # Errors
-    /// What the store says. The value may be stored all the same; [`invalidate`](Self::invalidate) removes it.
+    /// What the store says. The value may be stored all the same; [`invalidate`](Self::invalidate)
+    /// removes it.
     pub async fn commit(
         &mut self,
         value: &[u8],
@@ -208,8 +218,8 @@ impl Lease {
         Ok(committed)
     }
 
-    /// Lets the value with this digest, which the lease was taken to replace, live for this time from
-    /// now on, and gives the lease up. `Duration::ZERO` removes the value.
+    /// Lets the value with this digest, which the lease was taken to replace, live for this time
+    /// from now on, and gives the lease up. `Duration::ZERO` removes the value.
     ///
     /// # Errors
     /// What the store says; the lease then ends by its time.
@@ -294,14 +304,14 @@ impl Loss {
     }
 }
 
-/// How long a lease lives from a renewal on: 7/8 of its first time. So its rest tells a lease that was
-/// never renewed, and thereby when that was taken.
+/// How long a lease lives from a renewal on: 7/8 of its first time. So its rest tells a lease that
+/// was never renewed, and thereby when that was taken.
 pub(crate) fn renewed(lease: Duration) -> Duration {
     lease - lease / 8
 }
 
-/// Extends the lease every third of its life, counted from before it was asked for, and tells when it
-/// is lost.
+/// Extends the lease every third of its life, counted from before it was asked for, and tells when
+/// it is lost.
 async fn renew(
     leases: Leases,
     key: Key,

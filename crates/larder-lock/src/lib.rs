@@ -1,11 +1,11 @@
-//! The stampede lock: one load of a key at a time, across the tasks of a process (single flight) and
-//! across processes (leases), over any [`RemoteStore`](larder_core::RemoteStore). Its parts are useful
-//! alone: [`SharedBytes`] keeps values as bytes, a [`LeaseLock`] is a distributed lock, [`Flights`] is
-//! a single-flight table.
+//! The stampede lock: one load of a key at a time, across the tasks of a process (single flight)
+//! and across processes (leases), over any [`RemoteStore`](larder_core::RemoteStore). Its parts are
+//! useful alone: [`SharedBytes`] keeps values as bytes, a [`LeaseLock`] is a distributed lock,
+//! [`Flights`] is a single-flight table.
 //!
 //! It is not a cache: it keeps no values of its own and decides no lifetimes; the facade `larder`
-//! does. A lease is a time-limited right: a lock that fences nothing else must not guard what cannot
-//! bear two holders after a pause of one of them.
+//! does. A lease is a time-limited right: a lock that fences nothing else must not guard what
+//! cannot bear two holders after a pause of one of them.
 //!
 //! ```text
 //! StampedeLock::get_or_load

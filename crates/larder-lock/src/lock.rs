@@ -7,8 +7,8 @@ use crate::{Lease, Leases, WriteBegun};
 
 /// A lock across processes: at most one lease for each key.
 ///
-/// It takes the leases of writers, so a load of the same key waits for it and a value of the same key is deleted by
-/// it. Give locks a prefix of their own unless that is wanted.
+/// It takes the leases of writers, so a load of the same key waits for it and a value of the same
+/// key is deleted by it. Give locks a prefix of their own unless that is wanted.
 #[derive(Clone, Debug)]
 pub struct LeaseLock {
     leases: Leases,
@@ -24,7 +24,7 @@ impl<L: PushListener + std::fmt::Debug> Listener for L {}
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Somebody else held it all the time.
+    /// Another holder had it all the time.
     #[error("the lock {key} was still held after {waited:?}")]
     Busy {
         /// The lock's key.
@@ -38,8 +38,8 @@ pub enum LockError {
 }
 
 impl LeaseLock {
-    /// Makes locks over this store, and listens to its pushes. A lease that is not renewed ends after `lease`:
-    /// this is how fast another process takes over from one that died.
+    /// Makes locks over this store, and listens to its pushes. A lease that is not renewed ends
+    /// after `lease`: this is how fast another process takes over from one that died.
     pub fn new(remote: Arc<dyn RemoteStore>, lease: Duration) -> Self {
         let leases = Leases::new(remote);
         let listener = Arc::new(leases.waiters().clone());
@@ -52,7 +52,8 @@ impl LeaseLock {
         }
     }
 
-    /// Waits until the lock is free and takes it. Woken by the holder's release or by the end of its lease.
+    /// Waits until the lock is free and takes it. Woken by the holder's release or by the end of
+    /// its lease.
     ///
     /// # Cancellation
     /// Dropping the future leaves the lock as it was.

@@ -11,8 +11,8 @@ pub struct TagEpochs {
 }
 
 impl TagEpochs {
-    /// Reads the epochs of this moment. The remote store is asked only if this process does not know
-    /// its epoch, or is not told of its changes.
+    /// Reads the epochs of this moment. The remote store is asked only if this process does not
+    /// know its epoch, or is not told of its changes.
     // P22 epoch-before-load: called before the loader or the writer runs
     pub async fn now(tags: &Tags, remote: Option<&dyn RemoteStore>, lane: LaneIndex) -> Self {
         let own = tags.own_epoch();

@@ -29,8 +29,8 @@ pub struct Waiter {
 }
 
 impl Waiters {
-    /// Enters the list for this key. Enter it **before** the claim is sent: otherwise the push can be
-    /// handled before the waiter is there.
+    /// Enters the list for this key. Enter it **before** the claim is sent: otherwise the push can
+    /// be handled before the waiter is there.
     // P8 register-then-claim
     pub fn register(&self, key: KeyHash) -> Waiter {
         let woken = Arc::new(Notify::new());
@@ -118,7 +118,8 @@ impl Waiter {
     /// Sleeps until the lease may be free: it was given up, or its time is over.
     ///
     /// # Cancellation
-    /// Dropping the future leaves nothing behind; a wake-up that came meanwhile is kept for the next call.
+    /// Dropping the future leaves nothing behind; a wake-up that came meanwhile is kept for the
+    /// next call.
     pub async fn wait(&self) {
         // A millisecond more than the store said: its rest is rounded down.
         let rest = self.at_most.saturating_add(Duration::from_millis(1));

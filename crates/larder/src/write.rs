@@ -139,7 +139,8 @@ impl Write<'_> {
         }
     }
 
-    /// Puts the written value into both levels, or leaves the key without one if anybody interfered.
+    /// Puts the written value into both levels, or leaves the key without one if anybody
+    /// interfered.
     async fn store(
         &self,
         lease: Option<Lease>,

@@ -62,23 +62,24 @@ pub(crate) fn redis(url: String) -> RedisConfig {
 /// - the loader runs once, for `load_timeout` at most: who gives up waiting for another's load has
 ///   not loaded before.
 ///
-/// A caller that joined a load after it began starts over if the key is invalidated meanwhile
-/// (P16 only-for-earlier-callers). That gives it no more time: it then waits for others only as
-/// long as is left of one `max_wait`, and shares a load that keeps nothing after it. Whoever came
-/// after an invalidation waits for the load that it has outdated to end, within the same time: no
-/// more than one loader of a key runs at a time. Only the load that keeps nothing waits for one of
-/// them after that time, and is next. This is within the limit as long as two loaders, one after
-/// the other, need less than `load_timeout` and what late commands leave of their time-out; a
-/// loader that takes longer has met its own limit, or nearly.
+/// A caller that joined a load after it began starts over if the key is invalidated meanwhile (P16
+/// only-for-earlier-callers). That gives it no more time: it then waits for others only as long as
+/// is left of one `max_wait`, and shares a load that keeps nothing after it. A caller that came
+/// after an invalidation does not wait for the load that this has outdated: a current load runs
+/// beside it. Only where both are outdated, a third load waits for one of them to end, within the
+/// same time. The load that keeps nothing waits for it after that time too, and is next. This is
+/// within the limit as long as two loaders, one after the other, need less than `load_timeout` and
+/// what late commands leave of their time-out; a loader that takes longer has met its own limit, or
+/// nearly.
 pub fn longest_read(row: &Policy) -> Duration {
     COMMAND_TIMEOUT + row.max_wait() + row.load_timeout()
 }
 
-/// The longest time that a write or an invalidation may take: one `max_wait` for other writers'
-/// leases, the writer itself, and one command that is not answered, after which everything else is
-/// remembered instead of sent.
+/// The longest time that a write or an invalidation may take: one `max_write_wait` for other
+/// writers' leases, the writer itself, and one command that is not answered, after which everything
+/// else is remembered instead of sent.
 pub fn longest_write(row: &Policy) -> Duration {
-    row.max_wait() + WRITER_LIMIT + COMMAND_TIMEOUT
+    row.max_write_wait() + WRITER_LIMIT + COMMAND_TIMEOUT
 }
 
 /// One of the keys that a cell uses.

@@ -2,7 +2,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::limits::Key;
 
-/// The loads that run in a process: never two of a key at a time.
+/// The loads that run in a process: at most two of a key at a time, of which one is outdated.
 #[derive(Debug, Default)]
 pub(crate) struct Loads(Mutex<State>);
 

@@ -46,8 +46,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         let mut outcomes = Vec::with_capacity(requests.len());
         for (request, lookup) in requests.into_iter().zip(lookups) {
             match lookup {
-                // Its loader is dropped here, before the others are asked for, so that they need not
-                // wait for it.
+                // Its loader is dropped here, before the others are asked for, so that they need
+                // not wait for it.
                 Lookup::Fresh(value) => outcomes.push(Some(Ok(value))),
                 lookup => {
                     outcomes.push(None);
@@ -76,8 +76,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         lookups
     }
 
-    /// Looks into the remote store. Nobody shares these looks: to find out who could would cost more
-    /// than to look again.
+    /// Looks into the remote store. These looks are not shared: to find callers for that would cost
+    /// more than to look again.
     async fn ask_many<R: Reader<Value = V>>(
         &self,
         leases: &Leases,

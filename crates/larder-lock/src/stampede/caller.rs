@@ -33,7 +33,8 @@ pub struct Aging<V> {
     pub stamp: Stamp,
     /// Its tags, if it has any.
     pub tags: Option<Arc<TagStamp>>,
-    /// The digest of its bytes, if it was read from the remote store: a load replaces exactly these.
+    /// The digest of its bytes, if it was read from the remote store: a load replaces exactly
+    /// these.
     pub digest: Option<Digest>,
     /// When the remote store has let go of it at the latest.
     pub ends: Moment,
@@ -78,8 +79,8 @@ pub trait Loader: Send + 'static {
     /// The loader's error, shared by all who wait.
     type Error: Clone + Send + Sync + 'static;
 
-    /// Runs the loader. Called at most once. `previous` is the value that the load is to replace, if
-    /// there is one.
+    /// Runs the loader. Called at most once. `previous` is the value that the load is to replace,
+    /// if there is one.
     fn load(
         &mut self,
         key: &Key,
@@ -162,12 +163,13 @@ pub enum Failure {
     /// The loader panicked.
     #[error("the loader panicked")]
     Panicked,
-    /// The loader took longer than [`LoadLimits::load_timeout`](super::limits::LoadLimits::load_timeout), or
-    /// the whole read took longer than all its limits.
+    /// The loader took longer than
+    /// [`LoadLimits::load_timeout`](super::limits::LoadLimits::load_timeout), or the whole read
+    /// took longer than all its limits.
     #[error("the load took longer than {0:?}: make it faster, or raise load_timeout")]
     TimedOut(Duration),
-    /// All of [`LoadLimits::max_loads`](super::limits::LoadLimits::max_loads) loads were under way all this
-    /// time, and this one was not begun.
+    /// All of [`LoadLimits::max_loads`](super::limits::LoadLimits::max_loads) loads were under way
+    /// all this time, and this one was not begun.
     #[error("the load waited {0:?} for others to end: raise max_loads or max_wait")]
     Crowded(Duration),
     /// The remote store is out of reach, and the load was not begun, see

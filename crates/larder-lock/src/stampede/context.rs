@@ -22,10 +22,11 @@ pub struct StampedeConfig {
     pub clock: Clock,
     /// How long the lock waits, and how many loads it runs.
     pub limits: LoadLimits,
-    /// Whether [`Reader::accept`](super::caller::Reader::accept) keeps values in a local level, where later callers find them.
+    /// Whether [`Reader::accept`](super::caller::Reader::accept) keeps values in a local level,
+    /// where later callers find them.
     pub keeps_locally: bool,
-    /// Whether [`Reader::accept`](super::caller::Reader::accept) needs the rest of a value's life, which costs a
-    /// second command.
+    /// Whether [`Reader::accept`](super::caller::Reader::accept) needs the rest of a value's life,
+    /// which costs a second command.
     pub want: Want,
 }
 
@@ -46,7 +47,8 @@ pub struct Request<R, L> {
     pub reader: R,
     /// The load, not begun yet.
     pub loader: L,
-    /// Whether the loader is a part of a larger one, which takes one of `max_loads` for all its parts.
+    /// Whether the loader is a part of a larger one, which takes one of `max_loads` for all its
+    /// parts.
     pub in_batch: bool,
 }
 

@@ -15,8 +15,8 @@ use tokio::{
 use super::limits::LoadLimits;
 use crate::sync::lock;
 
-/// Decides which loaders run in this process: for each key one whose value is current, and beside it
-/// at most one that an invalidation has outdated; and of all keys as many as `max_loads` allows.
+/// Decides which loaders run in this process: for each key one whose value is current, and beside
+/// it at most one that an invalidation has outdated; and of all keys as many as `max_loads` allows.
 ///
 /// The load that has waited longest is next, after those that are overdue: a load that asks again
 /// and again does not keep another one waiting.
@@ -27,8 +27,8 @@ pub(crate) struct LoadQueue {
     policy: PolicyIndex,
     keys: Mutex<HashMap<Key, KeyQueue>>,
     max_loads: Option<Arc<Semaphore>>,
-    /// Whether a loader may not take longer than a caller waits for others. Then its own limit ends the
-    /// wait for it, and no clock need decide which of the two is first.
+    /// Whether a loader may not take longer than a caller waits for others. Then its own limit ends
+    /// the wait for it, and no clock need decide which of the two is first.
     is_ended_by_loaders: bool,
     /// How many wait, readable without the lock.
     waiting: AtomicUsize,
@@ -183,8 +183,8 @@ impl LoadQueue {
         place
     }
 
-    /// Waits for a place and a permit until this moment; `None` if too many loads were under way all
-    /// the time.
+    /// Waits for a place and a permit until this moment; `None` if too many loads were under way
+    /// all the time.
     pub(super) async fn wait_for_right(
         self: &Arc<Self>,
         key: &Key,

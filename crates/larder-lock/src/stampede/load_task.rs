@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{Claimed, Leader, Lease, Leases, TagEpochs, Waiter};
 
-/// A load under way, in a task of its own: it looks again, acquires a permit, claims the lease, runs
-/// the loader, and puts the value into the levels.
+/// A load under way, in a task of its own: it looks again, acquires a permit, claims the lease,
+/// runs the loader, and puts the value into the levels.
 pub(crate) struct LoadTask<R: Reader, L: Loader<Value = R::Value>> {
     context: Arc<Context>,
     purpose: Purpose,
@@ -53,8 +53,8 @@ const ROUNDS: usize = 3;
 const CROWDED: Duration = Duration::from_millis(100);
 
 impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
-    /// Makes a load, and the channel through which its leader gets the request back if the flight is
-    /// dropped before the loader was run.
+    /// Makes a load, and the channel through which its leader gets the request back if the flight
+    /// is dropped before the loader was run.
     pub(crate) fn new(
         context: &Arc<Context>,
         leader: Leader<Outcome<R::Value, L::Error>>,
@@ -218,13 +218,14 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         }
     }
 
-    /// Whether nobody would get the loaded value: nobody waits for it, and it cannot replace anything.
+    /// Whether nobody would get the loaded value: nobody waits for it, and it cannot replace
+    /// anything.
     fn is_needless(&self) -> bool {
         self.purpose == Purpose::Reload && self.leader.is_unattended()
     }
 
-    /// Gets the lease, or another load's value. Calls of the store are never cut off half-way, so that
-    /// a lease which one of them took is always known here.
+    /// Gets the lease, or another load's value. Calls of the store are never cut off half-way, so
+    /// that a lease which one of them took is always known here.
     async fn claim(&mut self, leases: &Leases) -> Result<Claim<R::Value>, Stop<L::Error>> {
         let lease = self.context.config.limits.lease;
         let mut rounds = 0;
@@ -253,8 +254,8 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
                     if !self.is_overdue() {
                         self.wait_for_holder(waiter).await?;
                     }
-                    // Not only if the last wait was too long: leases that end at once, one after the
-                    // other, are no better.
+                    // Not only if the last wait was too long: leases that end at once, one after
+                    // the other, are no better.
                     if self.is_overdue() {
                         break;
                     }
@@ -292,15 +293,16 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         }
     }
 
-    /// Whether a refresh should ask again, to find out whether the holder's load began after its first
-    /// claim, so that it need not load by itself.
+    /// Whether a refresh should ask again, to find out whether the holder's load began after its
+    /// first claim, so that it need not load by itself.
     fn is_in_doubt(&mut self, holder: &Waiter, first_claim: Instant, asked: Instant) -> bool {
         let lease = self.context.config.limits.lease;
         self.other_load_is_new |= holder.is_newer_than(first_claim, asked, lease);
         self.purpose == Purpose::Refresh && !self.other_load_is_new && asked == first_claim
     }
 
-    /// Waits until the lease may be free that another process holds, as long as its callers may wait.
+    /// Waits until the lease may be free that another process holds, as long as its callers may
+    /// wait.
     async fn wait_for_holder(&mut self, waiter: Waiter) -> Result<(), Stop<L::Error>> {
         self.right = None;
         if !self.is_worth_waiting() {
@@ -328,8 +330,8 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         self.is_overdue
     }
 
-    /// Before a wait for others. `false` if there is no sense in it, because a newer flight of the key
-    /// has begun, which is for the callers of this one as well.
+    /// Before a wait for others. `false` if there is no sense in it, because a newer flight of the
+    /// key has begun, which is for the callers of this one as well.
     fn is_worth_waiting(&mut self) -> bool {
         self.observe(Event::Waiting);
         self.leader.about_to_wait() || self.is_overdue
@@ -433,8 +435,8 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         self.load_locally(Kept::Degraded).await
     }
 
-    /// Loads while the flight's stamp takes the lease's place: in this process nothing older is kept
-    /// or shared.
+    /// Loads while the flight's stamp takes the lease's place: in this process nothing older is
+    /// kept or shared.
     async fn load_locally(&mut self, kept: Kept) -> Result<Verdict<R::Value>, Stop<L::Error>> {
         self.acquire_right().await?;
         // Anew, because the lane's loss, which may have led here, has outdated the flight's stamp.
@@ -477,7 +479,8 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         let Request { key, loader, .. } = &mut self.request;
         let previous = self.previous.clone();
         let load = AssertUnwindSafe(async { loader.load(key, previous).await }).catch_unwind();
-        // A panic leaves nothing behind that anybody would see: the loader is dropped with the flight.
+        // A panic leaves nothing behind that anybody would see: the loader is dropped with the
+        // flight.
         let ended = tokio::select! {
             biased; // a loader that nobody waits for is not even started
             () = self.leader.deserted() => return Err(Stop::Deserted),

@@ -34,8 +34,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             Joined::Leader(leader, follower) => {
                 let (context, leases) = (context.clone(), leases.clone());
                 let (key, reader) = (key.clone(), reader.clone());
-                // A task of its own: callers that share the look must not depend on this caller being
-                // polled.
+                // A task of its own: callers that share the look must not depend on this caller
+                // being polled.
                 tokio::spawn(async move {
                     context
                         .look_for_all(&leases, &key, leader, before, &reader)
@@ -44,14 +44,15 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                 follower
             }
         };
-        // All who are in a flight joined it before its question. It is dropped only with the runtime.
+        // All who are in a flight joined it before its question. It is dropped only with the
+        // runtime.
         follower.wait().await.unwrap_or(Lookup::Absent(None))
     }
 }
 
 impl Context {
-    /// Looks into the levels for all who share the look, when the look before it has ended, for whose
-    /// answer its callers were late.
+    /// Looks into the levels for all who share the look, when the look before it has ended, for
+    /// whose answer its callers were late.
     async fn look_for_all<R: Reader>(
         &self,
         leases: &Leases,

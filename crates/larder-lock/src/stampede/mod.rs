@@ -29,12 +29,13 @@ pub use self::{
 };
 use crate::{Flights, Follower, Joined};
 
-/// One load of a key at a time, in this process and, with leases, in all that share the remote store.
+/// One load of a key at a time, in this process and, with leases, in all that share the remote
+/// store.
 ///
 /// Whatever a concurrent writer does, a value is kept only if nobody wrote or invalidated its key
 /// since its load began, and is handed only to callers for whom it is not too old. A load that an
-/// invalidation has outdated goes on for the callers that waited for it; beside it, one current load
-/// may run.
+/// invalidation has outdated goes on for the callers that waited for it; beside it, one current
+/// load may run.
 #[derive(Debug)]
 pub struct StampedeLock<V, E> {
     lookups: Flights<Lookup<V>>,
@@ -75,15 +76,15 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
 
     /// Looks the key up, and loads it if no level has it. Concurrent callers share one load.
     ///
-    /// A stale value is served while one load runs, over all processes, and if that fails; never one
-    /// that was written or invalidated meanwhile.
+    /// A stale value is served while one load runs, over all processes, and if that fails; never
+    /// one that was written or invalidated meanwhile.
     ///
     /// It takes at most as long as one call of the remote store may, `max_wait` and `load_timeout`
     /// together.
     ///
     /// # Cancellation
-    /// A caller that is dropped leaves the load to the others. When the last one is dropped, the load
-    /// is given up and its lease released, unless it replaces a value that is still served.
+    /// A caller that is dropped leaves the load to the others. When the last one is dropped, the
+    /// load is given up and its lease released, unless it replaces a value that is still served.
     ///
     /// # Errors
     /// The loader's own error, or the [`Failure`] of the load.
@@ -98,9 +99,9 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         self.get_or_load_from(request, None).await
     }
 
-    /// Loads the key anew, with a load that begins after this call: one over all processes that call
-    /// it at the same time. Its value goes to all of them and into both levels. Readers are served
-    /// meanwhile from the levels.
+    /// Loads the key anew, with a load that begins after this call: one over all processes that
+    /// call it at the same time. Its value goes to all of them and into both levels. Readers are
+    /// served meanwhile from the levels.
     ///
     /// A value is kept nowhere if its key was written or invalidated during the load, or if another
     /// process's older load took longer than `max_wait`.
@@ -265,8 +266,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         }
     }
 
-    /// Serves a caller that has waited for others as long as it may: with what the levels have, else
-    /// with a load that it shares with all like it.
+    /// Serves a caller that has waited for others as long as it may: with what the levels have,
+    /// else with a load that it shares with all like it.
     async fn serve_overdue<R, L>(
         &self,
         request: Request<R, L>,
@@ -337,8 +338,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         }
     }
 
-    /// Waits for a load. With a stale value at hand, waits at most `soft_timeout` less the time that
-    /// the caller has waited already.
+    /// Waits for a load. With a stale value at hand, waits at most `soft_timeout` less the time
+    /// that the caller has waited already.
     async fn wait<R: Reader<Value = V>>(
         &self,
         key: &Key,

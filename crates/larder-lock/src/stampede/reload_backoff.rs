@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 use crate::sync::lock;
 
-/// Keys that are not to be reloaded for a while: their last reload failed, or another process reloads
-/// them.
+/// Keys that are not to be reloaded for a while: their last reload failed, or another process
+/// reloads them.
 ///
 /// It holds back only callers that have a value to serve meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct ReloadBackoff(Mutex<Backoffs>);
 
-/// By the hash of the key: two keys that share one hold each other's reload back, which costs a little
-/// freshness.
+/// By the hash of the key: two keys that share one hold each other's reload back, which costs a
+/// little freshness.
 #[derive(Debug, Default)]
 struct Backoffs {
     pauses: HashMap<KeyHash, Pause>,
@@ -95,7 +95,7 @@ impl Backoffs {
     fn entry(&mut self, key: KeyHash) -> &mut Pause {
         let now = Instant::now();
         if self.pauses.len() >= self.room.max(ALWAYS_ROOM) {
-            // Who fails again that late begins anew.
+            // A key that fails again later than that begins anew.
             self.pauses
                 .retain(|_, pause| now < pause.until.max(pause.until_due) + LAST);
             self.room = 2 * self.pauses.len();

@@ -82,7 +82,8 @@ pub struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    /// Stores these bytes for this time, if nobody wrote or invalidated the key since the load began.
+    /// Stores these bytes for this time, if nobody wrote or invalidated the key since the load
+    /// began.
     ///
     /// # Errors
     /// The store's own error. The bytes may be stored all the same.

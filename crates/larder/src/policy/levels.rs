@@ -72,9 +72,9 @@ impl Levels {
         let Some(l1) = &self.served else {
             return Lookup::Absent(None);
         };
-        // P28 stale-only-while-current: not the entry's own stamp, which another key that shares its
-        // generation may have outdated long ago. L1 holds only current entries, so the invalidations
-        // from now on count.
+        // P28 stale-only-while-current: not the entry's own stamp, which another key that shares
+        // its generation may have outdated long ago. L1 holds only current entries, so the
+        // invalidations from now on count.
         let stamp = self.stamp(key);
         let Some((Entry { value, tags, .. }, phase)) = l1.get_uncounted(key.as_ref()) else {
             return Lookup::Absent(None);

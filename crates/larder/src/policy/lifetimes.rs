@@ -159,8 +159,8 @@ impl Lifetimes {
             .min(ttl / 2 + last_part / 2)
     }
 
-    /// The life in L1 of a value that was kept so. `from` lies before L2 was asked, so that L1 never
-    /// outlives L2. `lane` is the state of the key's lane, where the policy has an L2.
+    /// The life in L1 of a value that was kept so. `from` lies before L2 was asked, so that L1
+    /// never outlives L2. `lane` is the state of the key's lane, where the policy has an L2.
     // P20 l1-ends-with-l2: the deadline counts from before L2 was asked
     pub(crate) fn life(
         &self,

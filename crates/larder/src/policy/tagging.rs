@@ -18,7 +18,8 @@ pub(crate) struct Tagging {
     instant_clear: bool,
 }
 
-/// Stands before a tag of the application, and before the tag of a policy, so that no two are equal.
+/// Stands before a tag of the application, and before the tag of a policy, so that no two are
+/// equal.
 const TAG: &str = "tag:";
 const POLICY: &str = "row:";
 

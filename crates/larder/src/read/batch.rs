@@ -100,8 +100,8 @@ impl BatchLoad {
         }
         let wanted = std::mem::take(&mut state.wanted);
         drop(state);
-        // A task of its own: it is for several callers, any of which may go. Without a runtime nobody
-        // can be served.
+        // A task of its own: it is for several callers, any of which may go. Without a runtime
+        // nobody can be served.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(self.clone().run(wanted));
         }
@@ -165,10 +165,11 @@ impl BatchLoad {
 
     fn crowded(&self, Wanted { key, served, .. }: Wanted) {
         let waited = self.policy.settings().max_wait();
+        // it may be gone
         let _ = served.send(Err(Error::TooManyLoads {
             key: key.to_string(),
             waited,
-        })); // it may be gone
+        }));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

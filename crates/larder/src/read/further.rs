@@ -72,8 +72,8 @@ pub(crate) async fn find(
     Ok(found.and_then(|found| found.value))
 }
 
-/// Looks into the levels, and loads what none of them has. A value that is due is served, and loaded
-/// in the background.
+/// Looks into the levels, and loads what none of them has. A value that is due is served, and
+/// loaded in the background.
 pub(crate) async fn find_or_load(
     policy: &Arc<ActivePolicy>,
     unserved: Box<Unserved>,

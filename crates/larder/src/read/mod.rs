@@ -357,3 +357,6 @@ pub(crate) fn error(key: &Key, error: LoadError<Error>) -> Error {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
