@@ -206,20 +206,7 @@ fn run(operation: &str, times: u64) -> u64 {
     } else {
         L1Store::Moka
     };
-    let larder = || {
-        let table = TtlTable::from_toml(TABLE).unwrap();
-        // One lane, one connection: no probe and no ping falls into the counted time.
-        let redis = RedisConfig::new(server.url())
-            .lanes(1)
-            .probe_interval(NEVER)
-            .ping_interval(NEVER);
-        let build = Larder::builder()
-            .ttl_table(table)
-            .l1_store(store)
-            .redis_config(redis)
-            .build();
-        runtime.block_on(build).unwrap()
-    };
+    let larder = || runtime.block_on(open(&server, store));
     let row = if operation.starts_with("l2_hit") {
         "remote"
     } else {
@@ -252,22 +239,40 @@ fn run(operation: &str, times: u64) -> u64 {
     let warm = 200; // the same number always, too
     (0..warm).for_each(|n| read(key(n)));
     if operation == "l2_hit_of_many" {
-        let reads = |of: u64| {
-            let cache = cache.clone();
-            async move {
-                for n in 0..times / TASKS {
-                    cache.get(TASKS * n + of).await.unwrap().unwrap();
-                }
-            }
-        };
-        let all = async {
-            (0..TASKS)
-                .map(reads)
-                .collect::<JoinSet<()>>()
-                .join_all()
-                .await
-        };
+        let all = read_by_many(&cache, times);
         return allocation_counter::measure(|| drop(runtime.block_on(all))).count_total;
     }
     allocation_counter::measure(|| (warm..warm + times).for_each(|n| read(key(n)))).count_total
+}
+
+/// Opens a larder with one lane and one connection: no probe and no ping falls into the counted
+/// time.
+async fn open(server: &RedisServer, store: L1Store) -> Larder {
+    let table = TtlTable::from_toml(TABLE).unwrap();
+    let redis = RedisConfig::new(server.url())
+        .lanes(1)
+        .probe_interval(NEVER)
+        .ping_interval(NEVER);
+    let larder = Larder::builder()
+        .ttl_table(table)
+        .l1_store(store)
+        .redis_config(redis);
+    larder.build().await.unwrap()
+}
+
+/// Reads every key once, by many tasks at the same time.
+async fn read_by_many(cache: &Cache<u64, User>, times: u64) -> Vec<()> {
+    let reads = |of: u64| {
+        let cache = cache.clone();
+        async move {
+            for n in 0..times / TASKS {
+                cache.get(TASKS * n + of).await.unwrap().unwrap();
+            }
+        }
+    };
+    (0..TASKS)
+        .map(reads)
+        .collect::<JoinSet<()>>()
+        .join_all()
+        .await
 }

@@ -62,15 +62,15 @@ pub(crate) fn redis(url: String) -> RedisConfig {
 /// - the loader runs once, for `load_timeout` at most: who gives up waiting for another's load has
 ///   not loaded before.
 ///
-/// A caller that joined a load after it began starts over if the key is invalidated meanwhile (P16
-/// only-for-earlier-callers). That gives it no more time: it then waits for others only as long as
-/// is left of one `max_wait`, and shares a load that keeps nothing after it. A caller that came
-/// after an invalidation does not wait for the load that this has outdated: a current load runs
-/// beside it. Only where both are outdated, a third load waits for one of them to end, within the
-/// same time. The load that keeps nothing waits for it after that time too, and is next. This is
-/// within the limit as long as two loaders, one after the other, need less than `load_timeout` and
-/// what late commands leave of their time-out; a loader that takes longer has met its own limit, or
-/// nearly.
+/// A caller that joined a load after it began starts over if the key is invalidated meanwhile
+/// (P16 only-for-earlier-callers). That gives it no more time: it then waits for others only as
+/// long as is left of one `max_wait`, and shares a load that keeps nothing after it. A caller that
+/// came after an invalidation does not wait for the load that this has outdated: a current load
+/// runs beside it. Only where both are outdated, a third load waits for one of them to end, within
+/// the same time. The load that keeps nothing waits for it after that time too, and is next. This
+/// is within the limit as long as two loaders, one after the other, need less than `load_timeout`
+/// and what late commands leave of their time-out; a loader that takes longer has met its own
+/// limit, or nearly.
 pub fn longest_read(row: &Policy) -> Duration {
     COMMAND_TIMEOUT + row.max_wait() + row.load_timeout()
 }

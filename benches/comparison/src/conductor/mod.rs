@@ -60,14 +60,7 @@ pub struct Given {
 /// Redis or a program cannot be started. A failure within a job is that job's answer.
 pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let server = RedisServer::start().await?;
-    let (mut entrants, mut owners) = (Vec::new(), Vec::new());
-    for path in &settings.programs {
-        let program = Program::new(path);
-        for entrant in program.list().await? {
-            owners.push((program.clone(), entrant.name.clone()));
-            entrants.push(entrant);
-        }
-    }
+    let (entrants, owners) = contenders(&settings.programs).await?;
     let asked: Vec<&Question> = Question::ALL
         .iter()
         .filter(|question| {
@@ -118,6 +111,21 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
         entrants,
         given,
     })
+}
+
+/// Lists the contenders of all programs, and their names beside the programs that bring them.
+async fn contenders(
+    programs: &[PathBuf],
+) -> Result<(Vec<Entrant>, Vec<(Program, String)>), Problem> {
+    let (mut entrants, mut owners) = (Vec::new(), Vec::new());
+    for path in programs {
+        let program = Program::new(path);
+        for entrant in program.list().await? {
+            owners.push((program.clone(), entrant.name.clone()));
+            entrants.push(entrant);
+        }
+    }
+    Ok((entrants, owners))
 }
 
 fn job(question: &Question, part: &Part, subject: &str, server: &RedisServer, quick: bool) -> Job {

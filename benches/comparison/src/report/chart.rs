@@ -59,12 +59,13 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
     svg + "</svg>\n"
 }
 
+const HEIGHT: f64 = 460.0;
+const BOTTOM: f64 = 40.0;
+const LEGEND: f64 = 190.0;
+const AXIS: f64 = 60.0;
+
 /// Lines over a logarithmic scale from left to right, and another one upwards.
 pub(super) fn curves(title: &str, ticks: &[(f64, &str)], curves: &[Curve]) -> String {
-    const HEIGHT: f64 = 460.0;
-    const BOTTOM: f64 = 40.0;
-    const LEGEND: f64 = 190.0;
-    const AXIS: f64 = 60.0;
     let values = || {
         curves
             .iter()
@@ -110,33 +111,35 @@ pub(super) fn curves(title: &str, ticks: &[(f64, &str)], curves: &[Curve]) -> St
         );
     }
     for (index, curve) in curves.iter().enumerate() {
-        let own = is_own(&curve.name);
-        let colour = if own {
-            OWN
-        } else {
-            COLOURS[index % COLOURS.len()]
-        };
-        let points: Vec<String> = curve
-            .points
-            .iter()
-            .map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value)))
-            .collect();
-        let row = TOP + 18.0 * index as f64;
-        let _ = writeln!(
-            svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{}\"/>\
-             <rect x=\"{}\" y=\"{:.0}\" width=\"14\" height=\"4\" fill=\"{colour}\"/>\
-             <text x=\"{}\" y=\"{:.0}\">{}</text>",
-            points.join(" "),
-            if own { 3 } else { 2 },
-            WIDTH - LEGEND + 14.0,
-            row - 4.0,
-            WIDTH - LEGEND + 34.0,
-            row + 2.0,
-            escape(&curve.name),
-        );
+        let place = |(at, value): &(f64, f64)| format!("{:.1},{:.1}", x(*at), y(*value));
+        let points: Vec<String> = curve.points.iter().map(place).collect();
+        line(&mut svg, index, &curve.name, &points.join(" "));
     }
     svg + "</svg>\n"
+}
+
+/// Draws one subject's line, and its name in the legend.
+fn line(svg: &mut String, index: usize, name: &str, points: &str) {
+    let own = is_own(name);
+    let colour = if own {
+        OWN
+    } else {
+        COLOURS[index % COLOURS.len()]
+    };
+    let row = TOP + 18.0 * index as f64;
+    let _ = writeln!(
+        svg,
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{}\"/>\
+         <rect x=\"{}\" y=\"{:.0}\" width=\"14\" height=\"4\" fill=\"{colour}\"/>\
+         <text x=\"{}\" y=\"{:.0}\">{}</text>",
+        points,
+        if own { 3 } else { 2 },
+        WIDTH - LEGEND + 14.0,
+        row - 4.0,
+        WIDTH - LEGEND + 34.0,
+        row + 2.0,
+        escape(name),
+    );
 }
 
 fn head(title: &str, height: f64) -> String {
