@@ -398,10 +398,7 @@ async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked
             let _ = hook.1.recv(); // the look has found the value, and has not said so yet
         }
     };
-    let builder = world
-        .builder(&policy())
-        .remote_store(remote.clone())
-        .on_event(hook);
+    let builder = world.builder_on(remote.clone(), &policy()).on_event(hook);
     let cache: Items = builder.build().await.unwrap().cache("item").unwrap();
     let read = || {
         let cache = cache.clone();

@@ -43,7 +43,8 @@ impl Aging {
         self.builder_on(Arc::new(self.server.connect()), policy)
     }
 
-    fn builder_on(&self, remote: Arc<dyn RemoteStore>, policy: &PolicyBuilder) -> LarderBuilder {
+    /// A process with this store, to be built.
+    pub(crate) fn builder_on(&self, remote: Arc<dyn RemoteStore>, policy: &PolicyBuilder) -> LarderBuilder {
         self.local_builder(policy).remote_store(remote)
     }
 
