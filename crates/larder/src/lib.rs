@@ -99,3 +99,13 @@ pub mod remote {
         StoreError, Stored, TagEpoch, TagStore, Token, ValueStore, Want, WriteClaim,
     };
 }
+
+/// The example of the README, which the tests run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// The example of the README at the root.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct RootReadme;
