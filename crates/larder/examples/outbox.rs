@@ -1,5 +1,6 @@
-//! An outbox: what a write makes out of date is recorded in the transaction that changes the data, so that a process
-//! which dies before its invalidation loses nothing. On SQLite; for PostgreSQL only the first lines differ.
+//! An outbox: what a write makes out of date is recorded in the transaction that changes the data,
+//! so that a process which dies before its invalidation loses nothing. On SQLite; for PostgreSQL
+//! only the first lines differ.
 //!
 //! `cargo run -p larder --example outbox`, which starts a Redis of its own.
 
@@ -18,7 +19,8 @@ type Db = sqlx::Sqlite;
 const OUTBOX: &str =
     "CREATE TABLE cache_outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL)";
 
-/// Takes the ids as a JSON list. For PostgreSQL: `SELECT value::bigint FROM json_array_elements_text($1::json)`.
+/// Takes the ids as a JSON list. For PostgreSQL: `SELECT value::bigint FROM
+/// json_array_elements_text($1::json)`.
 const CONFIRM: &str = "DELETE FROM cache_outbox WHERE id IN (SELECT value FROM json_each($1))";
 
 const RECORD: &str = "INSERT INTO cache_outbox (key) VALUES ($1) RETURNING id";
@@ -98,7 +100,8 @@ impl Outbox for Database {
     }
 }
 
-/// A process of the service. All of them replay the outbox, so that any can do what another one owes.
+/// A process of the service. All of them replay the outbox, so that any can do what another one
+/// owes.
 async fn start(redis: &RedisServer, database: &Database) -> Result<(Larder, Cache<i64, User>)> {
     let larder = Larder::builder()
         .redis(redis.url())
@@ -142,7 +145,8 @@ async fn main() -> Result {
     let (_, other_users) = start(&redis, &database).await?;
     assert_eq!(name(&other_users, &database).await?, "Ada");
 
-    // A write: the transaction, then the invalidation, which confirms what the transaction recorded.
+    // A write: the transaction, then the invalidation, which confirms what the transaction
+    // recorded.
     let intents = database.rename(1, "Grace", &[users.key(1)]).await?;
     larder.confirm_written(&database, &intents).await?;
     sees(&other_users, &database, "Grace").await?;

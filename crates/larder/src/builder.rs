@@ -4,13 +4,14 @@ use std::{fmt, sync::Arc, time::Duration};
 use larder_core::Clock;
 use larder_core::{Outbox, RemoteStore};
 #[cfg(feature = "redis")]
-use larder_redis::{RedisConfig, RedisStore};
+use larder_redis::RedisConfig;
 use larder_ttl::TtlTable;
 use tokio::runtime::Handle;
 
 use crate::{
     Error, Event, L1Store, Larder,
     assembly::{Assembly, DRAIN_INTERVAL},
+    connect::{Connect, Remote},
     observe::{Hook, advice::advise},
     outbox::OutboxSchedule,
 };
@@ -37,12 +38,6 @@ pub struct LarderBuilder {
     l1_bytes: Option<u64>,
     outbox: Option<Arc<dyn Outbox>>,
     outbox_interval: Option<Duration>,
-}
-
-enum Remote {
-    #[cfg(feature = "redis")]
-    Redis(Box<RedisConfig>),
-    Store(Arc<dyn RemoteStore>),
 }
 
 /// The longest namespace or name, in bytes: a namespace stands in front of every key.
@@ -296,10 +291,10 @@ impl LarderBuilder {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use larder::{Larder, ManualClock};
+    /// # use larder::{Clock, Larder};
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
-    /// let time = ManualClock::new();
-    /// let larder = Larder::builder().clock(time.clock()).build().await?;
+    /// let (clock, time) = Clock::manual();
+    /// let larder = Larder::builder().clock(clock).build().await?;
     /// let users = larder.cache::<u64, String>("user_profile")?;
     /// users.insert(42, "Ada".to_owned()).await?;
     ///
@@ -427,47 +422,6 @@ impl LarderBuilder {
             lazily,
         });
         Ok((self.assembly, remote, schedule))
-    }
-}
-
-/// An L2 that is to be connected.
-#[cfg_attr(
-    not(feature = "redis"),
-    expect(dead_code, reason = "only Redis has a namespace and connects lazily")
-)]
-struct Connect {
-    remote: Remote,
-    namespace: Option<String>,
-    lazily: bool,
-}
-
-impl Connect {
-    #[cfg_attr(
-        not(feature = "redis"),
-        expect(clippy::unused_async, reason = "only Redis is waited for")
-    )]
-    async fn connect(self) -> Result<Arc<dyn RemoteStore>, Error> {
-        match self.remote {
-            Remote::Store(store) => Ok(store),
-            #[cfg(feature = "redis")]
-            Remote::Redis(config) => {
-                let config = match self.namespace {
-                    Some(namespace) => config.namespace(namespace),
-                    None => *config,
-                };
-                let store = match self.lazily {
-                    true => RedisStore::connect_lazy(config),
-                    false => RedisStore::connect(config).await,
-                };
-                Ok(Arc::new(store.map_err(Error::remote)?))
-            }
-        }
-    }
-}
-
-impl Remote {
-    fn is_redis(&self) -> bool {
-        !matches!(self, Self::Store(_))
     }
 }
 

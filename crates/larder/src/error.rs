@@ -138,7 +138,7 @@ pub enum Error {
         key: Option<String>,
         /// The tag, or its beginning.
         tag: String,
-        /// What is wrong with it, and what would be right.
+        /// Says what is wrong with the tag, and what would be right.
         problem: String,
     },
     /// The value's encoded form is larger than the limit; it was not sent to L2.
@@ -160,7 +160,7 @@ pub enum Error {
     Encode {
         /// The key, with its prefix.
         key: String,
-        /// What is wrong with the value.
+        /// The codec's own error.
         source: CodecError,
     },
     /// The TTL table has no policy of this name.

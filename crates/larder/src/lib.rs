@@ -56,6 +56,7 @@
 mod assembly;
 mod builder;
 mod cache;
+mod connect;
 mod error;
 mod invalidate;
 mod l1;

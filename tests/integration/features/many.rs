@@ -150,7 +150,7 @@ async fn many_keys_take_one_round_trip_for_each_lane_and_thousand() {
         ),
         (before.0 + 1, before.1)
     );
-    assert_eq!((other.stats().l2_hits, other.stats().misses), (1000, 0));
+    assert_eq!((other.stats().l2_hits, other.stats().absent), (1000, 0));
     are(&other.get_many(&keys).await.unwrap(), keys); // now from L1
     assert_eq!(commands(&world, "mget").await, before.0 + 1);
 }

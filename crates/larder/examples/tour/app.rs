@@ -1,4 +1,5 @@
-//! The application, as a service would write it: one method for each thing that it does, with the cache inside.
+//! The application, as a service would write it: one method for each thing that it does, with the
+//! cache inside.
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +80,7 @@ impl Instance {
             .await
     }
 
-    /// The same for a user who may not exist.
+    /// Cache-aside for a user who may not exist.
     pub(crate) async fn find_user(&self, id: i64) -> Result<Option<Arc<User>>, larder::Error> {
         let database = self.database.clone();
         self.users
@@ -127,7 +128,8 @@ impl Instance {
             .await
     }
 
-    /// Invalidation: a user is merged into another by a job that writes many tables; what is derived goes as one.
+    /// Invalidation: a user is merged into another by a job that writes many tables; what is
+    /// derived goes as one.
     pub(crate) async fn forget_user(&self, id: i64) -> Result<(), larder::Error> {
         let derived = [
             self.users.key(id),

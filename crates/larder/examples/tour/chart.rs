@@ -52,7 +52,8 @@ pub(crate) struct Column<'h> {
     pub(crate) latencies: &'h Histogram<u64>,
 }
 
-/// Histograms side by side over one logarithmic scale of time; the bars of each add up to its own whole.
+/// Histograms side by side over one logarithmic scale of time; the bars of each add up to its own
+/// whole.
 pub(crate) fn histograms(page: &Page, columns: &[Column<'_>]) -> String {
     const WIDTH: u16 = 19;
     let mut chart = format!("{:>15}", "");

@@ -1,4 +1,4 @@
-//! What the tour says must be true, and how it ends if it is not.
+//! The claims of the tour: each must be true, or the tour ends with an error.
 
 use std::{error::Error, time::Duration};
 
@@ -25,7 +25,7 @@ pub(crate) fn in_words(error: &(dyn Error + 'static)) -> String {
 /// Looks until there is something, and returns it.
 ///
 /// # Errors
-/// What `look` returned, or that there was nothing within the bound.
+/// Returns what `look` found, or an error if that was nothing within the bound.
 pub(crate) async fn until<T, F>(what: &str, mut look: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<Option<T>>>,

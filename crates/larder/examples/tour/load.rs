@@ -1,4 +1,5 @@
-//! Reads and writes from many tasks, as a service sees them: a few keys are hot, most of them are cold.
+//! Reads and writes from many tasks, as a service sees them: a few keys are hot, most of them are
+//! cold.
 
 use std::{
     sync::{
@@ -15,12 +16,12 @@ use larder::Stats;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Tour,
     app::Instance,
     chart::{self, Column, ratio},
     claim::{Result, until},
     database::{Database, USERS},
     page,
+    stage::Tour,
     zipf::Zipf,
 };
 
@@ -40,7 +41,7 @@ struct Measured {
     written: Histogram<u64>,
 }
 
-/// What one task needs.
+/// One task's instance, database and numbers.
 struct Worker {
     instance: Instance,
     database: Database,
@@ -111,7 +112,8 @@ pub(crate) async fn show(tour: &Tour, lasts: Duration) -> Result {
     compare(tour, writes).await
 }
 
-/// Runs all tasks, and returns what they measured, and how many calls a second there were over time.
+/// Runs all tasks, and returns what they measured, and how many calls a second there were over
+/// time.
 async fn run(tour: &Tour, lasts: Duration) -> Result<(Measured, Vec<f64>)> {
     let (ids, calls) = (
         Arc::new(Zipf::new(u32::try_from(USERS)?, SKEW)),

@@ -1,12 +1,14 @@
-//! A tour of larder: a small application (users, posts, sessions, search) on a real SQLite database, in two instances
-//! that share a Redis, goes through the six patterns, and shows of each call what it did in the levels and how long
-//! it took. What it says it also checks: a wrong result ends it with an error.
+//! A tour of larder: a small application (users, posts, sessions, search) on a real SQLite
+//! database, in two instances that share a Redis, goes through the six patterns, and shows of each
+//! call what it did in the levels and how long it took. What it says it also checks: a wrong result
+//! ends it with an error.
 //!
 //! ```text
 //! cargo run --release -p larder --example tour -- [--load [--seconds N]] [--no-redis]
 //! ```
 //!
-//! It starts a Redis server of its own and leaves nothing behind. `app.rs` shows how a service uses larder.
+//! It starts a Redis server of its own and leaves nothing behind. `app.rs` shows how a service uses
+//! larder.
 
 mod app;
 mod chart;
@@ -17,6 +19,7 @@ mod model;
 mod options;
 mod page;
 mod patterns;
+mod stage;
 mod steps;
 mod zipf;
 
@@ -30,27 +33,8 @@ use crate::{
     database::Database,
     options::Options,
     page::Page,
+    stage::Tour,
 };
-
-/// What every part of the tour needs.
-pub(crate) struct Tour {
-    pub(crate) page: Page,
-    pub(crate) database: Database,
-    /// Two instances of the application in one process; with their own L1, as if they were two processes.
-    pub(crate) a: Instance,
-    /// There is no second one without Redis, because nothing would keep the two coherent.
-    pub(crate) b: Option<Instance>,
-    pub(crate) redis: Option<Arc<RedisServer>>,
-}
-
-impl Tour {
-    pub(crate) fn instances(&self) -> Vec<&Instance> {
-        [Some(&self.a), self.b.as_ref()]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-}
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -171,7 +155,7 @@ async fn introduce(tour: &Tour, options: &Options) -> Result {
     Ok(())
 }
 
-/// What the server calls itself, such as `redis 7.0.15`.
+/// Returns the server's own name and version, such as `redis 7.0.15`.
 async fn server_version(redis: &RedisServer) -> io::Result<String> {
     let info = redis
         .command(&["INFO", "server"])

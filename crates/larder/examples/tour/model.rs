@@ -1,4 +1,4 @@
-//! What the application is about: values that are cached like any others.
+//! The application's values, which are cached like any others.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! What the tour writes to the terminal: as wide as that is, within reason, and in colours where they are welcome.
+//! The text of the tour on the terminal: as wide as that is, within reason, and in colours where
+//! they are welcome.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -10,7 +11,8 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 
 use crate::claim::Result;
 
-/// Headings are underlined, and nothing else is drawn. The sixth and seventh characters are those of that line.
+/// Headings are underlined, and nothing else is drawn. The sixth and seventh characters are those
+/// of that line.
 const UNDERLINED: &str = "     ──            ";
 const INDENT: &str = "  ";
 /// Of the lines, with their indent. In the widest, no call needs a second line.
@@ -23,7 +25,7 @@ pub(crate) struct Page {
     claims: AtomicUsize,
 }
 
-/// What a level or a level's work looks like, in every table and chart.
+/// The colours of the levels and of their work, in every table and chart.
 pub(crate) const L1: Color = Color::Green;
 pub(crate) const L2: Color = Color::Cyan;
 pub(crate) const LOAD: Color = Color::Yellow;

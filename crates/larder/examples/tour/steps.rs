@@ -1,4 +1,5 @@
-//! A table of calls: what was called, what it did in the levels and in the database, how long it took.
+//! A table of calls: what was called, what it did in the levels and in the database, how long it
+//! took.
 
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use larder::Larder;
 use tokio::time::Instant;
 
 use crate::{
-    Tour,
     claim::{BoxError, Result},
     database::Database,
     page::{self, Page},
+    stage::Tour,
 };
 
 pub(crate) struct Steps<'t> {
@@ -31,7 +32,7 @@ pub(crate) enum At {
     Foreign,
 }
 
-/// What calls did in the levels, and how many statements reached the database.
+/// The work of calls in the levels, and the number of statements that reached the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Did {
     pub(crate) l1_hits: u64,
@@ -141,7 +142,8 @@ impl<'t> Steps<'t> {
         Ok(())
     }
 
-    /// The same for a call that was repeated until a push had come: until then, L1 served what was there before.
+    /// Like `did`, for a call that was repeated until a push had come: until then, L1 served the
+    /// old value.
     ///
     /// # Errors
     /// If it did something else.
@@ -169,7 +171,7 @@ impl<'t> Steps<'t> {
         }
     }
 
-    /// What the last call did.
+    /// Returns the work of the last call.
     pub(crate) fn last(&self) -> Did {
         self.rows.last().map(|row| row.did).unwrap_or_default()
     }

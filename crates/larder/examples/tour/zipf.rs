@@ -1,6 +1,7 @@
 //! Which key is asked for: a few are asked for often, most of them rarely.
 
-/// The Zipf distribution over the ranks 1 to `n`: rank k comes with a probability proportional to 1 / k^s.
+/// The Zipf distribution over the ranks 1 to `n`: rank k comes with a probability proportional to 1
+/// / k^s.
 pub(crate) struct Zipf {
     /// The probability of each rank and all before it.
     cumulative: Vec<f64>,

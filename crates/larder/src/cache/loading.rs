@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future::BoxFuture, stream};
+use futures_util::FutureExt;
 use tracing::{Instrument, Span};
 
 use super::{
     Cache,
     many::{AT_ONCE, load_parts},
     own_loader,
+    source::Source,
 };
 use crate::{
     BoxError, CacheKey, Error, LoadManyResult, LoadResult, Loaded,
@@ -67,14 +68,6 @@ struct Inner<K, V> {
     /// The batch that still takes keys.
     open: Mutex<Option<Batch<K>>>,
 }
-
-/// Where the values come from. Both are cheap to clone.
-enum Source<K, V> {
-    One(Arc<dyn Fn(K) -> Load<Loaded<V>> + Send + Sync>),
-    Many(Arc<dyn Fn(Vec<K>) -> Load<Vec<(K, Loaded<V>)>> + Send + Sync>),
-}
-
-type Load<T> = BoxFuture<'static, Result<T, BoxError>>;
 
 /// A load of the keys that are wanted within a window.
 struct Batch<K> {
@@ -444,36 +437,6 @@ where
     }
 }
 
-impl<K: Clone + Eq + Send + 'static, V: Value> Source<K, V> {
-    fn load_one(self, key: K) -> Load<Loaded<V>> {
-        match self {
-            Self::One(load) => load(key),
-            Self::Many(load) => load(vec![key.clone()])
-                .map_ok(move |loaded| {
-                    let own = loaded.into_iter().find(|(loaded, _)| *loaded == key);
-                    own.map_or_else(Loaded::absent, |(_, value)| value)
-                })
-                .boxed(),
-        }
-    }
-
-    fn load_many(self, keys: Vec<K>) -> Load<Vec<(K, Loaded<V>)>> {
-        match self {
-            Self::Many(load) => load(keys),
-            Self::One(load) => {
-                let each = keys.into_iter().map(move |key| {
-                    let loaded = load(key.clone());
-                    async move { Ok((key, loaded.await?)) }
-                });
-                stream::iter(each)
-                    .buffer_unordered(AT_ONCE)
-                    .try_collect()
-                    .boxed()
-            }
-        }
-    }
-}
-
 /// Closes a batch, also if its runtime ends before the window does.
 struct Closes<K, V>(Arc<Inner<K, V>>, Arc<BatchLoad>);
 
@@ -487,15 +450,6 @@ impl<K, V> Drop for Closes<K, V> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing done under these locks can panic half-way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl<K, V> Clone for Source<K, V> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::One(load) => Self::One(load.clone()),
-            Self::Many(load) => Self::Many(load.clone()),
-        }
-    }
 }
 
 impl<K, V> Clone for LoadingCache<K, V> {

@@ -12,7 +12,6 @@ use tracing::{Instrument, Span};
 use super::Cache;
 use crate::{
     CacheKey, Error, LoadManyResult, Loaded, SharedError,
-    observe::Count,
     read::{
         Load, LoaderCall, Read,
         batch::{BatchLoad, LoadParts},
@@ -20,7 +19,7 @@ use crate::{
         further::Unserved,
     },
     runtime::in_task,
-    value::{CachedValue, Value, typed},
+    value::{CachedValue, CallId, Value, typed},
     write::write,
 };
 
@@ -58,24 +57,22 @@ impl<K: 'static, V: Value> Cache<K, V> {
         let InL1 {
             mut found, missing, ..
         } = self.look_many(keys)?;
+        let reporter = &self.policy.reporter;
         if !missing.is_empty() {
-            self.policy.lifecycle.check()?;
+            self.policy
+                .lifecycle
+                .check()
+                .inspect_err(|_| reporter.failed(missing.len()))?;
         }
         for missing in missing.chunks(AT_ONCE) {
             let look = |name: &Key| (name.clone(), Read::new(self.policy.clone()));
             let looks: Vec<_> = missing.iter().map(|(_, name)| look(name)).collect();
             // Boxed, because it is large.
             let values = Box::pin(self.policy.lock.get_many(&looks)).await;
-            for ((key, name), value) in missing.iter().zip(values) {
-                match value {
-                    Some(CachedValue { value, .. }) => {
-                        found.extend(typed(value).map(|value| ((*key).clone(), value)));
-                    }
-                    None => {
-                        self.policy.count(Count::Miss);
-                        self.policy.reporter.miss(name);
-                    }
-                }
+            for (((key, name), (_, read)), value) in missing.iter().zip(&looks).zip(values) {
+                reporter.found(name, read.call(), value.as_ref());
+                let value = value.and_then(|value| typed(value.value));
+                found.extend(value.map(|value| ((*key).clone(), value)));
             }
         }
         Ok(found)
@@ -95,7 +92,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// # use std::{collections::HashMap, io, sync::Arc};
     /// # use larder::Larder;
     /// # async fn find_many(ids: Vec<u64>) -> io::Result<HashMap<u64, String>> {
-    /// #     Ok(ids.into_iter().filter(|id| *id < 3).map(|id| (id, format!("user {id}"))).collect())
+    /// #     let there = ids.into_iter().filter(|id| *id < 3);
+    /// #     Ok(there.map(|id| (id, format!("user {id}"))).collect())
     /// # }
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
     /// # let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
@@ -146,26 +144,62 @@ impl<K: 'static, V: Value> Cache<K, V> {
                 }
             }
         }
-        if missing.is_empty() {
-            return Ok(found);
+        let reporter = &self.policy.reporter;
+        let mut uncounted = missing.len();
+        if uncounted > 0 {
+            runtime.inspect_err(|_| reporter.failed(uncounted))?;
         }
-        runtime?;
         for missing in in_chunks(missing) {
-            let (keys, names): (Vec<Q>, Vec<Key>) = missing
-                .into_iter()
-                .map(|(key, name)| (key.clone(), name))
-                .unzip();
-            let first = names.first().cloned();
-            let requests = self.requests(keys.clone(), names.clone(), loader.clone());
-            let policy = self.policy.clone();
-            let loading = async move { policy.lock.get_or_load_many(requests).await };
-            let loaded = in_task(first, loading).await?;
-            for ((key, name), outcome) in keys.into_iter().zip(names).zip(loaded) {
-                let value = outcome.map_err(|failed| error(&name, failed))?.value;
-                found.extend(typed(value).map(|value| (key, value)));
-            }
+            uncounted -= missing.len();
+            let loaded = self.load_chunk(missing, loader.clone()).await;
+            found.extend(loaded.inspect_err(|_| reporter.failed(uncounted))?);
         }
         Ok(found)
+    }
+
+    /// Loads at most [`AT_ONCE`] keys, and counts each.
+    async fn load_chunk<Q, F, Fut>(
+        &self,
+        missing: Vec<(&Q, Key)>,
+        loader: F,
+    ) -> Result<Vec<(Q, Arc<V>)>, Error>
+    where
+        Q: Clone + Eq + Hash + Send + Sync + 'static,
+        F: FnOnce(Vec<Q>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output: LoadManyResult<Q, V>> + Send + 'static,
+    {
+        let reporter = &self.policy.reporter;
+        let (keys, names): (Vec<Q>, Vec<Key>) = missing
+            .into_iter()
+            .map(|(key, name)| (key.clone(), name))
+            .unzip();
+        let first = names.first().cloned();
+        let requests = self.requests(keys.clone(), names.clone(), loader);
+        let calls: Vec<CallId> = requests
+            .iter()
+            .map(|request| request.reader.call())
+            .collect();
+        let policy = self.policy.clone();
+        let loading = in_task(first, async move {
+            policy.lock.get_or_load_many(requests).await
+        });
+        let outcomes = loading
+            .await
+            .inspect_err(|_| reporter.failed(calls.len()))?;
+        let (mut found, mut failed) = (Vec::with_capacity(keys.len()), None);
+        for (((key, name), call), outcome) in keys.into_iter().zip(names).zip(calls).zip(outcomes) {
+            match outcome {
+                Ok(value) => {
+                    reporter.served(&name, call, &value);
+                    found.extend(typed(value.value).map(|value| (key, value)));
+                }
+                Err(why) => {
+                    reporter.failed(1);
+                    failed.get_or_insert_with(|| error(&name, why));
+                }
+            }
+        }
+        failed.map_or(Ok(found), Err)
     }
 
     /// Puts values into both levels, each as [`insert`](Self::insert) does.
@@ -248,10 +282,22 @@ impl<K: 'static, V: Value> Cache<K, V> {
             due: Vec::new(),
             missing: Vec::new(),
         };
-        for key in keys {
+        for (n, key) in keys.iter().enumerate() {
             match self.look_or(key, Unserved::new) {
                 Ok(value) => in_l1.found.extend(value.map(|value| (key.clone(), value))),
-                Err(Unserved { key: name, lookup }) => match (name?, lookup) {
+                // The keys before this one are counted as hits, or missing.
+                Err(Unserved {
+                    key: Err(refusal), ..
+                }) => {
+                    self.policy
+                        .reporter
+                        .failed(in_l1.missing.len() + keys.len() - n);
+                    return Err(refusal.into());
+                }
+                Err(Unserved {
+                    key: Ok(name),
+                    lookup,
+                }) => match (name, lookup) {
                     (_, Lookup::Fresh(value)) => {
                         in_l1
                             .found
@@ -291,8 +337,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     }
 }
 
-/// What L1 says of many keys. A key that was given twice is looked for twice; its load is shared
-/// like any other.
+/// The answers of L1 for many keys. A key that was given twice is looked for twice; its load is
+/// shared like any other.
 struct InL1<'k, Q, V> {
     found: HashMap<Q, Arc<V>>,
     /// Found, and to be reloaded.

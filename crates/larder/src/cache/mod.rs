@@ -2,6 +2,7 @@
 
 pub(crate) mod loading;
 mod many;
+mod source;
 mod write;
 
 use std::{fmt, future::Future, marker::PhantomData, sync::Arc};
@@ -242,7 +243,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output: LoadResult<V>> + Send + 'static,
     {
-        let name = self.owned_key(&key)?;
+        let name = self.policy.key::<K>(&key);
+        let name = name.check().map(|()| name.to_key());
         // Boxed, because it is large, and rare.
         let value = Box::pin(refresh(&self.policy, name, own_loader(|_| loader()))).await?;
         self.expect(&key, typed(value))

@@ -38,7 +38,7 @@ pub(crate) async fn advise(table: &TtlTable, remote: Option<&dyn RemoteStore>) {
     }
 }
 
-/// What is fine in a row alone, but not with this connection.
+/// Finds what is fine in a policy alone, but not with this connection.
 fn with_connection(table: &TtlTable, remote: &dyn RemoteStore) -> Vec<Advice> {
     let untold = LaneIndex::all(remote.lanes()).any(|lane| {
         matches!(

@@ -8,7 +8,7 @@ use std::{
 
 use super::stats::{COUNTS, Count, Stats};
 
-/// So many threads have a shard of their own; those beyond share the last one.
+/// 32 shards: each of 31 threads has one of its own; all others share the last.
 const SHARDS: usize = 32;
 const SHARED: usize = SHARDS - 1;
 

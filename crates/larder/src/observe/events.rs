@@ -1,4 +1,4 @@
-//! What happens, told to the application's own hook and to `tracing`.
+//! Events, told to the application's own hook and to `tracing`.
 
 use std::{
     fmt,
@@ -55,12 +55,12 @@ pub enum Event<'a> {
         key: &'a str,
         /// How long the loader ran; zero if it was not begun.
         took: Duration,
-        /// What came of it.
+        /// How the load ended.
         outcome: LoadOutcome,
     },
     /// L2 is given up for a while, is tried, or is asked again.
     Breaker {
-        /// What it is from now on.
+        /// The state from now on.
         state: BreakerState,
     },
     /// An invalidation could not be sent, and is remembered.
@@ -92,7 +92,7 @@ pub enum Level {
     L2,
 }
 
-/// What came of a load.
+/// How a load ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoadOutcome {

@@ -46,7 +46,9 @@ impl Published {
 
     pub(crate) fn publish(&self) {
         for (labels, counters) in &self.policies {
-            for (name, count) in counters.read().counts() {
+            let stats = counters.read();
+            counter!("larder_misses_total", labels.clone()).absolute(stats.misses());
+            for (name, count) in stats.counts() {
                 counter!(format!("larder_{name}_total"), labels.clone()).absolute(count);
             }
         }

@@ -1,4 +1,4 @@
-//! What is told of a larder: events, numbers, metrics, and advice at the start.
+//! The signs of a larder's work: events, numbers, metrics, and advice at the start.
 
 pub(crate) mod advice;
 pub(crate) mod counters;

@@ -4,8 +4,7 @@ use larder_core::{BreakerState, RemoteStats};
 
 macro_rules! stats {
     ($($(#[doc = $doc:literal])+ $field:ident = $counter:ident),* $(,)?) => {
-        /// What happened so far, in numbers: of one policy, or of all. Counts of this process since
-        /// it was built.
+        /// Numbers of a policy, or of a larder: what this process did since the larder was built.
         ///
         /// The numbers are not read in one instant: under traffic they can be a few calls apart.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,15 +79,22 @@ macro_rules! stats {
 }
 
 stats! {
-    /// Reads that L1 served.
+    /// Calls that L1 served. Each reading call counts once for each of its keys, in exactly one of
+    /// this and the next six numbers, when it ends; a call that is dropped counts in none.
     l1_hits = L1Hit,
-    /// Values that L2 had: each was decoded once, however many callers shared it.
+    /// Calls that L2 served; a value that several callers share counts for one of them.
     l2_hits = L2Hit,
-    /// Reads that were served a stale value, in place of a load.
+    /// Calls that were served a stale value in place of a load.
     stale_hits = StaleHit,
-    /// Plain `get`s that found nothing.
-    misses = Miss,
-    /// Loads that began.
+    /// Calls that were served by their own loader.
+    loaded = Loaded,
+    /// Calls that were served by the look or load of another call.
+    joined = Joined,
+    /// Calls without a loader, such as `get`, that found nothing.
+    absent = Absent,
+    /// Calls that failed.
+    errors = Error,
+    /// Loads that began, also in the background.
     loads = Load,
     /// Of these, the ones that were to replace a value which is still served: stale, or ahead of
     /// its time.
@@ -110,6 +116,35 @@ stats! {
     unstorable = Unstorable,
     /// Calls of L2 that failed.
     l2_errors = L2Error,
+}
+
+impl Stats {
+    /// The number of reading calls that have ended, each key of a call by itself.
+    ///
+    /// ```
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let users = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// users.insert(1, "Ada".to_owned()).await?;
+    /// users.get_many(&[1, 2]).await?;
+    /// let stats = users.stats();
+    /// assert_eq!((stats.calls(), stats.hits(), stats.misses()), (2, 1, 1));
+    /// # Ok(()) }
+    /// ```
+    pub fn calls(&self) -> u64 {
+        self.hits() + self.misses()
+    }
+
+    /// The number of calls that a level served, also with a stale value. See the example of
+    /// [`calls`](Self::calls).
+    pub fn hits(&self) -> u64 {
+        self.l1_hits + self.l2_hits + self.stale_hits
+    }
+
+    /// The number of calls that no level served. See the example of [`calls`](Self::calls).
+    pub fn misses(&self) -> u64 {
+        self.loaded + self.joined + self.absent + self.errors
+    }
 }
 
 impl From<RemoteStats> for Stats {

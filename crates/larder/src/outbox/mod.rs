@@ -28,7 +28,7 @@ pub(crate) struct OutboxSchedule {
 /// 500: so many entries are read, invalidated and confirmed at once.
 const BATCH: usize = 500;
 
-/// What becomes of a key whose lane is down.
+/// The treatment of a key whose lane is down.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WhenDown {
     /// The store remembers it, as with any invalidation, so that this process does not read what it

@@ -2,7 +2,7 @@ use std::{
     fmt::{self, Display},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,6 +13,7 @@ use tracing::warn;
 use crate::{
     Error,
     observe::{Count, Counters, Event, Hook, Level, LoadOutcome},
+    value::{CachedValue, CallId, Origin},
 };
 
 /// Counts and tells what happens under one policy, in one step, so that the numbers and the events
@@ -23,6 +24,8 @@ pub(crate) struct Reporter {
     /// The larder's name, if it has one.
     larder: Option<Arc<str>>,
     counters: Arc<Counters>,
+    /// The number of calls that L1 alone did not serve.
+    calls: AtomicU64,
     hook: Option<Hook>,
     warned: Warned,
 }
@@ -47,6 +50,7 @@ impl Reporter {
             policy,
             larder,
             counters,
+            calls: AtomicU64::default(),
             hook,
             warned,
         }
@@ -100,18 +104,73 @@ impl Reporter {
         });
     }
 
-    /// Records a hit that was found on the way to a load.
-    pub(crate) fn late_hit(&self, key: &Key, level: Level) {
-        self.counters.add(match level {
-            Level::L1 => Count::L1Hit,
-            Level::L2 => Count::L2Hit,
-        });
+    /// Names a call of the facade that L1 alone does not serve.
+    pub(crate) fn next_call(&self) -> CallId {
+        CallId(self.calls.fetch_add(1, Ordering::Relaxed)) // Relaxed: it orders nothing
+    }
+
+    /// Runs a call, and counts it as an error if it fails. A call that succeeds is counted where
+    /// its value is known, by [`served`](Self::served) or [`found`](Self::found).
+    pub(crate) async fn counted<T>(
+        &self,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let outcome = call.await;
+        if outcome.is_err() {
+            self.counters.add(Count::Error);
+        }
+        outcome
+    }
+
+    /// Counts many calls that fail as one.
+    pub(crate) fn failed(&self, calls: usize) {
+        (0..calls).for_each(|_| self.counters.add(Count::Error));
+    }
+
+    /// Counts a call by the origin of its value, and tells of a hit.
+    pub(crate) fn served(&self, key: &Key, call: CallId, value: &CachedValue) {
+        let key = key.as_str();
+        match value.origin {
+            Origin::L1(by) if by == call => {
+                self.record_hit(Event::Hit {
+                    policy: &self.policy,
+                    key,
+                    level: Level::L1,
+                });
+            }
+            Origin::L2(by) if by == call => {
+                self.record_hit(Event::Hit {
+                    policy: &self.policy,
+                    key,
+                    level: Level::L2,
+                });
+            }
+            Origin::Stale => {} // counted where it was served
+            Origin::Load(by) if by == call => self.counters.add(Count::Loaded),
+            Origin::L1(_) | Origin::L2(_) | Origin::Load(_) | Origin::None => {
+                self.counters.add(Count::Joined);
+            }
+        }
+    }
+
+    /// Counts a call without a loader: by the origin of its value, or as one that found nothing.
+    pub(crate) fn found(&self, key: &Key, call: CallId, value: Option<&CachedValue>) {
+        match value {
+            Some(value) => self.served(key, call, value),
+            None => {
+                self.counters.add(Count::Absent);
+                self.miss(key);
+            }
+        }
+    }
+
+    /// Counts a hit, and calls the application's hook; it is too frequent to be logged.
+    fn record_hit(&self, event: Event<'_>) {
+        if let Some(count) = counted_as(&event) {
+            self.counters.add(count);
+        }
         if let Some(hook) = &self.hook {
-            hook.tell(&Event::Hit {
-                policy: &self.policy,
-                key: key.as_str(),
-                level,
-            });
+            hook.tell(&event);
         }
     }
 

@@ -6,17 +6,17 @@ use larder_core::{AnyValue, Key, KeyBuf, KeyError, Phase};
 use larder_lock::Lookup;
 
 use super::{LoaderCall, Read, error};
-use crate::{Error, observe::Count, policy::ActivePolicy, value::CachedValue};
+use crate::{Error, policy::ActivePolicy, value::CachedValue};
 
 /// A read that L1 alone does not serve.
 pub(crate) struct Unserved {
     /// The key, if a store may be asked for it.
     pub(crate) key: Result<Key, KeyError>,
-    /// What L1 has. A value that is fresh or due has been counted as a hit.
+    /// The entry of L1. A value that is fresh or due has been counted as a hit.
     pub(crate) lookup: Lookup<CachedValue>,
 }
 
-/// What a first look into L1 has found, where that is not a fresh value.
+/// The result of a first look into L1, where that is not a fresh value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotFresh {
     Absent,
@@ -29,7 +29,7 @@ impl Unserved {
         let key = buf.check().map(|()| buf.to_key());
         if let (Ok(key), NotFresh::Aging) = (&key, found) {
             lookup = policy.levels.look_again(key);
-            if is_hit(&lookup) {
+            if in_l1(&lookup).is_some() {
                 policy.reporter.l1_hit(buf);
             }
         }
@@ -43,75 +43,94 @@ impl Unserved {
     }
 }
 
-fn is_hit(lookup: &Lookup<CachedValue>) -> bool {
-    match lookup {
-        Lookup::Fresh(_) => true,
-        Lookup::Aging(aging) => aging.phase == Phase::Due,
-        Lookup::Absent(_) | Lookup::Unreachable(_) => false,
-    }
-}
-
-/// Looks into the levels, without loading.
+/// Looks into the levels, without loading. Counts the call, however it ends.
 pub(crate) async fn find(
     policy: &Arc<ActivePolicy>,
     unserved: Box<Unserved>,
 ) -> Result<Option<AnyValue>, Error> {
     let Unserved { key, lookup } = *unserved;
-    let key = key?;
-    match lookup {
-        Lookup::Fresh(found) => return Ok(found.value),
-        Lookup::Aging(due) if due.phase == Phase::Due => return Ok(due.value.value),
-        _ => {}
+    if let Some(served) = in_l1(&lookup) {
+        return Ok(served.value.clone()); // it is counted
     }
-    policy.lifecycle.check()?;
-    let found = policy.lock.get(&key, &Read::new(policy.clone())).await;
-    if found.is_none() {
-        policy.count(Count::Miss);
-        policy.reporter.miss(&key);
-    }
-    Ok(found.and_then(|found| found.value))
+    policy
+        .reporter
+        .counted(async {
+            let key = key?;
+            policy.lifecycle.check()?;
+            let read = Read::new(policy.clone());
+            let found = policy.lock.get(&key, &read).await;
+            policy.reporter.found(&key, read.call(), found.as_ref());
+            Ok(found.and_then(|found| found.value))
+        })
+        .await
 }
 
 /// Looks into the levels, and loads what none of them has. A value that is due is served, and
-/// loaded in the background.
+/// loaded in the background. Counts the call, however it ends.
 pub(crate) async fn find_or_load(
     policy: &Arc<ActivePolicy>,
     unserved: Box<Unserved>,
     source: impl FnOnce() -> LoaderCall,
 ) -> Result<Option<AnyValue>, Error> {
     let Unserved { key, lookup } = *unserved;
-    let (key, runtime) = (key?, policy.lifecycle.check());
-    match lookup {
-        Lookup::Fresh(found) => return Ok(found.value),
-        Lookup::Aging(due) if due.phase == Phase::Due => {
+    match (lookup, key) {
+        (Lookup::Fresh(found), _) => Ok(found.value), // it is counted
+        (Lookup::Aging(due), Ok(key)) if due.phase == Phase::Due => {
             let value = due.value.value.clone();
-            if runtime.is_ok() {
+            if policy.lifecycle.check().is_ok() {
                 policy
                     .lock
                     .reload(Read::with_load(policy, key, source()), due);
             }
-            return Ok(value);
+            Ok(value)
         }
-        _ => {}
+        (_, key) => {
+            policy
+                .reporter
+                .counted(async {
+                    let key = key?;
+                    policy.lifecycle.check()?;
+                    let request = Read::with_load(policy, key.clone(), source());
+                    let call = request.reader.call();
+                    let loaded = policy.lock.get_or_load(request).await;
+                    let loaded = loaded.map_err(|failed| error(&key, failed))?;
+                    policy.reporter.served(&key, call, &loaded);
+                    Ok(loaded.value)
+                })
+                .await
+        }
     }
-    runtime?;
-    let loaded = policy
-        .lock
-        .get_or_load(Read::with_load(policy, key.clone(), source()))
-        .await;
-    Ok(loaded.map_err(|failed| error(&key, failed))?.value)
 }
 
-/// Loads a key anew, whatever the levels have.
+/// Loads a key anew, whatever the levels have. Counts the call, however it ends.
 pub(crate) async fn refresh(
     policy: &Arc<ActivePolicy>,
-    key: Key,
+    key: Result<Key, KeyError>,
     source: LoaderCall,
 ) -> Result<Option<AnyValue>, Error> {
-    policy.lifecycle.check()?;
-    let loaded = policy
-        .lock
-        .refresh(Read::refresh(policy, key.clone(), source))
-        .await;
-    Ok(loaded.map_err(|failed| error(&key, failed))?.value)
+    policy
+        .reporter
+        .counted(async {
+            let key = key?;
+            policy.lifecycle.check()?;
+            let request = Read::refresh(policy, key.clone(), source);
+            let call = request.reader.call();
+            let loaded = policy
+                .lock
+                .refresh(request)
+                .await
+                .map_err(|failed| error(&key, failed))?;
+            policy.reporter.served(&key, call, &loaded);
+            Ok(loaded.value)
+        })
+        .await
+}
+
+/// The value that L1 serves at once: fresh, or due.
+fn in_l1(lookup: &Lookup<CachedValue>) -> Option<&CachedValue> {
+    match lookup {
+        Lookup::Fresh(value) => Some(value),
+        Lookup::Aging(aging) if aging.phase == Phase::Due => Some(&aging.value),
+        _ => None,
+    }
 }

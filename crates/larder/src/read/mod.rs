@@ -20,9 +20,9 @@ use self::{
 };
 use crate::{
     Error, SharedError,
-    observe::{Count, Level, LoadOutcome},
+    observe::{Count, LoadOutcome},
     policy::ActivePolicy,
-    value::{CachedValue, StoredImage},
+    value::{CachedValue, CallId, Origin, StoredImage},
 };
 
 /// A loader of the application, not started yet.
@@ -41,6 +41,8 @@ type OwnLoader = Box<
 #[derive(Clone)]
 pub(crate) struct Read {
     policy: Arc<ActivePolicy>,
+    /// The call that it is for.
+    call: CallId,
     /// Before L2 was asked: the rest of a life that L2 tells counts from here.
     asked: Moment,
     /// Its part in the load of several keys.
@@ -50,6 +52,7 @@ pub(crate) struct Read {
 /// The load that a read brings along.
 pub(crate) struct Load {
     policy: Arc<ActivePolicy>,
+    call: CallId,
     source: Option<LoaderCall>,
     /// Whether it is to replace a value that is still served.
     replaces: bool,
@@ -58,12 +61,17 @@ pub(crate) struct Load {
 
 impl Read {
     pub(crate) fn new(policy: Arc<ActivePolicy>) -> Self {
-        let asked = policy.clock.now();
+        let (call, asked) = (policy.reporter.next_call(), policy.clock.now());
         Self {
             policy,
+            call,
             asked,
             part: None,
         }
+    }
+
+    pub(crate) fn call(&self) -> CallId {
+        self.call
     }
 
     /// A read that loads what it does not find.
@@ -81,9 +89,11 @@ impl Read {
             part,
             ..Self::new(policy.clone())
         };
+        let (call, source) = (reader.call, Some(source));
         let loader = Load {
             policy,
-            source: Some(source),
+            call,
+            source,
             replaces: false,
             is_refresh: false,
         };
@@ -127,12 +137,17 @@ impl Read {
         };
         let span = policy.lifetimes.span_in_remote(stored.ttl, value.is_none());
         let (phase, size) = (span.phase(), stored.value.len());
-        if phase != Phase::Stale {
-            policy.reporter.late_hit(key, Level::L2);
-        }
         let life = (self.asked, span, Kept::Remote);
         policy.keep(key, value.as_ref(), life, stamp, tags.clone(), Some(size));
-        let value = CachedValue::plain(value);
+        let origin = if phase == Phase::Stale {
+            Origin::Stale
+        } else {
+            Origin::L2(self.call)
+        };
+        let value = CachedValue {
+            origin,
+            ..CachedValue::plain(value)
+        };
         if phase == Phase::Fresh {
             return Lookup::Fresh(value);
         }
@@ -159,10 +174,18 @@ impl Reader for Read {
     type Value = CachedValue;
 
     fn look(&self, key: &Key) -> Lookup<CachedValue> {
-        let lookup = self.policy.levels.look_again(key);
-        // One that is due was counted where it was served: this is its reload.
-        if matches!(lookup, Lookup::Fresh(_)) {
-            self.policy.reporter.late_hit(key, Level::L1);
+        let mut lookup = self.policy.levels.look_again(key);
+        match &mut lookup {
+            Lookup::Fresh(value) => value.origin = Origin::L1(self.call),
+            Lookup::Aging(aging) => {
+                let is_stale = aging.phase == Phase::Stale;
+                aging.value.origin = if is_stale {
+                    Origin::Stale
+                } else {
+                    Origin::L1(self.call)
+                };
+            }
+            Lookup::Absent(_) | Lookup::Unreachable(_) => {}
         }
         lookup
     }
@@ -259,7 +282,13 @@ impl Loader for Load {
                 key: key.to_string(),
             })));
         };
-        Box::pin(run(self.policy.clone(), key.clone(), source, previous))
+        Box::pin(run(
+            self.policy.clone(),
+            self.call,
+            key.clone(),
+            source,
+            previous,
+        ))
     }
 
     async fn write_back(
@@ -281,6 +310,7 @@ impl Loader for Load {
 /// Runs a loader of the application, and tells how it ended.
 async fn run(
     policy: Arc<ActivePolicy>,
+    call: CallId,
     key: Key,
     source: LoaderCall,
     previous: Option<CachedValue>,
@@ -321,10 +351,12 @@ async fn run(
     };
     let took = began.elapsed();
     policy.reporter.load_ended(&key, took, outcome_of(&outcome));
-    if outcome.is_ok() {
-        policy.lifetimes.load_took(took);
-    }
-    outcome
+    let value = outcome?;
+    policy.lifetimes.load_took(took);
+    Ok(CachedValue {
+        origin: Origin::Load(call),
+        ..value
+    })
 }
 
 fn outcome_of(outcome: &Result<CachedValue, Error>) -> LoadOutcome {

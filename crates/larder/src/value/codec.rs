@@ -13,7 +13,7 @@ use std::{
 use larder_core::{AnyValue, Codec, CodecError, JsonCodec};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// What a type needs to be cached: it can be written as JSON and read back, and shared between
+/// A type that can be cached: it can be written as JSON and read back, and shared between
 /// threads.
 pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}

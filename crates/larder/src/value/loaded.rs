@@ -113,7 +113,7 @@ impl<V> From<Option<V>> for Loaded<V> {
 /// `anyhow::Error` or a `String`.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a loader or writer of one value may return: `Result<U, E>`, where `U` is `V`, `Option<V>`
+/// The result of a loader or writer of one value: `Result<U, E>`, where `U` is `V`, `Option<V>`
 /// or [`Loaded<V>`] and `E` any error.
 ///
 /// ```
@@ -140,7 +140,7 @@ impl<V, U: Into<Loaded<V>>, E: Into<BoxError>> LoadResult<V> for Result<U, E> {
     }
 }
 
-/// What a loader of many values may return: `Result<M, E>`, where `M` yields pairs of a key and a
+/// The result of a loader of many values: `Result<M, E>`, where `M` yields pairs of a key and a
 /// `V`, `Option<V>` or [`Loaded<V>`], such as a map or a list, and `E` is any error. A key that it
 /// leaves out has no value.
 pub trait LoadManyResult<K, V>: sealed::Sealed {

@@ -7,4 +7,4 @@ mod stored;
 pub use codec::Value;
 pub(crate) use codec::{ReadBack, ValueCodec};
 pub use loaded::{BoxError, LoadManyResult, LoadResult, Loaded};
-pub(crate) use stored::{CachedValue, StoredImage, typed};
+pub(crate) use stored::{CachedValue, CallId, Origin, StoredImage, typed};

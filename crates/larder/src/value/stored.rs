@@ -16,17 +16,38 @@ pub(crate) struct CachedValue {
     pub(crate) is_renewed: bool,
     /// By what L2 knows it, if it was found there and may be renewed.
     pub(crate) image: Option<Arc<StoredImage>>,
+    pub(crate) origin: Origin,
 }
+
+/// Where a value comes from, and which call brought it: so each call is counted once, though many
+/// share a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// From nowhere yet.
+    None,
+    L1(CallId),
+    L2(CallId),
+    /// From any level, past its lifetime.
+    Stale,
+    /// From the loader of this call.
+    Load(CallId),
+}
+
+/// One call of the facade for one key; unique within its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CallId(pub(crate) u64);
 
 impl CachedValue {
     /// A value, or the knowledge that there is none, without anything special.
     pub(crate) fn plain(value: Option<AnyValue>) -> Self {
+        let origin = Origin::None;
         Self {
             value,
             ttl: None,
             tags: None,
             is_renewed: false,
             image: None,
+            origin,
         }
     }
 
@@ -49,6 +70,7 @@ impl<T: Send + Sync + 'static> From<Loaded<T>> for CachedValue {
             tags,
             is_renewed,
             image: None,
+            origin: Origin::None,
         }
     }
 }

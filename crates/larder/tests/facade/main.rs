@@ -2,6 +2,7 @@
 
 mod builder;
 mod close;
+mod counts;
 mod errors;
 mod loading;
 mod support;

@@ -8,7 +8,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
             "crates/larder-lock/src/lease.rs",
             "crates/larder-lock/src/stampede/",
             "crates/larder-testkit/src/conformance/",
-            "crates/larder/examples/tour/",
             "tests/chaos/",
         ],
     ),
@@ -17,7 +16,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
         &[
             "crates/larder-core/",
             "crates/larder-lock/",
-            "crates/larder/",
             "tests/chaos/",
             "tests/integration/",
             "tests/outages/",
@@ -28,8 +26,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
         &[
             "crates/larder-lock/src/stampede/load_task.rs",
             "crates/larder-testkit/src/conformance/remote.rs",
-            "crates/larder/src/builder.rs",
-            "crates/larder/src/cache/loading.rs",
             "tests/chaos/src/conductor.rs",
             "tests/integration/features/many.rs",
             "tests/integration/features/stale.rs",
@@ -47,7 +43,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
             "crates/larder-core/",
             "crates/larder-lock/",
             "crates/larder-testkit/",
-            "crates/larder/",
             "tests/chaos/",
             "tests/integration/",
             "tests/outages/",

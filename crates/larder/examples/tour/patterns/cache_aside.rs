@@ -1,7 +1,7 @@
 use crate::{
-    Tour,
     claim::Result,
     patterns::NEEDS_REDIS,
+    stage::Tour,
     steps::{At, Did, Steps},
 };
 

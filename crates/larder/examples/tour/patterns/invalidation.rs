@@ -3,10 +3,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    Tour,
     app::Instance,
     claim::{Result, until},
     patterns::NEEDS_REDIS,
+    stage::Tour,
     steps::{At, Did, Steps},
 };
 

@@ -4,7 +4,6 @@ use comfy_table::{Cell, CellAlignment, Color};
 use tokio::time::Instant;
 
 use crate::{
-    Tour,
     app::Instance,
     chart,
     claim::{Result, until},
@@ -12,6 +11,7 @@ use crate::{
     model::User,
     page,
     patterns::NEEDS_REDIS,
+    stage::Tour,
     steps::{At, Did, Steps},
 };
 
@@ -78,7 +78,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     }
 }
 
-/// What is in L2 is the value's JSON, so that any program can read it, and write it.
+/// L2 has the value's JSON, so that any program can read it, and write it.
 async fn foreign_write(tour: &Tour) -> Result {
     let (Some(redis), a) = (&tour.redis, &tour.a) else {
         return Ok(());

@@ -4,9 +4,9 @@ use larder::{Cache, Levels};
 use tokio::time::Instant;
 
 use crate::{
-    Tour,
     claim::Result,
     patterns::NEEDS_REDIS,
+    stage::Tour,
     steps::{At, Did, Steps},
 };
 
@@ -82,7 +82,8 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     }
 }
 
-/// A row that is kept out of the processes' memory: what one instance ends, is over everywhere at once.
+/// A row that is kept out of the processes' memory: what one instance ends, is over everywhere at
+/// once.
 async fn sessions(tour: &Tour, steps: &mut Steps<'_>) -> Result {
     let (page, a) = (&tour.page, &tour.a);
     page.claim(a.sessions.policy().levels() == Levels::L2, || {

@@ -6,10 +6,10 @@ use std::{
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Tour,
     claim::Result,
     page,
     patterns::NEEDS_REDIS,
+    stage::Tour,
     steps::{At, Did, Steps},
 };
 

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use crate::{
-    Tour,
     app::Instance,
     claim::{Result, until},
     model::User,
     patterns::NEEDS_REDIS,
+    stage::Tour,
     steps::{At, Did, Steps},
 };
 

@@ -1,0 +1,58 @@
+//! The connection to L2.
+
+use std::sync::Arc;
+
+use larder_core::RemoteStore;
+#[cfg(feature = "redis")]
+use larder_redis::{RedisConfig, RedisStore};
+
+use crate::Error;
+
+/// The L2 that a builder was given.
+pub(crate) enum Remote {
+    #[cfg(feature = "redis")]
+    Redis(Box<RedisConfig>),
+    Store(Arc<dyn RemoteStore>),
+}
+
+/// An L2 that is to be connected.
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "only Redis has a namespace and connects lazily")
+)]
+pub(crate) struct Connect {
+    pub(crate) remote: Remote,
+    pub(crate) namespace: Option<String>,
+    /// Whether to connect in the background.
+    pub(crate) lazily: bool,
+}
+
+impl Connect {
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(clippy::unused_async, reason = "only Redis is waited for")
+    )]
+    pub(crate) async fn connect(self) -> Result<Arc<dyn RemoteStore>, Error> {
+        match self.remote {
+            Remote::Store(store) => Ok(store),
+            #[cfg(feature = "redis")]
+            Remote::Redis(config) => {
+                let config = match self.namespace {
+                    Some(namespace) => config.namespace(namespace),
+                    None => *config,
+                };
+                let store = match self.lazily {
+                    true => RedisStore::connect_lazy(config),
+                    false => RedisStore::connect(config).await,
+                };
+                Ok(Arc::new(store.map_err(Error::remote)?))
+            }
+        }
+    }
+}
+
+impl Remote {
+    pub(crate) fn is_redis(&self) -> bool {
+        !matches!(self, Self::Store(_))
+    }
+}
