@@ -22,7 +22,7 @@ fn calls(criterion: &mut Criterion) {
         let larder = Larder::builder().redis(server.url()).build().await.unwrap();
         larder.cache("user_profile").unwrap()
     });
-    // Every key of a miss is a new one.
+    // Each miss has a new key.
     let next = AtomicU64::new(KEYS);
     let user = |id| move || async move { Ok::<_, Infallible>(User::new(id)) };
     let mut group = criterion.benchmark_group("calls");

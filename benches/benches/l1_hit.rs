@@ -1,4 +1,5 @@
-//! A hit in L1 on each of its stores, beside the store's own, on the same keys in the same run.
+//! A hit in L1 on each of its stores, beside a hit of the store itself, with the same keys in the
+//! same run.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A read from L2, beside the client's own: one at a time, and 64 at once.
+//! A read from L2, beside a read by the client itself: one at a time, and 64 at once.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

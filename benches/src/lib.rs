@@ -50,7 +50,7 @@ const TABLE: &str = r#"
     levels = "l2"
 "#;
 
-/// A sequence of keys, the same at every call: Zipf-distributed with exponent 0.99.
+/// A sequence of keys, equal at every call: Zipf-distributed with exponent 0.99.
 pub fn zipf(len: usize) -> Vec<u64> {
     let mut random = fastrand::Rng::with_seed(7);
     let mut total = 0.0;
@@ -70,7 +70,7 @@ pub fn zipf(len: usize) -> Vec<u64> {
         .collect()
 }
 
-/// A sequence of keys, the same at every call: each is as likely as any other.
+/// A sequence of keys, equal at every call: uniformly distributed.
 pub fn uniform(len: usize) -> Vec<u64> {
     let mut random = fastrand::Rng::with_seed(7);
     (0..len).map(|_| random.u64(..KEYS)).collect()
@@ -79,9 +79,9 @@ pub fn uniform(len: usize) -> Vec<u64> {
 /// L1 of larder on each of its stores, and these stores by themselves, with the same entries.
 #[derive(Clone, Debug)]
 pub struct Local {
-    /// larder's on moka.
+    /// larder's L1 on moka.
     pub on_moka: Cache<u64, User>,
-    /// larder's on quick_cache.
+    /// larder's L1 on quick_cache.
     pub on_quick: Cache<u64, User>,
     /// moka by itself, with the same key texts.
     pub moka: moka::sync::Cache<String, Arc<User>>,
@@ -91,13 +91,13 @@ pub struct Local {
     pub texts: Arc<[String]>,
 }
 
-/// Hits these keys in one of them.
+/// A run of hits on these keys in one of the stores.
 pub type Hits = fn(&Local, &[u64]);
 
 const ROOM: u32 = 100_000;
 
 impl Local {
-    /// Fills all; with a server, larder's entries are in L2 too.
+    /// Fills all stores. With a server, larder's entries are in L2 too.
     pub async fn new(server: Option<&RedisServer>) -> Self {
         let texts: Arc<[String]> = (0..KEYS).map(|id| format!("user:{id}")).collect();
         let moka = moka::sync::Cache::new(u64::from(ROOM));
@@ -192,7 +192,7 @@ pub struct Remote {
     pub cache: Cache<u64, User>,
     /// One multiplexed connection.
     pub raw: MultiplexedConnection,
-    /// One whose reads the server tracks, as those of larder are.
+    /// A connection whose reads the server tracks, as it does larder's.
     pub tracked: MultiplexedConnection,
     /// A pool, from which a connection is checked out for each command.
     pub pool: deadpool_redis::Pool,

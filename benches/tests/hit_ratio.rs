@@ -16,7 +16,7 @@ use larder::{Cache, L1Store, Larder};
 const CAPACITY: u16 = 2000;
 const KEYS: u32 = 20_000;
 const READS: usize = 200_000;
-/// How many keys are read at once.
+/// The number of keys that are read at once.
 const MANY: usize = 10;
 
 /// The share of the later reads that find their key, in per cent, when a few keys are asked for

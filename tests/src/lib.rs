@@ -1,5 +1,5 @@
-//! What the tests and their worker processes share: a table and an outbox. The README's example is
-//! a doc test here.
+//! A TTL table and an outbox that the tests share with their worker processes. The README's example
+//! is a doc test here.
 
 mod outbox;
 

@@ -9,7 +9,7 @@ use larder::{Outbox, OutboxEntry, OutboxError};
 pub struct FolderOutbox(PathBuf);
 
 impl FolderOutbox {
-    /// Takes a folder that is there.
+    /// Makes an outbox of an existing folder.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self(folder.into())
     }
@@ -17,17 +17,17 @@ impl FolderOutbox {
     /// Commits an entry.
     ///
     /// # Errors
-    /// What the file system says.
+    /// An error of the file system.
     pub fn record(&self, id: i64, key: &str) -> io::Result<()> {
         let unfinished = self.0.join(format!("{id}.unfinished"));
         fs::write(&unfinished, key)?;
         fs::rename(unfinished, self.0.join(id.to_string()))
     }
 
-    /// All entries, in the order of their ids.
+    /// Returns all entries, in the order of their ids.
     ///
     /// # Errors
-    /// What the file system says.
+    /// An error of the file system.
     pub fn entries(&self) -> io::Result<Vec<OutboxEntry>> {
         let mut entries = Vec::new();
         for file in fs::read_dir(&self.0)? {

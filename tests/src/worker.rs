@@ -1,7 +1,7 @@
 //! A process of its own with a larder, driven line by line: `worker <redis url>`, then on standard
 //! input `<id> get|load|storm|storm-bytes|hang-load|hang-write|die-owing <policy> <key> …`. Answers
 //! begin with the id of their line.
-#![allow(clippy::print_stdout, reason = "its standard output is its protocol")]
+#![allow(clippy::print_stdout, reason = "the parent reads the standard output")]
 
 use std::{
     convert::Infallible,
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     ));
     println!("ready");
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    // The parent ends the process by closing its input, or harder.
+    // The parent ends the process by closing its input, or by a signal.
     while let Some(line) = lines.next_line().await? {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let [id, verb, policy, key, rest @ ..] = words.as_slice() else {
@@ -97,22 +97,14 @@ async fn obey(
             .await
         }
         "hang-load" => {
-            let name = id.clone();
-            let load = cache.get_or_load(key.as_str(), move || async move {
-                println!("{name} loading");
-                std::future::pending::<Result<String, Infallible>>().await
-            });
+            let load = cache.get_or_load(key.as_str(), hang(format!("{id} loading")));
             format!("{:?}", load.await)
         }
         "hang-write" => {
-            let name = id.clone();
-            let write = cache.write_through(key.as_str(), move || async move {
-                println!("{name} writing");
-                std::future::pending::<Result<String, Infallible>>().await
-            });
+            let write = cache.write_through(key.as_str(), hang(format!("{id} writing")));
             format!("{:?}", write.await)
         }
-        // Its database write has committed, with this entry of the outbox, and it gets no further.
+        // The database write has committed, with this entry. The process gets no further.
         "die-owing" => {
             let outbox = FolderOutbox::new(rest.first().cloned().unwrap_or_default());
             match outbox.record(1, &cache.key(key.as_str()).to_string()) {
@@ -126,8 +118,18 @@ async fn obey(
     println!("{id} {answer}");
 }
 
-/// Many tasks want the bytes of one key at once, of the stampede lock alone; says how many were
-/// served.
+/// A loader or writer that prints this line, and never ends.
+fn hang(line: String) -> impl FnOnce() -> Pending + Send + 'static {
+    move || {
+        println!("{line}");
+        std::future::pending()
+    }
+}
+
+type Pending = std::future::Pending<Result<String, Infallible>>;
+
+/// Asks for the bytes of one key with many tasks at once, through the stampede lock alone. Prints
+/// the number of tasks that were served.
 async fn storm_bytes(bytes: Arc<SharedBytes>, id: String, key: String, rest: Vec<String>) {
     let number = |n: usize| {
         rest.get(n)
@@ -165,7 +167,7 @@ async fn storm_bytes(bytes: Arc<SharedBytes>, id: String, key: String, rest: Vec
     );
 }
 
-/// Many tasks want one key at once; says when the loader ended, and when all have been served.
+/// Asks for one key with many tasks at once. Prints when the loader ends, and when all are served.
 async fn storm(
     cache: Cache<String, String>,
     id: String,

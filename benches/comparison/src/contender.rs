@@ -91,7 +91,7 @@ fn many_threads() -> io::Result<Runtime> {
     Builder::new_multi_thread().enable_all().build()
 }
 
-/// For what is counted thread by thread.
+/// A runtime on this thread alone, for counts by thread.
 fn one_thread() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }

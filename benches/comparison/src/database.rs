@@ -18,12 +18,12 @@ pub struct Database {
 #[derive(Debug, Default)]
 struct Seen {
     loads: AtomicU64,
-    /// When the first load ended; 0 as long as none has.
+    /// The end of the first load; 0 as long as none has ended.
     first_end: AtomicU64,
 }
 
 impl Database {
-    /// One whose reads take this long. Its writes take no time at all.
+    /// Makes a database whose reads take this long. Its writes take no time at all.
     pub fn new(takes: Duration) -> Self {
         Self {
             takes,
@@ -50,12 +50,12 @@ impl Database {
         user
     }
 
-    /// How many reads there were.
+    /// The number of reads so far.
     pub fn loads(&self) -> u64 {
         self.seen.loads.load(Ordering::Relaxed)
     }
 
-    /// When the first read ended, by [`monotonic`]; 0 if none has.
+    /// The end of the first read, by [`monotonic`]; 0 if none has ended.
     pub fn first_end(&self) -> u64 {
         self.seen.first_end.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Which keys are asked for, and in which order: the same at every call.
+//! The sequences of keys that are asked for, equal at every call.
 
 const SEED: u64 = 7;
 

@@ -5,13 +5,13 @@ use crate::{Database, Key, User};
 /// The reason why something was not measured.
 pub type Problem = Box<dyn Error + Send + Sync>;
 
-/// A cache that is compared. An adapter does what the cache's own documentation says is fastest,
-/// and no more.
+/// A cache that is compared. An adapter uses the calls that the cache's own documentation says are
+/// fastest, and no others.
 pub trait Subject: Clone + Send + Sync + 'static {
     /// The result of a read: a value of its own, or a share of one.
     type Value: Borrow<User> + Send;
 
-    /// Makes one, or says what it [cannot](cannot).
+    /// Makes the cache, or returns the setting that it [cannot](cannot) have.
     fn open(setting: &Setting) -> impl Future<Output = Result<Self, Problem>> + Send;
 
     /// Reads; a miss is `None`.

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 pub struct User {
     /// The number in its key.
     pub id: u64,
-    /// How often it was written.
+    /// The number of times that it was written.
     pub version: u64,
     /// A short text.
     pub name: String,
-    /// Another one.
+    /// Another short text.
     pub mail: String,
     /// A long text.
     pub about: String,
@@ -34,7 +34,7 @@ impl User {
 /// A key, in both forms that caches take: a number, and the text that it has in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// The number. What formats keys by itself takes it.
+    /// The number, for caches that format keys by themselves.
     pub id: u64,
     /// `user:` and the number.
     pub text: String,

@@ -1,7 +1,8 @@
 //! The contenders: larder, its peers, and the raw libraries below them. `cargo xtask bench` runs
 //! it.
 //!
-//! Each adapter is a file of its own, and does what the documentation of its cache says is fastest.
+//! Each adapter is a file of its own, and uses the calls that the documentation of its cache says
+//! are fastest.
 
 mod cached;
 mod cachet;

@@ -1,5 +1,5 @@
-//! Prints how many reads a second L2 gives over so many lanes to so many tasks, as a share of what
-//! one multiplexed connection gives, and one whose reads the server tracks, which larder's do too:
+//! Prints the throughput of reads from L2 by number of lanes and of tasks, as a share of that of
+//! one multiplexed connection, with and without tracking by the server (larder's lanes have it):
 //! measured in turn in one run, medians of all rounds. With `raw` or a number of lanes and a number
 //! of reads, only reads, for `perf` and `valgrind --tool=callgrind`.
 #![allow(
@@ -82,7 +82,7 @@ fn compare(runtime: &Runtime, remotes: &[Remote]) {
     }
 }
 
-/// How a key is read.
+/// The way to read a key.
 #[derive(Clone, Copy)]
 enum Way {
     Raw,

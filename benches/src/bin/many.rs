@@ -1,5 +1,5 @@
-//! Prints how long a thousand keys take by `get_many`, and by a bare `MGET` whose values are
-//! decoded: measured in turn in one run, medians of all rounds. With `--check`, fails if a promise
+//! Prints the time of a thousand keys by `get_many`, and by a bare `MGET` whose values are decoded:
+//! measured in turn in one run, medians of all rounds. With `--check`, fails if a promise
 //! is not kept.
 #![allow(
     clippy::print_stdout,
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 const ROUNDS: usize = 201;
 const MANY: u64 = 1000;
 
-/// At most this many times a bare `MGET`.
+/// The largest time of `get_many`, as a multiple of a bare `MGET`.
 const LIMIT: f64 = 1.3;
 
 #[tokio::main]

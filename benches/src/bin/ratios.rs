@@ -17,14 +17,14 @@ const ROUNDS: usize = 15;
 const HITS: usize = 200_000;
 const READS: usize = 64 * 500;
 
-/// At most this many times a raw hit, on each store.
+/// The largest cost of a hit on each store, as a multiple of a raw hit.
 const MOKA_LIMIT: f64 = 1.10;
 const QUICK_LIMIT: f64 = 1.60;
-/// At least so many times as fast on quick_cache as moka by itself is.
+/// The least speed of a hit on quick_cache, as a multiple of moka's by itself.
 const QUICK_GAIN: f64 = 3.0;
-/// At least this share of what quick_cache by itself serves to two threads.
+/// The least share of the throughput that quick_cache by itself has with two threads.
 const TWO_LIMIT: f64 = 0.70;
-/// At least this share of the raw throughput.
+/// The least share of the raw throughput of L2.
 const L2_LIMIT: f64 = 0.90;
 
 /// larder and the libraries by themselves, measured in turn.
@@ -71,8 +71,8 @@ fn one_thread(name: &str, local: &Local) -> bool {
         "{name}: on quick_cache {on_quick:.0} ns, its own {quick:.0} ns: {over_quick:.2} × (at most {QUICK_LIMIT}), \
          and {gain:.1} times as fast as moka's own (at least {QUICK_GAIN})"
     );
-    // Now and then, moka reorders what was hit, and its memory reclamation allocates: in both
-    // alike.
+    // Now and then, moka reorders the hit entries, and its memory reclamation allocates: in both
+    // stores alike.
     let some = &keys[..HITS / 10];
     let allocated = HITS_ON.map(|hit| allocation_counter::measure(|| hit(local, some)).count_total);
     println!(
@@ -82,7 +82,7 @@ fn one_thread(name: &str, local: &Local) -> bool {
     over_moka <= MOKA_LIMIT && over_quick <= QUICK_LIMIT && gain >= QUICK_GAIN
 }
 
-/// Two threads hit at once, each beginning elsewhere in the same sequence of keys.
+/// Times two threads that hit at once. Each begins at another point of one sequence of keys.
 fn two_threads(name: &str, local: &Local, keys: &[u64]) -> bool {
     let mut rounds = [const { Vec::new() }; 4];
     let (front, back) = keys.split_at(keys.len() / 2);
@@ -152,8 +152,8 @@ fn l2(runtime: &tokio::runtime::Runtime, server: &RedisServer) -> bool {
     kept
 }
 
-/// Times the second of two runs: what was measured before has left its own memory in the
-/// processor's caches, and waiting for that would make all alike.
+/// Times the second of two runs: the measurement before has left its own memory in the processor's
+/// caches, and a wait for memory would make all results alike.
 fn time_warm(run: impl Fn()) -> Duration {
     run();
     time(run)
@@ -165,7 +165,7 @@ fn time(run: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// The median round's time for one of its operations, in nanoseconds.
+/// The time of one operation in the median round, in nanoseconds.
 fn nanos(mut rounds: Vec<Duration>, operations: usize) -> f64 {
     rounds.sort();
     rounds[rounds.len() / 2].as_nanos() as f64 / operations as f64

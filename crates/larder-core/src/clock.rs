@@ -15,13 +15,10 @@ use std::{
 ///
 /// # Tests
 /// Waits (time limits, leases, pauses) follow the runtime's own time, which a test can pause. A
-/// clock that follows that time too makes one hand move everything:
-/// ```ignore
-/// // In a test with `#[tokio::test(start_paused = true)]`:
-/// let start = tokio::time::Instant::now();
-/// let clock = Clock::from_fn(move || start.elapsed());
-/// tokio::time::advance(Duration::from_secs(60)).await; // moves the waits and the clock
-/// ```
+/// clock [`from_fn`](Self::from_fn) that follows that time too lets one hand move everything. With
+/// tokio, that is a test with `start_paused = true`: take `start` from
+/// `tokio::time::Instant::now()` in the example there, and `tokio::time::advance` moves the waits
+/// and the clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Source>);
 
@@ -65,6 +62,17 @@ impl Clock {
 
     /// Makes a clock that shows the time which a function returns: the time since any fixed origin.
     /// It must never go back.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Instant;
+    /// use larder_core::Clock;
+    ///
+    /// let start = Instant::now();
+    /// let clock = Clock::from_fn(move || start.elapsed());
+    /// let before = clock.now();
+    /// assert!(clock.now() >= before);
+    /// ```
     pub fn from_fn(elapsed: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self(Some(Source::Function(Arc::new(elapsed))))
     }

@@ -40,9 +40,9 @@ pub trait Codec: Debug + Clone + Send + Sync + 'static {
 
     /// Checks that these bytes, an encoding of a `T`, can be read back and mean the same then.
     ///
-    /// Some types write what they cannot read, for example a flattened map with number keys. Not
-    /// noticed is a field that is written nowhere (`#[serde(skip)]`): it has its default value in
-    /// other processes.
+    /// Some types write text that they cannot read, for example a flattened map with number keys.
+    /// The check does not notice a field that is never written (`#[serde(skip)]`): in other
+    /// processes it has its default value.
     ///
     /// # Errors
     /// [`CodecError`] that names the type and the remedy.

@@ -11,7 +11,7 @@ pub enum StoreError {
     Address {
         /// The address, without its password.
         address: String,
-        /// What is wrong with it, and the remedy.
+        /// The mistake in it, and the remedy.
         problem: String,
     },
     /// The namespace cannot stand in front of the store's keys.
@@ -19,7 +19,7 @@ pub enum StoreError {
     Namespace {
         /// The namespace.
         namespace: String,
-        /// What is wrong with it, and what is allowed.
+        /// The mistake in it, and the characters that are allowed.
         problem: String,
     },
     /// Nothing answers at the address, or the connection was lost and is not back yet.

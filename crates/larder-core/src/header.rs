@@ -19,7 +19,7 @@ use crate::{codec::CodecError, tags::TagEpoch};
 /// ```
 /// use larder_core::{TagEpoch, ValueHeader};
 ///
-/// let header = ValueHeader { epoch: TagEpoch(7), of_policy: false, tags: vec!["org:7"] };
+/// let header = ValueHeader { epoch: TagEpoch(7), policy_tag: false, tags: vec!["org:7"] };
 /// let mut stored = Vec::new();
 /// header.write(&mut stored)?;
 /// stored.extend(b"{}");
@@ -31,14 +31,14 @@ pub struct ValueHeader<'a> {
     /// The tag epoch from before the value was read.
     pub epoch: TagEpoch,
     /// Whether the entry has the tag of its policy, by which the policy is cleared in one step.
-    pub of_policy: bool,
+    pub policy_tag: bool,
     /// The entry's tags, each of at most 65,535 bytes.
     pub tags: Vec<&'a str>,
 }
 
 const MARK: u8 = 0xFB;
 const VERSION: u8 = 1;
-const OF_POLICY: u8 = 1;
+const POLICY_TAG: u8 = 1;
 
 impl<'a> ValueHeader<'a> {
     /// Appends the header to `out`. The value's bytes follow.
@@ -50,7 +50,7 @@ impl<'a> ValueHeader<'a> {
             u16::try_from(len)
                 .map_err(|_| CodecError::new("it has more tags, or longer ones, than 65,535"))
         };
-        out.extend([MARK, VERSION, if self.of_policy { OF_POLICY } else { 0 }]);
+        out.extend([MARK, VERSION, if self.policy_tag { POLICY_TAG } else { 0 }]);
         out.extend(self.epoch.0.to_be_bytes());
         out.extend(short(self.tags.len())?.to_be_bytes());
         for tag in &self.tags {
@@ -74,13 +74,13 @@ impl<'a> ValueHeader<'a> {
             return Ok((None, bytes));
         }
         let mut rest = bytes;
-        let [_, VERSION, flags @ (0 | OF_POLICY)] = take(&mut rest)? else {
+        let [_, VERSION, flags @ (0 | POLICY_TAG)] = take(&mut rest)? else {
             return Err(CodecError::new("the value's header is of a later version"));
         };
         let epoch = TagEpoch(u64::from_be_bytes(take(&mut rest)?));
         let mut header = Self {
             epoch,
-            of_policy: flags == OF_POLICY,
+            policy_tag: flags == POLICY_TAG,
             tags: Vec::new(),
         };
         for _ in 0..u16::from_be_bytes(take(&mut rest)?) {
@@ -113,7 +113,7 @@ mod tests {
     fn header_round_trips_and_every_cut_is_an_error() {
         let header = ValueHeader {
             epoch: TagEpoch(1 << 50),
-            of_policy: true,
+            policy_tag: true,
             tags: vec!["org:7", "", "ü"],
         };
         let mut bytes = Vec::new();

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 ///
 /// A write records one [`OutboxEntry`] for each key that it outdates, **in the transaction that
 /// changes the data**. Once that has committed, the entry says that the key must be invalidated,
-/// whatever becomes of the process that was about to do it. When the key is gone from the remote
+/// also if the process that was about to do it dies. When the key is gone from the remote
 /// store, larder confirms the entry, and the application may delete it.
 ///
 /// # Errors
@@ -21,9 +21,13 @@ use async_trait::async_trait;
 ///
 /// #[async_trait::async_trait]
 /// impl Outbox for Table {
-///     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
-///         let rows = self.0.lock().unwrap();
-///         let later = rows.iter().filter(|(id, _)| **id > after).take(limit);
+///     async fn unconfirmed(
+///         &self,
+///         after: i64,
+///         limit: usize,
+///     ) -> Result<Vec<OutboxEntry>, OutboxError> {
+///         let table = self.0.lock().unwrap();
+///         let later = table.iter().filter(|(id, _)| **id > after).take(limit);
 ///         Ok(later.map(|(id, key)| OutboxEntry { id: *id, key: key.clone() }).collect())
 ///     }
 ///

@@ -11,7 +11,8 @@ fn text<K: ?Sized>(key: impl CacheKey<K>) -> String {
     KeyBuf::format("user", &key).as_str().to_owned()
 }
 
-/// What a cache is for the compiler: its type fixes `K`, its argument is anything that names one.
+/// Stands for a cache before the compiler: its type fixes `K`, its argument is anything that names
+/// a `K`.
 struct CacheOf<K>(PhantomData<K>);
 
 impl<K> CacheOf<K> {

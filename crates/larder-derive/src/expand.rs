@@ -114,7 +114,7 @@ fn parts(fields: &Fields) -> Result<Vec<(Member, &Type)>, Error> {
     Ok(parts)
 }
 
-/// The text of a variant: its name, or what `rename` says.
+/// The text of a variant: its name, or the text of `rename`.
 fn variant_text(variant: &Variant) -> Result<LitStr, Error> {
     let renamed = options(&variant.attrs, &["rename"])?.rename;
     if let Some(text) = renamed.as_ref().filter(|text| text.value().is_empty()) {
@@ -176,7 +176,7 @@ fn mentions(tokens: TokenStream, names: &HashSet<Ident>) -> bool {
     })
 }
 
-/// Tells whether a field only says what its type is for. It has no text.
+/// Tells whether a field is `PhantomData`, which has no text.
 fn is_phantom(ty: &Type) -> bool {
     matches!(ty, Type::Path(ty) if ty.path.segments.last().is_some_and(|last| last.ident == "PhantomData"))
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use larder_testkit::{Proxy, RedisServer};
+use larder_testkit::{Proxy, RedisServer, Reply};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -23,11 +23,18 @@ use crate::{
     faults::{Fault, FaultKind, inject},
     history::{History, Verdict},
     journal::{Line, Write},
-    keys::{Key, PolicyName, Versioned},
+    keys::{Key, Namespace, PolicyName, Versioned},
     node::Caches,
 };
 
-const NODES: u8 = 3;
+/// Three processes of one namespace, as the protocol's races need, and two beside them of another.
+const NODES: [Namespace; 5] = [
+    Namespace::North,
+    Namespace::North,
+    Namespace::North,
+    Namespace::South,
+    Namespace::South,
+];
 /// Whoever does not answer within it has failed.
 const BOUND: Duration = Duration::from_secs(30);
 /// So long after the last operation, every copy is what the database holds.
@@ -108,10 +115,10 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let told = Shared::default();
     let start = now();
     let mut members = Vec::new();
-    for index in 0..NODES {
+    for (index, namespace) in (0..).zip(NODES) {
         members.push(
             Member::start(
-                index,
+                (index, namespace),
                 settings,
                 &server,
                 &database,
@@ -145,6 +152,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
         unequal.extend(differing(&format!("node {index}"), copies, &database));
     }
     unequal.extend(differing("L2", copies_of_l2(&server).await?, &database));
+    unequal.extend(names_outside(&server).await?);
 
     drop(members);
     let mut told = std::mem::take(&mut *lock(&told));
@@ -220,20 +228,39 @@ fn differing(whose: &str, copies: Copies, database: &Database) -> Vec<String> {
     copies.into_iter().filter_map(differs).collect()
 }
 
+/// The names in Redis that lie in no namespace: none should.
+async fn names_outside(server: &RedisServer) -> Result<Vec<String>, Problem> {
+    let Reply::Array(names) = server.command(&["KEYS", "*"]).await? else {
+        return Err("the server does not say what it holds".into());
+    };
+    let names = names.iter().filter_map(Reply::text);
+    let lies_outside = |name: &String| {
+        !Namespace::ALL
+            .iter()
+            .any(|of| name.starts_with(&format!("{}/", of.name())))
+    };
+    Ok(names
+        .filter(lies_outside)
+        .map(|name| format!("{name} lies in no namespace"))
+        .collect())
+}
+
 /// What a process that starts now is served from L2.
 async fn copies_of_l2(server: &RedisServer) -> Result<Copies, Problem> {
-    let (_larder, caches) = Caches::connect(&server.url()).await?;
     let mut copies = Vec::new();
-    for key in Key::all() {
-        let copy = caches.of(key).get(key.in_policy()).await?;
-        copies.push((key, copy.map(|value| value.version)));
+    for namespace in Namespace::ALL {
+        let (_larder, caches) = Caches::connect(&server.url(), namespace).await?;
+        for key in Key::all(namespace) {
+            let copy = caches.of(key).get(key.in_policy()).await?;
+            copies.push((key, copy.map(|value| value.version)));
+        }
     }
     Ok(copies)
 }
 
 impl Member {
     async fn start(
-        index: u8,
+        (index, namespace): (u8, Namespace),
         settings: &Settings,
         server: &RedisServer,
         database: &Database,
@@ -242,7 +269,13 @@ impl Member {
     ) -> Result<Self, Problem> {
         let proxy = Proxy::start(&server.addr()).await?;
         let mut process = Command::new(&settings.program)
-            .args(["node", &proxy.url(), &database.addr(), &seed.to_string()])
+            .args([
+                "node",
+                &proxy.url(),
+                &database.addr(),
+                namespace.name(),
+                &seed.to_string(),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -342,7 +375,8 @@ impl Foreign {
         while !*stop.borrow() {
             sleep(Duration::from_millis(random.u64(5..30))).await;
             let _quiet = self.quiet.lock().await;
-            let key = Key::pick(PolicyName::Foreign, &mut random);
+            let namespace = random.choice(Namespace::ALL).unwrap_or(Namespace::North);
+            let key = Key::pick(namespace, PolicyName::Foreign, &mut random);
             let version = self.database.write(key);
             let value = serde_json::to_string(&Versioned { key, version })?;
             while self.set(key, &value).await.is_err() {
@@ -364,7 +398,7 @@ impl Foreign {
     async fn set(&self, key: Key, value: &str) -> std::io::Result<()> {
         let mut client = larder_testkit::Client::connect(&self.server, None).await?;
         match client.command(&["SET", &key.to_string(), value]).await? {
-            larder_testkit::Reply::Status(_) => Ok(()),
+            Reply::Status(_) => Ok(()),
             other => Err(std::io::Error::other(format!("{other:?}"))),
         }
     }

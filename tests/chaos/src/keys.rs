@@ -2,8 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The policies of the TTL table that the nodes use. Lifetimes are longer than a run, so that nothing
-/// old goes unseen; leases are short, so that a stopped process outlives its own.
+/// The policies of the TTL table that the nodes use. Lifetimes are longer than a run, so that
+/// nothing old goes unseen; leases are short, so that a stopped process outlives its own.
 pub(crate) const TABLE: &str = r#"
     [item]
     ttl = "1h"
@@ -70,26 +70,69 @@ impl PolicyName {
     }
 }
 
-/// One of the keys that the nodes use.
+/// One of two applications on the one server. Both have the same policies, keys and tags; only
+/// their namespaces differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// The first one.
+    North,
+    /// The second one.
+    South,
+}
+
+impl Namespace {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::North, Self::South];
+
+    /// Its name, which begins every name that it has in Redis.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::North => "north",
+            Self::South => "south",
+        }
+    }
+
+    /// The namespace of a name, if it is one of these two.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|namespace| namespace.name() == name)
+    }
+}
+
+/// One of the keys that the nodes use, in one of the namespaces. The same key in both namespaces is
+/// two of these, so that a value which crosses over is found by its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(pub u16);
 
 const IN_POLICY: u16 = 24;
+const IN_NAMESPACE: u16 = 5 * IN_POLICY;
 const IN_GROUP: u16 = 4;
 
 impl Key {
-    /// How many there are.
-    pub const COUNT: usize = IN_POLICY as usize * PolicyName::ALL.len();
+    /// The number of keys in both namespaces.
+    pub const COUNT: usize = IN_NAMESPACE as usize * Namespace::ALL.len();
 
-    /// All of them.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..).map(Self).take(Self::COUNT)
+    /// All keys of a namespace.
+    pub fn all(namespace: Namespace) -> impl Iterator<Item = Self> {
+        (namespace as u16 * IN_NAMESPACE..)
+            .map(Self)
+            .take(usize::from(IN_NAMESPACE))
     }
 
-    /// One of a policy, some more often than others.
-    pub(crate) fn pick(policy: PolicyName, random: &mut fastrand::Rng) -> Self {
+    /// A random key of a policy, some more often than others.
+    pub(crate) fn pick(
+        namespace: Namespace,
+        policy: PolicyName,
+        random: &mut fastrand::Rng,
+    ) -> Self {
         let skewed = (0..5).map(|_| random.u16(0..IN_POLICY)).min();
-        Self(policy as u16 * IN_POLICY + skewed.unwrap_or(0))
+        Self(namespace as u16 * IN_NAMESPACE + policy as u16 * IN_POLICY + skewed.unwrap_or(0))
+    }
+
+    /// Its namespace.
+    pub fn namespace(self) -> Namespace {
+        Namespace::ALL[usize::from(self.0 / IN_NAMESPACE) % Namespace::ALL.len()]
     }
 
     /// Its policy.
@@ -121,7 +164,8 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.policy().name(), self.in_policy())
+        let (namespace, policy) = (self.namespace().name(), self.policy().name());
+        write!(f, "{namespace}/{policy}:{}", self.in_policy())
     }
 }
 

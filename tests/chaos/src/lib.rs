@@ -29,7 +29,7 @@ pub use conductor::{Outcome, Settings, run};
 pub use faults::{Fault, FaultKind};
 pub use history::{History, Kind, Stale, Verdict, Violation};
 pub use journal::{Read, Write};
-pub use keys::{Key, PolicyName};
+pub use keys::{Key, Namespace, PolicyName};
 pub use report::html;
 
 /// What went wrong with the run itself.

@@ -5,7 +5,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use larder_chaos::{Problem, Settings, html, node, run};
+use larder_chaos::{Namespace, Problem, Settings, html, node, run};
 
 const HELP: &str = "\
 usage: chaos [--minutes N] [--seed S] [--report FILE]
@@ -19,19 +19,22 @@ async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        ["node", redis, database, seed] => match seed.parse() {
-            Ok(seed) => {
-                let (redis, database) = ((*redis).to_owned(), (*database).to_owned());
-                node::run(node::Config {
-                    redis,
-                    database,
-                    seed,
-                })
-                .await
-                .map(|()| true)
+        ["node", redis, database, namespace, seed] => {
+            match (Namespace::named(namespace), seed.parse()) {
+                (Some(namespace), Ok(seed)) => {
+                    let (redis, database) = ((*redis).to_owned(), (*database).to_owned());
+                    node::run(node::Config {
+                        redis,
+                        database,
+                        namespace,
+                        seed,
+                    })
+                    .await
+                    .map(|()| true)
+                }
+                _ => Err(HELP.into()),
             }
-            Err(_) => Err(HELP.into()),
-        },
+        }
         ["--help" | "-h" | "help"] => {
             println!("{HELP}");
             Ok(true)

@@ -22,7 +22,7 @@ use crate::{
     clock::now,
     database::DatabaseClient,
     journal::{Line, Read, Write},
-    keys::{Key, PolicyName, TABLE, Versioned},
+    keys::{Key, Namespace, PolicyName, TABLE, Versioned},
 };
 
 const READERS: u64 = 4;
@@ -35,6 +35,8 @@ pub struct Config {
     pub redis: String,
     /// Where the database is.
     pub database: String,
+    /// Where its names in Redis lie.
+    pub namespace: Namespace,
     /// What the node's random choices come from.
     pub seed: u64,
 }
@@ -94,7 +96,10 @@ pub async fn run(config: Config) -> Result<(), Problem> {
 pub(crate) struct Caches([Cache<u16, Versioned>; PolicyName::ALL.len()]);
 
 impl Caches {
-    pub(crate) async fn connect(redis: &str) -> Result<(Larder, Self), larder::Error> {
+    pub(crate) async fn connect(
+        redis: &str,
+        namespace: Namespace,
+    ) -> Result<(Larder, Self), larder::Error> {
         // Faults are noticed fast, so that many find their place in a run.
         let options = RedisConfig::new(redis)
             .lanes(2)
@@ -106,6 +111,7 @@ impl Caches {
         let larder = Larder::builder()
             .ttl_table(table)
             .redis_config(options)
+            .namespace(namespace.name())
             .build()
             .await?;
         let [a, b, c, d, e] = PolicyName::ALL.map(|policy| larder.cache(policy.name()));
@@ -118,6 +124,7 @@ impl Caches {
 }
 
 struct Node {
+    namespace: Namespace,
     larder: Larder,
     caches: Caches,
     database: Arc<DatabaseClient>,
@@ -129,9 +136,10 @@ struct Node {
 
 impl Node {
     async fn start(config: &Config, lines: mpsc::UnboundedSender<Line>) -> Result<Self, Problem> {
-        let (larder, caches) = Caches::connect(&config.redis).await?;
+        let (larder, caches) = Caches::connect(&config.redis, config.namespace).await?;
         let database = Arc::new(DatabaseClient::new(config.database.clone()));
         Ok(Self {
+            namespace: config.namespace,
             larder,
             caches,
             database,
@@ -154,8 +162,11 @@ impl Node {
         while !self.is_stopping() {
             for _ in 0..3 {
                 let policy = random.choice(PolicyName::ALL).unwrap_or(PolicyName::Item);
-                self.read(Key::pick(policy, &mut random), random.u8(..) < 64)
-                    .await;
+                self.read(
+                    Key::pick(self.namespace, policy, &mut random),
+                    random.u8(..) < 64,
+                )
+                .await;
             }
             tokio::time::sleep(Duration::from_millis(random.u64(1..8))).await;
         }
@@ -203,7 +214,7 @@ impl Node {
                 PolicyName::Tagged,
                 PolicyName::Instant,
             ][random.usize(0..4)];
-            self.write(Key::pick(policy, &mut random), &mut random)
+            self.write(Key::pick(self.namespace, policy, &mut random), &mut random)
                 .await;
             self.tell();
             tokio::time::sleep(Duration::from_millis(random.u64(2..14))).await;
@@ -265,7 +276,14 @@ impl Node {
                 };
                 self.untold().extend(written.into_iter().map(write));
             }
-            Err(error) => self.say(Line::WriteFailed(full(&error))),
+            Err(error) => {
+                // Without the key, so that equal failures are counted together.
+                let text = full(&error);
+                let text = error
+                    .key()
+                    .map_or(text.clone(), |key| text.replace(key, "a key"));
+                self.say(Line::WriteFailed(text));
+            }
         }
     }
 
@@ -308,7 +326,7 @@ impl Node {
 
     /// Says what every copy is, without loading.
     async fn copy(&self) {
-        for key in Key::all() {
+        for key in Key::all(self.namespace) {
             match self.caches.of(key).get(key.in_policy()).await {
                 Ok(value) => self.say(Line::Copy(key, value.map(|value| value.version))),
                 Err(error) => self.say(Line::ReadFailed(full(&error))),

@@ -6,6 +6,7 @@ pub(crate) mod interop;
 pub(crate) mod load_control;
 pub(crate) mod loading;
 pub(crate) mod many;
+pub(crate) mod namespaces;
 pub(crate) mod outbox;
 pub(crate) mod policy;
 pub(crate) mod reads;

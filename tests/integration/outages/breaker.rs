@@ -111,7 +111,7 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
     assert_eq!(
         (stats.unsent, stats.resent),
         (0, 100),
-        "P11: and what could not be sent has been"
+        "P11 unsent-goes-first: and what could not be sent has been"
     );
     let (mut remembered, mut resent) = (0, 0);
     for (event, ..) in &*events.seen.lock().unwrap() {
@@ -499,7 +499,7 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
         assert_eq!(
             store.lane_state(LaneIndex(0)),
             LaneState::Down,
-            "P12: nobody would tell it of changes"
+            "P12 tracking-never-assumed: nobody would tell it of changes"
         );
         events.count(RemoteEvent::HalfOpen) >= tried
     })

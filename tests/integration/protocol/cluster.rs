@@ -556,7 +556,7 @@ async fn killed_master_that_is_back_is_used_again() {
     assert_eq!(
         names(&cluster.servers[0], "item:*").await,
         Vec::<String>::new(),
-        "P11: sent first"
+        "P11 unsent-goes-first: sent first"
     );
     cluster.settle().await.unwrap();
     for key in &keys {

@@ -30,7 +30,7 @@ async fn key_deleted_during_its_load_without_l2_is_not_cached() {
     assert_eq!(
         **new.await.unwrap().as_ref().unwrap(),
         "new",
-        "P2: an outdated flight is not joined"
+        "P2 only-current-is-served: an outdated flight is not joined"
     );
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }

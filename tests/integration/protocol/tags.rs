@@ -385,7 +385,7 @@ async fn tag_removed_between_holding_and_commit_is_served_to_nobody_who_comes_la
         assert_eq!(
             **late.await.unwrap().as_ref().unwrap(),
             "new",
-            "P16: it came after"
+            "P16 only-for-earlier-callers: it came after"
         );
         assert_eq!(get(&cache, &key).await.as_deref(), Some("new"));
         assert_eq!(

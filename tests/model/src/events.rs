@@ -1,4 +1,4 @@
-//! Events: faults of processes and of the server, and the chores of the processes.
+//! Faults of processes and of the server, and the chores of a process.
 
 use crate::{
     Mutant, Protocol,
@@ -7,87 +7,104 @@ use crate::{
 };
 
 impl Protocol {
-    pub(crate) fn lose(&self, state: &mut State, at: usize) {
-        if self.is(Mutant::AdvanceBeforeWithdrawal) {
-            self.advance_lane(state, at);
-            state.processes[at].link = Link::Advanced;
+    pub(crate) fn drop_session(&self, state: &mut State, at: usize) {
+        if self.is(Mutant::BumpBeforeWithdrawal) {
+            self.bump_lane(state, at);
+            state.processes[at].link = Link::Bumped;
         } else {
             state.processes[at].link = Link::Withdrawn;
             self.drop_connection(state, at);
         }
     }
 
-    pub(crate) fn advance(&self, state: &mut State, at: usize) {
-        if state.processes[at].link == Link::Advanced {
+    pub(crate) fn bump_after_loss(&self, state: &mut State, at: usize) {
+        if state.processes[at].link == Link::Bumped {
             state.processes[at].link = Link::Down;
             self.drop_connection(state, at);
         } else {
             state.processes[at].link = Link::Down;
-            if !self.is(Mutant::LossAdvancesNothing) {
-                self.advance_lane(state, at);
+            if !self.is(Mutant::LossBumpsNothing) {
+                self.bump_lane(state, at);
             }
         }
     }
 
     pub(crate) fn reconnect(&self, state: &mut State, at: usize) {
         state.processes[at].link = Link::Up;
-        if !self.is(Mutant::PendingSentLater) {
+        if !self.is(Mutant::UnsentSentLater) {
             self.drain(state, at); // P11 unsent-goes-first
         }
-        if !self.is(Mutant::LossAdvancesNothing) {
-            self.advance_lane(state, at);
+        if !self.is(Mutant::LossBumpsNothing) {
+            self.bump_lane(state, at);
         }
     }
 
     pub(crate) fn drain(&self, state: &mut State, at: usize) {
-        if let Some(version) = state.processes[at].pending.take() {
+        if let Some(version) = state.processes[at].unsent.take() {
             let _done = self.invalidate(state, None, at);
             state.returned = state.returned.max(version);
         }
-        if let Some(version) = state.processes[at].pending_tag.take() {
+        if let Some(version) = state.processes[at].unsent_tag.take() {
             let _done = self.invalidate_tag(state, at);
             state.returned = state.returned.max(version);
         }
-    }
-
-    pub(crate) fn expire(&self, state: &mut State) {
-        if !self.is_orphan(state) {
-            state.faults.expiry -= 1;
-        }
-        // P14 no-wait-for-expiry-push: the server tells nobody in time.
-        state.redis.lease = None;
-        state.expired = true;
-    }
-
-    pub(crate) fn cut(&self, state: &mut State, at: usize) {
-        state.faults.loss -= 1;
-        state.processes[at].link = Link::Cut;
-        state.redis.tracks[at] = Tracks::default();
-    }
-
-    pub(crate) fn deafen(&self, state: &mut State, at: usize) {
-        state.faults.deafness -= 1;
-        state.processes[at].deaf = true;
-        state.processes[at]
-            .inbox
-            .retain(|message| matches!(message, Message::Reply(..)));
-    }
-
-    pub(crate) fn unsubscribe(&self, state: &mut State, at: usize) {
-        state.faults.unsubscription -= 1;
-        state.processes[at].subscribed = false;
-        state.processes[at].channel.clear();
     }
 
     pub(crate) fn subscribe(&self, state: &mut State, at: usize) {
         let process = &mut state.processes[at];
         (process.subscribed, process.degraded) = (true, false);
         if !self.is(Mutant::LostSubscriptionIgnored) {
-            self.advance_lane(state, at);
+            self.bump_lane(state, at);
         }
     }
 
-    pub(crate) fn die(&self, state: &mut State, at: usize) {
+    /// Lets a fault happen. Other actions are none, and change nothing.
+    pub(crate) fn happen(&self, state: &mut State, fault: Action) {
+        match fault {
+            Action::Expire => {
+                if !self.is_orphan(state) {
+                    state.faults.expiry -= 1;
+                }
+                // P14 no-wait-for-expiry-push: no push comes in time.
+                state.redis.lease = None;
+                state.expired = true;
+            }
+            Action::Die(at) => {
+                state.faults.death -= 1;
+                self.die(state, at);
+            }
+            Action::Cut(at) => {
+                state.faults.loss -= 1;
+                state.processes[at].link = Link::Cut;
+                state.redis.tracks[at] = Tracks::default();
+            }
+            Action::Evict(name) => self.evict(state, name, None),
+            Action::EvictFor(name, at) => self.evict(state, name, Some(at)),
+            Action::EvictEpoch => {
+                state.faults.eviction -= 1;
+                state.redis.epoch = 0;
+            }
+            Action::Forget(at) => {
+                state.faults.forgetting -= 1;
+                state.processes[at].l1 = None;
+            }
+            Action::Deafen(at) => {
+                state.faults.deafness -= 1;
+                state.processes[at].deaf = true;
+                state.processes[at]
+                    .inbox
+                    .retain(|message| matches!(message, Message::Reply(..)));
+            }
+            Action::Unsubscribe(at) => {
+                state.faults.unsubscription -= 1;
+                state.processes[at].subscribed = false;
+                state.processes[at].channel.clear();
+            }
+            _ => {}
+        }
+    }
+
+    fn die(&self, state: &mut State, at: usize) {
         state.redis.tracks[at] = Tracks::default();
         let process = &mut state.processes[at];
         (process.alive, process.subscribed, process.l1) = (false, false, None);
@@ -104,17 +121,17 @@ impl Protocol {
         }
     }
 
-    pub(crate) fn evict(&self, state: &mut State, name: Name, by: Option<usize>) {
+    fn evict(&self, state: &mut State, name: Name, by: Option<usize>) {
         state.faults.eviction -= 1;
         match name {
             Name::Value => state.redis.value = None,
             Name::Lease => (state.redis.lease, state.expired) = (None, true),
-            Name::Tag | Name::Row => state.redis.tag = None,
+            Name::Tag | Name::Policy => state.redis.tag = None,
         }
         self.tell(state, name, by);
     }
 
-    /// Lists the chores of the processes, which are no faults.
+    /// Adds the steps that processes take without a caller or a fault.
     pub(crate) fn chores(&self, state: &State, actions: &mut Vec<Action>) {
         for (at, process) in state
             .processes
@@ -132,10 +149,10 @@ impl Protocol {
                 actions.push(Action::Hear(at));
             }
             match process.link {
-                Link::Cut => actions.push(Action::Lose(at)),
-                Link::Withdrawn | Link::Advanced => actions.push(Action::Advance(at)),
+                Link::Cut => actions.push(Action::DropSession(at)),
+                Link::Withdrawn | Link::Bumped => actions.push(Action::BumpLane(at)),
                 Link::Down if !self.without_l2 => actions.push(Action::Reconnect(at)),
-                Link::Up if process.pending.or(process.pending_tag).is_some() => {
+                Link::Up if process.unsent.or(process.unsent_tag).is_some() => {
                     actions.push(Action::Drain(at))
                 }
                 _ => {}
@@ -156,7 +173,8 @@ impl Protocol {
         }
     }
 
-    pub(crate) fn mishaps(&self, state: &State, actions: &mut Vec<Action>) {
+    /// Adds the faults that may happen now.
+    pub(crate) fn fault_actions(&self, state: &State, actions: &mut Vec<Action>) {
         let (faults, redis) = (&state.faults, &state.redis);
         if faults.expiry > 0 && redis.lease.is_some() && !self.is_orphan(state) {
             actions.push(Action::Expire);
@@ -173,8 +191,8 @@ impl Protocol {
                     actions.extend((0..state.processes.len()).map(|at| Action::EvictFor(name, at)));
                 }
             }
-            if redis.order > 0 {
-                actions.push(Action::EvictOrder);
+            if redis.epoch > 0 {
+                actions.push(Action::EvictEpoch);
             }
         }
         for (at, process) in state
@@ -187,7 +205,7 @@ impl Protocol {
                 actions.push(Action::Die(at));
             }
             if faults.loss > 0 && process.link == Link::Up {
-                actions.extend([Action::Cut(at), Action::Lose(at)]);
+                actions.extend([Action::Cut(at), Action::DropSession(at)]);
             }
             if faults.forgetting > 0 && process.l1.is_some() {
                 actions.push(Action::Forget(at));

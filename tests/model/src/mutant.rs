@@ -1,19 +1,19 @@
 /// The protocol without one of its mechanisms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mutant {
-    /// P1 stamp-before-read: the stamp is taken when the value is there.
+    /// P1 stamp-before-read: the stamp is taken after the value was read.
     StampAfterRead,
-    /// P2 only-current-is-served: L1 takes what is out of date.
+    /// P2 only-current-is-served: an outdated value enters L1.
     InsertOutdated,
-    /// P2 only-current-is-served: an advance does not remove the entry that L1 holds.
-    AdvanceWithoutRemoval,
-    /// P3 clean-lease-commits: a commit does not look whose lease it is.
+    /// P2 only-current-is-served: a bump does not remove the entry from L1.
+    BumpWithoutRemoval,
+    /// P3 clean-lease-commits: a commit does not check whose lease it is.
     CommitWithoutLease,
-    /// P3 clean-lease-commits: a commit does not look at the mark.
+    /// P3 clean-lease-commits: a commit does not check the mark.
     CommitMarked,
-    /// P3 clean-lease-commits: a commit does not look what D is.
+    /// P3 clean-lease-commits: a commit does not check the value of D.
     CommitOverForeign,
-    /// P4 l1-read-from-l2: what was committed enters L1 without being read.
+    /// P4 l1-read-from-l2: a committed value enters L1 without being read.
     KeepUnread,
     /// P5 invalidation-marks-writers: an invalidation leaves a reader's lease.
     InvalidationLeavesReader,
@@ -25,61 +25,62 @@ pub enum Mutant {
     WriterBreaksWriter,
     /// P6 one-writer-first: a writer leaves a reader's lease.
     WriterLeavesReader,
-    /// P7 wake-own-waiters: own scripts do not wake own waiters.
+    /// P7 wake-own-waiters: a process's own scripts do not wake its waiters.
     OwnScriptsDoNotWake,
-    /// P8 register-then-claim: a waiter is registered when the answer is there.
+    /// P8 register-then-claim: a waiter is registered after the reply.
     RegisterAfterClaim,
-    /// P9 reply-invalidates-again: the cell is advanced before the script is sent, and not after
-    /// its reply.
-    AdvanceBeforeScript,
-    /// P9 reply-invalidates-again: the row's cell is advanced before a clear only.
-    ClearAdvancesOnce,
-    /// P10 loss-told-before-successor: a lost connection advances nothing.
-    LossAdvancesNothing,
-    /// P10 loss-told-before-successor: the cell is advanced, and then the connection is withdrawn.
-    AdvanceBeforeWithdrawal,
-    /// P11 unsent-goes-first: what could not be sent is forgotten.
-    PendingForgotten,
-    /// P11 unsent-goes-first: what could not be sent is sent after others read through the lane.
-    PendingSentLater,
+    /// P9 reply-invalidates-again: the generation is bumped before the script is sent, and not
+    /// after its reply.
+    BumpBeforeScript,
+    /// P9 reply-invalidates-again: the policy's generation is bumped before a clear only.
+    ClearBumpsOnce,
+    /// P10 loss-told-before-successor: a lost connection bumps no generation.
+    LossBumpsNothing,
+    /// P10 loss-told-before-successor: the generation is bumped, and then the connection is
+    /// withdrawn.
+    BumpBeforeWithdrawal,
+    /// P11 unsent-goes-first: unsent invalidations are forgotten.
+    UnsentForgotten,
+    /// P11 unsent-goes-first: unsent invalidations are sent after others read through the lane.
+    UnsentSentLater,
     /// P12 tracking-never-assumed: without tracking, entries live as long as with it.
     TrackingAssumed,
-    /// P12 tracking-never-assumed: a connection is not told of what is evicted for its own
-    /// commands.
+    /// P12 tracking-never-assumed: a connection gets no push for evictions by its own commands.
     NoLoop,
-    /// P14 no-wait-for-expiry-push: a waiter sleeps until it is told.
+    /// P14 no-wait-for-expiry-push: a waiter sleeps until a push comes.
     SleepWithoutEnd,
     /// P15 writer-ends-by-compare: a writer's value enters L1 with its first stamp.
-    NoCompareAndAdvance,
-    /// P16 only-for-earlier-callers: an answer of L2 is for all who joined.
-    AnswerForAll,
-    /// P16 only-for-earlier-callers: a refused value is for all who joined.
+    NoCompareAndBump,
+    /// P16 only-for-earlier-callers: a reply of L2 is for all followers.
+    ReplyForAll,
+    /// P16 only-for-earlier-callers: a refused value is for all followers.
     RefusedForAll,
-    /// P16 only-for-earlier-callers: a committed value is for all who joined.
+    /// P16 only-for-earlier-callers: a committed value is for all followers.
     CommittedForAll,
     /// P17 pushes-before-replies: replies overtake pushes.
     RepliesOvertakePushes,
-    /// P18 failed-write-invalidates: a failed writer only gives up its lease.
+    /// P18 failed-write-invalidates: a failed writer only releases its lease.
     FailedWriterKeeps,
     /// P18 failed-write-invalidates: a refused writer does nothing more.
     RefusedWriterKeeps,
     /// P21 tags-pinned-in-time: a value is served whatever its tag.
     TagIgnored,
     /// P21 tags-pinned-in-time: a missing T is a hit.
-    MissingTagIsHeld,
+    MissingTagIsPinned,
     /// P21 tags-pinned-in-time: a lost E starts where it first did.
-    OrderGoesBack,
+    EpochGoesBack,
     /// P22 epoch-before-load: E is read after the load.
-    OrderAfterLoad,
-    /// P23 tags-pinned-before-commit: the tag is not held before the commit.
-    CommitWithoutHolding,
+    EpochAfterLoad,
+    /// P23 tags-pinned-before-commit: the tag is not pinned before the commit.
+    CommitWithoutPin,
     /// P23 tags-pinned-before-commit: T is created whatever E is.
-    HoldWithoutOrder,
-    /// P23 tags-pinned-before-commit: E is looked at in one step, and T created in another.
-    HoldInTwoSteps,
-    /// P23 tags-pinned-before-commit: who joins while the tag is held gets what is committed.
-    HeldForAll,
-    /// P24 tags-known-by-lane: a number enters a cell that was made unknown since it was asked for.
+    PinWithoutEpoch,
+    /// P23 tags-pinned-before-commit: E is checked in one step, and T created in another.
+    PinInTwoSteps,
+    /// P23 tags-pinned-before-commit: callers that join while the tag is pinned get the committed
+    /// value.
+    PinnedForAll,
+    /// P24 tags-known-by-lane: an epoch enters a cell that was made unknown since the question.
     LearnForgotten,
     /// P24 tags-known-by-lane: a lost lane forgets no tags.
     LossKeepsTags,
@@ -87,16 +88,15 @@ pub enum Mutant {
     TagThroughAnotherLane,
     /// P25 clear-leaves-nothing: a clear removes values only.
     ClearInOnePass,
-    /// P26 scripts-publish: scripts tell nobody.
+    /// P26 scripts-publish: scripts publish nothing.
     ScriptsAreSilent,
     /// P26 scripts-publish: a lost subscription is not noticed.
     LostSubscriptionIgnored,
-    /// P26 scripts-publish: a tag that the bus has not told of is believed.
+    /// P26 scripts-publish: a known tag is trusted although the bus has no order with replies.
     BusIsTrustedWithTags,
-    /// P27 channel-proves-alive: nobody tries whether pushes arrive.
+    /// P27 channel-proves-alive: no process probes whether pushes arrive.
     NoProbe,
-    /// P28 stale-only-while-current: a stale value is served as it was found, whatever was told
-    /// since.
+    /// P28 stale-only-while-current: a stale value is served also after an invalidation.
     StaleUnchecked,
 }
 
@@ -105,7 +105,7 @@ impl Mutant {
     pub const ALL: [Self; 47] = [
         Self::StampAfterRead,
         Self::InsertOutdated,
-        Self::AdvanceWithoutRemoval,
+        Self::BumpWithoutRemoval,
         Self::CommitWithoutLease,
         Self::CommitMarked,
         Self::CommitOverForeign,
@@ -117,30 +117,30 @@ impl Mutant {
         Self::WriterLeavesReader,
         Self::OwnScriptsDoNotWake,
         Self::RegisterAfterClaim,
-        Self::AdvanceBeforeScript,
-        Self::ClearAdvancesOnce,
-        Self::LossAdvancesNothing,
-        Self::AdvanceBeforeWithdrawal,
-        Self::PendingForgotten,
-        Self::PendingSentLater,
+        Self::BumpBeforeScript,
+        Self::ClearBumpsOnce,
+        Self::LossBumpsNothing,
+        Self::BumpBeforeWithdrawal,
+        Self::UnsentForgotten,
+        Self::UnsentSentLater,
         Self::TrackingAssumed,
         Self::NoLoop,
         Self::SleepWithoutEnd,
-        Self::NoCompareAndAdvance,
-        Self::AnswerForAll,
+        Self::NoCompareAndBump,
+        Self::ReplyForAll,
         Self::RefusedForAll,
         Self::CommittedForAll,
         Self::RepliesOvertakePushes,
         Self::FailedWriterKeeps,
         Self::RefusedWriterKeeps,
         Self::TagIgnored,
-        Self::MissingTagIsHeld,
-        Self::OrderGoesBack,
-        Self::OrderAfterLoad,
-        Self::CommitWithoutHolding,
-        Self::HoldWithoutOrder,
-        Self::HoldInTwoSteps,
-        Self::HeldForAll,
+        Self::MissingTagIsPinned,
+        Self::EpochGoesBack,
+        Self::EpochAfterLoad,
+        Self::CommitWithoutPin,
+        Self::PinWithoutEpoch,
+        Self::PinInTwoSteps,
+        Self::PinnedForAll,
         Self::LearnForgotten,
         Self::LossKeepsTags,
         Self::TagThroughAnotherLane,

@@ -1,4 +1,4 @@
-//! A process: its cells, its L1, and its handling of the lane's messages.
+//! The work of a process with its generations, its L1, and the messages of its lane.
 
 use crate::{
     Mutant, Protocol,
@@ -8,15 +8,15 @@ use crate::{
 impl Process {
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp {
-            key: self.key_cell,
-            lane: self.lane_cell,
-            row: self.row_cell,
+            key: self.key_generation,
+            lane: self.lane_generation,
+            policy: self.policy_generation,
         }
     }
 
     /// Whether commands can be sent, as far as the process knows.
     pub(crate) fn can_ask(&self) -> bool {
-        matches!(self.link, Link::Up | Link::Cut | Link::Advanced)
+        matches!(self.link, Link::Up | Link::Cut | Link::Bumped)
     }
 
     pub(crate) fn forget_tag(&mut self) {
@@ -26,11 +26,11 @@ impl Process {
 }
 
 impl Protocol {
-    /// Gives everything up that was read through the lane, and lets nobody wait for what it would
-    /// have told.
-    pub(crate) fn advance_lane(&self, state: &mut State, at: usize) {
+    /// Outdates all that was read through the lane, and wakes its waiters: no push comes for them
+    /// any more.
+    pub(crate) fn bump_lane(&self, state: &mut State, at: usize) {
         let process = &mut state.processes[at];
-        process.lane_cell += 1;
+        process.lane_generation += 1;
         if !self.is(Mutant::LossKeepsTags) {
             process.forget_tag();
         }
@@ -39,30 +39,30 @@ impl Protocol {
 
     /// The two steps of every local invalidation.
     pub(crate) fn invalidate_locally(&self, process: &mut Process) {
-        process.key_cell += 1;
-        if !self.is(Mutant::AdvanceWithoutRemoval) {
+        process.key_generation += 1;
+        if !self.is(Mutant::BumpWithoutRemoval) {
             process.l1 = None;
         }
     }
 
-    /// Returns the version that L1 would serve now.
+    /// The entry that L1 would serve now.
     pub(crate) fn served_by_l1(&self, process: &Process) -> Option<Entry> {
         let entry = process.l1?;
         let (seen, now) = (entry.stamp, process.stamp());
-        let tag_is_held = match entry.tag {
+        let tag_is_pinned = match entry.tag {
             None => true,
             Some(_) if self.is(Mutant::TagIgnored) => true,
-            Some((order, generation)) => {
+            Some((epoch, generation)) => {
                 let is_same =
                     generation == process.tag.generation || self.is(Mutant::LearnForgotten);
-                is_same && process.tag.known.is_some_and(|held| held <= order)
+                is_same && process.tag.known.is_some_and(|pinned| pinned <= epoch)
             }
         } && entry.own_tag.is_none_or(|own| own == process.own_tag);
-        (process.alive && seen.lane == now.lane && seen.row == now.row && tag_is_held)
+        (process.alive && seen.lane == now.lane && seen.policy == now.policy && tag_is_pinned)
             .then_some(entry)
     }
 
-    /// P2 only-current-is-served: only what is current enters L1.
+    /// P2 only-current-is-served: only a current entry enters L1.
     pub(crate) fn keep(&self, process: &mut Process, mut entry: Entry) {
         if self.is(Mutant::StampAfterRead) {
             entry.stamp = process.stamp();
@@ -73,8 +73,8 @@ impl Protocol {
         }
     }
 
-    /// Handles what the lane brings next. `overtaking`: the next reply, although pushes came before
-    /// it.
+    /// Handles the lane's next message. With `overtaking`, that is the next reply, although pushes
+    /// came before it.
     pub(crate) fn deliver(&self, state: &mut State, at: usize, overtaking: bool) {
         let inbox = &mut state.processes[at].inbox;
         let next = match overtaking {
@@ -90,20 +90,21 @@ impl Protocol {
         }
     }
 
+    /// Handles a push, of the lane or the bus.
     pub(crate) fn hear(&self, state: &mut State, at: usize, name: Name) {
         let process = &mut state.processes[at];
         match name {
             Name::Value => self.invalidate_locally(process),
             Name::Tag => process.forget_tag(),
-            Name::Row => {
-                process.row_cell += 1;
+            Name::Policy => {
+                process.policy_generation += 1;
                 self.wake(state, at);
             }
             Name::Lease => self.wake(state, at),
         }
     }
 
-    /// Wakes whoever in this process waits for the lease.
+    /// Wakes the operations of this process that wait for the lease.
     pub(crate) fn wake(&self, state: &mut State, at: usize) {
         for op in state
             .ops
@@ -114,14 +115,14 @@ impl Protocol {
         }
     }
 
-    /// P7 wake-own-waiters.
+    /// P7 wake-own-waiters: after a script of its own, the process wakes its waiters.
     pub(crate) fn wake_own(&self, state: &mut State, at: usize) {
         if !self.is(Mutant::OwnScriptsDoNotWake) {
             self.wake(state, at);
         }
     }
 
-    /// The connection is known to be lost: what was asked gets no answer any more.
+    /// Gives the connection up: commands under way get no reply any more.
     pub(crate) fn drop_connection(&self, state: &mut State, at: usize) {
         state.redis.tracks[at] = crate::state::Tracks::default();
         state.processes[at].inbox.clear();
@@ -130,7 +131,7 @@ impl Protocol {
                 op.reply.get_or_insert(Reply::Lost);
             }
             if op.waiting {
-                op.woken = true; // the lane's loss wakes everybody
+                op.woken = true; // the lane's loss wakes all waiters
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The properties that hold in every state.
+//! The properties of every state.
 
 use stateright::Property;
 
@@ -12,11 +12,11 @@ impl Protocol {
     pub(crate) fn promises(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(
-                "a caller is served nothing older than what had returned when it came",
+                "no caller is served an older value than had returned when it came",
                 |_, state: &State| !state.served_old,
             ),
             Property::always(
-                "L2 holds nothing older than what has returned",
+                "L2 holds no older value than has returned",
                 |protocol: &Self, state: &State| {
                     protocol
                         .in_l2(state)
@@ -24,7 +24,7 @@ impl Protocol {
                 },
             ),
             Property::always(
-                "L1 holds nothing older than what has returned here",
+                "L1 holds no older value than has returned here",
                 |protocol: &Self, state: &State| {
                     state.processes.iter().all(|process| {
                         protocol
@@ -34,10 +34,10 @@ impl Protocol {
                 },
             ),
             Property::always(
-                "L1 holds nothing older than what has returned elsewhere and was told",
+                "L1 holds no older value than has returned elsewhere and was pushed",
                 |protocol: &Self, state: &State| {
                     (0..PROCESSES)
-                        .filter(|at| protocol.has_heard(state, *at))
+                        .filter(|at| protocol.is_up_to_date(state, *at))
                         .all(|at| {
                             let entry = protocol
                                 .served_by_l1(&state.processes[at])
@@ -47,7 +47,7 @@ impl Protocol {
                 },
             ),
             Property::always(
-                "when all is quiet, every copy is what the database holds",
+                "when all is quiet, every copy equals the database's value",
                 |protocol: &Self, state: &State| {
                     !protocol.is_quiet(state)
                         || (protocol
@@ -62,17 +62,17 @@ impl Protocol {
                 },
             ),
             Property::always(
-                "a stale value is served only while nobody is known to have changed it",
+                "a stale value is served only while no change of it is known",
                 |_, state: &State| !state.served_outdated,
             ),
             Property::always(
-                "nobody sleeps whom nothing will wake",
-                |protocol: &Self, state: &State| !protocol.sleeps_for_ever(state),
+                "no waiter sleeps for ever",
+                |protocol: &Self, state: &State| !protocol.is_stuck(state),
             ),
         ]
     }
 
-    /// Nothing is under way, and nobody has anything more to notice.
+    /// Whether all operations have ended, and no process has a chore left.
     fn is_quiet(&self, state: &State) -> bool {
         let mut chores = Vec::new();
         self.chores(state, &mut chores);
@@ -84,16 +84,15 @@ impl Protocol {
     /// The version that L2 would serve.
     fn in_l2(&self, state: &State) -> Option<u8> {
         let stored = state.redis.value?;
-        let is_held = stored
-            .order
-            .is_none_or(|order| state.redis.tag.is_some_and(|held| held <= order));
-        is_held.then_some(stored.version)
+        let is_pinned = stored
+            .epoch
+            .is_none_or(|epoch| state.redis.tag.is_some_and(|pinned| pinned <= epoch));
+        is_pinned.then_some(stored.version)
     }
 
-    /// Whether everything that was told has reached this process, or is known to be lost. What it
-    /// did itself it is told by the answer: the server no longer tracks for it what its own script
-    /// has changed.
-    pub(crate) fn has_heard(&self, state: &State, at: usize) -> bool {
+    /// Whether every push has reached this process, or the process knows that it is lost. On the
+    /// bus, the process learns of its own changes by the reply.
+    pub(crate) fn is_up_to_date(&self, state: &State, at: usize) -> bool {
         let process = &state.processes[at];
         let changes = |op: &Op| op.process == at && op.is_asking && !op.kind.is_read();
         if self.bus && state.ops.iter().any(changes) {
@@ -109,16 +108,16 @@ impl Protocol {
                 (!process.deaf || process.degraded) && !is_pushed && process.channel.is_empty()
             }
             Link::Down => !self.bus || process.channel.is_empty(),
-            Link::Cut | Link::Withdrawn | Link::Advanced => false,
+            Link::Cut | Link::Withdrawn | Link::Bumped => false,
         }
     }
 
-    /// Whether somebody sleeps whom nothing will wake.
-    fn sleeps_for_ever(&self, state: &State) -> bool {
+    /// Whether a waiter sleeps that no message and no time limit will wake.
+    fn is_stuck(&self, state: &State) -> bool {
         state.redis.lease.is_none()
             && state.ops.iter().any(|op| {
                 let process = &state.processes[op.process];
-                let is_told = |name| matches!(name, Name::Lease | Name::Row);
+                let is_told = |name| matches!(name, Name::Lease | Name::Policy);
                 let will_be_told = process.channel.iter().copied().any(is_told)
                     || process
                         .inbox
@@ -136,7 +135,7 @@ impl Protocol {
                     && !self.blind
                     && (!self.bus || process.subscribed)
                     && !will_be_told
-                    && !self.can_time(state, op)
+                    && !self.can_time_out(state, op)
             })
     }
 }

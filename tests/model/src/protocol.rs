@@ -1,4 +1,4 @@
-//! The protocol as a transition system, and what must hold in each of its states.
+//! The protocol as a transition system.
 
 use stateright::{Model, Property};
 
@@ -17,36 +17,36 @@ pub struct Protocol {
     pub name: &'static str,
     /// The operations, each with its process.
     pub ops: Vec<(usize, Kind)>,
-    /// The value that L2 and both L1s hold at first, with the tag (`true`) or without.
+    /// A value that L2 and both L1s have at the start: with the tag (`true`) or without.
     pub cached: Option<bool>,
     /// A process that does not die.
     pub immortal: Option<usize>,
     /// The faults that may happen.
     pub faults: Faults,
-    /// The server refuses tracking, and the scripts tell.
+    /// The server refuses tracking, and the scripts publish on the bus.
     pub bus: bool,
-    /// The server refuses both.
+    /// The server refuses tracking and the bus.
     pub blind: bool,
     /// There is no L2.
     pub without_l2: bool,
-    /// The mechanism that is left out.
+    /// The mechanism that is missing.
     pub mutant: Option<Mutant>,
 }
 
-/// The next event.
+/// One transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// An operation takes its next step.
     Act(usize),
-    /// An operation takes a step: a failing writer whose database has changed all the same.
-    ActUnluckily(usize),
-    /// A sleeper's time is over.
-    Time(usize),
-    /// A process handles what its lane brings next.
+    /// A failing writer takes its next step, and the database has changed all the same.
+    FailAfterChange(usize),
+    /// A waiter's time limit ends.
+    TimeOut(usize),
+    /// A process handles the next message of its lane.
     Deliver(usize),
-    /// A process handles the next reply, before the pushes in front of it. Only a mutant does so.
+    /// A process handles the next reply, before the pushes in front of it. Only a mutant does this.
     Overtake(usize),
-    /// A process handles what its bus brings next.
+    /// A process handles the next message of the bus.
     Hear(usize),
     /// The lease runs out.
     Expire,
@@ -54,32 +54,32 @@ pub enum Action {
     Die(usize),
     /// A connection is cut.
     Cut(usize),
-    /// A process notices that, or gives a connection up.
-    Lose(usize),
-    /// It does the second half of that.
-    Advance(usize),
-    /// It is connected again.
+    /// A process notices a lost connection, or gives one up.
+    DropSession(usize),
+    /// The process does the second half of that: it bumps the generations.
+    BumpLane(usize),
+    /// A process connects again.
     Reconnect(usize),
-    /// It sends what it could not. Only a mutant does so on its own.
+    /// A process sends its unsent invalidations. Only a mutant does this in a step of its own.
     Drain(usize),
     /// The server evicts a name.
     Evict(Name),
-    /// The server evicts a name to make room for a command of this process. Only a mutant tells
-    /// this from the other.
+    /// The server evicts a name to make room for a command of this process. This differs from
+    /// `Evict` only for a mutant.
     EvictFor(Name, usize),
     /// The server evicts E.
-    EvictOrder,
+    EvictEpoch,
     /// An L1 evicts its entry.
     Forget(usize),
-    /// Pushes do not arrive any more.
+    /// Pushes no longer arrive at a process.
     Deafen(usize),
-    /// A probe finds that out.
+    /// A probe notices that pushes do not arrive.
     Probe(usize),
-    /// A subscription is lost.
+    /// A process loses its subscription.
     Unsubscribe(usize),
-    /// That is noticed.
+    /// A process notices that.
     Degrade(usize),
-    /// It is there again.
+    /// A process subscribes again.
     Subscribe(usize),
 }
 
@@ -91,29 +91,30 @@ impl Protocol {
         self.mutant == Some(mutant)
     }
 
+    /// The state before the first step.
     fn start(&self) -> State {
-        let stored = self.stored_at_first();
-        let is_told = !self.bus && !self.blind && stored.is_some();
+        let stored = self.stored_at_start();
+        let is_tracked = !self.bus && !self.blind && stored.is_some();
         let tracks = Tracks {
-            value: is_told,
+            value: is_tracked,
             lease: false,
-            tag: is_told,
+            tag: is_tracked,
         };
         State {
             db: 0,
             redis: Redis {
                 value: stored,
                 lease: None,
-                order: 1,
+                epoch: 1,
                 time: 2,
-                tag: (self.cached == Some(true)).then_some(1),
+                tag: stored.and_then(|stored| stored.epoch),
                 tracks: vec![tracks; PROCESSES],
             },
-            processes: vec![self.first_process(); PROCESSES],
+            processes: vec![self.process_at_start(); PROCESSES],
             ops: self
                 .ops
                 .iter()
-                .map(|(process, kind)| Op::new(*process, *kind))
+                .map(|(process, kind)| op_at_start(*process, *kind))
                 .collect(),
             faults: self.faults,
             returned: 0,
@@ -123,16 +124,15 @@ impl Protocol {
         }
     }
 
-    /// The value that L2 holds before anything happens.
-    fn stored_at_first(&self) -> Option<Stored> {
+    fn stored_at_start(&self) -> Option<Stored> {
         self.cached.map(|tagged| Stored {
             version: 0,
-            order: tagged.then_some(1),
+            epoch: tagged.then_some(1),
         })
     }
 
-    fn first_process(&self) -> Process {
-        let is_tagged = self.cached == Some(true);
+    fn process_at_start(&self) -> Process {
+        let stored = self.stored_at_start();
         Process {
             alive: true,
             link: if self.without_l2 {
@@ -145,29 +145,29 @@ impl Protocol {
             subscribed: self.bus,
             deaf: false,
             degraded: self.blind,
-            key_cell: 0,
-            lane_cell: 0,
-            row_cell: 0,
+            key_generation: 0,
+            lane_generation: 0,
+            policy_generation: 0,
             tag: TagCell {
                 generation: 0,
-                known: is_tagged.then_some(1),
+                known: stored.and_then(|stored| stored.epoch),
             },
-            l1: self.stored_at_first().map(|stored| Entry {
+            l1: stored.map(|stored| Entry {
                 version: 0,
                 stamp: Stamp::default(),
-                tag: stored.order.map(|order| (order, 0)),
+                tag: stored.epoch.map(|epoch| (epoch, 0)),
                 own_tag: None,
                 degraded: self.blind,
             }),
             own_tag: 0,
-            pending: None,
-            pending_tag: None,
+            unsent: None,
+            unsent_tag: None,
             returned: 0,
         }
     }
 
-    /// Takes an operation's next step: asks, takes an answer, or does what needs neither.
-    fn act(&self, state: &mut State, op: usize, unlucky: bool) {
+    /// Takes an operation's next step: sends a command, takes a reply, or neither.
+    fn act(&self, state: &mut State, op: usize, changes_db: bool) {
         let (at, is_read) = (state.ops[op].process, state.ops[op].kind.is_read());
         if state.ops[op].is_asking {
             let Some(reply) = state.ops[op].reply.take() else {
@@ -185,13 +185,13 @@ impl Protocol {
             if is_read {
                 self.read(state, op)
             } else {
-                self.write(state, op, unlucky)
+                self.write(state, op, changes_db)
             }
             return;
         }
         state.ops[op].is_asking = true;
         match state.processes[at].link {
-            Link::Up | Link::Advanced => {
+            Link::Up | Link::Bumped => {
                 let reply = if is_read {
                     self.ask_read(state, op)
                 } else {
@@ -214,8 +214,9 @@ impl Protocol {
         }
     }
 
-    /// A sleeper wakes when its lease's time is over, P14 no-wait-for-expiry-push; told or not.
-    pub(crate) fn can_time(&self, state: &State, op: &Op) -> bool {
+    /// P14 no-wait-for-expiry-push: whether a waiter wakes because the lease's time is over, with
+    /// or without a push.
+    pub(crate) fn can_time_out(&self, state: &State, op: &Op) -> bool {
         op.step == Step::Sleep
             && !op.woken
             && state.redis.lease.is_none()
@@ -223,7 +224,7 @@ impl Protocol {
             && !self.is(Mutant::SleepWithoutEnd)
     }
 
-    /// Whether whoever holds the lease does not renew it any more.
+    /// Whether the lease's holder no longer renews it.
     pub(crate) fn is_orphan(&self, state: &State) -> bool {
         state.redis.lease.is_some_and(|lease| {
             let owner = &state.ops[lease.owner];
@@ -231,26 +232,52 @@ impl Protocol {
                 || matches!(owner.step, Step::Done | Step::Dead | Step::WriteLate)
                 || matches!(
                     owner.step,
-                    Step::LoadAlone | Step::LoadedAlone | Step::CommitAlone | Step::WriteDbAlone
+                    Step::LoadWithoutL2
+                        | Step::LoadedWithoutL2
+                        | Step::CommitWithoutL2
+                        | Step::WriteDbWithoutL2
                 )
         })
     }
 }
 
-/// Whether a step asks L2 for something.
+fn op_at_start(process: usize, kind: Kind) -> Op {
+    Op {
+        kind,
+        process,
+        step: Step::Start,
+        is_asking: false,
+        reply: None,
+        stamp: Stamp::default(),
+        tag_seen: 0,
+        epoch: 0,
+        value: None,
+        floor: None,
+        local_floor: 0,
+        asked: 0,
+        marks: [0; 3],
+        joined: None,
+        waiting: false,
+        woken: false,
+        replaces: None,
+        stale: None,
+    }
+}
+
+/// Whether a step sends a command to L2.
 fn asks(step: Step) -> bool {
     matches!(
         step,
         Step::Get
             | Step::AskTag
             | Step::Claim
-            | Step::Hold
-            | Step::HoldLate
+            | Step::Pin
+            | Step::PinLate
             | Step::Commit
             | Step::Confirm
             | Step::ConfirmTag
             | Step::Begin
-            | Step::Withdraw
+            | Step::Invalidate
             | Step::ClearLeases
             | Step::ClearValues
     )
@@ -265,20 +292,20 @@ impl Model for Protocol {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        for (op, doing) in state.ops.iter().enumerate() {
-            if self.can_act(state, doing) {
+        for (op, op_state) in state.ops.iter().enumerate() {
+            if self.can_act(state, op_state) {
                 actions.push(Action::Act(op));
-                let fails = matches!(doing.kind, Kind::WriteThrough(Outcome::Fails));
-                if fails && doing.step == Step::WriteDb {
-                    actions.push(Action::ActUnluckily(op));
+                let fails = matches!(op_state.kind, Kind::WriteThrough(Outcome::Fails));
+                if fails && op_state.step == Step::WriteDb {
+                    actions.push(Action::FailAfterChange(op));
                 }
             }
-            if self.can_time(state, doing) && state.processes[doing.process].alive {
-                actions.push(Action::Time(op));
+            if self.can_time_out(state, op_state) && state.processes[op_state.process].alive {
+                actions.push(Action::TimeOut(op));
             }
         }
         self.chores(state, actions);
-        self.mishaps(state, actions);
+        self.fault_actions(state, actions);
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
@@ -286,46 +313,29 @@ impl Model for Protocol {
         let state = &mut next;
         match action {
             Action::Act(op) => self.act(state, op, false),
-            Action::ActUnluckily(op) => self.act(state, op, true),
-            Action::Time(op) => state.ops[op].woken = true,
+            Action::FailAfterChange(op) => self.act(state, op, true),
+            Action::TimeOut(op) => state.ops[op].woken = true,
             Action::Deliver(at) => self.deliver(state, at, false),
             Action::Overtake(at) => self.deliver(state, at, true),
             Action::Hear(at) => {
                 let name = state.processes[at].channel.remove(0);
                 self.hear(state, at, name);
             }
-            Action::Expire => self.expire(state),
-            Action::Die(at) => {
-                state.faults.death -= 1;
-                self.die(state, at);
-            }
-            Action::Cut(at) => self.cut(state, at),
-            Action::Lose(at) => {
+            Action::DropSession(at) => {
                 if state.processes[at].link == Link::Up {
                     state.faults.loss -= 1;
                 }
-                self.lose(state, at);
+                self.drop_session(state, at);
             }
-            Action::Advance(at) => self.advance(state, at),
+            Action::BumpLane(at) => self.bump_after_loss(state, at),
             Action::Reconnect(at) => self.reconnect(state, at),
             Action::Drain(at) => self.drain(state, at),
-            Action::Evict(name) => self.evict(state, name, None),
-            Action::EvictFor(name, at) => self.evict(state, name, Some(at)),
-            Action::EvictOrder => {
-                state.faults.eviction -= 1;
-                state.redis.order = 0;
-            }
-            Action::Forget(at) => {
-                state.faults.forgetting -= 1;
-                state.processes[at].l1 = None;
-            }
-            Action::Deafen(at) => self.deafen(state, at),
             Action::Probe(at) | Action::Degrade(at) => {
                 state.processes[at].degraded = true;
-                self.advance_lane(state, at);
+                self.bump_lane(state, at);
             }
-            Action::Unsubscribe(at) => self.unsubscribe(state, at),
             Action::Subscribe(at) => self.subscribe(state, at),
+            fault => self.happen(state, fault),
         }
         if next.redis.lease.is_some() {
             next.expired = false;

@@ -1,33 +1,33 @@
-//! `get_or_load`: the flight of a key, as one caller leads it and others join it.
+//! `get_or_load`: the flight of a key, led by one caller and joined by others.
 
 use crate::{
     Mutant, Protocol,
     state::{Entry, Kind, Link, Reply, State, Step, Stored},
 };
 
-/// Which of a flight's marks is when L2 was asked, when the loader was, and when the value was to
-/// be stored.
+/// Indices of a flight's `marks`: when it asked L2, when it started the loader, and when it began
+/// to store.
 const GET: usize = 0;
 const LOAD: usize = 1;
 const STORE: usize = 2;
 
 impl Protocol {
-    /// Takes a step of a reader that needs no answer.
+    /// Takes a reader's step that sends no command.
     pub(crate) fn read(&self, state: &mut State, op: usize) {
         let at = state.ops[op].process;
         match state.ops[op].step {
             Step::Start => self.start_read(state, op),
             Step::Sleep => {
-                // P1 stamp-before-read: after a wait, anew.
+                // P1 stamp-before-read: a new stamp after a wait.
                 state.ops[op].stamp = state.processes[at].stamp();
                 state.ops[op].woken = false;
                 state.ops[op].step = Step::Claim;
             }
-            Step::Order => {
+            Step::ReadEpoch => {
                 let is_connected = state.processes[at].link == Link::Up;
-                state.ops[op].order = if is_connected { self.order(state) } else { 0 };
-                state.ops[op].step = if self.is(Mutant::OrderAfterLoad) {
-                    self.hold_or_commit(state, op)
+                state.ops[op].epoch = if is_connected { self.epoch(state) } else { 0 };
+                state.ops[op].step = if self.is(Mutant::EpochAfterLoad) {
+                    self.pin_or_commit(state, op)
                 } else {
                     Step::Load
                 };
@@ -36,7 +36,7 @@ impl Protocol {
                 self.ask_for(state, op, LOAD);
                 state.ops[op].value = Some(Stored {
                     version: state.db,
-                    order: None,
+                    epoch: None,
                 });
                 state.ops[op].step = Step::Loaded;
             }
@@ -50,31 +50,30 @@ impl Protocol {
             }
             Step::Loaded => {
                 self.ask_for(state, op, STORE);
-                let is_late = self.is(Mutant::OrderAfterLoad) && is_tagged(state, op);
+                let is_late = self.is(Mutant::EpochAfterLoad) && is_tagged(state, op);
                 state.ops[op].step = if is_late {
-                    Step::Order
+                    Step::ReadEpoch
                 } else {
-                    self.hold_or_commit(state, op)
+                    self.pin_or_commit(state, op)
                 };
             }
-            Step::LoadAlone => {
-                // P1 stamp-before-read: the loss has made the first stamp out of date.
+            Step::LoadWithoutL2 => {
+                // P1 stamp-before-read: the loss has outdated the first stamp.
                 state.ops[op].stamp = state.processes[at].stamp();
                 state.ops[op].tag_seen = state.processes[at].own_tag;
                 self.ask_for(state, op, LOAD);
                 state.ops[op].value = Some(Stored {
                     version: state.db,
-                    order: None,
+                    epoch: None,
                 });
-                state.ops[op].step = Step::LoadedAlone;
+                state.ops[op].step = Step::LoadedWithoutL2;
             }
-            Step::LoadedAlone => self.end_load_alone(state, op),
+            Step::LoadedWithoutL2 => self.end_load_without_l2(state, op),
             _ => {}
         }
     }
 
-    /// Keeps and serves the value of a load without L2.
-    fn end_load_alone(&self, state: &mut State, op: usize) {
+    fn end_load_without_l2(&self, state: &mut State, op: usize) {
         let at = state.ops[op].process;
         self.ask_for(state, op, STORE);
         let Some(value) = state.ops[op].value else {
@@ -82,18 +81,17 @@ impl Protocol {
         };
         let (stamp, seen) = (state.ops[op].stamp, state.ops[op].tag_seen);
         let own_tag = is_tagged(state, op).then_some(seen);
-        let degraded = !self.without_l2;
         let entry = Entry {
             version: value.version,
             stamp,
             tag: None,
             own_tag,
-            degraded,
+            degraded: !self.without_l2,
         };
         self.keep(&mut state.processes[at], entry);
         let process = &state.processes[at];
-        let is_held = own_tag.is_none_or(|seen| seen == process.own_tag);
-        let is_current = stamp == process.stamp() && is_held;
+        let is_pinned = own_tag.is_none_or(|seen| seen == process.own_tag);
+        let is_current = stamp == process.stamp() && is_pinned;
         self.finish(
             state,
             op,
@@ -107,12 +105,12 @@ impl Protocol {
         let floor = state.returned.max(state.processes[at].returned);
         if state.ops[op].floor.is_none() {
             state.ops[op].floor = Some(floor);
-            state.ops[op].floor_alone = state.processes[at].returned;
+            state.ops[op].local_floor = state.processes[at].returned;
         }
         state.ops[op].joined = None;
         let is_reload = matches!(state.ops[op].kind, Kind::Reload { .. });
         if self.served_by_l1(&state.processes[at]).is_some() && !is_reload {
-            // What L1 may hold is a property of its own.
+            // The content of L1 is a property of its own.
             state.ops[op].step = Step::Done;
             return;
         }
@@ -132,7 +130,7 @@ impl Protocol {
         state.ops[op].asked = 0;
         state.ops[op].replaces = None;
         state.ops[op].step = if self.without_l2 {
-            Step::LoadAlone
+            Step::LoadWithoutL2
         } else {
             Step::Get
         };
@@ -143,22 +141,22 @@ impl Protocol {
         state.ops[op].marks[what] = state.ops[op].asked;
     }
 
-    fn hold_or_commit(&self, state: &mut State, op: usize) -> Step {
+    fn pin_or_commit(&self, state: &mut State, op: usize) -> Step {
         if !is_tagged(state, op) {
             return Step::Commit;
         }
-        let order = state.ops[op].order;
+        let epoch = state.ops[op].epoch;
         if let Some(value) = &mut state.ops[op].value {
-            value.order = Some(order);
+            value.epoch = Some(epoch);
         }
-        if self.is(Mutant::CommitWithoutHolding) {
+        if self.is(Mutant::CommitWithoutPin) {
             Step::Commit
         } else {
-            Step::Hold
+            Step::Pin
         }
     }
 
-    /// Sends what a reader asks. The server does it in the same step.
+    /// Sends a reader's command. The server runs it in the same step.
     pub(crate) fn ask_read(&self, state: &mut State, op: usize) -> Reply {
         let at = state.ops[op].process;
         state.ops[op].tag_seen = state.processes[at].tag.generation;
@@ -175,64 +173,79 @@ impl Protocol {
             }
             Step::Confirm => self.get(state, at),
             Step::AskTag | Step::ConfirmTag => self.read_tag(state, at),
-            Step::Hold if self.is(Mutant::HoldInTwoSteps) => {
-                Reply::Committed(self.order(state) == state.ops[op].order)
+            Step::Pin if self.is(Mutant::PinInTwoSteps) => {
+                Reply::Committed(self.epoch(state) == state.ops[op].epoch)
             }
-            Step::Hold => self.hold_tag(state, state.ops[op].order, at),
-            Step::HoldLate => {
-                self.create_tag(state, state.ops[op].order, at);
+            Step::Pin => self.pin_tag(state, state.ops[op].epoch, at),
+            Step::PinLate => {
+                self.create_tag(state, state.ops[op].epoch, at);
                 self.read_tag(state, at)
             }
             _ => self.commit(state, op, at),
         }
     }
 
-    /// Takes the answer.
+    /// Takes the reply.
     pub(crate) fn take_read(&self, state: &mut State, op: usize, reply: Reply) {
         match state.ops[op].step {
-            Step::Get | Step::Claim | Step::AskTag => self.take_found(state, op, reply),
-            Step::Hold | Step::HoldLate | Step::Commit => self.take_stored(state, op, reply),
-            Step::Confirm | Step::ConfirmTag => self.take_confirmed(state, op, reply),
+            Step::Get | Step::Claim => self.take_lookup(state, op, reply),
+            Step::AskTag => self.take_tag(state, op, reply),
+            Step::Pin | Step::PinLate => self.take_pin(state, op, reply),
+            Step::Commit => self.take_commit(state, op, reply),
+            Step::Confirm | Step::ConfirmTag => self.take_confirmation(state, op, reply),
             _ => {}
         }
     }
 
-    /// Takes the answer of L2 to a read or a claim, or about the tag of its value.
-    fn take_found(&self, state: &mut State, op: usize, reply: Reply) {
+    fn take_lookup(&self, state: &mut State, op: usize, reply: Reply) {
         match (state.ops[op].step, reply) {
-            (Step::Get | Step::Claim | Step::AskTag, Reply::Lost) => {
+            (_, Reply::Lost) => {
                 state.ops[op].waiting = false;
-                state.ops[op].step = Step::LoadAlone;
+                state.ops[op].step = Step::LoadWithoutL2;
             }
             (Step::Get, Reply::Value(None)) => state.ops[op].step = Step::Claim,
             (Step::Get, Reply::Value(Some(found)))
-                if matches!(state.ops[op].kind, Kind::Reload { .. }) && found.order.is_none() =>
+                if matches!(state.ops[op].kind, Kind::Reload { .. }) && found.epoch.is_none() =>
             {
                 self.keep_found(state, op, found, 0);
                 state.ops[op].stale = Some((found.version, state.ops[op].stamp));
                 self.replace(state, op, found);
             }
-            (Step::Get | Step::Claim, Reply::Value(Some(found))) => {
+            (_, Reply::Value(Some(found))) => {
                 state.ops[op].waiting = false;
-                self.judge(state, op, found);
+                self.check_tag(state, op, found);
             }
             (Step::Claim, Reply::Leased) => {
                 state.ops[op].waiting = false;
-                let is_early = is_tagged(state, op) && !self.is(Mutant::OrderAfterLoad);
-                state.ops[op].step = if is_early { Step::Order } else { Step::Load };
+                let is_early = is_tagged(state, op) && !self.is(Mutant::EpochAfterLoad);
+                state.ops[op].step = if is_early {
+                    Step::ReadEpoch
+                } else {
+                    Step::Load
+                };
             }
             (Step::Claim, _) => {
                 state.ops[op].waiting = true;
                 state.ops[op].step = Step::Sleep;
                 self.serve_stale(state, op);
             }
-            (Step::AskTag, Reply::Tag(held)) => {
-                let held = held.or(self.is(Mutant::MissingTagIsHeld).then_some(0));
-                self.learn(state, op, held);
+            _ => {}
+        }
+    }
+
+    fn take_tag(&self, state: &mut State, op: usize, reply: Reply) {
+        match reply {
+            Reply::Lost => {
+                state.ops[op].waiting = false;
+                state.ops[op].step = Step::LoadWithoutL2;
+            }
+            Reply::Tag(pinned) => {
+                let pinned = pinned.or(self.is(Mutant::MissingTagIsPinned).then_some(0));
+                self.learn(state, op, pinned);
                 let Some(found) = state.ops[op].value else {
                     return;
                 };
-                if held.is_some_and(|held| Some(held) <= found.order) {
+                if pinned.is_some_and(|pinned| Some(pinned) <= found.epoch) {
                     self.accept(state, op, found, state.ops[op].tag_seen);
                 } else {
                     self.replace(state, op, found);
@@ -242,59 +255,54 @@ impl Protocol {
         }
     }
 
-    /// Takes the answer about the tag of a loaded value, or to its commit.
-    fn take_stored(&self, state: &mut State, op: usize, reply: Reply) {
-        let at = state.ops[op].process;
-        let version = state.ops[op].value.map_or(0, |value| value.version);
+    fn take_pin(&self, state: &mut State, op: usize, reply: Reply) {
         match (state.ops[op].step, reply) {
-            (Step::Hold, Reply::Committed(true)) => state.ops[op].step = Step::HoldLate,
-            (Step::Hold | Step::HoldLate, Reply::Tag(Some(held)))
-                if held <= state.ops[op].order =>
-            {
-                self.learn(state, op, Some(held));
-                if self.is(Mutant::HeldForAll) {
+            (Step::Pin, Reply::Committed(true)) => state.ops[op].step = Step::PinLate,
+            (_, Reply::Tag(Some(pinned))) if pinned <= state.ops[op].epoch => {
+                self.learn(state, op, Some(pinned));
+                if self.is(Mutant::PinnedForAll) {
                     self.ask_for(state, op, STORE);
                 }
                 state.ops[op].step = Step::Commit;
             }
-            (Step::Hold | Step::HoldLate, _) => {
+            _ => {
+                let at = state.ops[op].process;
                 if state.processes[at].link == Link::Up {
                     self.release(state, op, at);
                 }
                 self.wake_own(state, at);
-                self.refuse(state, op, version);
+                self.refuse(state, op);
             }
-            (Step::Commit, Reply::Committed(true)) => {
-                self.wake_own(state, at);
-                if self.is(Mutant::CommittedForAll) {
-                    self.ask_for(state, op, STORE);
-                }
-                state.ops[op].stamp = state.processes[at].stamp(); // P1 stamp-before-read
-                state.ops[op].step = Step::Confirm;
-                if self.is(Mutant::KeepUnread) {
-                    self.keep_committed(state, op);
-                }
-            }
-            (Step::Commit, _) => {
-                self.wake_own(state, at);
-                self.refuse(state, op, version);
-            }
-            _ => {}
         }
     }
 
-    /// Takes the value that L2 has after the commit, or the answer about its tag.
-    fn take_confirmed(&self, state: &mut State, op: usize, reply: Reply) {
+    fn take_commit(&self, state: &mut State, op: usize, reply: Reply) {
         let at = state.ops[op].process;
-        let version = state.ops[op].value.map_or(0, |value| value.version);
+        self.wake_own(state, at);
+        if reply != Reply::Committed(true) {
+            self.refuse(state, op);
+            return;
+        }
+        if self.is(Mutant::CommittedForAll) {
+            self.ask_for(state, op, STORE);
+        }
+        state.ops[op].stamp = state.processes[at].stamp(); // P1 stamp-before-read
+        state.ops[op].step = Step::Confirm;
+        if self.is(Mutant::KeepUnread) {
+            self.keep_committed(state, op);
+        }
+    }
+
+    /// P4 l1-read-from-l2: a committed value enters L1 once L2 has returned it.
+    fn take_confirmation(&self, state: &mut State, op: usize, reply: Reply) {
+        let (at, version) = (state.ops[op].process, version(state, op));
         match (state.ops[op].step, reply) {
-            // P4 l1-read-from-l2
             (Step::Confirm, Reply::Value(found)) if found == state.ops[op].value => {
                 let tag = state.processes[at].tag;
                 let is_in_order = !self.bus || self.is(Mutant::BusIsTrustedWithTags);
-                match (version_order(state, op), tag.known.filter(|_| is_in_order)) {
+                match (epoch_of_value(state, op), tag.known.filter(|_| is_in_order)) {
                     (Some(_), None) => state.ops[op].step = Step::ConfirmTag,
-                    (Some(order), Some(held)) if held > order => {
+                    (Some(epoch), Some(pinned)) if pinned > epoch => {
                         self.finish(state, op, version, STORE)
                     }
                     _ => {
@@ -303,15 +311,15 @@ impl Protocol {
                     }
                 }
             }
-            (Step::ConfirmTag, Reply::Tag(held)) => {
-                self.learn(state, op, held);
-                if held.is_some_and(|held| Some(held) <= version_order(state, op)) {
+            (Step::ConfirmTag, Reply::Tag(pinned)) => {
+                self.learn(state, op, pinned);
+                if pinned.is_some_and(|pinned| Some(pinned) <= epoch_of_value(state, op)) {
                     self.keep_committed(state, op);
                 } else {
                     self.finish(state, op, version, STORE);
                 }
             }
-            // It is stored, and served, but not kept here.
+            // The value is stored and served, but does not enter this L1.
             _ => self.finish(state, op, version, STORE),
         }
     }
@@ -319,7 +327,7 @@ impl Protocol {
     fn keep_committed(&self, state: &mut State, op: usize) {
         let (at, seen) = (state.ops[op].process, &state.ops[op]);
         let Some(value) = seen.value else { return };
-        let tag = value.order.map(|order| (order, seen.tag_seen));
+        let tag = value.epoch.map(|epoch| (epoch, seen.tag_seen));
         let entry = Entry {
             version: value.version,
             stamp: seen.stamp,
@@ -331,23 +339,23 @@ impl Protocol {
         self.finish(state, op, value.version, STORE);
     }
 
-    /// P16 only-for-earlier-callers: the value is only for those who came before the load.
-    fn refuse(&self, state: &mut State, op: usize, version: u8) {
+    /// P16 only-for-earlier-callers: serves the value only to callers that came before the load.
+    fn refuse(&self, state: &mut State, op: usize) {
+        let version = version(state, op);
         if self.is(Mutant::RefusedForAll) {
             self.ask_for(state, op, LOAD);
         }
         self.finish(state, op, version, LOAD);
     }
 
-    /// P21 tags-pinned-in-time, P24 tags-known-by-lane: what L2 has may be served if its tag is
-    /// held.
-    fn judge(&self, state: &mut State, op: usize, found: Stored) {
+    /// P21 tags-pinned-in-time, P24 tags-known-by-lane: serves a value of L2 if its tag is pinned.
+    fn check_tag(&self, state: &mut State, op: usize, found: Stored) {
         let tag = state.processes[state.ops[op].process].tag;
         let is_in_order = !self.bus || self.is(Mutant::BusIsTrustedWithTags);
-        match (found.order, tag.known.filter(|_| is_in_order)) {
+        match (found.epoch, tag.known.filter(|_| is_in_order)) {
             _ if self.is(Mutant::TagIgnored) => self.accept(state, op, found, tag.generation),
             (None, _) => self.accept(state, op, found, tag.generation),
-            (Some(order), Some(held)) if held <= order => {
+            (Some(epoch), Some(pinned)) if pinned <= epoch => {
                 self.accept(state, op, found, tag.generation)
             }
             (Some(_), Some(_)) => self.replace(state, op, found),
@@ -358,23 +366,23 @@ impl Protocol {
         }
     }
 
-    /// P3 clean-lease-commits: a load may replace exactly this.
+    /// P3 clean-lease-commits: starts a load, which may replace exactly this value.
     fn replace(&self, state: &mut State, op: usize, found: Stored) {
         state.ops[op].replaces = Some(found);
         state.ops[op].step = Step::Claim;
     }
 
-    fn learn(&self, state: &mut State, op: usize, held: Option<u8>) {
+    fn learn(&self, state: &mut State, op: usize, pinned: Option<u8>) {
         let seen = state.ops[op].tag_seen;
         let tag = &mut state.processes[state.ops[op].process].tag;
         if tag.generation == seen || self.is(Mutant::LearnForgotten) {
-            tag.known = held.or(tag.known);
+            tag.known = pinned.or(tag.known);
         }
     }
 
     fn keep_found(&self, state: &mut State, op: usize, found: Stored, generation: u8) {
         let at = state.ops[op].process;
-        let tag = found.order.map(|order| (order, generation));
+        let tag = found.epoch.map(|epoch| (epoch, generation));
         let entry = Entry {
             version: found.version,
             stamp: state.ops[op].stamp,
@@ -386,7 +394,7 @@ impl Protocol {
     }
 
     /// P28 stale-only-while-current: serves the stale value in place of a load, if there is one and
-    /// nothing is known to have changed it.
+    /// the process knows of no change since.
     fn serve_stale(&self, state: &mut State, op: usize) {
         let Some((version, stamp)) = state.ops[op].stale else {
             return;
@@ -396,13 +404,13 @@ impl Protocol {
             return;
         }
         let is_told = version < state.processes[at].returned
-            || (self.has_heard(state, at) && version < state.returned);
+            || (self.is_up_to_date(state, at) && version < state.returned);
         state.served_outdated |= is_told;
         state.ops[op].waiting = false;
         state.ops[op].step = Step::Done;
     }
 
-    /// Ends a flight without a value: whoever has joined it gets the error.
+    /// Ends a flight without a value: its followers get the error.
     fn fail(&self, state: &mut State, op: usize) {
         for other in &mut state.ops {
             if other.step == Step::Joined && other.joined.is_some_and(|(flight, _)| flight == op) {
@@ -414,25 +422,25 @@ impl Protocol {
 
     fn accept(&self, state: &mut State, op: usize, found: Stored, generation: u8) {
         self.keep_found(state, op, found, generation);
-        if self.is(Mutant::AnswerForAll) {
+        if self.is(Mutant::ReplyForAll) {
             self.ask_for(state, op, GET);
         }
         self.finish(state, op, found.version, GET);
     }
 
-    /// Ends the flight: those who joined before this was asked for are served, the others start
-    /// over.
+    /// Ends the flight. Followers that joined before the read or load `what` are served; the others
+    /// start over.
     fn finish(&self, state: &mut State, op: usize, version: u8, what: usize) {
         let asked = state.ops[op].marks[what];
-        let is_alone = state.ops[op].step == Step::LoadedAlone;
+        let is_without_l2 = state.ops[op].step == Step::LoadedWithoutL2;
         for other in &mut state.ops {
             if other.step == Step::Joined
                 && let Some((flight, joined)) = other.joined
                 && flight == op
             {
                 if joined < asked {
-                    let floor = if is_alone {
-                        Some(other.floor_alone)
+                    let floor = if is_without_l2 {
+                        Some(other.local_floor)
                     } else {
                         other.floor
                     };
@@ -453,7 +461,12 @@ fn is_tagged(state: &State, op: usize) -> bool {
     state.ops[op].kind == Kind::Read { tagged: true }
 }
 
-/// The order number of what an operation has stored.
-fn version_order(state: &State, op: usize) -> Option<u8> {
-    state.ops[op].value.and_then(|value| value.order)
+/// The version of an operation's value, 0 if it has none.
+fn version(state: &State, op: usize) -> u8 {
+    state.ops[op].value.map_or(0, |value| value.version)
+}
+
+/// The tag epoch of the value that an operation has stored.
+fn epoch_of_value(state: &State, op: usize) -> Option<u8> {
+    state.ops[op].value.and_then(|value| value.epoch)
 }

@@ -1,4 +1,4 @@
-//! The scripts, each one atomic step, and who is told of what they change.
+//! The scripts, each an atomic step, and the pushes of their changes.
 
 use crate::{
     Mutant, Protocol,
@@ -6,8 +6,8 @@ use crate::{
 };
 
 impl Protocol {
-    /// Tells whoever tracks a name, also the connection that changed it, and nobody tracks it any
-    /// more. On the bus, who changed it ignores it.
+    /// Pushes a name to each connection that tracks it, also to the one that changed it, and ends
+    /// the tracking. On the bus, the process that changed it ignores the message.
     pub(crate) fn tell(&self, state: &mut State, name: Name, writer: Option<usize>) {
         for at in 0..state.processes.len() {
             if self.bus {
@@ -23,7 +23,7 @@ impl Protocol {
                 Name::Value => &mut tracks.value,
                 Name::Lease => &mut tracks.lease,
                 Name::Tag => &mut tracks.tag,
-                Name::Row => continue,
+                Name::Policy => continue,
             };
             let is_own = self.is(Mutant::NoLoop) && writer == Some(at);
             let told = std::mem::take(tracked) && !is_own && !state.processes[at].deaf;
@@ -47,7 +47,7 @@ impl Protocol {
             Name::Value => tracks.value = true,
             Name::Lease => tracks.lease = true,
             Name::Tag => tracks.tag = true,
-            Name::Row => {}
+            Name::Policy => {}
         }
     }
 
@@ -119,7 +119,7 @@ impl Protocol {
             self.end_lease(state, by);
         }
         let is_marked = held.is_some_and(|lease| lease.holder == Holder::Marked);
-        // What is to be reloaded may have expired meanwhile: here that is an eviction.
+        // The value that a reload replaces may have expired meanwhile: in the model, an eviction.
         let has_ended =
             state.redis.value.is_none() && matches!(state.ops[op].kind, Kind::Reload { .. });
         let is_as_found = state.redis.value == state.ops[op].replaces || has_ended;
@@ -175,28 +175,28 @@ impl Protocol {
             self.tell(state, Name::Value, Some(by));
         }
         if self.bus {
-            self.tell(state, Name::Row, Some(by));
+            self.tell(state, Name::Policy, Some(by));
         }
         Reply::Done
     }
 
-    /// Reads E; a lost one starts with the time.
-    pub(crate) fn order(&self, state: &mut State) -> u8 {
-        if state.redis.order == 0 {
-            state.redis.order = if self.is(Mutant::OrderGoesBack) {
+    /// Reads E. If the server has lost it, E starts with the server's time.
+    pub(crate) fn epoch(&self, state: &mut State) -> u8 {
+        if state.redis.epoch == 0 {
+            state.redis.epoch = if self.is(Mutant::EpochGoesBack) {
                 1
             } else {
                 state.redis.time
             };
         }
-        state.redis.order
+        state.redis.epoch
     }
 
     pub(crate) fn invalidate_tag(&self, state: &mut State, by: usize) -> Reply {
-        // The time is always more than E ever was.
+        // The time is always larger than E ever was.
         state.redis.time += 1;
-        state.redis.order = if self.is(Mutant::OrderGoesBack) {
-            state.redis.order + 1
+        state.redis.epoch = if self.is(Mutant::EpochGoesBack) {
+            state.redis.epoch + 1
         } else {
             state.redis.time
         };
@@ -206,26 +206,26 @@ impl Protocol {
         Reply::Done
     }
 
-    pub(crate) fn hold_tag(&self, state: &mut State, order: u8, by: usize) -> Reply {
-        let is_unchanged = state.redis.order == order || self.is(Mutant::HoldWithoutOrder);
+    pub(crate) fn pin_tag(&self, state: &mut State, epoch: u8, by: usize) -> Reply {
+        let is_unchanged = state.redis.epoch == epoch || self.is(Mutant::PinWithoutEpoch);
         if state.redis.tag.is_none() && is_unchanged {
-            self.create_tag(state, order, by);
+            self.create_tag(state, epoch, by);
         }
         self.read_tag(state, by)
     }
 
-    pub(crate) fn create_tag(&self, state: &mut State, order: u8, by: usize) {
+    pub(crate) fn create_tag(&self, state: &mut State, epoch: u8, by: usize) {
         if state.redis.tag.is_none() {
-            state.redis.tag = Some(order);
+            state.redis.tag = Some(epoch);
             self.tell(state, Name::Tag, Some(by));
         }
     }
 
-    /// Another program writes D.
+    /// Writes D, as a foreign program.
     pub(crate) fn set(&self, state: &mut State, version: u8) {
         state.redis.value = Some(Stored {
             version,
-            order: None,
+            epoch: None,
         });
         self.tell(state, Name::Value, None);
     }

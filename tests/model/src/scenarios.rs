@@ -1,5 +1,5 @@
-//! The configurations that are checked: small enough to be looked at from end to end, and together
-//! all of the protocol.
+//! The checked configurations: each small enough for a search of all states, and together all of
+//! the protocol.
 
 use crate::{
     Protocol,
@@ -72,7 +72,7 @@ fn on_bus(protocol: Protocol) -> Protocol {
     }
 }
 
-/// In each of these, at most one thing goes wrong, and everything that the protocol promises holds.
+/// Configurations with at most one fault, in which every promise of the protocol holds.
 pub fn sound() -> Vec<Protocol> {
     vec![
         of(
@@ -126,7 +126,7 @@ pub fn sound() -> Vec<Protocol> {
             NONE,
         ),
         Protocol {
-            // One who invalidates by hand, and dies before, leaves the old value: that is said.
+            // A process that invalidates by hand and dies before leaves the old value: `excepted`.
             immortal: Some(1),
             ..of(
                 "a writer that dies and an invalidation",
@@ -337,11 +337,11 @@ pub fn sound() -> Vec<Protocol> {
     ]
 }
 
-/// Returns the cases that docs/protocol.md does not promise: an old value stays in each.
+/// Configurations that docs/protocol.md excepts from its promises: an old value stays in each.
 pub fn excepted() -> Vec<Protocol> {
     vec![
         cached(of(
-            "who invalidates by hand dies before",
+            "a process that invalidates by hand dies before",
             &[(0, Kind::Invalidate), (1, READ)],
             DEATH,
         )),
@@ -359,7 +359,7 @@ pub fn excepted() -> Vec<Protocol> {
             NONE,
         ),
         cached(of(
-            "who is cut off with what it could not send dies",
+            "a process that is cut off dies with an unsent invalidation",
             &[(0, WRITE), (1, READ)],
             Faults { loss: 1, ..DEATH },
         )),

@@ -1,8 +1,8 @@
 //! The state at one moment: the database, Redis, the processes with their connections, and the
 //! operations under way.
 
-/// The whole state. Versions count the writes of the database; the newest is what everybody should
-/// read.
+/// The state of the whole system. A version counts the writes of the database; every reader should
+/// see the newest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// The version that the database holds.
@@ -11,67 +11,67 @@ pub struct State {
     pub redis: Redis,
     /// The processes with a larder.
     pub processes: Vec<Process>,
-    /// The operations of the processes, and of programs beside them.
+    /// The operations of the processes, and of foreign programs.
     pub ops: Vec<Op>,
-    /// How many faults of each kind may still happen.
+    /// The faults of each kind that may still happen.
     pub faults: Faults,
-    /// The newest version whose write or invalidation has returned, so that it binds everybody.
+    /// The newest version whose write or invalidation has returned, so that it binds all processes.
     pub returned: u8,
     /// Whether the last lease ended by its time, or by eviction, and not by a script.
     pub expired: bool,
     /// Whether a reader was served an older value than it may be.
     pub served_old: bool,
-    /// Whether a reader was served a stale value that its process knew to be out of date.
+    /// Whether a reader was served a stale value that its process knew to be outdated.
     pub served_outdated: bool,
 }
 
-/// The server: D, L, E and T of one key and one tag, and the names that each process tracks.
+/// The server: D, L, E and T of one key and one tag, and the names that each connection tracks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Redis {
     /// D.
     pub value: Option<Stored>,
     /// L.
     pub lease: Option<Lease>,
-    /// E; lost if zero.
-    pub order: u8,
-    /// The time of the server's clock, which E never exceeded.
+    /// E, the tag epoch. Zero: the server has lost it.
+    pub epoch: u8,
+    /// The server's clock. E was never larger.
     pub time: u8,
     /// T.
     pub tag: Option<u8>,
-    /// The names that it tells each process of.
+    /// The names that each process's connection tracks.
     pub tracks: Vec<Tracks>,
 }
 
 /// A value as L2 holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stored {
-    /// The database's version that it is.
+    /// Its version.
     pub version: u8,
-    /// Its order number, if it has the tag.
-    pub order: Option<u8>,
+    /// Its tag epoch, if it has the tag.
+    pub epoch: Option<u8>,
 }
 
-/// The holder of L.
+/// A held L.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The operation whose token it is.
     pub owner: usize,
-    /// Its purpose.
+    /// Its kind of holder.
     pub holder: Holder,
 }
 
-/// The purpose of a lease.
+/// The kind of a lease's holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
-    /// To fill D.
+    /// A reader, to fill D.
     Reader,
-    /// To write behind D.
+    /// A writer, to write behind D.
     Writer,
-    /// To write behind D, after an invalidation.
+    /// A writer whose lease an invalidation has marked.
     Marked,
 }
 
-/// The names that a connection has read, and whose changes the server tells it.
+/// The names that a connection has read, and whose changes the server pushes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Tracks {
     /// D.
@@ -91,35 +91,35 @@ pub enum Name {
     Lease,
     /// T.
     Tag,
-    /// The whole row, where the server does not tell of each.
-    Row,
+    /// All entries of the policy, where the server does not push each name.
+    Policy,
 }
 
-/// A message of a connection. A connection brings them in the server's order.
+/// A message on a connection, in the server's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// A push.
     Push(Name),
-    /// An answer to what an operation asked.
+    /// The reply to an operation's command.
     Reply(usize, Reply),
 }
 
-/// An answer.
+/// A reply of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// D, or that there is none.
     Value(Option<Stored>),
     /// The lease was given.
     Leased,
-    /// Somebody else has it.
+    /// Another operation has the lease.
     Busy,
     /// T.
     Tag(Option<u8>),
     /// The commit stored its value, or not.
     Committed(bool),
-    /// It is done.
+    /// The command has run.
     Done,
-    /// The connection was lost; what was asked may have been done.
+    /// The connection was lost. The command may have run.
     Lost,
 }
 
@@ -130,33 +130,34 @@ pub struct Process {
     pub alive: bool,
     /// Its lane.
     pub link: Link,
-    /// The messages of the lane that are not handled yet.
+    /// Messages of the lane that the process has not handled.
     pub inbox: Vec<Message>,
-    /// The messages of the bus; in no order with `inbox`.
+    /// Messages of the bus that the process has not handled, in no order with `inbox`.
     pub channel: Vec<Name>,
     /// Whether it is subscribed to the bus, where there is one.
     pub subscribed: bool,
     /// Whether pushes do not arrive.
     pub deaf: bool,
-    /// Whether it knows that nothing tells it of changes.
+    /// Whether it knows that no push tells it of changes.
     pub degraded: bool,
-    /// The key's cell.
-    pub key_cell: u8,
-    /// The lane's cell.
-    pub lane_cell: u8,
-    /// The row's cell.
-    pub row_cell: u8,
+    /// The key's generation.
+    pub key_generation: u8,
+    /// The lane's generation.
+    pub lane_generation: u8,
+    /// The policy's generation.
+    pub policy_generation: u8,
     /// The tag's cell.
     pub tag: TagCell,
-    /// The number of invalidations of the tag here, which judges loads while L2 is out of reach.
+    /// Invalidations of the tag in this process. They outdate values that were loaded while L2 was
+    /// out of reach.
     pub own_tag: u8,
     /// L1.
     pub l1: Option<Entry>,
-    /// The key is to be invalidated before anything is read through the lane; with the version that
-    /// this is for.
-    pub pending: Option<u8>,
-    /// The tag is.
-    pub pending_tag: Option<u8>,
+    /// An unsent invalidation of the key, which goes before any read through the lane: the version
+    /// whose write it belongs to.
+    pub unsent: Option<u8>,
+    /// An unsent invalidation of the tag, likewise.
+    pub unsent_tag: Option<u8>,
     /// The newest version whose write or invalidation has returned here.
     pub returned: u8,
 }
@@ -166,48 +167,49 @@ pub struct Process {
 pub enum Link {
     /// Connected.
     Up,
-    /// The server is gone, and the process has not noticed.
+    /// The connection is lost, and the process has not noticed.
     Cut,
-    /// Nobody can get the connection any more; the cells are still to be advanced.
+    /// No operation can get the connection any more; the generations are still to be bumped.
     Withdrawn,
-    /// The cells are advanced, and the connection can still be got. Only a mutant does so.
-    Advanced,
-    /// Not connected, and everybody in the process knows.
+    /// The generations are bumped, and operations can still get the connection. Only a mutant does
+    /// this.
+    Bumped,
+    /// Not connected, and the whole process knows.
     Down,
 }
 
-/// The process's knowledge of the tag: `generation` counts how often it was made unknown.
+/// The tag as a process knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct TagCell {
-    /// How often it was made unknown.
+    /// The number of times that it was made unknown.
     pub generation: u8,
     /// T, as it was read.
     pub known: Option<u8>,
 }
 
-/// The cells of a value before it was read.
+/// The generations of a value from before it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Stamp {
     /// The key's.
     pub key: u8,
     /// The lane's.
     pub lane: u8,
-    /// The row's.
-    pub row: u8,
+    /// The policy's.
+    pub policy: u8,
 }
 
 /// A value in L1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
-    /// The database's version that it is.
+    /// Its version.
     pub version: u8,
-    /// Its cells.
+    /// Its generations.
     pub stamp: Stamp,
-    /// Its order number and the generation of its tag's cell, if it has the tag.
+    /// Its tag epoch and the generation of its tag's cell, if it has the tag.
     pub tag: Option<(u8, u8)>,
     /// The process's own count for the tag, if it was loaded while L2 was out of reach.
     pub own_tag: Option<u8>,
-    /// Whether it lives for the short time only.
+    /// Whether it lives for `degraded_l1_ttl` only.
     pub degraded: bool,
 }
 
@@ -220,63 +222,37 @@ pub struct Op {
     pub process: usize,
     /// Its next step.
     pub step: Step,
-    /// Whether it has asked something, and not taken the answer.
+    /// Whether it has sent a command, and not taken the reply.
     pub is_asking: bool,
-    /// The answer that it was given.
+    /// The reply that the process has handed to it.
     pub reply: Option<Reply>,
-    /// The cells before what it reads or writes.
+    /// The generations from before its read or write.
     pub stamp: Stamp,
-    /// The generation of the tag's cell before T was asked for.
+    /// The generation of the tag's cell from before T was asked for.
     pub tag_seen: u8,
-    /// E, from before it loads or writes.
-    pub order: u8,
-    /// The value that L2 has and the tag has not been asked for, or what was loaded or written.
+    /// E, from before its load.
+    pub epoch: u8,
+    /// The value: from L2 while its tag is checked, or loaded, or written.
     pub value: Option<Stored>,
-    /// No older version may be served to it; none before it has begun.
+    /// The oldest version that it may be served; `None` before it has begun.
     pub floor: Option<u8>,
-    /// The floor while its process is cut off, and hears of its own writes only.
-    pub floor_alone: u8,
-    /// The number of things that its flight has asked for.
+    /// Like `floor`, while its process is cut off and knows only of its own writes.
+    pub local_floor: u8,
+    /// The number of reads and loads that its flight has started.
     pub asked: u8,
-    /// The moments at which it asked L2, the loader, and for the value to be stored.
+    /// The values of `asked` when it last asked L2, started the loader, and began to store.
     pub marks: [u8; 3],
-    /// The flight that it has joined, and when.
+    /// The flight that it has joined, and that flight's `asked` at that time.
     pub joined: Option<(usize, u8)>,
-    /// Whether it is in the list of those who wait for the lease.
+    /// Whether it is in the list of waiters for the lease.
     pub waiting: bool,
     /// Whether it was woken.
     pub woken: bool,
-    /// The digest of what it may replace in L2.
+    /// The digest of the value that it may replace in L2.
     pub replaces: Option<Stored>,
     /// The stale value that may be served in place of its load, and its stamp, which outlives a
     /// wait.
     pub stale: Option<(u8, Stamp)>,
-}
-
-impl Op {
-    /// An operation that has not begun.
-    pub(crate) fn new(process: usize, kind: Kind) -> Self {
-        Self {
-            kind,
-            process,
-            step: Step::Start,
-            is_asking: false,
-            reply: None,
-            stamp: Stamp::default(),
-            tag_seen: 0,
-            order: 0,
-            value: None,
-            floor: None,
-            floor_alone: 0,
-            asked: 0,
-            marks: [0; 3],
-            joined: None,
-            waiting: false,
-            woken: false,
-            replaces: None,
-            stale: None,
-        }
-    }
 }
 
 /// The kind of an operation.
@@ -301,9 +277,10 @@ pub enum Kind {
     Invalidate,
     /// A program of the process that writes the database and then calls `invalidate_tag`.
     InvalidateTag,
-    /// A program of the process that writes the database and then clears a policy of plain values.
+    /// A program of the process that writes the database and then calls `clear`, of a policy
+    /// without instant clear.
     Clear,
-    /// A foreign program that writes the database and then D.
+    /// A program without a larder that writes the database and then D.
     Foreign,
 }
 
@@ -314,7 +291,7 @@ impl Kind {
     }
 }
 
-/// The outcome of a writer.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It succeeds.
@@ -328,55 +305,55 @@ pub enum Outcome {
 /// The next step of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Nothing has happened yet.
+    /// Begin.
     Start,
-    /// It waits for the flight that it has joined.
+    /// Wait for the flight that it has joined.
     Joined,
     /// Ask L2 for the value.
     Get,
-    /// Ask for T, to judge a value of L2.
+    /// Ask for T, to check a value of L2.
     AskTag,
     /// Ask for the lease.
     Claim,
     /// Sleep until the lease may be free.
     Sleep,
-    /// Ask for E.
-    Order,
+    /// Read E.
+    ReadEpoch,
     /// Read the database.
     Load,
-    /// The load ends.
+    /// End the load.
     Loaded,
-    /// Create T where E has just been seen unchanged. Only a mutant does so.
-    HoldLate,
-    /// Hold the tag.
-    Hold,
+    /// Create T although E was checked in an earlier step. Only a mutant does this.
+    PinLate,
+    /// Pin the tag.
+    Pin,
     /// Store the value.
     Commit,
-    /// Read what was stored.
+    /// Read the stored value.
     Confirm,
-    /// Ask for its tag.
+    /// Ask for the stored value's tag.
     ConfirmTag,
     /// Read the database, while L2 is out of reach.
-    LoadAlone,
-    /// That load ends.
-    LoadedAlone,
+    LoadWithoutL2,
+    /// End that load.
+    LoadedWithoutL2,
     /// Ask for the writer's lease.
     Begin,
     /// Write the database.
     WriteDb,
-    /// Write the database without a lease.
-    WriteDbAlone,
-    /// That write ends.
-    CommitAlone,
-    /// Remove what is cached.
-    Withdraw,
-    /// End the leases of the row.
+    /// Write the database without a lease, while L2 is out of reach.
+    WriteDbWithoutL2,
+    /// End that write.
+    CommitWithoutL2,
+    /// Invalidate the cached value, or the tag.
+    Invalidate,
+    /// Invalidate the leases of the policy.
     ClearLeases,
-    /// Remove the values of the row.
+    /// Remove the values of the policy.
     ClearValues,
-    /// Write D, as another program.
+    /// Write D, as a foreign program.
     Set,
-    /// The database changes after the writer has failed.
+    /// Change the database, after the writer has failed.
     WriteLate,
     /// It has ended.
     Done,
@@ -384,7 +361,7 @@ pub enum Step {
     Dead,
 }
 
-/// How many faults of each kind may still happen.
+/// The faults of each kind that may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Faults {
     /// A held lease runs out.
@@ -397,8 +374,8 @@ pub struct Faults {
     pub eviction: u8,
     /// An L1 evicts its entry.
     pub forgetting: u8,
-    /// Pushes stop to arrive.
+    /// Pushes no longer arrive.
     pub deafness: u8,
-    /// A subscription to the bus is lost.
+    /// A process loses its subscription to the bus.
     pub unsubscription: u8,
 }

@@ -1,5 +1,5 @@
-//! The writers of the database: writes through and around the cache, programs that invalidate by
-//! hand, foreign programs.
+//! Changes of the database: writes through and around the cache, programs that invalidate by hand,
+//! foreign programs.
 
 use crate::{
     Mutant, Protocol,
@@ -7,9 +7,9 @@ use crate::{
 };
 
 impl Protocol {
-    /// Takes a step of a writer that needs no answer. `unlucky`: a failing writer's database has
-    /// changed.
-    pub(crate) fn write(&self, state: &mut State, op: usize, unlucky: bool) {
+    /// Takes a writer's step that sends no command. With `changes_db`, a failing writer changes the
+    /// database all the same.
+    pub(crate) fn write(&self, state: &mut State, op: usize, changes_db: bool) {
         let at = state.ops[op].process;
         match state.ops[op].step {
             Step::Start => self.start_write(state, op),
@@ -19,7 +19,7 @@ impl Protocol {
             }
             Step::WriteDb => {
                 let fails = matches!(state.ops[op].kind, Kind::WriteThrough(outcome) if outcome != Outcome::Good);
-                if !fails || unlucky {
+                if !fails || changes_db {
                     self.change_db(state, op);
                 }
                 state.ops[op].step = match state.ops[op].kind {
@@ -31,14 +31,14 @@ impl Protocol {
                         self.wake_own(state, at);
                         Step::Done
                     }
-                    _ => Step::Withdraw,
+                    _ => Step::Invalidate,
                 };
             }
-            Step::WriteDbAlone => {
+            Step::WriteDbWithoutL2 => {
                 self.change_db(state, op);
-                state.ops[op].step = Step::CommitAlone;
+                state.ops[op].step = Step::CommitWithoutL2;
             }
-            Step::CommitAlone => {
+            Step::CommitWithoutL2 => {
                 if !self.without_l2 {
                     self.invalidate_or_remember(state, op);
                 }
@@ -61,14 +61,14 @@ impl Protocol {
 
     fn start_write(&self, state: &mut State, op: usize) {
         let at = state.ops[op].process;
-        if self.is(Mutant::AdvanceBeforeScript) {
-            self.forget_locally(state, op);
+        if self.is(Mutant::BumpBeforeScript) {
+            self.outdate_locally(state, op);
         }
         state.ops[op].step = match state.ops[op].kind {
             Kind::WriteThrough(_) | Kind::WriteAround if self.without_l2 => {
                 self.invalidate_locally(&mut state.processes[at]);
                 state.ops[op].stamp = state.processes[at].stamp();
-                Step::WriteDbAlone
+                Step::WriteDbWithoutL2
             }
             Kind::WriteThrough(_) | Kind::WriteAround => Step::Begin,
             kind => {
@@ -76,14 +76,14 @@ impl Protocol {
                 match kind {
                     Kind::Foreign => Step::Set,
                     Kind::Clear => {
-                        state.processes[at].row_cell += 1;
+                        state.processes[at].policy_generation += 1;
                         if self.is(Mutant::ClearInOnePass) {
                             Step::ClearValues
                         } else {
                             Step::ClearLeases
                         }
                     }
-                    _ => Step::Withdraw,
+                    _ => Step::Invalidate,
                 }
             }
         };
@@ -93,11 +93,11 @@ impl Protocol {
         state.db += 1;
         state.ops[op].value = Some(Stored {
             version: state.db,
-            order: None,
+            epoch: None,
         });
     }
 
-    /// Sends what a writer asks. The server does it in the same step.
+    /// Sends a writer's command. The server runs it in the same step.
     pub(crate) fn ask_write(&self, state: &mut State, op: usize) -> Reply {
         let at = state.ops[op].process;
         match (state.ops[op].step, state.ops[op].kind) {
@@ -119,14 +119,35 @@ impl Protocol {
         }
     }
 
-    /// Takes the answer.
+    fn take_lease(&self, state: &mut State, op: usize, reply: Reply) {
+        let at = state.ops[op].process;
+        state.ops[op].waiting = false;
+        // P9 reply-invalidates-again: the script may have run, whatever the reply.
+        if !self.is(Mutant::BumpBeforeScript) {
+            self.invalidate_locally(&mut state.processes[at]);
+        }
+        state.ops[op].stamp = state.processes[at].stamp();
+        state.ops[op].step = match reply {
+            Reply::Leased => Step::WriteDb,
+            Reply::Busy => {
+                state.ops[op].waiting = true;
+                Step::Sleep
+            }
+            _ => {
+                self.invalidate_or_remember(state, op);
+                Step::WriteDbWithoutL2
+            }
+        };
+    }
+
+    /// Takes the reply.
     pub(crate) fn take_write(&self, state: &mut State, op: usize, reply: Reply) {
         let at = state.ops[op].process;
         match (state.ops[op].step, reply) {
-            (Step::Begin, reply) => self.take_begun(state, op, reply),
+            (Step::Begin, reply) => self.take_lease(state, op, reply),
             (Step::Commit, Reply::Committed(true)) => {
                 self.wake_own(state, at);
-                if !self.is(Mutant::NoCompareAndAdvance) {
+                if !self.is(Mutant::NoCompareAndBump) {
                     self.invalidate_locally(&mut state.processes[at]); // P15 writer-ends-by-compare
                 }
                 state.ops[op].stamp = state.processes[at].stamp(); // P1 stamp-before-read
@@ -146,59 +167,38 @@ impl Protocol {
             }
             (Step::Commit, _) => {
                 self.wake_own(state, at);
-                state.ops[op].step = Step::Withdraw; // P18 failed-write-invalidates
+                state.ops[op].step = Step::Invalidate; // P18 failed-write-invalidates
             }
-            // Asked again, or remembered if the lane is down.
-            (Step::Withdraw, Reply::Lost) => {
+            // The invalidation is sent again, or remembered if the lane is down.
+            (Step::Invalidate, Reply::Lost) => {
                 if !state.processes[at].can_ask() {
                     self.invalidate_or_remember(state, op);
-                    self.forget_locally(state, op);
+                    self.outdate_locally(state, op);
                     self.returns(state, op, false);
                 }
             }
-            (Step::Withdraw, _) => {
+            (Step::Invalidate, _) => {
                 self.wake_own(state, at);
-                if !self.is(Mutant::AdvanceBeforeScript) {
-                    self.forget_locally(state, op); // P9 reply-invalidates-again
+                if !self.is(Mutant::BumpBeforeScript) {
+                    self.outdate_locally(state, op); // P9 reply-invalidates-again
                 }
                 self.returns(state, op, true);
             }
             (Step::ClearLeases, Reply::Done) => state.ops[op].step = Step::ClearValues,
             (Step::ClearValues, Reply::Done) => {
                 self.wake(state, at);
-                if !self.is(Mutant::ClearAdvancesOnce) {
-                    state.processes[at].row_cell += 1; // P9 reply-invalidates-again
+                if !self.is(Mutant::ClearBumpsOnce) {
+                    state.processes[at].policy_generation += 1; // P9 reply-invalidates-again
                 }
                 self.returns(state, op, true);
             }
-            // The clear has failed, and says so.
+            // The clear has failed, and its caller gets the error.
             (_, _) => state.ops[op].step = Step::Done,
         }
     }
 
-    fn take_begun(&self, state: &mut State, op: usize, reply: Reply) {
-        let at = state.ops[op].process;
-        state.ops[op].waiting = false;
-        // P9 reply-invalidates-again: the script may have run, whatever the reply.
-        if !self.is(Mutant::AdvanceBeforeScript) {
-            self.invalidate_locally(&mut state.processes[at]);
-        }
-        state.ops[op].stamp = state.processes[at].stamp();
-        state.ops[op].step = match reply {
-            Reply::Leased => Step::WriteDb,
-            Reply::Busy => {
-                state.ops[op].waiting = true;
-                Step::Sleep
-            }
-            _ => {
-                self.invalidate_or_remember(state, op);
-                Step::WriteDbAlone
-            }
-        };
-    }
-
-    /// Makes out of date in the operation's own process what it invalidates.
-    fn forget_locally(&self, state: &mut State, op: usize) {
+    /// Outdates in its own process the entries that this operation has changed.
+    fn outdate_locally(&self, state: &mut State, op: usize) {
         let process = &mut state.processes[state.ops[op].process];
         match state.ops[op].kind {
             Kind::InvalidateTag => {
@@ -223,26 +223,26 @@ impl Protocol {
             };
             self.wake_own(state, at);
             state.returned = state.returned.max(version);
-        } else if !self.is(Mutant::PendingForgotten) {
+        } else if !self.is(Mutant::UnsentForgotten) {
             let process = &mut state.processes[at];
-            let pending = if is_tag {
-                &mut process.pending_tag
+            let unsent = if is_tag {
+                &mut process.unsent_tag
             } else {
-                &mut process.pending
+                &mut process.unsent
             };
-            *pending = Some(pending.map_or(version, |before| before.max(version)));
+            *unsent = Some(unsent.map_or(version, |before| before.max(version)));
         }
     }
 
-    /// P15 writer-ends-by-compare: the value enters L1 only if nothing came between, and what was
-    /// read meanwhile no longer can.
+    /// P15 writer-ends-by-compare: the value enters L1 only if no invalidation came between, and
+    /// values that were read meanwhile no longer can.
     fn keep_written(&self, state: &mut State, op: usize, degraded: bool) {
         let (Some(value), at) = (state.ops[op].value, state.ops[op].process) else {
             return;
         };
         let (mut stamp, process) = (state.ops[op].stamp, &mut state.processes[at]);
         let is_current = stamp == process.stamp();
-        if !self.is(Mutant::NoCompareAndAdvance) {
+        if !self.is(Mutant::NoCompareAndBump) {
             self.invalidate_locally(process);
             stamp.key += 1;
         }
@@ -260,7 +260,7 @@ impl Protocol {
         }
     }
 
-    /// P4 l1-read-from-l2: the value is what L2 has been asked for.
+    /// P4 l1-read-from-l2: the value in L1 is the one that L2 has returned.
     fn keep_confirmed(&self, state: &mut State, op: usize) {
         let (at, seen) = (state.ops[op].process, &state.ops[op]);
         let Some(Stored { version, .. }) = seen.value else {
@@ -277,9 +277,9 @@ impl Protocol {
         self.returns(state, op, true);
     }
 
-    /// The call returns. A failed one binds nobody, and one that could not be sent binds its own
-    /// process.
-    fn returns(&self, state: &mut State, op: usize, everybody: bool) {
+    /// Returns to the caller. A failed call binds no process, and one whose invalidation is unsent
+    /// binds only its own.
+    fn returns(&self, state: &mut State, op: usize, binds_all: bool) {
         let at = state.ops[op].process;
         state.ops[op].waiting = false;
         let outcome = match state.ops[op].kind {
@@ -295,7 +295,7 @@ impl Protocol {
             && let Some(value) = state.ops[op].value
         {
             state.processes[at].returned = state.processes[at].returned.max(value.version);
-            if everybody {
+            if binds_all {
                 state.returned = state.returned.max(value.version);
             }
         }

@@ -1,8 +1,9 @@
-//! Every state of every configuration, with the whole protocol and with one mechanism less.
+//! A search of every state of every configuration, with the whole protocol and with one mechanism
+//! less.
 
 #![allow(
     clippy::print_stdout,
-    reason = "what was looked at is part of the result"
+    reason = "the number of states is part of the result"
 )]
 
 use std::sync::LazyLock;
@@ -10,11 +11,11 @@ use std::sync::LazyLock;
 use larder_model::{Mutant, Protocol, scenarios};
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// The figures of one check.
+/// The result of a search.
 struct Seen {
     protocol: Protocol,
     states: usize,
-    /// The property that does not hold, and the shortest way there.
+    /// The property that does not hold, and the shortest way to such a state.
     broken: Option<(&'static str, Vec<String>)>,
 }
 

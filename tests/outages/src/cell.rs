@@ -1,9 +1,9 @@
 use std::fmt;
 
-/// What the database is like while it is broken.
+/// The fault of the database in a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DatabaseState {
-    /// It is well.
+    /// No fault.
     Fast,
     /// Each call takes some time.
     Slow,
@@ -13,42 +13,42 @@ pub enum DatabaseState {
     Failing,
 }
 
-/// What Redis is like while it is broken.
+/// The fault of Redis in a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RedisState {
-    /// It is well.
+    /// No fault.
     Fast,
     /// Each reply is late.
     Slow,
-    /// It is there and does not answer (SIGSTOP).
+    /// Redis is there and does not answer (SIGSTOP).
     Hanging,
     /// Connections are cut, and new ones refused.
     Refusing,
-    /// It is killed, and starts again at the end, empty.
+    /// Redis is killed, and starts again at the end, empty.
     Killed,
-    /// It starts again at the beginning, empty.
+    /// Redis starts again at the beginning, empty.
     Restarted,
-    /// It has become a replica, which refuses writes.
+    /// Redis has become a replica, which refuses writes.
     ReadOnly,
-    /// It has no memory left and evicts nothing.
+    /// Redis has no memory left and evicts nothing.
     OutOfMemory,
-    /// It starts again at the beginning, with another password.
+    /// Redis starts again at the beginning, with another password.
     WrongPassword,
 }
 
-/// One combination.
+/// A combination of faults and of policies with or without stale values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cell {
-    /// What Redis is like.
+    /// The fault of Redis.
     pub redis: RedisState,
-    /// What the database is like.
+    /// The fault of the database.
     pub database: DatabaseState,
-    /// Whether the rows have `stale_for`.
+    /// Whether the policies have `stale_for`.
     pub stale_for: bool,
 }
 
 impl DatabaseState {
-    /// All of them.
+    /// All states of the database.
     pub const ALL: [Self; 4] = [Self::Fast, Self::Slow, Self::Hanging, Self::Failing];
 
     /// Its name in reports.
@@ -63,7 +63,7 @@ impl DatabaseState {
 }
 
 impl RedisState {
-    /// All of them.
+    /// All states of Redis.
     pub const ALL: [Self; 9] = [
         Self::Fast,
         Self::Slow,
@@ -93,7 +93,7 @@ impl RedisState {
 }
 
 impl Cell {
-    /// The whole product, in the order of the report.
+    /// All cells, in the order of the report.
     pub fn all() -> Vec<Self> {
         let mut cells = Vec::new();
         for redis in RedisState::ALL {

@@ -5,14 +5,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{Problem, database::Database, limits::Key, member::Member};
 
-/// So long after the faults are over, every copy is what the database holds.
+/// 5 s: the longest time after the end of the faults until every copy equals the database's value.
 pub(crate) const BOUND: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
-/// What is equal must still be so after this time: something could be on its way.
+/// 300 ms: copies that are equal must still be so then, because a message could be under way.
 const SETTLED: Duration = Duration::from_millis(300);
 
-/// Waits until every copy in every level is what the database holds, and stays so; returns how long
-/// it took from `healed` on, or what differs at the end of the bound.
+/// Waits until every copy in every level equals the database's value, and stays so. Returns the
+/// time since `healed`, or the differences at the end of the bound.
 pub(crate) async fn equal(
     healed: Instant,
     members: &[Arc<Member>],
@@ -37,7 +37,7 @@ pub(crate) async fn equal(
     }
 }
 
-/// The copies that there are and that differ, and the members that are not themselves again.
+/// The copies that differ, and the members that have not recovered.
 async fn differing(
     members: &[Arc<Member>],
     server: &RedisServer,
@@ -52,11 +52,11 @@ async fn differing(
             ));
         }
     };
-    // A server that has just come back may still be busy with what it was sent long ago.
+    // A server that has just come back may still be busy with old commands.
     let mut client = timeout(BOUND, server.client()).await??;
     for key in Key::all() {
         for (index, member) in members.iter().enumerate() {
-            let copy = member.cache(key).get(key.in_row()).await?;
+            let copy = member.cache(key).get(key.number()).await?;
             look(
                 &format!("process {index}"),
                 key,
@@ -78,7 +78,7 @@ async fn differing(
     Ok(unequal)
 }
 
-/// What a reader is given that is not what the database holds.
+/// Reads that return another value than the database's.
 async fn misread(members: &[Arc<Member>], database: &Database) -> Vec<String> {
     let mut misread = Vec::new();
     for key in Key::all() {
@@ -95,7 +95,7 @@ async fn misread(members: &[Arc<Member>], database: &Database) -> Vec<String> {
     misread
 }
 
-/// The version in a value of Redis, behind whatever header it has.
+/// The version in a value of Redis, behind its header if it has one.
 fn version(value: &Reply) -> Result<Option<u32>, Problem> {
     const BEFORE: &str = "{\"version\":";
     let Some(text) = value.text() else {

@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{cell::DatabaseState, limits::Key};
 
-/// What a slow call takes.
+/// The time that a slow call takes.
 const SLOW: Duration = Duration::from_millis(150);
 
 /// The source of truth: a version for each key, which every write makes larger.
@@ -40,7 +40,7 @@ impl Database {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// What the database holds, without the time that it takes others.
+    /// The key's version, without the delay that callers see.
     pub(crate) fn version(&self, key: Key) -> u32 {
         self.versions()[key.index()]
     }
@@ -57,7 +57,7 @@ impl Database {
                 Ok(version)
             }
             DatabaseState::Hanging => {
-                // Who still waits when it is over is told what was there when he asked.
+                // A caller that still waits at the end of the fault gets the version from before.
                 let version = self.version(key);
                 self.healed().await;
                 Ok(version)
@@ -65,8 +65,7 @@ impl Database {
         }
     }
 
-    /// Writes. A write that does not say so, because it fails or hangs, has taken place in half of
-    /// the cases.
+    /// Writes. In half of the cases, a write that fails or hangs has taken place all the same.
     pub(crate) async fn write(&self, key: Key) -> io::Result<u32> {
         let state = *self.state.borrow();
         match state {

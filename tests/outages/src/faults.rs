@@ -5,10 +5,10 @@ use tokio::task::block_in_place;
 
 use crate::{Problem, cell::RedisState, member::Member};
 
-/// The servers' password, as far as the members know.
+/// The servers' password that the members know.
 pub(crate) const PASSWORD: &str = "first";
 const OTHER_PASSWORD: &str = "second";
-/// By how much a slow server's replies are late.
+/// The delay of a slow server's replies.
 pub(crate) const DELAY: Duration = Duration::from_millis(60);
 
 /// Breaks Redis.
@@ -28,7 +28,7 @@ pub(crate) async fn begin(
         }),
         RedisState::Killed => block_in_place(|| server.kill()),
         RedisState::Restarted => restart(server)?,
-        // Its master does not exist, and it goes on serving what it has.
+        // Its master does not exist, and it goes on serving its data.
         RedisState::ReadOnly => tell(server, &["REPLICAOF", "127.0.0.1", "1"]).await?,
         RedisState::OutOfMemory => {
             tell(
@@ -82,8 +82,7 @@ pub(crate) async fn end(
     Ok(())
 }
 
-/// Starts a server. It waits for a process of its own meanwhile, which must not keep the callers of
-/// other cells waiting.
+/// Starts a server, without blocking the callers of other cells while its process starts.
 pub(crate) fn start() -> Result<RedisServer, Problem> {
     let start = RedisServer::builder().password(PASSWORD).start();
     Ok(block_in_place(|| {

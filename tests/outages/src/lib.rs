@@ -1,16 +1,14 @@
-//! What callers see when things break: every state of the database times every state of Redis, with
-//! and without stale values, each in a cell of its own with two processes, a private Redis and a
-//! versioned database. Each cell is well, then broken for some seconds while tasks read, write and
-//! invalidate all the time, then well again; how long a caller waited, which errors it saw and what
-//! it was served is measured and judged.
+//! An outage matrix: every fault of the database times every fault of Redis, with and without stale
+//! values. Each cell has two processes, a private Redis and a versioned database. It is well, then
+//! broken for some seconds while tasks read, write and invalidate, then well again. The run checks
+//! the waits, the errors and the values of every caller against the rules.
 //!
-//! Two longer runs are about one large outage: throughput while Redis is gone, and memory while it
-//! stays away.
+//! Two longer runs measure one large outage of Redis each: its throughput, and its memory.
 //!
 //! ```text
-//! cell ─┬─▶ 2 × member: a larder with a store of its own ──▶ proxy ──▶ Redis      waits, errors, loads, old values
+//! cell ─┬─▶ 2 × member: a larder with a store of its own ──▶ proxy ──▶ Redis   waits, errors
 //!       ├─▶ database: a version for each key; fast, slow, hanging or failing
-//!       └─▶ both faults on … both off ──▶ every copy is what the database holds       all cells ──▶ docs/outages.md
+//!       └─▶ both faults on … both off ──▶ copies equal the database     docs/outages.md
 //! ```
 //!
 //! `cargo xtask outages` runs it; the whole product is one of the tests.
@@ -35,5 +33,5 @@ pub use report::markdown;
 pub use run::{Outcome, Settings, run};
 pub use tally::CellOutcome;
 
-/// What went wrong with the run itself.
+/// An error of the run itself.
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;

@@ -17,7 +17,7 @@ struct State {
 pub(crate) struct Load<'a>(&'a Loads, Key);
 
 impl Loads {
-    /// A load begins, and ends with what is returned.
+    /// Notes that a load begins. It ends when the returned guard is dropped.
     pub(crate) fn begin(&self, key: Key) -> Load<'_> {
         let mut state = self.state();
         let running = &mut state.running[key.index()];
@@ -28,12 +28,12 @@ impl Loads {
         Load(self, key)
     }
 
-    /// How many there were.
+    /// The number of loads so far.
     pub(crate) fn total(&self) -> usize {
         self.state().total
     }
 
-    /// The largest number of one key's loads that ran at a time.
+    /// The largest number of loads of one key at a time.
     pub(crate) fn most(&self) -> usize {
         self.state().most
     }

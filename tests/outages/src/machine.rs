@@ -1,4 +1,4 @@
-//! What the machine itself does to a measurement.
+//! The machine's own share in a measurement.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Measures by how much sleepers wake late; ends when it is dropped.
+/// Measures how late sleeping tasks wake. Ends when it is dropped.
 #[derive(Debug)]
 pub struct Lateness {
     most: Arc<AtomicU64>,
@@ -45,7 +45,7 @@ impl Lateness {
         }
     }
 
-    /// The most so far; a timer's own resolution is a millisecond.
+    /// The largest delay so far. A timer's own resolution is 1 ms.
     pub fn most(&self) -> Duration {
         Duration::from_nanos(self.most.load(Ordering::Relaxed))
     }
@@ -57,8 +57,8 @@ impl Drop for Lateness {
     }
 }
 
-/// How much memory this process has, in bytes; `None` where the system does not say (it is Linux
-/// that does).
+/// The resident memory of this process, in bytes. `None` where the system does not tell: only Linux
+/// does.
 pub fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -68,7 +68,7 @@ pub fn resident() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// How long this process's threads have run, and how long they could have run but others did.
+/// The time that this process's threads have run, and the time that they waited for a processor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scheduled {
     ran: u64,
@@ -76,7 +76,7 @@ pub struct Scheduled {
 }
 
 impl Scheduled {
-    /// Since each thread began. All zero where the system does not say.
+    /// Reads the times since each thread began. All zero where the system does not tell.
     pub fn read() -> Self {
         let mut sum = Self::default();
         let threads = fs::read_dir("/proc/self/task")
@@ -95,8 +95,8 @@ impl Scheduled {
         sum
     }
 
-    /// Which share of the time that this process wanted since `earlier` it was given: what others
-    /// took is no fault of it.
+    /// The share of the processor time wanted since `earlier` that this process was given. Other
+    /// processes took the rest.
     pub fn share_since(self, earlier: Self) -> f64 {
         let ran = self.ran.saturating_sub(earlier.ran) as f64;
         let waited = self.waited.saturating_sub(earlier.waited) as f64;

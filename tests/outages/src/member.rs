@@ -25,27 +25,27 @@ use crate::{
     tally::Tally,
 };
 
-/// What is cached. The version comes first, so that it is found behind whatever header a value has
-/// in Redis.
+/// The cached value. The version comes first, so that it is found in Redis behind a header of any
+/// length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Versioned {
     pub(crate) version: u32,
-    /// When it left the database, in milliseconds of the database's age.
+    /// The age of the database when it returned the value, in milliseconds.
     made: u64,
 }
 
-/// A process as far as larder is concerned: a larder with a store and a way to Redis of its own.
+/// A process to larder: a larder with a store and a connection to Redis of its own.
 pub(crate) struct Member {
     pub(crate) proxy: Proxy,
     pub(crate) loads: Loads,
-    /// Which of the processes it is.
+    /// The number of the process.
     index: usize,
     larder: Larder,
     store: Arc<RedisStore>,
     caches: [Cache<usize, Versioned>; 2],
     database: Arc<Database>,
     tally: Arc<Tally>,
-    /// For each key the version below which no read that begins now may be.
+    /// For each key, the oldest version that a read which begins now may return.
     floors: [AtomicU32; Key::COUNT],
     stopping: AtomicBool,
 }
@@ -69,8 +69,8 @@ impl Member {
             .build()
             .await?;
         let caches = [
-            larder.cache(Key::row_name(0))?,
-            larder.cache(Key::row_name(1))?,
+            larder.cache(Key::policy_name(0))?,
+            larder.cache(Key::policy_name(1))?,
         ];
         let floors = std::array::from_fn(|_| AtomicU32::new(0));
         let stopping = AtomicBool::new(false);
@@ -89,7 +89,7 @@ impl Member {
     }
 
     pub(crate) fn cache(&self, key: Key) -> &Cache<usize, Versioned> {
-        &self.caches[key.row()]
+        &self.caches[key.policy()]
     }
 
     /// Reads every key once, so that both levels have it.
@@ -110,12 +110,12 @@ impl Member {
         }
     }
 
-    /// Has the callers end with the call that they are in.
+    /// Ends each caller after its present call.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Whether it is connected as if nothing had been, and everything was sent.
+    /// Whether all lanes track again, and no invalidation is unsent.
     pub(crate) fn is_well(&self) -> bool {
         let tracking = |lane| self.store.lane_state(lane) == LaneState::Tracking;
         LaneIndex::all(self.store.lanes()).all(tracking) && self.larder.stats().unsent == 0
@@ -144,7 +144,7 @@ impl Member {
             );
             counts.lost.push(lost);
         }
-        // L2 counts its time from the commit, which may take some after the load.
+        // L2 counts the lifetime from the commit, which may come some time after the load.
         let longest = BRIEF_TTL + WRITER_LIMIT + GRACE + took;
         if key.is_brief() && Duration::from_millis(age.saturating_sub(value.made)) > longest {
             counts.stale += 1;
@@ -162,7 +162,7 @@ impl Member {
                 made: member.database.age(),
             })
         };
-        self.cache(key).get_or_load(key.in_row(), loader).await
+        self.cache(key).get_or_load(key.number(), loader).await
     }
 
     async fn write_on(self: Arc<Self>, mut random: fastrand::Rng) {
@@ -176,7 +176,7 @@ impl Member {
     async fn write(self: &Arc<Self>, key: Key, way: u8) {
         let member = self.clone();
         let writer = move || async move {
-            // A time-out of its own: a writer has none of larder's.
+            // The writer's own time limit: larder has none for writers.
             let version = timeout(WRITER_LIMIT, member.database.write(key)).await??;
             Ok::<_, io::Error>(Versioned {
                 version,
@@ -187,20 +187,19 @@ impl Member {
         let mut start = Instant::now();
         let written = match way {
             0..50 => cache
-                .write_through(key.in_row(), writer)
+                .write_through(key.number(), writer)
                 .await
                 .map(|value| value.version),
             50..65 => cache
-                .write_around(key.in_row(), writer)
+                .write_around(key.number(), writer)
                 .await
                 .map(|value| value.version),
             _ => {
-                // As a program does that invalidates by hand; a write that failed may have taken
-                // place.
+                // Like a program that invalidates by hand. A failed write may have taken place.
                 let _failed = writer().await;
                 let version = self.database.version(key);
                 start = Instant::now();
-                cache.invalidate(key.in_row()).await.map(|()| version)
+                cache.invalidate(key.number()).await.map(|()| version)
             }
         };
         let took = start.elapsed();

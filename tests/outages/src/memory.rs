@@ -1,4 +1,4 @@
-//! A long outage in which a million different keys are written.
+//! A long outage, in which a million different keys are written.
 
 use std::{
     collections::BTreeMap,
@@ -21,37 +21,36 @@ use tokio::{
 use crate::{Problem, machine::resident, tally::kind};
 
 const KEYS: usize = 1_000_000;
-/// One key in so many has a value in Redis before the outage, which must not be served after it.
-const HELD: usize = 200;
+/// One key in 200 has a value in Redis before the outage, which must not be served after it.
+const STRIDE: usize = 200;
 const TASKS: usize = 16;
-/// After it, what could not be sent is not going to be.
+/// 120 s: the longest time after the outage in which all invalidations must have been sent.
 const BOUND: Duration = Duration::from_secs(120);
-const TABLE: &str =
-    "[item]\nttl = \"24h\"\nreason = \"longer than the outage, so that nothing old goes unseen\"\n";
+const TABLE: &str = "[item]\nttl = \"24h\"\nreason = \"longer than the outage, so that no old value goes unseen\"\n";
 
-/// What is run.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long the outage lasts.
+    /// The length of the outage.
     pub length: Duration,
-    /// What shows how far it is.
+    /// The progress bar.
     pub progress: ProgressBar,
 }
 
-/// What came of it.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// When, how many keys had been tried, what the process had in bytes, and what waited to be
-    /// sent.
+    /// Samples: a name of the time, the keys that were tried so far, the resident bytes, and the
+    /// unsent invalidations.
     looks: Vec<(String, usize, u64, u64)>,
-    /// What failed writes said, and how many said so.
+    /// The number of failed writes, by kind of error.
     refused: BTreeMap<&'static str, usize>,
-    /// How long it took after the outage until nothing waited any more.
+    /// The time after the outage until all invalidations were sent.
     sent_after: Option<Duration>,
-    /// Old values that were served or lay in Redis in the end, of keys whose write had returned
-    /// without an error.
+    /// Old values that were served or stayed in Redis, of keys whose write had returned without an
+    /// error.
     old: Vec<String>,
-    /// How many values were looked for.
+    /// The number of values that were checked.
     looked_for: usize,
 }
 
@@ -60,19 +59,19 @@ struct World {
     proxy: Proxy,
     cut_off: Larder,
     items: Cache<usize, u32>,
-    /// The same row in a process that is connected all the time.
+    /// The cache of `items` in a process that is connected all the time.
     others: Cache<usize, u32>,
     database: Vec<AtomicU32>,
-    /// For each key the version that a write or invalidation has returned for without an error.
+    /// For each key, the newest version whose write or invalidation has returned without an error.
     returned: Vec<AtomicU32>,
     next: AtomicUsize,
     refused: Mutex<BTreeMap<&'static str, usize>>,
 }
 
-/// Runs it.
+/// Runs the outage.
 ///
 /// # Errors
-/// If the run itself did not work out.
+/// If the run itself failed.
 pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let world = Arc::new(World::new().await?);
     let mut looks = vec![world.look("before")];
@@ -119,7 +118,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
         refused,
         sent_after,
         old,
-        looked_for: KEYS / HELD,
+        looked_for: KEYS / STRIDE,
     })
 }
 
@@ -155,7 +154,7 @@ impl World {
             next: AtomicUsize::new(0),
             refused: Mutex::default(),
         };
-        for key in (0..KEYS).step_by(HELD) {
+        for key in (0..KEYS).step_by(STRIDE) {
             let load = || async { Ok::<_, std::io::Error>(1) };
             world.others.get_or_load(key, load).await?;
         }
@@ -175,7 +174,7 @@ impl World {
         )
     }
 
-    /// Writes key after key, each at its time.
+    /// Writes the keys one after the other, each at its time.
     async fn write_on(self: Arc<Self>, start: Instant, length: Duration) {
         loop {
             let key = self.next.fetch_add(1, Ordering::AcqRel);
@@ -213,7 +212,7 @@ impl World {
     async fn old_values(&self) -> Result<Vec<String>, Problem> {
         let mut old = Vec::new();
         let mut client = self.server.client().await?;
-        for key in (0..KEYS).step_by(HELD) {
+        for key in (0..KEYS).step_by(STRIDE) {
             let floor = self.returned[key].load(Ordering::Acquire);
             let stored = client.command(&["GET", &format!("item:{key}")]).await?;
             let stored = if stored == Reply::Nil {
@@ -240,7 +239,7 @@ impl World {
 }
 
 impl Outcome {
-    /// Whether everything was sent and nothing old is left.
+    /// Whether all invalidations were sent and no old value is left.
     pub fn is_good(&self) -> bool {
         self.sent_after.is_some() && self.old.is_empty()
     }
@@ -252,18 +251,18 @@ impl fmt::Display for Outcome {
             f,
             "{KEYS} different keys are written while Redis is out of reach"
         )?;
-        for (when, tried, resident, pending) in &self.looks {
+        for (when, tried, resident, unsent) in &self.looks {
             let mib = *resident as f64 / f64::from(1 << 20);
             writeln!(
                 f,
-                "  {when:<20}{tried:>9} keys, {mib:>7.1} MiB resident, {pending:>9} wait to be sent"
+                "  {when:<20}{tried:>9} keys, {mib:>7.1} MiB resident, {unsent:>9} unsent"
             )?;
         }
         for (error, many) in &self.refused {
             writeln!(f, "  {many} writes were refused: {error}")?;
         }
         match self.sent_after {
-            Some(after) => writeln!(f, "nothing waited any more {after:.2?} after the outage")?,
+            Some(after) => writeln!(f, "all was sent {after:.2?} after the outage")?,
             None => writeln!(f, "not everything was sent within {BOUND:?}")?,
         }
         writeln!(

@@ -10,7 +10,7 @@ use crate::{
 
 /// The report, in Markdown.
 pub fn markdown(outcome: &Outcome) -> String {
-    let mut text = head(outcome);
+    let mut text = head(outcome) + &rules(outcome);
     for redis in RedisState::ALL {
         let cells: Vec<_> = outcome
             .cells
@@ -44,7 +44,7 @@ fn head(outcome: &Outcome) -> String {
 
 Each line is a run of its own. Two processes read and write the same {keys} keys all the time, each with {readers} tasks
 that read and {writers} that write. At first all is well. Then, for {broken}, the database and Redis are both as the line
-says. Then all is well again. The run measures what every caller was given and how long it waited.
+says. Then all is well again. The run measures the result and the wait of every call.
 
 - A *read* is `get_or_load`.
 - A *write* is `write_through`, `write_around` or `invalidate`. Its writer gives up by itself after {writer}, as every writer
@@ -59,26 +59,9 @@ through; `LoadTimedOut` says that it took longer than `load_timeout` |
 | loads | how often the database was read |
 | at a time | the most loads of one key at a time in one process; three break the rule |
 | stale | reads that were given a value after its `ttl` |
-| equal after | when every copy in both processes and in Redis was what the database holds, everything had been sent and all \
-connections were back: the time from when both were well. The callers go on for {afterwards} of it |
+| equal after | the time from the end of the faults until every copy in both processes and in Redis equals the database's value, \
+all is sent and all connections are back. The callers go on for {afterwards} of it |
 
-The rules:
-
-- no call takes longer than the policies' limits;
-- a read fails only if the database does;
-- nobody is given what a write or an invalidation that has returned in the same process has replaced;
-- at most two loads of a key run at a time in a process, one of them outdated by an invalidation;
-- nothing is given after its `ttl` without `stale_for`;
-- all copies are equal within {bound};
-- nothing panics.
-
-The two policies, each for half of the keys, beside the defaults:
-
-```toml
-{rows}```
-
-Redis has a `command_timeout` and `connect_timeout` of 300 ms, a `ping_interval` of 50 ms, a `probe_interval` of 200 ms.
-A slow Redis answers {delay} late, a slow database takes 150 ms. Written by `cargo xtask outages` on {processors} cores.
 ",
         readers = limits::READERS,
         writers = limits::WRITERS,
@@ -89,8 +72,31 @@ A slow Redis answers {delay} late, a slow database takes 150 ms. Written by `car
         write = shown(limits.1),
         grace = shown(GRACE),
         afterwards = shown(run::AFTERWARDS),
+    )
+}
+
+fn rules(outcome: &Outcome) -> String {
+    format!(
+        "The rules:
+
+- no call takes longer than the policies' limits;
+- a read fails only if the database does;
+- no caller is given a value that a write or an invalidation had replaced which returned in its process before;
+- at most two loads of a key run at a time in a process, one of them outdated by an invalidation;
+- nothing is given after its `ttl` without `stale_for`;
+- all copies are equal within {bound};
+- nothing panics.
+
+The two policies, each for half of the keys, beside the defaults:
+
+```toml
+{policies}```
+
+Redis has a `command_timeout` and `connect_timeout` of 300 ms, a `ping_interval` of 50 ms, a `probe_interval` of 200 ms.
+A slow Redis answers {delay} late, a slow database takes 150 ms. Written by `cargo xtask outages` on {processors} cores.
+",
         bound = shown(copies::BOUND),
-        rows = limits::shown(),
+        policies = limits::shown(),
         delay = shown(faults::DELAY),
         processors = outcome.processors,
     )

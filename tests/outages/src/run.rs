@@ -7,6 +7,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
+use larder::TtlTable;
 use tokio::{
     sync::Semaphore,
     task::{JoinSet, block_in_place},
@@ -25,36 +26,35 @@ use crate::{
     tally::{CellOutcome, Tally},
 };
 
-/// How long both faults of a cell are on.
+/// The time that both faults of a cell are on.
 pub(crate) const BROKEN: Duration = Duration::from_millis(2_300);
-/// How long the callers go on after it.
+/// The time that the callers go on after the faults.
 pub(crate) const AFTERWARDS: Duration = Duration::from_millis(300);
 const CALM: Duration = Duration::from_millis(150);
-/// A machine that is late all the time must be told.
+/// The most runs of a cell. A machine that is late in all of them shows in the report.
 const TRIES: usize = 3;
-/// Whoever has not returned by then never will.
+/// 20 s: a caller that has not returned by then never will.
 const BOUND: Duration = Duration::from_secs(20);
 
-/// What is run.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The cells.
     pub cells: Vec<Cell>,
-    /// How many of them at a time. They mostly sleep; more of them make the machine late.
+    /// The number of cells at a time. They mostly sleep; too many of them make the machine late.
     pub at_once: usize,
-    /// What shows how far it is.
+    /// The progress bar.
     pub progress: ProgressBar,
 }
 
-/// What came of it.
+/// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Each cell, in the order of the report.
     pub cells: Vec<CellOutcome>,
-    /// Panics anywhere in this process meanwhile, also in tasks of the library that nobody waits
-    /// for.
+    /// Panics anywhere in this process during the run, also in the library's background tasks.
     pub panics: usize,
-    /// How many processors there are.
+    /// The number of processors.
     pub processors: usize,
 }
 
@@ -80,7 +80,7 @@ impl Outcome {
 /// Runs cells. Must be called in a multi-threaded tokio runtime.
 ///
 /// # Errors
-/// If the run itself did not work out: no server, or a table that cannot be used.
+/// If the run itself failed: no server, or a table that cannot be used.
 pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let before = panics();
     let slots = Arc::new(Semaphore::new(settings.at_once));
@@ -102,8 +102,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
         match ended.map_err(Problem::from).flatten() {
             Ok(outcome) => cells.push(outcome),
             Err(problem) => {
-                // What is in the middle of starting a server comes to an end all the same, and is
-                // waited for.
+                // Wait for cells that are starting a server: they end all the same.
                 running.abort_all();
                 failed = failed.or(Some(problem));
             }
@@ -137,23 +136,7 @@ async fn run_cell(cell: Cell) -> Result<CellOutcome, Problem> {
     let mut server = faults::start()?;
     let table = table(cell.stale_for)?;
     let (database, tally) = (Arc::new(Database::new()), Arc::new(Tally::default()));
-    let mut members = Vec::new();
-    for index in 0..2 {
-        let (database, tally) = (database.clone(), tally.clone());
-        let member = Member::start(
-            index,
-            &server.addr(),
-            PASSWORD,
-            table.clone(),
-            database,
-            tally,
-        )
-        .await?;
-        members.push(Arc::new(member));
-    }
-    for member in &members {
-        member.warm_up().await?;
-    }
+    let members = start_members(&server.addr(), &table, &database, &tally).await?;
     let lateness = Lateness::measure();
     let (mut callers, mut random) = (JoinSet::new(), fastrand::Rng::new());
     for member in &members {
@@ -177,16 +160,16 @@ async fn run_cell(cell: Cell) -> Result<CellOutcome, Problem> {
         Ok(after) => (Some(after), Vec::new()),
         Err(unequal) => (None, unequal),
     };
-    let row = table
-        .policy(Key::row_name(0))
-        .ok_or("the table has no such row")?;
+    let policy = table
+        .policy(Key::policy_name(0))
+        .ok_or("the table has no such policy")?;
     let counts = std::mem::take(&mut *tally.lock());
     let outcome = CellOutcome {
         cell,
         reads: counts.reads.returned,
         writes: counts.writes.returned,
-        longest_read: (counts.reads.longest, longest_read(row)),
-        longest_write: (counts.writes.longest, longest_write(row)),
+        longest_read: (counts.reads.longest, longest_read(policy)),
+        longest_write: (counts.writes.longest, longest_write(policy)),
         read_errors: counts.reads.errors,
         write_errors: counts.writes.errors,
         loads: members.iter().map(|member| member.loads.total()).sum(),
@@ -208,7 +191,26 @@ async fn run_cell(cell: Cell) -> Result<CellOutcome, Problem> {
     Ok(outcome)
 }
 
-/// Waits for the callers; returns how many panicked.
+/// Starts the two processes of a cell, and fills their levels.
+async fn start_members(
+    server: &str,
+    table: &TtlTable,
+    database: &Arc<Database>,
+    tally: &Arc<Tally>,
+) -> Result<Vec<Arc<Member>>, Problem> {
+    let mut members = Vec::new();
+    for index in 0..2 {
+        let (table, database, tally) = (table.clone(), database.clone(), tally.clone());
+        let member = Member::start(index, server, PASSWORD, table, database, tally).await?;
+        members.push(Arc::new(member));
+    }
+    for member in &members {
+        member.warm_up().await?;
+    }
+    Ok(members)
+}
+
+/// Waits for the callers, and returns the number of panics.
 async fn ended(mut callers: JoinSet<()>) -> Result<usize, Problem> {
     let mut panics = 0;
     while let Some(caller) = timeout(BOUND, callers.join_next())
@@ -220,7 +222,7 @@ async fn ended(mut callers: JoinSet<()>) -> Result<usize, Problem> {
     Ok(panics)
 }
 
-/// How many panics there were in this process since the first call.
+/// The number of panics in this process since the first call.
 fn panics() -> usize {
     static PANICS: AtomicUsize = AtomicUsize::new(0);
     static COUNTING: Once = Once::new();

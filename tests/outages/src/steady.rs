@@ -20,26 +20,26 @@ use tokio::{
 use crate::{Problem, machine::Scheduled};
 
 const TASKS: usize = 64;
-/// So many are read all the time. Each is loaded once for each `degraded_l1_ttl` of the outage,
-/// whatever the machine can do.
+/// Keys that are read all the time. Each is loaded once for each `degraded_l1_ttl` of the outage,
+/// on any machine.
 const KEYS: u32 = 2_000;
-/// How often a task lets others run, in reads.
+/// The number of reads after which a task lets others run.
 const BATCH: usize = 32;
-/// The least share of the throughput from before that L1 has while Redis is gone.
+/// The least throughput of L1 while Redis is gone, as a share of that before.
 const LEAST: f64 = 0.9;
 const TABLE: &str =
-    "[item]\nttl = \"1h\"\nreason = \"a row as in production: all else at its default\"\n";
+    "[item]\nttl = \"1h\"\nreason = \"a policy as in production: all else at its default\"\n";
 
-/// What is run.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long each of the three parts lasts, in seconds.
+    /// The length of each of the three parts, in seconds.
     pub part: u32,
-    /// What shows how far it is.
+    /// The progress bar.
     pub progress: ProgressBar,
 }
 
-/// What came of it.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
     parts: [Part; 3],
@@ -48,7 +48,7 @@ pub struct Outcome {
     failed_writes: u64,
 }
 
-/// Before, during or after the outage.
+/// The measurements before, during or after the outage.
 #[derive(Debug, Default)]
 struct Part {
     seconds: Vec<Second>,
@@ -59,7 +59,7 @@ struct Second {
     reads: f64,
     l1_hits: f64,
     loads: f64,
-    /// Which share of the processors that it wanted the process was given.
+    /// The share of the wanted processor time that the process was given.
     share: f64,
 }
 
@@ -72,15 +72,15 @@ struct Shared {
     failed_writes: AtomicU64,
 }
 
-/// On a cache line of its own, so that counting is not what is measured.
+/// A counter on a cache line of its own, so that counting does not slow the readers down.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Padded(AtomicU64);
 
-/// Runs it.
+/// Runs the outage.
 ///
 /// # Errors
-/// If the run itself did not work out.
+/// If the run itself failed.
 pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let mut server = RedisServer::start().await?;
     let larder = Larder::builder()
@@ -122,7 +122,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
 
 async fn read_on(cache: Cache<u32, u64>, shared: Arc<Shared>, index: usize, part: u32) {
     let mut random = fastrand::Rng::new();
-    // A few writes: each task some in each part.
+    // A few writes by each task in each part.
     let interval = Duration::from_secs(u64::from(part)) / 4;
     let mut next_write = Instant::now() + interval.mul_f64(random.f64());
     while !shared.stopping.load(Ordering::Acquire) {
@@ -145,12 +145,12 @@ async fn read_on(cache: Cache<u32, u64>, shared: Arc<Shared>, index: usize, part
                 shared.failed_writes.fetch_add(1, Ordering::Relaxed);
             }
         }
-        // A hit does not wait for anything, so nobody else would run.
+        // A hit awaits nothing, so no other task would run.
         tokio::task::yield_now().await;
     }
 }
 
-/// Some keys much more often than others.
+/// Picks a key, some much more often than others.
 fn pick(random: &mut fastrand::Rng) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -186,7 +186,7 @@ impl Part {
         }
     }
 
-    /// The second in the middle, of those that are sorted by this.
+    /// The median of the seconds by this measure.
     fn median(&self, by: impl Fn(&Second) -> f64) -> f64 {
         let mut values: Vec<f64> = self.seconds.iter().map(by).collect();
         values.sort_unstable_by(f64::total_cmp);
@@ -198,8 +198,8 @@ impl Outcome {
     /// The throughput of L1 during the outage, as a share of that before it: by the clock, and by
     /// the processors' time that the process was given.
     ///
-    /// Where others use the machine too, what they take falsifies the first, and that two
-    /// processors which share a core are slower together falsifies the second.
+    /// Other processes on the machine falsify the first. Two processors that share a core, and so
+    /// are slower together, falsify the second.
     pub fn kept(&self) -> [f64; 2] {
         let by = |hits: fn(&Second) -> f64| self.parts[1].median(hits) / self.parts[0].median(hits);
         [

@@ -13,57 +13,57 @@ use crate::{
 
 const TIMED_OUT: &str = "LoadTimedOut";
 
-/// What came of a cell.
+/// The outcome of a cell.
 #[derive(Clone, Debug)]
 pub struct CellOutcome {
-    /// Which one.
+    /// The cell.
     pub cell: Cell,
-    /// How many reads returned, with a value or an error.
+    /// The number of reads that returned, with a value or an error.
     pub reads: usize,
-    /// How many writes and invalidations did.
+    /// The number of writes and invalidations that returned.
     pub writes: usize,
     /// The longest time that a reader waited, and the limit.
     pub longest_read: (Duration, Duration),
     /// The longest time that a writer or invalidator waited, and the limit.
     pub longest_write: (Duration, Duration),
-    /// What failed reads said, and how many said so.
+    /// The number of failed reads, by kind of error.
     pub read_errors: BTreeMap<&'static str, usize>,
-    /// What failed writes and invalidations said, and how many said so.
+    /// The number of failed writes and invalidations, by kind of error.
     pub write_errors: BTreeMap<&'static str, usize>,
-    /// Loads that began.
+    /// The number of loads that began.
     pub loads: usize,
     /// The largest number of one key's loads at a time in one process.
     pub at_once: usize,
-    /// Reads that were given a value after its `ttl`.
+    /// The number of reads that returned a value after its `ttl`.
     pub stale: usize,
-    /// Tasks of callers that ended by a panic.
+    /// The number of callers' tasks that ended by a panic.
     pub panics: usize,
-    /// Reads that were given what an invalidation or write that had returned in the same process
-    /// had replaced.
+    /// Reads that returned an older value than that of an invalidation or write which had already
+    /// returned in their process.
     pub lost: Vec<String>,
-    /// Copies that were not what the database holds to the end.
+    /// Copies that still differed from the database at the end of the bound.
     pub unequal: Vec<String>,
-    /// How long after the faults were over all was equal.
+    /// The time after the end of the faults until all copies were equal.
     pub equal_after: Option<Duration>,
-    /// By how much the machine was late at most.
+    /// The largest delay of the machine.
     pub lag: Duration,
-    /// How often it was run: again where the machine was so late that it may have broken a rule of
-    /// time by itself.
+    /// The number of runs. A cell runs again if the machine was so late that it may have broken a
+    /// rule of time by itself.
     pub runs: usize,
 }
 
-/// A machine that is later than this may have broken a rule of time by itself.
+/// 40 ms: a machine that is later may have broken a rule of time by itself.
 const LATE: Duration = Duration::from_millis(40);
 
 impl CellOutcome {
-    /// Which rules were broken, and how.
+    /// The broken rules, each with its details.
     pub fn broken(&self) -> Vec<String> {
         let mut broken = self.late();
         broken.extend(self.wrong());
         broken
     }
 
-    /// Whether all that was broken are rules of time, and the machine may have broken them.
+    /// Whether only rules of time were broken, and the machine may have broken them.
     pub(crate) fn is_inconclusive(&self) -> bool {
         self.lag > LATE && self.wrong().is_empty() && !self.late().is_empty()
     }
@@ -72,11 +72,11 @@ impl CellOutcome {
     fn late(&self) -> Vec<String> {
         let mut late = Vec::new();
         let lag = self.lag;
-        for (who, (longest, limit)) in [("read", self.longest_read), ("write", self.longest_write)]
+        for (call, (longest, limit)) in [("read", self.longest_read), ("write", self.longest_write)]
         {
             if longest > limit + GRACE {
                 late.push(format!(
-                    "a {who} took {longest:.2?}, more than {limit:?} (the machine was late by {lag:.0?})"
+                    "a {call} took {longest:.2?}, more than {limit:?} (the machine was late by {lag:.0?})"
                 ));
             }
         }
@@ -107,7 +107,7 @@ impl CellOutcome {
         if self.panics + panicked > 0 {
             wrong.push(format!("{} panics", self.panics + panicked));
         }
-        // One that an invalidation has outdated, and beside it one that is current.
+        // Two: a load that an invalidation has outdated, and beside it a current one.
         if self.at_once > 2 {
             wrong.push(format!(
                 "{} loads of a key at a time in a process",
@@ -131,7 +131,7 @@ impl CellOutcome {
         wrong
     }
 
-    /// What reads may fail with: whatever Redis does, only the database has them fail.
+    /// The error with which reads may fail. Only the database makes them fail, Redis never does.
     fn excused(&self) -> &'static str {
         match self.cell.database {
             DatabaseState::Fast | DatabaseState::Slow => "",
@@ -141,7 +141,7 @@ impl CellOutcome {
     }
 }
 
-/// What the callers of a cell report.
+/// The reports of a cell's callers.
 #[derive(Debug, Default)]
 pub(crate) struct Tally(Mutex<Counts>);
 

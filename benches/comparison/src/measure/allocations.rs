@@ -21,7 +21,7 @@ pub(crate) fn of_hits<S: Subject>(runtime: &Runtime, job: &Job) -> Result<Vec<Li
             }
         });
     };
-    read(); // what is allocated once is no hit's
+    read(); // the first read's allocations are not a hit's
     let counted = allocation_counter::measure(read);
     let each = |number: u64| number as f64 / hits as f64;
     Ok(vec![

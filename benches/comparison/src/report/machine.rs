@@ -7,7 +7,7 @@ use larder_testkit::find_server;
 pub struct Machine(Vec<(&'static str, String)>);
 
 impl Machine {
-    /// Asks the system, and leaves out what it does not say.
+    /// Asks the system, and leaves out the facts that it does not tell.
     pub fn ask() -> Self {
         let cores = std::thread::available_parallelism()
             .map(|cores| cores.to_string())
@@ -54,7 +54,7 @@ impl fmt::Display for Machine {
 
 fn commit() -> Option<String> {
     let commit = said_by("git", &["rev-parse", "--short", "HEAD"])?;
-    // The report itself is written after what it reports.
+    // Without docs/, into which the report itself is written.
     let changed = said_by("git", &["status", "--porcelain", "--", ".", ":!docs"]).is_some();
     Some(if changed {
         format!("{commit}, with changes")

@@ -16,7 +16,7 @@ use chart::{Bar, Curve};
 pub use machine::Machine;
 use median::{Summary, median};
 
-/// Writes the report into this file, and its charts into the folder of the same name beside it. The
+/// Writes the report into this file, and its charts into the folder of that name beside it. The
 /// last section is a table of criterion's estimates.
 ///
 /// # Errors
@@ -135,7 +135,7 @@ fn table(outcome: &Outcome, question: &Question, parts: &[&Part]) -> String {
         for (part, cell) in &columns {
             let shown = match median(outcome, question, part, cell, &entrant.name) {
                 Some(Summary::Value(value)) => number(value, cell.digits),
-                // Once in a row is enough.
+                // A ditto mark for a repeated text.
                 Some(Summary::Said(said)) if said_before.as_ref() == Some(&said) => "\"".to_owned(),
                 Some(Summary::Said(said)) => {
                     said_before = Some(said.clone());

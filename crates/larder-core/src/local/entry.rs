@@ -16,7 +16,7 @@ pub struct Entry {
     pub stamp: Stamp,
     /// The entry's tags, if it has any.
     pub tags: Option<Arc<TagStamp>>,
-    /// What the entry counts against the store's capacity, in the store's unit.
+    /// The entry's share of the store's capacity, in the store's unit.
     pub weight: u32,
 }
 

@@ -57,7 +57,7 @@ pub trait LocalStore: Debug + Send + Sync + 'static {
     }
 }
 
-/// The amount that a [`LocalStore`] holds before it evicts what is used least.
+/// The amount that a [`LocalStore`] holds before it evicts the entries that are used least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capacity {
     /// At most this many entries, whatever their weight.

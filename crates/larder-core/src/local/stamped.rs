@@ -119,7 +119,7 @@ pub trait LocalMap: Send + Sync + 'static {
     }
 }
 
-/// Locks for changes of keys, 64 and a power of two: so many keys can be changed at once.
+/// Locks for changes of keys. 64, a power of two: up to 64 keys can be changed at once.
 const CHANGES: usize = 64;
 
 impl<M: LocalMap> Stamped<M> {
@@ -135,7 +135,7 @@ impl<M: LocalMap> Stamped<M> {
         }
     }
 
-    /// Shows to `see` what [`get`](LocalStore::get) would return. `see` may take the entry to
+    /// Shows to `see` the entry that [`get`](LocalStore::get) would return. `see` may take it to
     /// pieces.
     ///
     /// The entry is not moved: a hit that moves one waits for each of its parts to arrive in

@@ -83,8 +83,8 @@ pub trait Lanes: Debug + Send + Sync + 'static {
 
     /// Adds a listener to pushes.
     ///
-    /// Where the server does not push, a store does not tell of what is written through itself. So
-    /// two caches that share one store do not hear of each other: give each a store of its own.
+    /// Where the server does not push, a store does not tell of writes through itself. So two
+    /// caches that share one store do not hear of each other: give each a store of its own.
     fn subscribe(&self, listener: Weak<dyn PushListener>);
 
     /// The time after which a call fails. `None`, the default, where that is not known.
@@ -317,8 +317,8 @@ pub trait TagStore: Send + Sync + 'static {
 
     /// Pins tags for an entry of this epoch that is to live for `ttl`, in one atomic step.
     ///
-    /// A tag that is not pinned becomes so if the tag epoch is still `epoch`. Returns what
-    /// [`tags`](Self::tags) would return then. The lane tracks them.
+    /// A tag that is not pinned becomes so if the tag epoch is still `epoch`. Returns the
+    /// epochs that [`tags`](Self::tags) would return then. The lane tracks them.
     async fn pin_tags(
         &self,
         lane: LaneIndex,

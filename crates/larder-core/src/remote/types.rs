@@ -127,7 +127,8 @@ pub enum LaneState {
     /// value.
     Scattered,
     /// Connected. Other processes tell of their changes over a channel of its own, in no order with
-    /// replies. Nothing tells of what other programs write, nor of what the server itself removes.
+    /// replies. Nothing tells of writes by other programs, nor of removals by
+    /// the server itself.
     Subscribed,
     /// Connected, but nothing tells of other processes' changes: a copy in L1 must be short-lived.
     Untracked,
@@ -135,7 +136,7 @@ pub enum LaneState {
     Down,
 }
 
-/// A listener to what happens in the remote store.
+/// A listener to events in the remote store.
 ///
 /// Pushes are delivered in the order in which the store sent them, and before any later reply of
 /// the same lane; of a [`Scattered`](LaneState::Scattered) lane, of the same server. A listener
@@ -216,7 +217,7 @@ pub struct RemoteStats {
     /// The time that the latest probe's push took, from before the write that caused it was sent.
     pub push_lag: Option<Duration>,
     /// Invalidations of keys and tags that could not be sent yet. Other processes may still serve
-    /// what these outdate.
+    /// the values that these outdate.
     pub unsent: u64,
     /// The state of the circuit breaker.
     pub breaker: BreakerState,

@@ -10,11 +10,25 @@ use larder_core::{
     Clock, Entry, Generations, Key, LaneIndex, Life, LocalStore, ManualClock, Phase, PolicyIndex,
 };
 
-/// Holds a [`LocalStore`] to its contract. `make` makes an empty store for about this many entries,
-/// each of weight 1.
+/// Holds a [`LocalStore`] to its contract.
+///
+/// `make` makes an empty store for about this many entries of weight 1 each, which checks its
+/// entries against these generations and this clock.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use larder_moka::{Capacity, MokaMap, MokaStore};
+/// use larder_testkit::conformance;
+///
+/// conformance::local_store(|entries, generations, clock| {
+///     let map = MokaMap::new(Capacity::Entries(entries));
+///     Arc::new(MokaStore::new(map, generations, clock))
+/// });
+/// ```
 ///
 /// # Panics
-/// If the store breaks a rule; the message says which.
+/// If the store breaks a rule of the protocol; the message names the rule.
 pub fn local_store(make: impl Fn(u64, Arc<Generations>, Clock) -> Arc<dyn LocalStore>) {
     let cases: [fn(&Case); 12] = [
         stored_entry_is_served,
@@ -154,12 +168,12 @@ fn entry_with_an_outdated_stamp_is_not_served(case: &Case) {
         assert_eq!(
             case.get(&key(1)),
             None,
-            "P2: an entry with an outdated stamp is not served"
+            "P2 only-current-is-served: an entry with an outdated stamp is not served"
         );
     }
 }
 
-/// Some threads read a number and store it, while another writes larger ones and invalidates.
+/// Two threads read a number and store it, while a third one writes larger numbers and invalidates.
 fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
     const WRITES: u32 = 20_000;
     let (key, truth) = (key(1), AtomicU32::new(0));
@@ -190,7 +204,7 @@ fn invalidation_wins_over_fills_at_the_same_time(case: &Case) {
         truth.store(WRITES, Ordering::Release); // the readers end, also if the rule is broken
         assert_eq!(
             stale, None,
-            "P2: what is served is older than what was written"
+            "P2 only-current-is-served: what is served is older than what was written"
         );
     });
 }
@@ -203,7 +217,7 @@ fn late_fill_is_not_served(case: &Case) {
     assert_eq!(
         case.get(&key(1)),
         None,
-        "P1: a fill that was under way when its key was invalidated is not served"
+        "P1 stamp-before-read: a fill that was under way when its key was invalidated is not served"
     );
 }
 

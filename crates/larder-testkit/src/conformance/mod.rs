@@ -1,4 +1,6 @@
-//! The suites that every implementation of a store trait must pass.
+//! Conformance suites: one for each trait of stores, which every implementation must pass.
+//!
+//! An implementation calls the suite in a test of its own.
 
 #![allow(
     clippy::expect_used,
@@ -7,6 +9,7 @@
 )]
 
 mod local;
+mod pushes;
 mod reload;
 mod remote;
 mod tags;

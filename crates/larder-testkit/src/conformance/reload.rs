@@ -7,7 +7,7 @@ use super::remote::Process;
 const LEASE: Duration = Duration::from_secs(60);
 const LIFE: Duration = Duration::from_secs(600);
 
-/// What a load does that replaces a value.
+/// Checks loads that replace a value.
 pub(super) async fn conform(one: &Process, other: &Process) {
     value_that_was_seen_lives_on(one, other).await;
     value_that_was_seen_is_removed(one, other).await;
@@ -15,7 +15,7 @@ pub(super) async fn conform(one: &Process, other: &Process) {
     value_that_may_have_ended_is_replaced_though_it_is_gone(one, other).await;
 }
 
-/// Stores "seen" and takes the lease for its reload.
+/// Stores the value "seen" and takes the lease for its reload.
 async fn lease(process: &Process, key: &str) -> (Token, Digest) {
     let (token, seen) = (Token::new(), Digest::of(b"seen"));
     process.fill(key, "seen").await;
@@ -95,7 +95,7 @@ async fn touch_under_a_lost_lease_or_of_another_value_changes_nothing(
             .await
             .expect("touch")
             .is_done(),
-        "P3: invalidated"
+        "P3 clean-lease-commits: invalidated"
     );
     assert_eq!(other.read(key).await, None);
 
@@ -107,7 +107,7 @@ async fn touch_under_a_lost_lease_or_of_another_value_changes_nothing(
             .await
             .expect("touch")
             .is_done(),
-        "P3: another value"
+        "P3 clean-lease-commits: another value"
     );
     let next = other
         .store
@@ -160,6 +160,9 @@ async fn value_that_may_have_ended_is_replaced_though_it_is_gone(one: &Process, 
         .await
         .expect("commit")
         .is_done();
-    assert!(!done, "P3: it cannot have ended, so it was deleted");
+    assert!(
+        !done,
+        "P3 clean-lease-commits: it cannot have ended, so it was deleted"
+    );
     other.invalidate(key).await;
 }

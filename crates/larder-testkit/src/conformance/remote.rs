@@ -5,17 +5,33 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneState, Push, PushListener, RemoteStore,
-    Replacing, Token, WriteClaim,
+    Claim, Digest, Invalidated, Key, LaneState, Push, PushListener, RemoteStore, Replacing, Token,
+    WriteClaim,
 };
 
 use crate::eventually;
 
-/// Holds a [`RemoteStore`] to its contract. Each call of `connect` connects one more process to the
-/// same server, which must be empty and is used by nobody else.
+/// Holds a [`RemoteStore`] to its contract.
+///
+/// Each call of `connect` connects one more process to the same server. The server must be empty,
+/// and no other program may use it. The suite takes a few seconds, because leases and values have
+/// to expire.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use larder_core::{Clock, MemoryServer, RemoteStore};
+/// use larder_testkit::conformance;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let server = MemoryServer::new(Clock::system());
+/// conformance::remote_store(async || Arc::new(server.connect()) as Arc<dyn RemoteStore>).await;
+/// # }
+/// ```
 ///
 /// # Panics
-/// If the store breaks a rule; the message says which.
+/// If the store breaks a rule of the protocol; the message names the rule.
 pub async fn remote_store<F, Fut>(connect: F)
 where
     F: Fn() -> Fut,
@@ -41,13 +57,7 @@ where
     pair.foreign_token_changes_nothing().await;
     pair.claim_replaces_exactly_the_bytes_that_were_seen().await;
     pair.value_expires_with_its_ttl().await;
-    pair.reader_is_told_of_another_process_write().await;
-    pair.reader_of_nothing_is_told_of_another_process_write()
-        .await;
-    pair.committer_is_told_of_a_later_invalidation().await;
-    pair.commit_that_tracks_is_told_once_of_itself_and_of_what_comes_after()
-        .await;
-    pair.waiter_is_told_of_the_end_of_the_lease().await;
+    super::pushes::conform(&pair.one, &pair.other).await;
     pair.clear_empties_its_prefix_only().await;
     pair.keys_of_any_text_work().await;
     super::tags::conform(&pair.one, &pair.other).await;
@@ -95,8 +105,8 @@ impl Process {
             .clear();
     }
 
-    /// How often it was told of this.
-    fn times(&self, push: &str) -> usize {
+    /// Returns how often the store told of this.
+    pub(super) fn times(&self, push: &str) -> usize {
         let heard = self.heard.0.lock().unwrap_or_else(PoisonError::into_inner);
         heard.iter().filter(|one| *one == push).count()
     }
@@ -116,21 +126,21 @@ impl Process {
         assert!(said, "no push {push:?}; heard {:?}", heard());
     }
 
-    async fn claim(&self, key: &str, token: &Token) -> Claim {
+    pub(super) async fn claim(&self, key: &str, token: &Token) -> Claim {
         self.store
             .claim(key, token, LEASE, Replacing::Nothing)
             .await
             .expect("claim")
     }
 
-    async fn begin_write(&self, key: &str, token: &Token) -> WriteClaim {
+    pub(super) async fn begin_write(&self, key: &str, token: &Token) -> WriteClaim {
         self.store
             .begin_write(key, token, LEASE)
             .await
             .expect("begin_write")
     }
 
-    async fn commit(&self, key: &str, token: &Token, value: &str) -> bool {
+    pub(super) async fn commit(&self, key: &str, token: &Token, value: &str) -> bool {
         self.store
             .commit(key, token, value.as_bytes(), TTL, Replacing::Nothing)
             .await
@@ -201,7 +211,7 @@ impl Pair {
         }
         assert!(
             self.one.commit(key, &token, "v").await,
-            "P3: a held, clean lease commits"
+            "P3 clean-lease-commits: a held, clean lease commits"
         );
         for process in [&self.one, &self.other] {
             let stored = process
@@ -222,7 +232,7 @@ impl Pair {
         }
         assert!(
             !self.one.commit(key, &token, "again").await,
-            "P3: a lease commits once"
+            "P3 clean-lease-commits: a lease commits once"
         );
     }
 
@@ -233,7 +243,7 @@ impl Pair {
             invalidator.invalidate(key).await;
             assert!(
                 !self.one.commit(key, &token, "old").await,
-                "P5: a load is refused after an invalidation"
+                "P5 invalidation-marks-writers: a load is refused after an invalidation"
             );
             assert_eq!(self.other.read(key).await, None);
         }
@@ -254,7 +264,7 @@ impl Pair {
         }
         assert!(
             !self.one.commit(key, &late, "late").await,
-            "P3: an expired lease does not commit"
+            "P3 clean-lease-commits: an expired lease does not commit"
         );
         let renewed = self
             .one
@@ -302,7 +312,7 @@ impl Pair {
         );
         assert!(
             !self.one.commit(key, &reader, "old").await,
-            "P6: a reader does not commit under a writer"
+            "P6 one-writer-first: a reader does not commit under a writer"
         );
         assert!(
             matches!(self.one.claim(key, &Token::new()).await, Claim::Busy(_)),
@@ -341,21 +351,24 @@ impl Pair {
         let claim = self.other.claim(key, &Token::new()).await;
         assert!(
             matches!(claim, Claim::Busy(_)),
-            "P6: the writer may still write its database: {claim:?}"
+            "P6 one-writer-first: the writer may still write its database: {claim:?}"
         );
         let begun = self.other.begin_write(key, &Token::new()).await;
-        assert!(matches!(begun, WriteClaim::Busy(_)), "P6: {begun:?}");
+        assert!(
+            matches!(begun, WriteClaim::Busy(_)),
+            "P6 one-writer-first: {begun:?}"
+        );
         assert!(
             self.one
                 .store
                 .renew(key, &writer, LEASE)
                 .await
                 .expect("renew"),
-            "P6: it is renewed"
+            "P6 one-writer-first: it is renewed"
         );
         assert!(
             !self.one.commit(key, &writer, "?").await,
-            "P5: the order of the writes is not known"
+            "P5 invalidation-marks-writers: the order of the writes is not known"
         );
         assert_eq!(
             self.other.claim(key, &writer).await,
@@ -383,10 +396,13 @@ impl Pair {
         self.other.invalidate(key).await;
         let give_up = tokio::time::Instant::now() + BOUND;
         while let Claim::Busy(rest) = self.other.claim(key, &next).await {
-            assert!(rest <= SHORT * 10, "P6: the rest is {rest:?}");
+            assert!(
+                rest <= SHORT * 10,
+                "P6 one-writer-first: the rest is {rest:?}"
+            );
             assert!(
                 tokio::time::Instant::now() < give_up,
-                "P6: a marked lease has no end"
+                "P6 one-writer-first: a marked lease has no end"
             );
             tokio::time::sleep(rest + Duration::from_millis(1)).await;
         }
@@ -517,7 +533,10 @@ impl Pair {
             .await
             .expect("commit")
             .is_done();
-        assert!(!refused, "P3: what is there is not what the claim found");
+        assert!(
+            !refused,
+            "P3 clean-lease-commits: what is there is not what the claim found"
+        );
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
     }
 
@@ -537,116 +556,6 @@ impl Pair {
             assert!(start.elapsed() < BOUND, "the value outlives its ttl");
             tokio::time::sleep(SHORT / 10).await;
         }
-    }
-
-    async fn reader_is_told_of_another_process_write(&self) {
-        let key = "t12:1";
-        self.one.fill(key, "v1").await;
-        for with_ttl in [false, true] {
-            self.other.forget();
-            if with_ttl {
-                self.other.store.get_with_ttl(key).await.expect("get");
-            } else {
-                self.other.read(key).await;
-            }
-            self.one.invalidate(key).await;
-            self.other.hears("value t12:1").await;
-            self.one.fill(key, "v2").await;
-        }
-        self.other.forget();
-        assert!(matches!(
-            self.other.claim(key, &Token::new()).await,
-            Claim::Hit(_)
-        ));
-        self.one.invalidate(key).await;
-        self.other.hears("value t12:1").await;
-    }
-
-    async fn reader_of_nothing_is_told_of_another_process_write(&self) {
-        let key = "t13:1";
-        self.other.forget();
-        assert_eq!(self.other.read(key).await, None);
-        self.one.fill(key, "v").await;
-        self.other.hears("value t13:1").await;
-    }
-
-    async fn committer_is_told_of_a_later_invalidation(&self) {
-        let (key, token) = ("t14:1", Token::new());
-        assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
-        assert!(self.one.commit(key, &token, "v").await);
-        let holds = async |value: &str| {
-            self.one
-                .store
-                .holds(key, &Digest::of(value.as_bytes()))
-                .await
-                .expect("holds")
-        };
-        assert!(!holds("another").await);
-        assert!(holds("v").await);
-        self.one.forget();
-        self.other.invalidate(key).await;
-        self.one.hears("value t14:1").await; // P4 l1-read-from-l2
-        assert!(!holds("v").await);
-    }
-
-    /// P4 l1-read-from-l2: a commit that says so has read what it wrote. What is told of it was
-    /// told before the reply, and once.
-    async fn commit_that_tracks_is_told_once_of_itself_and_of_what_comes_after(&self) {
-        for (n, begin) in ["claim", "begin_write"].into_iter().enumerate() {
-            let (key, token) = (format!("t19:{n}"), Token::new());
-            match begin {
-                "claim" => assert_eq!(self.one.claim(&key, &token).await, Claim::Leased),
-                _ => assert_eq!(self.one.begin_write(&key, &token).await, WriteClaim::Leased),
-            }
-            self.one.read(&key).await; // what was pushed before is handled
-            self.one.forget();
-            let committed = self
-                .one
-                .store
-                .commit(&key, &token, b"v", TTL, Replacing::Nothing)
-                .await;
-            let told = self.one.times(&format!("value {key}"));
-            match committed.expect("commit") {
-                Committed::Tracked { told: says } => assert_eq!(told, usize::from(says), "{begin}"),
-                Committed::Stored => continue,
-                Committed::Refused => panic!("nobody interferes"),
-            }
-            self.other.invalidate(&key).await;
-            let again = || self.one.times(&format!("value {key}")) > told;
-            assert!(
-                eventually(BOUND, again).await,
-                "{begin}: nobody tells of what came after the commit"
-            );
-        }
-    }
-
-    async fn waiter_is_told_of_the_end_of_the_lease(&self) {
-        let key = "t15:1";
-        for end in ["commit", "release", "invalidate"] {
-            let token = Token::new();
-            assert_eq!(self.one.claim(key, &token).await, Claim::Leased);
-            self.other.forget();
-            assert!(matches!(
-                self.other.claim(key, &Token::new()).await,
-                Claim::Busy(_)
-            ));
-            match end {
-                "commit" => assert!(self.one.commit(key, &token, "v").await),
-                "release" => assert!(self.one.store.release(key, &token).await.expect("release")),
-                _ => self.one.invalidate(key).await,
-            }
-            self.other.hears("lease t15:1").await;
-            self.one.invalidate(key).await;
-        }
-        let writer = Token::new();
-        assert_eq!(self.one.begin_write(key, &writer).await, WriteClaim::Leased);
-        self.other.forget();
-        assert!(matches!(
-            self.other.begin_write(key, &Token::new()).await,
-            WriteClaim::Busy(_)
-        ));
-        assert!(self.one.commit(key, &writer, "v").await);
-        self.other.hears("lease t15:1").await;
     }
 
     async fn clear_empties_its_prefix_only(&self) {

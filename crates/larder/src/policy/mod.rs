@@ -251,7 +251,7 @@ impl ActivePolicy {
         let tags = value.tags().iter().map(|tag| &**tag).collect();
         let header = ValueHeader {
             epoch,
-            of_policy: self.tagging.instant_clear(),
+            policy_tag: self.tagging.instant_clear(),
             tags,
         };
         let bytes = self.encode(key, value.value.as_ref(), Some(&header))?;

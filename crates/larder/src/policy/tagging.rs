@@ -97,7 +97,7 @@ impl Tagging {
         &self,
         key: &Key,
         tags: &[impl AsRef<str>],
-        of_policy: bool,
+        with_policy_tag: bool,
     ) -> Result<Vec<String>, Error> {
         if tags.len() > MOST_TAGS {
             let problem = format!("an entry has {} tags, and may have {MOST_TAGS}", tags.len());
@@ -107,7 +107,7 @@ impl Tagging {
         let mut names = tags.iter().map(name).collect::<Result<Vec<_>, _>>()?;
         names.sort_unstable();
         names.dedup();
-        if of_policy {
+        if with_policy_tag {
             names.push(policy_tag(&self.prefix));
         }
         Ok(names)
@@ -140,7 +140,7 @@ impl Tagging {
         header: &ValueHeader<'_>,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        match self.names_with(key, &header.tags, header.of_policy) {
+        match self.names_with(key, &header.tags, header.policy_tag) {
             Ok(names) => self.pin(lane, &names, header.epoch, ttl).await,
             Err(_) => Ok(false), // another process wrote it, with other limits than ours
         }
@@ -176,7 +176,7 @@ impl Tagging {
             .iter()
             .map(|tag| format!("{TAG}{tag}"))
             .collect();
-        if header.of_policy {
+        if header.policy_tag {
             names.push(policy_tag(&self.prefix));
         }
         let cells = self.cells(lane, &names);

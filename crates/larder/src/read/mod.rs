@@ -216,7 +216,7 @@ impl Reader for Read {
                 }
             };
             // P25 clear-leaves-nothing
-            if tagging.instant_clear() && !header.of_policy {
+            if tagging.instant_clear() && !header.policy_tag {
                 return unusable(&stored);
             }
             let tags = match tagging.judge(self.policy.levels.lane(key), &header).await {

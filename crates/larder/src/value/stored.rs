@@ -95,7 +95,7 @@ pub(crate) struct StoredImage {
 #[derive(Debug)]
 struct OwnedHeader {
     epoch: TagEpoch,
-    of_policy: bool,
+    policy_tag: bool,
     tags: Box<[Box<str>]>,
 }
 
@@ -103,7 +103,7 @@ impl StoredImage {
     pub(crate) fn new(digest: Digest, size: usize, header: Option<&ValueHeader<'_>>) -> Self {
         let header = header.map(|header| OwnedHeader {
             epoch: header.epoch,
-            of_policy: header.of_policy,
+            policy_tag: header.policy_tag,
             tags: header.tags.iter().map(|tag| (*tag).into()).collect(),
         });
         Self {
@@ -117,7 +117,7 @@ impl StoredImage {
     pub(crate) fn header(&self) -> Option<ValueHeader<'_>> {
         self.header.as_ref().map(|header| ValueHeader {
             epoch: header.epoch,
-            of_policy: header.of_policy,
+            policy_tag: header.policy_tag,
             tags: header.tags.iter().map(|tag| &**tag).collect(),
         })
     }

@@ -14,11 +14,9 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     (
         "columns",
         &[
-            "crates/larder-core/",
             "crates/larder-lock/",
             "tests/chaos/",
             "tests/integration/",
-            "tests/outages/",
         ],
     ),
     (
@@ -40,21 +38,15 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     (
         "first words",
         &[
-            "crates/larder-core/",
             "crates/larder-lock/",
             "crates/larder-testkit/",
             "tests/chaos/",
             "tests/integration/",
-            "tests/outages/",
-            "tests/src/",
         ],
     ),
     (
         "functions",
         &[
-            "benches/comparison/src/conductor/mod.rs",
-            "benches/comparison/src/report/chart.rs",
-            "benches/src/bin/guard.rs",
             "crates/larder-lock/src/stampede/mod.rs",
             "crates/larder/examples/tour/patterns/invalidation.rs",
             "crates/larder/examples/tour/patterns/lifetimes.rs",
@@ -66,12 +58,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
             "tests/integration/outages/breaker.rs",
             "tests/integration/outages/connection.rs",
             "tests/integration/outages/unsent.rs",
-            "tests/model/src/protocol.rs",
-            "tests/model/src/reader.rs",
-            "tests/model/src/writer.rs",
-            "tests/outages/src/report.rs",
-            "tests/outages/src/run.rs",
-            "tests/src/worker.rs",
         ],
     ),
 ];
