@@ -43,8 +43,12 @@ impl Aging {
         self.builder_on(Arc::new(self.server.connect()), policy)
     }
 
-    /// A process with this store, to be built.
-    pub(crate) fn builder_on(&self, remote: Arc<dyn RemoteStore>, policy: &PolicyBuilder) -> LarderBuilder {
+    /// Begins a process that reaches the server by a store of the test's own.
+    pub(crate) fn builder_on(
+        &self,
+        remote: Arc<dyn RemoteStore>,
+        policy: &PolicyBuilder,
+    ) -> LarderBuilder {
         self.local_builder(policy).remote_store(remote)
     }
 
