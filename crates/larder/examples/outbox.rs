@@ -1,6 +1,6 @@
-//! An outbox: what a write makes out of date is recorded in the transaction that changes the data,
-//! so that a process which dies before its invalidation loses nothing. On SQLite; for PostgreSQL
-//! only the first lines differ.
+//! An outbox: the transaction that changes the data also records the keys that it outdates, so that
+//! a process which dies before its invalidation loses nothing. On SQLite; for PostgreSQL only the
+//! first lines differ.
 //!
 //! `cargo run -p larder --example outbox`, which starts a Redis of its own.
 
@@ -24,7 +24,7 @@ const OUTBOX: &str =
 const CONFIRM: &str = "DELETE FROM cache_outbox WHERE id IN (SELECT value FROM json_each($1))";
 
 const RECORD: &str = "INSERT INTO cache_outbox (key) VALUES ($1) RETURNING id";
-const PENDING: &str = "SELECT id, key FROM cache_outbox WHERE id > $1 ORDER BY id LIMIT $2";
+const UNCONFIRMED: &str = "SELECT id, key FROM cache_outbox WHERE id > $1 ORDER BY id LIMIT $2";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct User {
@@ -57,31 +57,31 @@ impl Database {
         Ok(User { id, name })
     }
 
-    /// Changes the data, and records which keys that makes out of date: both or neither.
+    /// Changes the data, and records the keys that this outdates: both or neither.
     async fn rename(&self, id: i64, name: &str, keys: &[Key]) -> Result<Vec<OutboxEntry>> {
         let mut transaction = self.0.begin().await?;
         let change = sqlx::query("UPDATE users SET name = $1 WHERE id = $2")
             .bind(name)
             .bind(id);
         change.execute(&mut *transaction).await?;
-        let mut intents = Vec::new();
+        let mut entries = Vec::new();
         for key in keys {
             let key = key.to_string();
             let id = sqlx::query_scalar(RECORD)
                 .bind(key.clone())
                 .fetch_one(&mut *transaction)
                 .await?;
-            intents.push(OutboxEntry { id, key });
+            entries.push(OutboxEntry { id, key });
         }
         transaction.commit().await?;
-        Ok(intents)
+        Ok(entries)
     }
 }
 
 #[async_trait]
 impl Outbox for Database {
     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError> {
-        let rows = sqlx::query_as(PENDING)
+        let rows = sqlx::query_as(UNCONFIRMED)
             .bind(after)
             .bind(i64::try_from(limit)?);
         let rows: Vec<(i64, String)> = rows.fetch_all(&self.0).await?;
@@ -100,8 +100,8 @@ impl Outbox for Database {
     }
 }
 
-/// A process of the service. All of them replay the outbox, so that any can do what another one
-/// owes.
+/// Starts a process of the service. All of them drain the outbox, so that any process can finish
+/// the work of a dead one.
 async fn start(redis: &RedisServer, database: &Database) -> Result<(Larder, Cache<i64, User>)> {
     let larder = Larder::builder()
         .redis(redis.url())
@@ -121,7 +121,7 @@ async fn name(users: &Cache<i64, User>, database: &Database) -> Result<String> {
         .clone())
 }
 
-/// Waits until this process is served the name: until the push has reached it.
+/// Waits until this process serves the name: until the push has reached it.
 async fn sees(users: &Cache<i64, User>, database: &Database, expected: &str) -> Result {
     for _ in 0..5000 {
         if name(users, database).await? == expected {
@@ -145,13 +145,12 @@ async fn main() -> Result {
     let (_, other_users) = start(&redis, &database).await?;
     assert_eq!(name(&other_users, &database).await?, "Ada");
 
-    // A write: the transaction, then the invalidation, which confirms what the transaction
-    // recorded.
-    let intents = database.rename(1, "Grace", &[users.key(1)]).await?;
-    larder.confirm_written(&database, &intents).await?;
+    // A write: the transaction, then the invalidation, which confirms the recorded entries.
+    let entries = database.rename(1, "Grace", &[users.key(1)]).await?;
+    larder.confirm_written(&database, &entries).await?;
     sees(&other_users, &database, "Grace").await?;
     println!(
-        "a write settles what it recorded: {:?} is left",
+        "a write confirms its entries: {:?} is left",
         database.unconfirmed(i64::MIN, 10).await?
     );
 
@@ -162,12 +161,12 @@ async fn main() -> Result {
         database.unconfirmed(i64::MIN, 10).await?
     );
 
-    // Another one does it, at its start or when its next replay is due.
+    // Another process invalidates the key, at its start or when its next drain is due.
     let _started = start(&redis, &database).await?;
     sees(&other_users, &database, "Barbara").await?;
     while !database.unconfirmed(i64::MIN, 10).await?.is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    println!("another process did it: nothing is left");
+    println!("another process invalidated the key: nothing is left");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The application, as a service would write it: one method for each thing that it does, with the
-//! cache inside.
+//! The application, as a service would write it: one method for each operation, with the cache
+//! inside.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     model::{Post, Session, User},
 };
 
-/// The rows of this application; those that it does not name are built in.
+/// The policies of this application. Those that it does not name are built in.
 const TTL_TABLE: &str = r#"
 [user_profile]
 prefix = "user"
@@ -128,8 +128,8 @@ impl Instance {
             .await
     }
 
-    /// Invalidation: a user is merged into another by a job that writes many tables; what is
-    /// derived goes as one.
+    /// Invalidation: a job that writes many tables merges a user into another, and all derived
+    /// entries go in one call.
     pub(crate) async fn forget_user(&self, id: i64) -> Result<(), larder::Error> {
         let derived = [
             self.users.key(id),
@@ -168,7 +168,7 @@ impl Instance {
             .await
     }
 
-    /// A slow query. What `loaded` is told when it ends is only for the tour.
+    /// A slow query. `loaded` is called at its end, only for the tour.
     pub(crate) async fn search(
         &self,
         words: &'static str,
@@ -185,7 +185,7 @@ impl Instance {
         self.search.get_or_load((words, 1), loader).await
     }
 
-    /// A loader that knows better than the table how long its value is good.
+    /// A loader that knows its value's lifetime better than the table.
     pub(crate) async fn offer(&self, id: i64, lives: Duration) -> Result<Arc<u8>, larder::Error> {
         let loader = move || async move { Ok::<_, std::io::Error>(Loaded::new(20).ttl(lives)) };
         self.offers.get_or_load(id, loader).await

@@ -10,7 +10,7 @@ use crate::page::{self, Page};
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// A bar of `share` (0 to 1) of `width` columns. What is not nothing can be seen.
+/// A bar of `share` (0 to 1) of `width` columns. A share above 0 is always visible.
 pub(crate) fn bar(share: f64, width: u16) -> String {
     let eighths = eighths(share, width);
     let (full, rest) = (eighths / 8, eighths % 8);
@@ -52,8 +52,7 @@ pub(crate) struct Column<'h> {
     pub(crate) latencies: &'h Histogram<u64>,
 }
 
-/// Histograms side by side over one logarithmic scale of time; the bars of each add up to its own
-/// whole.
+/// Histograms side by side over one logarithmic scale of time. The bars of each add up to 100 %.
 pub(crate) fn histograms(page: &Page, columns: &[Column<'_>]) -> String {
     const WIDTH: u16 = 19;
     let mut chart = format!("{:>15}", "");
@@ -97,7 +96,7 @@ fn steps() -> impl Iterator<Item = (u64, u64)> {
     bounds.clone().zip(bounds.skip(1))
 }
 
-/// From the first step in which anything was counted to the last one.
+/// The range from the first step with a count to the last one.
 fn filled_steps(columns: &[Column<'_>]) -> impl Iterator<Item = (u64, u64)> {
     let some = columns.iter().filter(|column| !column.latencies.is_empty());
     let lowest = some

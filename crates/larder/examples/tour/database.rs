@@ -25,7 +25,7 @@ const READERS: u32 = 8;
 pub(crate) struct Database {
     read: SqlitePool,
     write: SqlitePool,
-    /// Statements so far: what the cache is there to avoid.
+    /// The number of statements so far, which the cache is there to avoid.
     statements: Arc<AtomicU64>,
 }
 
@@ -103,7 +103,7 @@ impl Database {
         self.write.close().await;
     }
 
-    /// How many statements were executed for the application so far.
+    /// The number of statements that were executed for the application so far.
     pub(crate) fn statements(&self) -> u64 {
         self.statements.load(Ordering::Relaxed)
     }

@@ -29,12 +29,12 @@ const TASKS: u64 = 64;
 /// The exponent of the Zipf distribution; web traffic lies between 0.6 and 1.
 const SKEW: f64 = 0.99;
 const WRITES_PER_THOUSAND: u32 = 20;
-/// A hit in L1 awaits nothing, so that a task lets others run after so many calls.
+/// The number of calls after which a task lets others run: a hit in L1 awaits nothing.
 const CALLS_AT_A_STRETCH: u64 = 64;
-/// How many bars the line over time has.
+/// The number of bars of the line over time.
 const MOMENTS: u32 = 60;
 
-/// Latencies in ns, by what a call had to do.
+/// Latencies in ns, by the work of a call.
 struct Measured {
     served: Histogram<u64>,
     loaded: Histogram<u64>,
@@ -112,8 +112,7 @@ pub(crate) async fn show(tour: &Tour, lasts: Duration) -> Result {
     compare(tour, writes).await
 }
 
-/// Runs all tasks, and returns what they measured, and how many calls a second there were over
-/// time.
+/// Runs all tasks, and returns their measurements and the calls per second over time.
 async fn run(tour: &Tour, lasts: Duration) -> Result<(Measured, Vec<f64>)> {
     let (ids, calls) = (
         Arc::new(Zipf::new(u32::try_from(USERS)?, SKEW)),
@@ -226,7 +225,7 @@ impl Measured {
     }
 }
 
-/// Where the reads' values came from.
+/// The levels that the reads' values came from.
 fn sources(tour: &Tour, stats: &[Stats], reads: u64) -> Result {
     let sum = |count: fn(&Stats) -> u64| stats.iter().map(count).sum::<u64>();
     let (l1, l2, loads) = (sum(|s| s.l1_hits), sum(|s| s.l2_hits), sum(|s| s.loads));

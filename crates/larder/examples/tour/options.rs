@@ -16,7 +16,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the arguments; the error is what to tell the user.
+    /// Reads the arguments. The error is a message for the user.
     pub(crate) fn from_args(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             load: false,

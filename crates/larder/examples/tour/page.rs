@@ -45,7 +45,7 @@ impl Page {
         }
     }
 
-    /// Checks what the tour says.
+    /// Checks a claim of the tour.
     ///
     /// # Errors
     /// The claim, if it does not hold.
@@ -142,7 +142,7 @@ impl Page {
         self.paint(code, text)
     }
 
-    /// Tells whether there is room for long calls and what to say of them on one line.
+    /// Tells whether there is room for long calls and their notes on one line.
     pub(crate) fn is_wide(&self) -> bool {
         self.width > 110
     }
@@ -185,7 +185,7 @@ pub(crate) fn count(number: u64) -> String {
     grouped
 }
 
-/// How often something happens in a second, such as `1.21 M/s`.
+/// A rate per second, such as `1.21 M/s`.
 pub(crate) fn rate(each_second: f64) -> String {
     match each_second {
         ..1e3 => format!("{each_second:.0} /s"),

@@ -1,5 +1,4 @@
-//! A table of calls: what was called, what it did in the levels and in the database, how long it
-//! took.
+//! A table of calls: the call, its work in the levels and in the database, and its time.
 
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ pub(crate) struct Steps<'t> {
     rows: Vec<Row>,
 }
 
-/// Where a call is made.
+/// The place of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum At {
     A,
@@ -125,7 +124,7 @@ impl<'t> Steps<'t> {
         outcome.map_err(Into::into)
     }
 
-    /// Says of the last call what it did, and checks that it did this.
+    /// Adds a note to the last call, and checks its work in the levels and the database.
     ///
     /// # Errors
     /// If it did something else.
@@ -157,14 +156,14 @@ impl<'t> Steps<'t> {
         )
     }
 
-    /// Says something of the last call whose counts depend on chance.
+    /// Adds a note to the last call, whose counts depend on chance.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         if let Some(row) = self.rows.last_mut() {
             row.note = note.into();
         }
     }
 
-    /// Corrects how long the last call took, if more than the call was waited for.
+    /// Corrects the time of the last call, if the tour waited for more than the call.
     pub(crate) fn took(&mut self, took: Duration) {
         if let Some(row) = self.rows.last_mut() {
             row.took = took;

@@ -1,4 +1,4 @@
-//! Which key is asked for: a few are asked for often, most of them rarely.
+//! The choice of keys: a few are asked for often, most of them rarely.
 
 /// The Zipf distribution over the ranks 1 to `n`: rank k comes with a probability proportional to 1
 /// / k^s.

@@ -13,11 +13,7 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     ),
     (
         "columns",
-        &[
-            "crates/larder-lock/",
-            "tests/chaos/",
-            "tests/integration/",
-        ],
+        &["crates/larder-lock/", "tests/chaos/", "tests/integration/"],
     ),
     (
         "files",

@@ -5,7 +5,7 @@ use crate::{
     steps::{At, Did, Steps},
 };
 
-/// Nobody has this id.
+/// An id that no user has.
 const NOBODY: i64 = 77_777;
 
 pub(crate) async fn show(tour: &Tour) -> Result {

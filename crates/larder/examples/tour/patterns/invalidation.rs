@@ -25,7 +25,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
             read_all(a),
         )
         .await?;
-    steps.did(Did::loads(3), "three rows of the TTL table")?;
+    steps.did(Did::loads(3), "three policies of the TTL table")?;
     if let Some(b) = &tour.b {
         steps.call(At::B, "the same three", read_all(b)).await?;
         steps.did(Did::l2_hits(3), "B has them too")?;
@@ -42,7 +42,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
         )
         .await?;
     let returned = Instant::now();
-    steps.did(Did::nothing(), "one call, three rows")?;
+    steps.did(Did::nothing(), "one call, three policies")?;
     if let Some(watch) = watch {
         let seen = watch.await??;
         steps

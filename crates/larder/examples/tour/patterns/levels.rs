@@ -122,7 +122,7 @@ async fn l1_hits(a: &Instance) -> Result<Duration> {
     Ok(median(samples))
 }
 
-/// Reads of a row that lives in L2 alone.
+/// Reads of a policy whose entries live in L2 alone.
 async fn l2_hits(a: &Instance) -> Result<Duration> {
     let mut samples = Vec::with_capacity(SAMPLES);
     for _ in 0..SAMPLES {

@@ -12,7 +12,7 @@ use crate::{
 
 const TOKEN: &str = "t-81c2";
 const LOADERS_TTL: Duration = Duration::from_millis(100);
-/// How often is looked whether an entry is still there.
+/// The time between two looks at an entry.
 const LOOK: Duration = Duration::from_millis(2);
 
 pub(crate) async fn show(tour: &Tour) -> Result {
@@ -26,12 +26,12 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     page.blank()?;
     let mut steps = Steps::new(tour);
 
-    let row = a.offers.policy();
-    let (ttl, jitter) = (row.ttl(), row.jitter());
+    let policy = a.offers.policy();
+    let (ttl, jitter) = (policy.ttl(), policy.jitter());
     steps
         .call(At::A, "offers.insert(1, 20)", a.offers.insert(1, 20))
         .await?;
-    steps.did(Did::nothing(), format!("its row says ttl = {ttl:?}"))?;
+    steps.did(Did::nothing(), format!("its policy says ttl = {ttl:?}"))?;
     let start = Instant::now();
     steps
         .call(
@@ -68,7 +68,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
         )
         .await?;
     let lived = start.elapsed();
-    steps.note("expired sooner than its row");
+    steps.note("expired sooner than its policy");
     page.claim(lived < ttl, || {
         format!("the loader's {LOADERS_TTL:?} goes before {ttl:?}, not {lived:?}")
     })?;
@@ -82,8 +82,8 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     }
 }
 
-/// A row that is kept out of the processes' memory: what one instance ends, is over everywhere at
-/// once.
+/// A policy whose entries stay out of the processes' memory: a session that one instance ends is
+/// over everywhere at once.
 async fn sessions(tour: &Tour, steps: &mut Steps<'_>) -> Result {
     let (page, a) = (&tour.page, &tour.a);
     page.claim(a.sessions.policy().levels() == Levels::L2, || {
@@ -101,7 +101,7 @@ async fn sessions(tour: &Tour, steps: &mut Steps<'_>) -> Result {
             a.open_session(TOKEN, 42),
         )
         .await?;
-    steps.did(Did::writes(1), "its row says levels = \"l2\"")?;
+    steps.did(Did::writes(1), "its policy says levels = \"l2\"")?;
     for _ in 0..2 {
         let session = steps
             .call(At::A, "sessions.find_or_load(token)", a.session(TOKEN))
