@@ -85,6 +85,19 @@ impl SharedBytes {
 
     /// Returns the value, if the store has one.
     ///
+    /// ```
+    /// # use std::{io, sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer};
+    /// # use larder_lock::{LoadLimits, SharedBytes};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Arc::new(MemoryServer::new(Clock::system()).connect());
+    /// # let pages = SharedBytes::new(store, Duration::from_secs(60), LoadLimits::default());
+    /// let key = Key::from_stored_name("page:/");
+    /// assert_eq!(pages.get(&key).await, None);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn get(&self, key: &Key) -> Option<Bytes> {
@@ -92,6 +105,20 @@ impl SharedBytes {
     }
 
     /// Returns the value from the store, else from the loader, whose value goes into the store.
+    ///
+    /// ```
+    /// # use std::{io, sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer};
+    /// # use larder_lock::{LoadLimits, SharedBytes};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Arc::new(MemoryServer::new(Clock::system()).connect());
+    /// # let pages = SharedBytes::new(store, Duration::from_secs(60), LoadLimits::default());
+    /// let key = Key::from_stored_name("page:/");
+    /// let load = || async { Ok::<_, io::Error>(b"<h1>Hello</h1>".to_vec()) };
+    /// assert_eq!(pages.get_or_load(&key, load).await?, "<h1>Hello</h1>");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Cancellation
     /// See [`StampedeLock::get_or_load`].
@@ -118,6 +145,21 @@ impl SharedBytes {
     /// Loads the value anew, with a load that begins after this call, see
     /// [`StampedeLock::refresh`].
     ///
+    /// ```
+    /// # use std::{io, sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer};
+    /// # use larder_lock::{LoadLimits, SharedBytes};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Arc::new(MemoryServer::new(Clock::system()).connect());
+    /// # let pages = SharedBytes::new(store, Duration::from_secs(60), LoadLimits::default());
+    /// let key = Key::from_stored_name("page:/");
+    /// pages.get_or_load(&key, || async { Ok::<_, io::Error>(b"old".to_vec()) }).await?;
+    /// let page = pages.refresh(&key, || async { Ok::<_, io::Error>(b"new".to_vec()) }).await?;
+    /// assert_eq!((page, pages.get(&key).await.as_deref()), ("new".into(), Some(&b"new"[..])));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As for [`get_or_load`](Self::get_or_load).
     ///
@@ -137,6 +179,22 @@ impl SharedBytes {
     }
 
     /// Removes the value, and refuses the value of a load that is under way.
+    ///
+    /// ```
+    /// # use std::{io, sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer};
+    /// # use larder_lock::{LoadLimits, SharedBytes};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Arc::new(MemoryServer::new(Clock::system()).connect());
+    /// # let pages = SharedBytes::new(store, Duration::from_secs(60), LoadLimits::default());
+    /// let key = Key::from_stored_name("page:/");
+    /// let load = || async { Ok::<_, io::Error>(b"<h1>Hello</h1>".to_vec()) };
+    /// pages.get_or_load(&key, load).await?;
+    /// pages.invalidate(&key).await?;
+    /// assert_eq!(pages.get(&key).await, None);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// The store's own error. While the store is out of reach it succeeds, and the value will be

@@ -16,6 +16,24 @@ use crate::sync::lock;
 /// A flight may be joined only while its stamp is current, or is about to be renewed: a flight that
 /// began before an invalidation goes on for the callers that joined it, and a new one starts beside
 /// it. Callers that came before the flight asked for anything may join it all the same.
+///
+/// ```
+/// use larder_core::{Generations, Key, LaneIndex, PolicyIndex};
+/// use larder_lock::{Flights, Joined};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let (flights, generations) = (Flights::new(), Generations::new(1024, 1, 1));
+/// let key = Key::from_stored_name("user:42");
+/// let stamp = || generations.stamp(key.hash(), LaneIndex::NONE, PolicyIndex(0));
+///
+/// let Joined::Leader(leader, _its_own_place) = flights.join(&key, &generations, stamp) else { panic!() };
+/// let Joined::Follower(follower) = flights.join(&key, &generations, stamp) else { panic!() };
+/// let asked = leader.ask(); // from now on, the answer is only for callers that have joined
+/// leader.finish("Ada", asked);
+/// assert_eq!(follower.wait().await, Some("Ada"));
+/// # }
+/// ```
 pub struct Flights<V>(Arc<[Mutex<Shard<V>>]>);
 
 type Shard<V> = HashMap<Key, Arc<Flight<V>>>;

@@ -55,6 +55,20 @@ impl LeaseLock {
     /// Waits until the lock is free and takes it. Woken by the holder's release or by the end of
     /// its lease.
     ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer};
+    /// # use larder_lock::LeaseLock;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Arc::new(MemoryServer::new(Clock::system()).connect());
+    /// # let lock = LeaseLock::new(store, Duration::from_secs(10));
+    /// let key = Key::from_stored_name("jobs:nightly-report");
+    /// let lease = lock.acquire(&key, Duration::from_secs(5)).await?;
+    /// assert!(!lease.is_lost());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Cancellation
     /// Dropping the future leaves the lock as it was.
     ///
@@ -80,6 +94,21 @@ impl LeaseLock {
     }
 
     /// Takes the lock if it is free.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer};
+    /// # use larder_lock::LeaseLock;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Arc::new(MemoryServer::new(Clock::system()).connect());
+    /// # let lock = LeaseLock::new(store, Duration::from_secs(10));
+    /// let key = Key::from_stored_name("jobs:nightly-report");
+    /// let lease = lock.try_acquire(&key).await?.expect("it is free");
+    /// assert!(lock.try_acquire(&key).await?.is_none());
+    /// lease.release().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`LockError::Store`] if the store cannot be asked.

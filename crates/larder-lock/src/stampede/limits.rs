@@ -2,6 +2,14 @@ use std::{num::NonZeroU32, time::Duration};
 
 /// The limits of a [`StampedeLock`](super::StampedeLock): how long it waits, and how many loads it
 /// runs.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_lock::LoadLimits;
+///
+/// let patient = LoadLimits { max_wait: Duration::from_secs(20), ..LoadLimits::default() };
+/// assert_eq!(patient.lease, Duration::from_secs(10));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadLimits {
     /// A lease that is not renewed ends after this time: so fast does another process take over
