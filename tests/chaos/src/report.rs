@@ -68,6 +68,20 @@ fn chart(outcome: &Outcome) -> String {
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-size=\"12\" font-family=\"sans-serif\">"
     );
+    draw_faults(&mut svg, outcome, &x);
+    draw_grid(&mut svg, seconds, &y);
+    // Dots that cannot be told apart are drawn once.
+    let dots: BTreeSet<String> = outcome
+        .verdict
+        .stale
+        .iter()
+        .map(|stale| dot(stale, x(stale.at), y(stale.age)))
+        .collect();
+    svg.extend(dots);
+    svg + "</svg>"
+}
+
+fn draw_faults(svg: &mut String, outcome: &Outcome, x: &impl Fn(u64) -> f64) {
     for fault @ Fault {
         kind, start, end, ..
     } in &outcome.history.faults
@@ -82,6 +96,9 @@ fn chart(outcome: &Outcome) -> String {
             escape(&fault.to_string())
         );
     }
+}
+
+fn draw_grid(svg: &mut String, seconds: f64, y: &impl Fn(u64) -> f64) {
     for (power, name) in [
         "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s",
     ]
@@ -107,15 +124,6 @@ fn chart(outcome: &Outcome) -> String {
             share * seconds
         );
     }
-    // Dots that cannot be told apart are drawn once.
-    let dots: BTreeSet<String> = outcome
-        .verdict
-        .stale
-        .iter()
-        .map(|stale| dot(stale, x(stale.at), y(stale.age)))
-        .collect();
-    svg.extend(dots);
-    svg + "</svg>"
 }
 
 fn dot(stale: &Stale, x: f64, y: f64) -> String {

@@ -36,10 +36,8 @@ async fn stalled(direction: Direction) -> (World, Proxy, Arc<RedisStore>) {
     (world, proxy, store)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_read_gets_the_answer_that_is_its_own() {
-    let world = World::new().await;
-    let store = RedisStore::connect(world.config().lanes(1)).await.unwrap();
+/// Sets a value with an expiry, one without, a value of another type, and none, in turn.
+async fn fill(world: &World) {
     for n in 0..MANY {
         let (key, value, ttl) = (
             format!("k:{n}"),
@@ -65,6 +63,13 @@ async fn each_read_gets_the_answer_that_is_its_own() {
             _ => {}
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_read_gets_the_answer_that_is_its_own() {
+    let world = World::new().await;
+    let store = RedisStore::connect(world.config().lanes(1)).await.unwrap();
+    fill(&world).await;
     let read = async |n: usize, with_ttl: bool| {
         let key = format!("k:{n}");
         let read = match with_ttl {

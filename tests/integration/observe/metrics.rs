@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use larder::Larder;
 use larder_testkit::{Gate, eventually};
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use crate::support::{
     calls::{Items, get, load, slow_load, slow_tagged_load},
@@ -12,24 +13,13 @@ use crate::support::{
     world::World,
 };
 
-#[tokio::test(flavor = "multi_thread")]
-async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_published() {
-    let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
-    metrics::set_global_recorder(recorder).unwrap();
-    let world = World::new().await;
-    let options = world
-        .config()
-        .probe_interval(std::time::Duration::from_millis(20));
-    let larder = builder().redis_config(options).build().await.unwrap();
-    let (cache, elsewhere): (Items, _) = (larder.cache("other").unwrap(), world.larder().await);
+/// One fill is refused because its lease is gone, and another one because of its tag.
+async fn are_refused(cache: &Items, elsewhere: &Larder) {
     let other: Items = elsewhere.cache("other").unwrap();
-
-    // A fill that is refused because its lease is gone, and one that is refused because of its tag.
     let gate = Gate::new();
     let loading = [
-        slow_load(&cache, "a", "old", &gate),
-        slow_tagged_load(&cache, "b", "old", "t", &gate),
+        slow_load(cache, "a", "old", &gate),
+        slow_tagged_load(cache, "b", "old", "t", &gate),
     ];
     gate.reached_by(2).await;
     other.invalidate("a").await.unwrap();
@@ -44,23 +34,10 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
         (2, 1, 0),
         "{stats:?}"
     );
+}
 
-    load(&cache, "c", "v").await;
-    let pushes = larder.stats().pushes;
-    other.invalidate("c").await.unwrap();
-    holds("the push is counted", || larder.stats().pushes > pushes).await;
-    world
-        .server
-        .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
-        .await
-        .unwrap();
-    holds("the lost lanes are counted", || {
-        larder.stats().lanes_lost >= 2
-    })
-    .await;
-    holds("the lag is known", || larder.stats().push_lag.is_some()).await;
-    get(&cache, "c").await;
-
+/// Waits until all has been published.
+async fn are_published(snapshotter: &Snapshotter) {
     // Other tests' larders publish too, under the same names.
     let mut seen = BTreeMap::new();
     let published = eventually(BOUND, || {
@@ -92,4 +69,38 @@ async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_publish
     });
     let published = published.await;
     assert!(published, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_fills_lost_leases_pushes_and_lost_lanes_are_counted_and_published() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::set_global_recorder(recorder).unwrap();
+    let world = World::new().await;
+    let options = world
+        .config()
+        .probe_interval(std::time::Duration::from_millis(20));
+    let larder = builder().redis_config(options).build().await.unwrap();
+    let (cache, elsewhere): (Items, _) = (larder.cache("other").unwrap(), world.larder().await);
+    let other: Items = elsewhere.cache("other").unwrap();
+
+    are_refused(&cache, &elsewhere).await;
+
+    load(&cache, "c", "v").await;
+    let pushes = larder.stats().pushes;
+    other.invalidate("c").await.unwrap();
+    holds("the push is counted", || larder.stats().pushes > pushes).await;
+    world
+        .server
+        .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .await
+        .unwrap();
+    holds("the lost lanes are counted", || {
+        larder.stats().lanes_lost >= 2
+    })
+    .await;
+    holds("the lag is known", || larder.stats().push_lag.is_some()).await;
+    get(&cache, "c").await;
+
+    are_published(&snapshotter).await;
 }

@@ -1,21 +1,19 @@
-//! A Redis that hangs, refuses or comes and goes is left alone, and what must be invalidated
-//! meanwhile is not lost.
+//! A Redis that hangs is left alone, by all lanes at once, until one of them has tried it.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use larder::{BreakerState, StoreError};
 use larder_core::{
-    Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, RemoteEvent, TagStore, Token,
-    ValueStore,
+    Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, RemoteEvent, Token, ValueStore,
 };
 use larder_redis::RedisStore;
-use larder_testkit::{Direction, Proxy, RedisServer, Reply};
+use larder_testkit::{Direction, Proxy, RedisServer};
 use tokio::time::Instant;
 
 use crate::support::{
-    calls::{Items, gets, load, value},
-    policy::{SECOND, builder, policy},
+    calls::load,
+    policy::{SECOND, policy},
     redis::config,
     store::{Events, are, key},
     wait::{BOUND, holds},
@@ -34,6 +32,65 @@ async fn commands(server: &RedisServer) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix("total_commands_processed:"));
     line.unwrap().trim().parse().unwrap()
+}
+
+/// A hundred reads are refused and a hundred invalidations are deferred, with nothing sent but the
+/// read that has hung.
+async fn nothing_is_sent(server: &RedisServer, store: &RedisStore) {
+    let before = commands(server).await;
+    for n in 0..100 {
+        let refused = store.get(&format!("k{n}")).await;
+        assert!(
+            matches!(refused, Err(StoreError::Unreachable { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(
+            store.invalidate(&key("item", n), None).await.unwrap(),
+            Invalidated::Deferred
+        );
+    }
+    assert_eq!(commands(server).await, before + 1, "nothing was sent");
+    assert_eq!(store.stats().breaker, BreakerState::Open);
+}
+
+/// Each trial was one connection, after a pause of at least half of `pause`; the other lanes
+/// followed when it had gone well.
+fn one_tries_for_all(events: &Events, pause: Duration) {
+    let (opened, tried) = (
+        events.all(RemoteEvent::Opened),
+        events.all(RemoteEvent::HalfOpen),
+    );
+    let connections = |of: &[(Instant, usize)]| {
+        of.iter()
+            .map(|(_, connections)| *connections)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (connections(&opened), connections(&tried)),
+        (vec![3, 4], vec![3, 4]),
+        "one for each trial"
+    );
+    for (opened, tried) in opened.iter().zip(&tried) {
+        assert!(tried.0 - opened.0 >= pause / 2, "{:?}", tried.0 - opened.0);
+    }
+    assert_eq!(
+        connections(&events.all(RemoteEvent::Closed)),
+        [5],
+        "the others follow"
+    );
+}
+
+/// What the listener was told of: invalidations that were remembered, and that were sent later.
+fn unsent_and_resent(events: &Events) -> (usize, u64) {
+    let (mut remembered, mut resent) = (0, 0);
+    for (event, ..) in &*events.seen.lock().unwrap() {
+        match event {
+            RemoteEvent::Unsent { .. } => remembered += 1,
+            RemoteEvent::Resent { count } => resent += count,
+            _ => {}
+        }
+    }
+    (remembered, resent)
 }
 
 /// P13 silence-is-not-health: on one thread, so that nothing happens between an event and the count
@@ -59,20 +116,7 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
     let hung = store.get("k").await;
     assert!(matches!(hung, Err(StoreError::TimedOut { .. })), "{hung:?}");
     holds("all lanes are given up", || are(&store, LaneState::Down)).await;
-    let before = commands(&server).await;
-    for n in 0..100 {
-        let refused = store.get(&format!("k{n}")).await;
-        assert!(
-            matches!(refused, Err(StoreError::Unreachable { .. })),
-            "{refused:?}"
-        );
-        assert_eq!(
-            store.invalidate(&key("item", n), None).await.unwrap(),
-            Invalidated::Deferred
-        );
-    }
-    assert_eq!(commands(&server).await, before + 1, "nothing was sent");
-    assert_eq!(store.stats().breaker, BreakerState::Open);
+    nothing_is_sent(&server, &store).await;
     assert_eq!(proxy.connections(), 3, "nobody tried");
 
     holds("a trial has failed", || {
@@ -81,28 +125,7 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
     .await;
     proxy.stall(Direction::ToClient, false);
     holds("all heal", || are(&store, LaneState::Tracking)).await;
-    let (opened, tried) = (
-        events.all(RemoteEvent::Opened),
-        events.all(RemoteEvent::HalfOpen),
-    );
-    let connections = |of: &[(Instant, usize)]| {
-        of.iter()
-            .map(|(_, connections)| *connections)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        (connections(&opened), connections(&tried)),
-        (vec![3, 4], vec![3, 4]),
-        "one for each trial"
-    );
-    for (opened, tried) in opened.iter().zip(&tried) {
-        assert!(tried.0 - opened.0 >= PAUSE / 2, "{:?}", tried.0 - opened.0);
-    }
-    assert_eq!(
-        connections(&events.all(RemoteEvent::Closed)),
-        [5],
-        "the others follow"
-    );
+    one_tries_for_all(&events, PAUSE);
     let stats = store.stats();
     assert_eq!(
         (stats.breaker, stats.breaker_opened),
@@ -113,16 +136,8 @@ async fn open_breaker_sends_nothing_until_its_time_is_over_and_then_one_tries() 
         (0, 100),
         "P11 unsent-goes-first: and what could not be sent has been"
     );
-    let (mut remembered, mut resent) = (0, 0);
-    for (event, ..) in &*events.seen.lock().unwrap() {
-        match event {
-            RemoteEvent::Unsent { .. } => remembered += 1,
-            RemoteEvent::Resent { count } => resent += count,
-            _ => {}
-        }
-    }
     assert_eq!(
-        (remembered, resent),
+        unsent_and_resent(&events),
         (100, 100),
         "and the listener was told"
     );
@@ -226,330 +241,4 @@ async fn killed_connections_and_refusals_of_one_key_do_not_open_the_breaker() {
     let stats = store.stats();
     assert_eq!((stats.breaker_opened, stats.unsent), (0, 0));
     assert!(are(&store, LaneState::Tracking));
-}
-
-/// How a server can take no writes, and how it takes them again.
-const REFUSING: [(&str, &[&str], &[&str]); 4] = [
-    (
-        "OOM",
-        &["CONFIG SET maxmemory 1"],
-        &["CONFIG SET maxmemory 0"],
-    ),
-    (
-        "READONLY",
-        &["REPLICAOF 127.0.0.1 1"],
-        &["REPLICAOF NO ONE"],
-    ),
-    (
-        "NOREPLICAS",
-        &["CONFIG SET min-replicas-to-write 1"],
-        &["CONFIG SET min-replicas-to-write 0"],
-    ),
-    // It refuses everything, as one does that is loading.
-    (
-        "MASTERDOWN",
-        &[
-            "CONFIG SET replica-serve-stale-data no",
-            "REPLICAOF 127.0.0.1 1",
-        ],
-        &[
-            "REPLICAOF NO ONE",
-            "CONFIG SET replica-serve-stale-data yes",
-        ],
-    ),
-];
-
-async fn tell(server: &RedisServer, commands: &[&str]) {
-    for command in commands {
-        let words: Vec<&str> = command.split(' ').collect();
-        let reply = server.command(&words).await.unwrap();
-        assert!(!matches!(reply, Reply::Error(_)), "{command}: {reply:?}");
-    }
-}
-
-/// P11 unsent-goes-first, P13 silence-is-not-health: leases and invalidations are writes.
-#[tokio::test(flavor = "multi_thread")]
-async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
-    for (name, break_it, heal_it) in REFUSING {
-        let world = World::new().await;
-        let store = Arc::new(
-            RedisStore::connect(config(world.server.url()))
-                .await
-                .unwrap(),
-        );
-        let events = Events::of(&store, None);
-        let larder = builder().remote_store(store.clone()).build().await.unwrap();
-        let cache: Items = larder.cache("item").unwrap();
-        for key in ["read", "written", "gone"] {
-            load(&cache, key, "old").await;
-        }
-        tell(&world.server, break_it).await;
-        assert_eq!(load(&cache, "new", "value").await, "value", "{name}");
-        holds("it is left alone", || are(&store, LaneState::Down)).await;
-        assert_eq!(store.stats().breaker_opened, 1, "{name}");
-        gets(&cache, "read", None).await; // first the lanes are down, then what was read through them is out of date
-        assert_eq!(
-            load(&cache, "read", "newer").await,
-            "newer",
-            "{name}: from the loader"
-        );
-        cache
-            .write_through("written", || value("new"))
-            .await
-            .unwrap();
-        cache.invalidate("gone").await.unwrap();
-        let tried = events.count(RemoteEvent::HalfOpen) + 2;
-        holds("it is tried", || {
-            events.count(RemoteEvent::HalfOpen) >= tried
-        })
-        .await;
-        assert_eq!(
-            events.count(RemoteEvent::Closed),
-            0,
-            "{name}: it takes no writes yet"
-        );
-        // What frees memory is taken, so the trial of its lane sends it.
-        let give_up = Instant::now() + BOUND;
-        while name == "OOM" && world.l2("item:gone").await.is_some() {
-            assert!(Instant::now() < give_up, "it is not sent");
-        }
-        tell(&world.server, heal_it).await;
-        holds("it is used again", || are(&store, LaneState::Tracking)).await;
-        assert_eq!(
-            (store.stats().unsent, larder.stats().breaker),
-            (0, BreakerState::Closed),
-            "{name}"
-        );
-        for key in ["written", "gone"] {
-            assert_eq!(
-                world.l2(&format!("item:{key}")).await,
-                None,
-                "{name}: {key}"
-            );
-        }
-        assert_eq!(load(&cache, "gone", "new").await, "new", "{name}");
-        assert_eq!(
-            world.l2("item:gone").await.as_deref(),
-            Some("\"new\""),
-            "{name}"
-        );
-    }
-}
-
-/// P11 unsent-goes-first: what is refused is not lost, and nothing is read through the lane before
-/// it was done.
-#[tokio::test(flavor = "multi_thread")]
-async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
-    // An invalidation needs no memory.
-    for (name, break_it, heal_it) in REFUSING.into_iter().filter(|(name, ..)| *name != "OOM") {
-        let server = RedisServer::start().await.unwrap();
-        let store = RedisStore::connect(config(server.url())).await.unwrap();
-        let events = Events::of(&store, None);
-        let tag = async || {
-            let order = store.tag_epoch(LaneIndex(0)).await.unwrap();
-            store
-                .pin_tags(LaneIndex(0), &["t"], order, BOUND)
-                .await
-                .unwrap()
-        };
-        assert!(tag().await[0].is_some());
-        server.command(&["SET", "item:1", "old"]).await.unwrap();
-        tell(&server, break_it).await;
-        // Whichever comes first is refused, and the other one finds the lane down.
-        let (by_key, by_tag);
-        if name == "READONLY" {
-            by_tag = store.invalidate_tag("t").await.unwrap();
-            by_key = store.invalidate(&key("item", 1), None).await.unwrap();
-        } else {
-            by_key = store.invalidate(&key("item", 1), None).await.unwrap();
-            by_tag = store.invalidate_tag("t").await.unwrap();
-        }
-        assert_eq!(
-            (by_key, by_tag),
-            (Invalidated::Deferred, Invalidated::Deferred),
-            "{name}"
-        );
-        holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 3).await;
-        assert!(
-            are(&store, LaneState::Down),
-            "{name}: what is refused again keeps the lane down"
-        );
-        assert_eq!(
-            store.stats().unsent,
-            3,
-            "{name}: the key in its lane, the tag in both"
-        );
-        tell(&server, heal_it).await;
-        holds("it is back", || are(&store, LaneState::Tracking)).await;
-        assert_eq!(store.get("item:1").await.unwrap(), None, "{name}");
-        assert_eq!(
-            store.tags(LaneIndex(1), &["t"]).await.unwrap(),
-            [None],
-            "{name}"
-        );
-        assert_eq!(
-            (store.stats().unsent, store.stats().resent),
-            (0, 3),
-            "{name}"
-        );
-    }
-}
-
-/// P11 unsent-goes-first: also where the server takes all other writes.
-#[tokio::test(flavor = "multi_thread")]
-async fn refused_drain_leaves_the_lane_down_and_everything_remembered() {
-    let server = RedisServer::start().await.unwrap();
-    let store = RedisStore::connect(config(server.url())).await.unwrap();
-    let events = Events::of(&store, None);
-    tell(&server, &["SET larder:{tags} nonsense"]).await; // the script cannot add to that
-    assert_eq!(
-        store.invalidate_tag("t").await.unwrap(),
-        Invalidated::Deferred
-    );
-    let tried = events.count(RemoteEvent::HalfOpen) + 3;
-    holds("it is tried", || {
-        assert!(are(&store, LaneState::Down));
-        events.count(RemoteEvent::HalfOpen) >= tried
-    })
-    .await;
-    assert_eq!(
-        (store.stats().unsent, store.stats().resent),
-        (2, 0),
-        "once for each lane"
-    );
-    tell(&server, &["DEL larder:{tags}"]).await;
-    holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
-}
-
-/// P11 unsent-goes-first, P12 tracking-never-assumed: a refusal that a reader would not mind takes
-/// the lane down for an invalidation, and a connection whose tracking is refused for now is not
-/// taken for one to a server without pushes.
-#[tokio::test(flavor = "multi_thread")]
-async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
-    let server = RedisServer::start().await.unwrap();
-    let proxy = Proxy::start(&server.addr()).await.unwrap();
-    let store = RedisStore::connect(config(proxy.url()).lanes(1))
-        .await
-        .unwrap();
-    let events = Events::of(&store, None);
-    for n in 0..10 {
-        server
-            .command(&["SET", &format!("item:{n}"), "old"])
-            .await
-            .unwrap();
-    }
-    tell(&server, &["CONFIG SET busy-reply-threshold 1"]).await;
-    let mut busy = server.client().await.unwrap();
-    let script =
-        tokio::spawn(async move { busy.command(&["EVAL", "while true do end", "0"]).await });
-    let give_up = Instant::now() + BOUND;
-    loop {
-        match store.get("k").await {
-            Err(StoreError::Refused { reason, .. }) if reason.contains("BUSY") => break,
-            Ok(None) | Err(StoreError::TimedOut { .. } | StoreError::Unreachable { .. }) => {}
-            other => panic!("{other:?}"),
-        }
-        assert!(Instant::now() < give_up, "it is not busy");
-    }
-    assert_eq!(
-        store.lane_state(LaneIndex(0)),
-        LaneState::Tracking,
-        "a reader's refusal takes nothing down"
-    );
-    for n in 0..10 {
-        assert_eq!(
-            store.invalidate(&key("item", n), None).await.unwrap(),
-            Invalidated::Deferred
-        );
-    }
-    holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 2).await;
-    assert_eq!(
-        (store.lane_state(LaneIndex(0)), store.stats().unsent),
-        (LaneState::Down, 10)
-    );
-    assert_eq!(
-        server.command(&["SCRIPT", "KILL"]).await.unwrap(),
-        Reply::Status("OK".to_owned())
-    );
-    script.await.unwrap().unwrap();
-    holds("it is back", || {
-        store.lane_state(LaneIndex(0)) != LaneState::Down
-    })
-    .await;
-    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Tracking);
-    assert_eq!((store.stats().unsent, store.stats().resent), (0, 10));
-    assert_eq!(
-        server.command(&["KEYS", "item:*"]).await.unwrap(),
-        Reply::Array(vec![])
-    );
-
-    // Once more, with nothing to be sent that could be refused.
-    let mut busy = server.client().await.unwrap();
-    let script =
-        tokio::spawn(async move { busy.command(&["EVAL", "while true do end", "0"]).await });
-    while !matches!(store.get("k").await, Err(StoreError::Refused { .. })) {
-        assert!(Instant::now() < give_up, "it is not busy");
-    }
-    let lost = store.stats().lanes_lost;
-    proxy.cut();
-    holds("it is lost", || store.stats().lanes_lost > lost).await;
-    let tried = events.count(RemoteEvent::HalfOpen) + 2;
-    holds("it is tried", || {
-        assert_eq!(
-            store.lane_state(LaneIndex(0)),
-            LaneState::Down,
-            "P12 tracking-never-assumed: nobody would tell it of changes"
-        );
-        events.count(RemoteEvent::HalfOpen) >= tried
-    })
-    .await;
-    server.command(&["SCRIPT", "KILL"]).await.unwrap();
-    script.await.unwrap().unwrap();
-    holds("it tracks", || {
-        store.lane_state(LaneIndex(0)) == LaneState::Tracking
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn wrong_password_after_a_restart_opens_the_breaker_until_it_is_right() {
-    let server = RedisServer::builder()
-        .password("right")
-        .start()
-        .await
-        .unwrap();
-    let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
-    let events = Events::of(&store, None);
-    let cache: Items = builder()
-        .remote_store(store.clone())
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
-    load(&cache, "k", "old").await;
-    let mut admin = server.client().await.unwrap();
-    admin
-        .command(&["CONFIG", "SET", "requirepass", "another"])
-        .await
-        .unwrap();
-    admin
-        .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
-        .await
-        .unwrap();
-    holds("it is tried", || events.count(RemoteEvent::HalfOpen) >= 3).await;
-    assert!(are(&store, LaneState::Down) && events.count(RemoteEvent::Closed) == 0);
-    cache.invalidate("k").await.unwrap(); // P11 unsent-goes-first
-    assert_eq!(load(&cache, "k", "new").await, "new");
-    admin
-        .command(&["CONFIG", "SET", "requirepass", "right"])
-        .await
-        .unwrap();
-    holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert_eq!(
-        server.command(&["EXISTS", "item:k"]).await.unwrap(),
-        Reply::Integer(0)
-    );
-    gets(&cache, "k", None).await;
 }

@@ -2,4 +2,6 @@
 
 pub(crate) mod breaker;
 pub(crate) mod connection;
+pub(crate) mod lost_lanes;
+pub(crate) mod refusals;
 pub(crate) mod unsent;

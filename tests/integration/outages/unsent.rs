@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use larder_core::{Invalidated, KeyBuf, LaneIndex, LaneState, Lanes, TagStore, ValueStore};
 use larder_redis::RedisStore;
-use larder_testkit::{Gate, Proxy, RedisServer};
+use larder_testkit::{Client, Gate, Proxy, RedisServer};
 use tokio::time::Instant;
 
 use crate::support::{
@@ -72,6 +72,37 @@ async fn invalidation_during_a_long_clear_does_not_wait_for_it() {
     }
 }
 
+/// Names that do not begin with the policy's prefix, though some look like it.
+const OTHERS: [&str; 4] = ["items:1", "item", "other:1", "ite:1"];
+
+/// Sets old values of the policy, and values of others.
+async fn fill(foreign: &mut Client) {
+    for n in 0..2000 {
+        foreign
+            .command(&["SET", &format!("item:{n}"), "\"old\""])
+            .await
+            .unwrap();
+    }
+    for other in OTHERS {
+        foreign.command(&["SET", other, "theirs"]).await.unwrap();
+    }
+}
+
+async fn others_are_left(foreign: &mut Client) {
+    for other in OTHERS {
+        assert_eq!(
+            foreign
+                .command(&["GET", other])
+                .await
+                .unwrap()
+                .text()
+                .as_deref(),
+            Some("theirs"),
+            "{other}"
+        );
+    }
+}
+
 /// P11 unsent-goes-first, P25 clear-leaves-nothing: what is invalidated during a long outage takes
 /// bounded memory, and is gone from Redis after it.
 #[tokio::test(flavor = "multi_thread")]
@@ -92,15 +123,7 @@ async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() 
         .cache("item")
         .unwrap();
     let mut foreign = server.client().await.unwrap();
-    for n in 0..2000 {
-        foreign
-            .command(&["SET", &format!("item:{n}"), "\"old\""])
-            .await
-            .unwrap();
-    }
-    for other in ["items:1", "item", "other:1", "ite:1"] {
-        foreign.command(&["SET", other, "theirs"]).await.unwrap();
-    }
+    fill(&mut foreign).await;
     cut_off(&store, &proxy).await;
     let mut most = 0;
     for n in 0..1_000_000 {
@@ -122,18 +145,7 @@ async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() 
     for n in 0..2000 {
         assert_eq!(get(&cache, &n.to_string()).await, None, "{n}");
     }
-    for other in ["items:1", "item", "other:1", "ite:1"] {
-        assert_eq!(
-            foreign
-                .command(&["GET", other])
-                .await
-                .unwrap()
-                .text()
-                .as_deref(),
-            Some("theirs"),
-            "{other}"
-        );
-    }
+    others_are_left(&mut foreign).await;
     assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
 }
 

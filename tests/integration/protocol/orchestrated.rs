@@ -3,131 +3,22 @@
 //!
 //! `LARDER_RACE_ROUNDS` says how often each is run.
 
-use std::{
-    convert::Infallible,
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use larder::{Clock, Error, Larder, Loaded, ManualClock};
+use larder::{Error, Loaded};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy};
 
 use crate::support::{
     calls::{Items, get, gets, load, load_tagged, slow_load, slow_tagged_load},
-    gated::{Call, Gated, When},
-    policy::{MINUTE, builder, builder_of, ms, named, policy},
+    gated::{Call, When},
+    policy::builder,
     redis::config,
-    wait::{BOUND, holds},
+    stage::{Database, Process, Stage},
+    wait::holds,
     world::World,
 };
-
-/// Two processes on one server, with gates in their ways.
-struct Stage {
-    world: World,
-    one: Process,
-    other: Process,
-}
-
-struct Process {
-    store: Arc<Gated>,
-    larder: Larder,
-    items: Items,
-    instant: Items,
-    /// Callers of this policy hardly wait for others.
-    impatient: Items,
-    hand: ManualClock,
-}
-
-/// What the application's database holds for one key.
-#[derive(Clone, Default)]
-struct Database(Arc<Mutex<String>>);
-
-impl Database {
-    fn holding(value: &str) -> Self {
-        Self(Arc::new(Mutex::new(value.to_owned())))
-    }
-
-    fn write(&self, value: &str) -> String {
-        value.clone_into(&mut self.0.lock().unwrap());
-        value.to_owned()
-    }
-
-    fn read(&self) -> String {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl Process {
-    async fn new(world: &World) -> Self {
-        let (store, (clock, hand)) = (Gated::new(world.store().await), Clock::manual());
-        let policies = [
-            policy(),
-            named("instant").instant_clear(true),
-            named("impatient").lease(MINUTE).max_wait(ms(50)),
-        ];
-        let larder = builder_of(&policies)
-            .remote_store(store.clone())
-            .clock(clock)
-            .build()
-            .await
-            .unwrap();
-        let [items, instant, impatient] =
-            ["item", "instant", "impatient"].map(|name| larder.cache(name).unwrap());
-        Self {
-            store,
-            larder,
-            items,
-            instant,
-            impatient,
-            hand,
-        }
-    }
-
-    /// Waits until one more change by another process has been heard than `before`.
-    async fn hears(&self, before: u64) {
-        holds("a push arrives", || self.larder.stats().pushes > before).await;
-    }
-}
-
-impl Stage {
-    async fn new(world: World) -> Self {
-        let (one, other) = (Process::new(&world).await, Process::new(&world).await);
-        Self { world, one, other }
-    }
-
-    /// Each of the processes acts once on what the first one does.
-    fn actors(&self) -> [&Process; 2] {
-        [&self.one, &self.other]
-    }
-
-    /// Both processes, and one that starts now, read this from every level.
-    async fn everybody_reads(&self, key: &str, expected: Option<&str>) {
-        for process in self.actors() {
-            gets(&process.items, key, expected).await;
-        }
-        let in_l2 = self.world.l2(&format!("item:{key}")).await;
-        if let (Some(bytes), None) = (&in_l2, expected) {
-            panic!("{key} is {bytes} in L2");
-        }
-    }
-
-    /// Neither process, nor one that starts now, is served what was removed.
-    async fn nobody_reads_the_old(&self, key: &str) {
-        for process in self.actors() {
-            let give_up = tokio::time::Instant::now() + BOUND;
-            while get(&process.items, key).await.as_deref() == Some("old") {
-                assert!(tokio::time::Instant::now() < give_up, "{key} is still old");
-            }
-        }
-        assert_ne!(
-            self.world.l2(&format!("item:{key}")).await.as_deref(),
-            Some("\"old\"")
-        );
-    }
-}
 
 /// Runs each race on both kinds of server.
 macro_rules! races {

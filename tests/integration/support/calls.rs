@@ -124,3 +124,8 @@ pub(crate) fn slow_write(
         cache.write_through("k", writer).await
     })
 }
+
+/// Waits until a `get` says this text.
+pub(crate) async fn is(cache: &Items, key: &str, expected: &str) {
+    gets(cache, key, Some(expected)).await;
+}

@@ -36,3 +36,13 @@ pub(crate) fn builder_of(policies: &[PolicyBuilder]) -> LarderBuilder {
     }
     Larder::builder().ttl_table(table)
 }
+
+/// Values are served for ten minutes past their time, while they are loaded anew.
+pub(crate) fn stale() -> PolicyBuilder {
+    policy().stale_for(10 * MINUTE)
+}
+
+/// Like [`stale`], after a wait of 200 ms for the load.
+pub(crate) fn soft() -> PolicyBuilder {
+    stale().soft_timeout(ms(200))
+}

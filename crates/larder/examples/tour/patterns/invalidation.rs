@@ -11,13 +11,25 @@ use crate::{
 };
 
 pub(crate) async fn show(tour: &Tour) -> Result {
-    let (page, a) = (&tour.page, &tour.a);
+    let page = &tour.page;
     page.section(
         "3  Invalidation",
         "A value and all that is derived from it leave every level of every instance.",
     )?;
     let mut steps = Steps::new(tour);
+    user_is_forgotten(tour, &mut steps).await?;
+    user_is_deleted(tour, &mut steps).await?;
+    steps.show()?;
+    if tour.b.is_none() {
+        page.dim(NEEDS_REDIS)
+    } else {
+        Ok(())
+    }
+}
 
+/// A user and all that is derived from it leave every level, by one call.
+async fn user_is_forgotten(tour: &Tour, steps: &mut Steps<'_>) -> Result {
+    let a = &tour.a;
     steps
         .call(
             At::A,
@@ -65,7 +77,12 @@ pub(crate) async fn show(tour: &Tour) -> Result {
         .call(at, "users.get_or_load(7)", reader.user(7))
         .await?;
     steps.did(Did::loads(1), "loaded anew")?;
+    Ok(())
+}
 
+/// A user is deleted, and the answer that there is none is cached.
+async fn user_is_deleted(tour: &Tour, steps: &mut Steps<'_>) -> Result {
+    let (page, a) = (&tour.page, &tour.a);
     let deleted = steps
         .call(At::A, "users.write_around(7, …)", a.delete_user(7))
         .await?;
@@ -87,13 +104,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
         steps.call(At::B, "users.find_or_load(7)", seen).await?;
         steps.did_once_pushed(Did::l2_hits(1), "A's answer serves B: absent")?;
     }
-
-    steps.show()?;
-    if tour.b.is_none() {
-        page.dim(NEEDS_REDIS)
-    } else {
-        Ok(())
-    }
+    Ok(())
 }
 
 async fn read_all(instance: &Instance) -> Result {

@@ -25,54 +25,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
     page.line(&a.larder.ttl_table().to_string())?;
     page.blank()?;
     let mut steps = Steps::new(tour);
-
-    let policy = a.offers.policy();
-    let (ttl, jitter) = (policy.ttl(), policy.jitter());
-    steps
-        .call(At::A, "offers.insert(1, 20)", a.offers.insert(1, 20))
-        .await?;
-    steps.did(Did::nothing(), format!("its policy says ttl = {ttl:?}"))?;
-    let start = Instant::now();
-    steps
-        .call(
-            At::A,
-            "offers.get(1), until it is None",
-            expired(&a.offers, 1),
-        )
-        .await?;
-    let lived = start.elapsed();
-    steps.note(format!("expired, its jitter is {:.0}%", jitter * 100.0));
-    // The clock of L1 ticks coarsely.
-    let shortest = ttl
-        .mul_f64(1.0 - jitter)
-        .saturating_sub(Duration::from_millis(20));
-    page.claim(lived >= shortest, || {
-        format!("a value of {ttl:?} lives at least {shortest:?}, not {lived:?}")
-    })?;
-
-    let offer = a.offer(2, LOADERS_TTL);
-    steps.call(At::A, "offers.get_or_load(2)", offer).await?;
-    steps.did(
-        Did {
-            loads: 1,
-            ..Did::nothing()
-        },
-        format!("its loader says {LOADERS_TTL:?}"),
-    )?;
-    let start = Instant::now();
-    steps
-        .call(
-            At::A,
-            "offers.get(2), until it is None",
-            expired(&a.offers, 2),
-        )
-        .await?;
-    let lived = start.elapsed();
-    steps.note("expired sooner than its policy");
-    page.claim(lived < ttl, || {
-        format!("the loader's {LOADERS_TTL:?} goes before {ttl:?}, not {lived:?}")
-    })?;
-
+    offers(tour, &mut steps).await?;
     sessions(tour, &mut steps).await?;
     steps.show()?;
     if tour.b.is_none() {
@@ -130,6 +83,58 @@ async fn sessions(tour: &Tour, steps: &mut Steps<'_>) -> Result {
         .await?;
     steps.did(Did::loads(1), "over, with no push to wait for")?;
     page.claim(session.is_none(), || "user 42 is logged out".to_owned())
+}
+
+/// A value lives as long as its policy says, or its loader.
+async fn offers(tour: &Tour, steps: &mut Steps<'_>) -> Result {
+    let (page, a) = (&tour.page, &tour.a);
+    let policy = a.offers.policy();
+    let (ttl, jitter) = (policy.ttl(), policy.jitter());
+    steps
+        .call(At::A, "offers.insert(1, 20)", a.offers.insert(1, 20))
+        .await?;
+    steps.did(Did::nothing(), format!("its policy says ttl = {ttl:?}"))?;
+    let start = Instant::now();
+    steps
+        .call(
+            At::A,
+            "offers.get(1), until it is None",
+            expired(&a.offers, 1),
+        )
+        .await?;
+    let lived = start.elapsed();
+    steps.note(format!("expired, its jitter is {:.0}%", jitter * 100.0));
+    // The clock of L1 ticks coarsely.
+    let shortest = ttl
+        .mul_f64(1.0 - jitter)
+        .saturating_sub(Duration::from_millis(20));
+    page.claim(lived >= shortest, || {
+        format!("a value of {ttl:?} lives at least {shortest:?}, not {lived:?}")
+    })?;
+
+    let offer = a.offer(2, LOADERS_TTL);
+    steps.call(At::A, "offers.get_or_load(2)", offer).await?;
+    steps.did(
+        Did {
+            loads: 1,
+            ..Did::nothing()
+        },
+        format!("its loader says {LOADERS_TTL:?}"),
+    )?;
+    let start = Instant::now();
+    steps
+        .call(
+            At::A,
+            "offers.get(2), until it is None",
+            expired(&a.offers, 2),
+        )
+        .await?;
+    let lived = start.elapsed();
+    steps.note("expired sooner than its policy");
+    page.claim(lived < ttl, || {
+        format!("the loader's {LOADERS_TTL:?} goes before {ttl:?}, not {lived:?}")
+    })?;
+    Ok(())
 }
 
 async fn expired(cache: &Cache<i64, u8>, key: i64) -> Result {

@@ -15,13 +15,25 @@ const NAME: &str = "Ada King";
 const WRITERS: u64 = 20;
 
 pub(crate) async fn show(tour: &Tour) -> Result {
-    let (page, a) = (&tour.page, &tour.a);
+    let page = &tour.page;
     page.section(
         "2  Write-through",
         "The database and both levels are written as one operation.",
     )?;
     let mut steps = Steps::new(tour);
+    one_write(tour, &mut steps).await?;
+    writes_at_once(tour, &mut steps).await?;
+    steps.show()?;
+    if tour.b.is_none() {
+        page.dim(NEEDS_REDIS)
+    } else {
+        Ok(())
+    }
+}
 
+/// A user gets another name, which both instances read.
+async fn one_write(tour: &Tour, steps: &mut Steps<'_>) -> Result {
+    let (page, a) = (&tour.page, &tour.a);
     let renamed = steps
         .call(At::A, "users.write_through(42, …)", a.rename(42, NAME))
         .await?;
@@ -56,7 +68,12 @@ pub(crate) async fn show(tour: &Tour) -> Result {
         steps.call(At::B, "users.get_or_load(42)", seen).await?;
         steps.did_once_pushed(Did::l2_hits(1), "B's L1 was emptied by a push")?;
     }
+    Ok(())
+}
 
+/// Many writers count at the same time, and none of their writes is lost.
+async fn writes_at_once(tour: &Tour, steps: &mut Steps<'_>) -> Result {
+    let (page, a) = (&tour.page, &tour.a);
     let writing = write_at_once(a, tour.b.as_ref());
     let at = if tour.b.is_some() { At::Both } else { At::A };
     let writes = if tour.b.is_some() {
@@ -91,13 +108,7 @@ pub(crate) async fn show(tour: &Tour) -> Result {
         let read = steps.call(At::B, "users.get_or_load(42)", agreed).await?;
         steps.note(format!("{} logins too", read.logins));
     }
-
-    steps.show()?;
-    if tour.b.is_none() {
-        page.dim(NEEDS_REDIS)
-    } else {
-        Ok(())
-    }
+    Ok(())
 }
 
 /// The instance's value, if it is the database's.
