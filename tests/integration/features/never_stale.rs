@@ -1,5 +1,5 @@
-//! Values that are too old to be served stale: invalidated, written over, gone from the database, or
-//! kept while this process heard nothing.
+//! Values that are too old to be served stale: invalidated, written over, gone from the database,
+//! or kept while this process heard nothing.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -239,8 +239,8 @@ async fn nothing_is_read_through_a_lane_before_what_could_not_be_sent() {
     assert_eq!(store.get("k").await.unwrap(), None);
 }
 
-/// Waits until at least a quarter of the keys `k0`, `k1`, ... is gone, and returns these. The lane is
-/// stalled then.
+/// Waits until at least a quarter of the keys `k0`, `k1`, ... is gone, and returns these. The lane
+/// is stalled then.
 async fn sent_in_part(proxy: &Proxy, foreign: &mut Client, keys: usize) -> Vec<String> {
     let mut sent = Vec::new();
     while sent.len() < keys / 4 {

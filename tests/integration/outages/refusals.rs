@@ -61,7 +61,8 @@ async fn loader_takes_its_place(store: &RedisStore, cache: &Items, name: &str) {
     assert_eq!(load(cache, "new", "value").await, "value", "{name}");
     holds("it is left alone", || are(store, LaneState::Down)).await;
     assert_eq!(store.stats().breaker_opened, 1, "{name}");
-    gets(cache, "read", None).await; // first the lanes are down, then what was read through them is out of date
+    // first the lanes are down, then what was read through them is out of date
+    gets(cache, "read", None).await;
     assert_eq!(
         load(cache, "read", "newer").await,
         "newer",

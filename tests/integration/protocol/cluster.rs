@@ -12,7 +12,8 @@ use crate::support::{
 };
 
 /// P3 clean-lease-commits to P6 one-writer-first, P21 tags-pinned-in-time,
-/// P23 tags-pinned-before-commit to P26 scripts-publish: a cluster is a remote store like any other.
+/// P23 tags-pinned-before-commit to P26 scripts-publish: a cluster is a remote store like any
+/// other.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_on_a_cluster_conforms() {
     let cluster = cluster().await;

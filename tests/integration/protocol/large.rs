@@ -140,7 +140,8 @@ async fn large_value_that_is_replaced_on_its_way_does_not_stay_in_l1() {
         Some(large("old")),
         "it came before the write"
     );
-    gets(&here, "large", Some("new")).await; // the push comes over the lane, in no order with the value
+    // the push comes over the lane, in no order with the value
+    gets(&here, "large", Some("new")).await;
 }
 
 /// P4 l1-read-from-l2, P29 large-out-of-band: however a large value enters L1, its key is tracked.

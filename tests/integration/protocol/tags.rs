@@ -344,7 +344,8 @@ async fn tags_work_without_l2_also_during_a_load() {
     let loading = slow_tagged_load(&cache, "k", "old", "t", &gate);
     gate.reached().await;
     larder.invalidate_tag("t").await.unwrap();
-    let late = start_load(&cache, "k", "new"); // P16 only-for-earlier-callers: joins the flight, and is not given what it loaded
+    // P16 only-for-earlier-callers: joins the flight, and is not given what it loaded
+    let late = start_load(&cache, "k", "new");
     gate.open();
     assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "old");
     assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
