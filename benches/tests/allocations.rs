@@ -1,5 +1,7 @@
 //! A hit in L1 allocates nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::{convert::Infallible, future::Future};
 
 use futures_util::FutureExt;
@@ -21,7 +23,7 @@ async fn hit_in_l1_allocates_nothing() {
     let loader = || async { Ok::<_, Infallible>(String::new()) };
     let loading = users.loading((), |(), _| async { Ok::<_, Infallible>(String::new()) });
     let together = users.loading_many((), |(), _| async {
-        Ok::<_, Infallible>([(0, String::new()); 0])
+        Ok::<_, Infallible>(Vec::<(u64, String)>::new())
     });
     users.insert(42, "value".to_owned()).await.unwrap();
     sessions.insert("42", "value".to_owned()).await.unwrap();

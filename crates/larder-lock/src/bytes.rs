@@ -25,12 +25,15 @@ use crate::{
 /// use larder_core::{Clock, Key, MemoryServer};
 /// use larder_lock::{LoadLimits, SharedBytes};
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = MemoryServer::new(Clock::system()); // or a `RedisStore`
-/// let pages = SharedBytes::new(Arc::new(server.connect()), Duration::from_secs(60), LoadLimits::default());
+/// let (store, minute) = (Arc::new(server.connect()), Duration::from_secs(60));
+/// let pages = SharedBytes::new(store, minute, LoadLimits::default());
 /// let key = Key::from_stored_name("page:/");
 ///
-/// let page = pages.get_or_load(&key, || async { Ok::<_, io::Error>(b"<h1>Hello</h1>".to_vec()) }).await?;
+/// let load = || async { Ok::<_, io::Error>(b"<h1>Hello</h1>".to_vec()) };
+/// let page = pages.get_or_load(&key, load).await?;
 /// assert_eq!(page, "<h1>Hello</h1>");
 /// assert_eq!(pages.get(&key).await.as_deref(), Some(&b"<h1>Hello</h1>"[..]));
 ///

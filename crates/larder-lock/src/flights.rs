@@ -27,7 +27,7 @@ use crate::sync::lock;
 /// let key = Key::from_stored_name("user:42");
 /// let stamp = || generations.stamp(key.hash(), LaneIndex::NONE, PolicyIndex(0));
 ///
-/// let Joined::Leader(leader, _its_own_place) = flights.join(&key, &generations, stamp) else { panic!() };
+/// let Joined::Leader(leader, _own) = flights.join(&key, &generations, stamp) else { panic!() };
 /// let Joined::Follower(follower) = flights.join(&key, &generations, stamp) else { panic!() };
 /// let asked = leader.ask(); // from now on, the answer is only for callers that have joined
 /// leader.finish("Ada", asked);

@@ -12,7 +12,7 @@ use larder_core::{
 };
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use crate::{Waiter, Waiters};
+use crate::waiters::{Waiter, Waiters, renewed};
 
 /// The leases of a remote store, as one process uses them: they renew themselves, and waiting
 /// callers are woken.
@@ -88,7 +88,7 @@ impl Leases {
     /// If the future is dropped, a lease that it may have got is released in the background.
     ///
     /// # Errors
-    /// What the store says; no lease is kept then.
+    /// The store's own error; no lease is kept then.
     pub async fn claim(
         &self,
         key: &Key,
@@ -122,7 +122,7 @@ impl Leases {
     /// If the future is dropped, a lease that it may have got is released in the background.
     ///
     /// # Errors
-    /// What the store says, if the key could not even be invalidated; no lease is kept then.
+    /// The store's own error, if the key could not even be invalidated; no lease is kept then.
     pub async fn begin_write(&self, key: &Key, lease: Duration) -> Result<WriteBegun, StoreError> {
         // P8 register-then-claim: register, then claim
         let waiter = self.waiters.register(key.hash());
@@ -152,7 +152,7 @@ impl Leases {
     /// Invalidates a key, see [`ValueStore::invalidate`](larder_core::ValueStore::invalidate).
     ///
     /// # Errors
-    /// What the store says.
+    /// The store's own error.
     pub async fn invalidate(&self, key: &Key) -> Result<Invalidated, StoreError> {
         let done = self.remote.invalidate(key, None).await;
         // P7 wake-own-waiters: no push comes for what this process did itself
@@ -164,7 +164,7 @@ impl Leases {
     /// [`ValueStore::clear`](larder_core::ValueStore::clear).
     ///
     /// # Errors
-    /// What the store says; a part may have been done.
+    /// The store's own error; a part may have been done.
     pub async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
         let done = self.remote.clear(prefix).await;
         self.waiters.wake_all(); // P7 wake-own-waiters
@@ -199,8 +199,8 @@ impl Lease {
     /// [`LeaseStore::commit`](larder_core::LeaseStore::commit), and gives the lease up.
     ///
     /// # Errors
-    /// What the store says. The value may be stored all the same; [`invalidate`](Self::invalidate)
-    /// removes it.
+    /// The store's own error. The value may be stored all the same;
+    /// [`invalidate`](Self::invalidate) removes it.
     pub async fn commit(
         &mut self,
         value: &[u8],
@@ -222,7 +222,7 @@ impl Lease {
     /// from now on, and gives the lease up. `Duration::ZERO` removes the value.
     ///
     /// # Errors
-    /// What the store says; the lease then ends by its time.
+    /// The store's own error; the lease then ends by its time.
     pub async fn touch(&mut self, kept: &Digest, ttl: Duration) -> Result<Committed, StoreError> {
         let ReleaseOnDrop {
             leases, key, token, ..
@@ -235,7 +235,7 @@ impl Lease {
     /// Gives the lease up; returns whether nobody wrote or invalidated the key since it was taken.
     ///
     /// # Errors
-    /// What the store says; the lease then ends by its time.
+    /// The store's own error; the lease then ends by its time.
     pub async fn release(mut self) -> Result<bool, StoreError> {
         self.give_up().await
     }
@@ -252,7 +252,7 @@ impl Lease {
     /// Invalidates the key and gives the lease up, in one step.
     ///
     /// # Errors
-    /// What the store says; the lease then ends by its time.
+    /// The store's own error; the lease then ends by its time.
     pub async fn invalidate(mut self) -> Result<Invalidated, StoreError> {
         let ReleaseOnDrop {
             leases, key, token, ..
@@ -302,12 +302,6 @@ impl Loss {
         self.lost.store(true, Ordering::Release); // pairs with the load in `is_lost`
         self.told.notify_waiters();
     }
-}
-
-/// How long a lease lives from a renewal on: 7/8 of its first time. So its rest tells a lease that
-/// was never renewed, and thereby when that was taken.
-pub(crate) fn renewed(lease: Duration) -> Duration {
-    lease - lease / 8
 }
 
 /// Extends the lease every third of its life, counted from before it was asked for, and tells when

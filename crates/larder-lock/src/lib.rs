@@ -12,7 +12,7 @@
 //!   ├─ a flight of this process is under way ──▶ wait for it
 //!   └─ lead a flight: GET ─▶ claim ─┬─ Hit ────▶ accept
 //!                                   ├─ Leased ─▶ load, renewing the lease ─▶ write back
-//!                                   └─ Busy ───▶ sleep until the push or the lease's end, claim again
+//!                                   └─ Busy ───▶ sleep until the lease's end, claim again
 //! ```
 //!
 //! A lock for what the remote store does not hold:
@@ -22,12 +22,13 @@
 //! use larder_core::{Clock, Key, MemoryServer};
 //! use larder_lock::LeaseLock;
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = MemoryServer::new(Clock::system()); // or a `RedisStore`
 //! let lock = LeaseLock::new(Arc::new(server.connect()), Duration::from_secs(10));
 //! let key = Key::from_stored_name("jobs:nightly-report");
 //!
-//! let lease = lock.acquire(&key, Duration::from_secs(5)).await?; // renewed until released or dropped
+//! let lease = lock.acquire(&key, Duration::from_secs(5)).await?; // it renews itself
 //! assert!(lock.try_acquire(&key).await?.is_none());
 //! lease.release().await?;
 //! assert!(lock.try_acquire(&key).await?.is_some());
@@ -51,10 +52,8 @@ pub use lease::{Claimed, Lease, Leases, WriteBegun};
 pub use lock::{LeaseLock, LockError};
 pub use stampede::{
     LoadLimits, LoadPermit, Request, StampedeConfig, StampedeLock,
-    caller::{
-        Accepting, Aging, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader, Refusal,
-    },
-    write_back::{Commit, Destination, Kept, WrittenBack},
+    caller::{Accepting, Aging, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader},
+    write_back::{Commit, Destination, Kept, Refusal, WrittenBack},
 };
 pub use tag_epochs::TagEpochs;
 pub use waiters::{Waiter, Waiters};

@@ -8,7 +8,7 @@ use std::{
 use larder_core::{KeyHash, KeyRef, Push, PushListener};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{lease::renewed, sync::lock};
+use crate::sync::lock;
 
 /// The callers of this process that wait for a lease to end, by the lease's key.
 ///
@@ -126,6 +126,12 @@ impl Waiter {
         // The timeout is the lease's end, which nothing announces in time.
         let _ = tokio::time::timeout(rest, self.woken.notified()).await;
     }
+}
+
+/// How long a lease lives from a renewal on: 7/8 of its first time. So its rest tells a lease that
+/// was never renewed, and thereby when that was taken.
+pub(crate) fn renewed(lease: Duration) -> Duration {
+    lease - lease / 8
 }
 
 impl Drop for Waiter {

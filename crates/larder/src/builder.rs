@@ -29,6 +29,7 @@ use crate::{
 /// # let _: larder::Cache<u64, String> = larder.cache("report")?;
 /// # Ok(()) }
 /// ```
+#[derive(Default)]
 pub struct LarderBuilder {
     assembly: Assembly,
     remotes: Vec<Remote>,
@@ -42,21 +43,6 @@ pub struct LarderBuilder {
 
 /// The longest namespace or name, in bytes: a namespace stands in front of every key.
 const LONGEST_NAME: usize = 64;
-
-impl Default for LarderBuilder {
-    fn default() -> Self {
-        Self {
-            assembly: Assembly::default(),
-            remotes: Vec::new(),
-            namespace: None,
-            start_without_redis: false,
-            l1_entries: None,
-            l1_bytes: None,
-            outbox: None,
-            outbox_interval: None,
-        }
-    }
-}
 
 // Here, and not beside `Larder`'s other methods, because a builder knows what it makes.
 impl Larder {

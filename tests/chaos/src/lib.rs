@@ -7,10 +7,10 @@
 //! elsewhere.
 //!
 //! ```text
-//! conductor ─┬─▶ node, node, node (processes) ──▶ proxy ──▶ Redis        reads, writes, what they returned, and when
+//! conductor ─┬─▶ nodes (processes) ──▶ proxy ──▶ Redis    each read and write, its result and time
 //!            ├─▶ database: a version for each key, and when it was committed
 //!            ├─▶ foreign program: writes the database, then Redis
-//!            └─▶ faults, one at a time                          all of it ──▶ history ──▶ verdict ──▶ report
+//!            └─▶ faults, one at a time      all of it ──▶ history ──▶ verdict ──▶ report
 //! ```
 //!
 //! `cargo xtask chaos --minutes 10` runs it; a short run is one of the tests.
@@ -19,17 +19,23 @@ mod clock;
 mod conductor;
 mod database;
 mod faults;
+mod foreign;
 mod history;
+mod inject;
 mod journal;
 mod keys;
+mod member;
 pub mod node;
+mod outcome;
 mod report;
+mod told;
 
-pub use conductor::{Outcome, Settings, run};
+pub use conductor::{Settings, run};
 pub use faults::{Fault, FaultKind};
 pub use history::{History, Kind, Stale, Verdict, Violation};
 pub use journal::{Read, Write};
 pub use keys::{Key, Namespace, PolicyName};
+pub use outcome::Outcome;
 pub use report::html;
 
 /// What went wrong with the run itself.

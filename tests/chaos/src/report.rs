@@ -1,9 +1,9 @@
 use std::{collections::BTreeSet, fmt::Write as _, process::Command};
 
 use crate::{
-    conductor::Outcome,
     faults::{Fault, FaultKind},
     history::Stale,
+    outcome::Outcome,
 };
 
 const WIDTH: f64 = 1_200.0;

@@ -389,7 +389,7 @@ async fn keys_that_are_equal_under_two_names_are_both_found() {
     }
     impl larder::CacheKey<String> for Name {
         fn write_to(&self, out: &mut larder::KeyBuf) {
-            out.push(&self.0);
+            out.push(self.0);
         }
     }
     let cache: Items = builder().build().await.unwrap().cache("item").unwrap();

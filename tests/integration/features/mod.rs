@@ -2,6 +2,7 @@
 //! programs.
 
 pub(crate) mod bad_input;
+pub(crate) mod closing;
 pub(crate) mod interop;
 pub(crate) mod load_control;
 pub(crate) mod loading;

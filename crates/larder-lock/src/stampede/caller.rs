@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use larder_core::{Digest, Generations, Key, Moment, Phase, Stamp, StoreError, Stored, TagStamp};
 
-use super::write_back::{Destination, WrittenBack};
+use super::write_back::{Destination, Refusal, WrittenBack};
 use crate::TagEpochs;
 
 /// The result of a look into the levels.
@@ -145,15 +145,6 @@ pub enum Event<'a> {
         /// How long the loader ran; zero if it was not begun.
         took: Duration,
     },
-}
-
-/// The reason why a loaded value is kept nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Its lease was lost, or marked by an invalidation.
-    Lease,
-    /// Its stamp was outdated, or one of its tags.
-    Outdated,
 }
 
 /// The reason why a load has no result, where it is not the loader's own error.

@@ -1,18 +1,18 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use larder_core::{Digest, Moment, Phase, Replacing, StoreError, Stored};
+use larder_core::{Moment, Phase, Replacing, StoreError, Stored};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
 };
 
 use super::{
-    caller::{Aging, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader, Refusal},
+    caller::{Aging, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader},
     context::{Context, Request},
     load_queue::{LoadPermit, RightToLoad},
-    verdict::{Claim, Looked, Purpose, Questions, Stop, Verdict},
-    write_back::{Commit, Destination, Kept, Replaced, WrittenBack, end_of},
+    verdict::{CROWDED, Claim, FOR_EVER, Looked, Purpose, Questions, ROUNDS, Stop, Verdict},
+    write_back::{Commit, Destination, Kept, Refusal, Replaced, WrittenBack},
 };
 use crate::{Claimed, Leader, Lease, Leases, TagEpochs, Waiter};
 
@@ -42,15 +42,6 @@ pub(crate) struct LoadTask<R: Reader, L: Loader<Value = R::Value>> {
     /// Whether a load of another process began after that moment.
     other_load_is_new: bool,
 }
-
-/// 30 years: longer than anybody waits.
-const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-
-/// 3: so often may the bytes that are to be replaced change under a load before it stops trying.
-const ROUNDS: usize = 3;
-
-/// 100 ms: a reload for which there was no room is not tried again before.
-const CROWDED: Duration = Duration::from_millis(100);
 
 impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
     /// Makes a load, and the channel through which its leader gets the request back if the flight
@@ -132,10 +123,7 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
                 return self.leader.finish_for_all(Err(error));
             }
             // All who wait for the flight look again, and then wait for the newer one.
-            Err(Stop::Displaced) => {
-                let _ = self.start_over.send(self.request); // the leader may be gone
-                return;
-            }
+            Err(Stop::Displaced) => return drop(self.start_over.send(self.request)),
             Err(Stop::Deserted) => return,
         };
         backoff.end(key);
@@ -195,16 +183,11 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             Lookup::Fresh(value) => return Looked::Found(value),
             Lookup::Aging(aging) if !self.replaces(&aging) => return Looked::Found(aging.value),
             Lookup::Unreachable(error) => return Looked::CutOff(error),
-            Lookup::Aging(Aging {
-                value,
-                digest,
-                ends,
-                ..
-            }) => (Some(value), digest.map(|digest| Replaced { digest, ends })),
-            Lookup::Absent(undecodable) => {
-                let ends = Moment::NEVER;
-                (None, undecodable.map(|digest| Replaced { digest, ends }))
+            Lookup::Aging(aging) => {
+                let replaced = Replaced::by(aging.digest, aging.ends);
+                (Some(aging.value), replaced)
             }
+            Lookup::Absent(undecodable) => (None, Replaced::by(undecodable, Moment::NEVER)),
         };
         Looked::Missing
     }
@@ -277,9 +260,7 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
     async fn take_hit(&mut self, stored: Stored) -> Option<R::Value> {
         if self.purpose == Purpose::Refresh && !self.other_load_is_new {
             // It may be from a load that began before the callers came.
-            let ends = end_of(&stored, &self.context.config.clock);
-            let digest = Digest::of(&stored.value);
-            self.replaced = Some(Replaced { digest, ends });
+            self.replaced = Some(Replaced::of(&stored, &self.context.config.clock));
             return None;
         }
         let (key, stamp) = (&self.request.key, self.leader.stamp());
@@ -310,7 +291,7 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         }
         tokio::select! {
             () = waiter.wait() => {}
-            () = left(&self.leader, self.purpose) => {
+            () = self.purpose.until_left(&self.leader) => {
                 if self.purpose == Purpose::Reload {
                     // This process need not ask again before the holder's lease ends.
                     self.context.backoff.busy(self.request.key.hash(), waiter.rest());
@@ -513,13 +494,5 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             }
         }
         Verdict::Unkept(value)
-    }
-}
-
-/// Waits until nobody is there for whom it is worth waiting for another process.
-async fn left<T>(leader: &Leader<T>, purpose: Purpose) {
-    match purpose {
-        Purpose::Reload => leader.unattended().await,
-        _ => leader.deserted().await,
     }
 }

@@ -14,7 +14,7 @@ pub(crate) mod write_back;
 use std::{sync::Arc, time::Duration};
 
 use larder_core::{Key, Phase};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use self::{
     caller::{Aging, Event, Failure, Loader, Lookup, Outcome, Reader},
@@ -27,13 +27,13 @@ pub use self::{
     limits::LoadLimits,
     load_queue::LoadPermit,
 };
-use crate::{Flights, Follower, Joined};
+use crate::{Flights, Follower, Joined, Leader};
 
 /// One load of a key at a time, in this process and, with leases, in all that share the remote
 /// store.
 ///
-/// Whatever a concurrent writer does, a value is kept only if nobody wrote or invalidated its key
-/// since its load began, and is handed only to callers for whom it is not too old. A load that an
+/// A value is kept only if nobody wrote or invalidated its key since its load began, and is handed
+/// only to callers for whom it is not too old. A load that an
 /// invalidation has outdated goes on for the callers that waited for it; beside it, one current
 /// load may run.
 #[derive(Debug)]
@@ -217,43 +217,26 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                 return Ok(serve(&key, aging, &reader));
             }
             // A caller that was in vain once does not wait for others for ever.
-            let waited = if starts_over {
-                came.elapsed()
-            } else {
-                Duration::ZERO
-            };
-            if starts_over && waited >= limits.max_wait {
+            let waited = starts_over.then(|| came.elapsed());
+            if waited.is_some_and(|waited| waited >= limits.max_wait) {
                 return self.serve_overdue(request, came, lookup).await;
             }
-            match self
-                .loads
-                .join(&key, context.generations(), || context.stamp(&key))
-            {
+            let stamp = || context.stamp(&key);
+            let so_long = waited.unwrap_or_default();
+            match self.loads.join(&key, context.generations(), stamp) {
                 Joined::Follower(follower) => {
                     reader.observe(&key, Event::Waiting);
                     context.queue.recheck(&key);
-                    let waiting = self.wait(&key, &follower, aging, waited, &reader);
-                    let rest = if starts_over {
-                        limits.max_wait - waited
-                    } else {
-                        Duration::MAX
-                    };
+                    let waiting = self.wait(&key, &follower, aging, so_long, &reader);
+                    let rest = waited.map_or(Duration::MAX, |waited| limits.max_wait - waited);
                     if let Ok(Waited::Served(served)) = tokio::time::timeout(rest, waiting).await {
                         return served;
                     }
                 }
                 Joined::Leader(leader, follower) => {
-                    if aging.is_some() {
-                        follower.go_on();
-                    }
-                    let purpose = Purpose::of(&lookup);
-                    let (task, given_back) =
-                        LoadTask::new(context, leader, request, lookup, purpose, came);
-                    // A task of its own: the load outlives the caller that started it, and callers
-                    // that share it must not depend on that caller being polled.
-                    tokio::spawn(task.run());
+                    let given_back = self.start(leader, &follower, request, lookup, came);
                     // The leader joined before anything was asked for, so every outcome is for it.
-                    match self.wait(&key, &follower, aging, waited, &reader).await {
+                    match self.wait(&key, &follower, aging, so_long, &reader).await {
                         Waited::Served(served) => return served,
                         Waited::NotForUs => match given_back.await {
                             Ok(given_back) => request = given_back,
@@ -264,6 +247,31 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             }
             starts_over = true;
         }
+    }
+
+    /// Starts a load, and returns the channel through which its leader may get the request back.
+    fn start<R, L>(
+        &self,
+        leader: Leader<Outcome<V, E>>,
+        follower: &Follower<Outcome<V, E>>,
+        request: Request<R, L>,
+        lookup: Lookup<V>,
+        came: Instant,
+    ) -> oneshot::Receiver<Request<R, L>>
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        let purpose = Purpose::of(&lookup);
+        if purpose == Purpose::Reload {
+            follower.go_on();
+        }
+        let (task, given_back) =
+            LoadTask::new(&self.context, leader, request, lookup, purpose, came);
+        // A task of its own: the load outlives the caller that started it, and callers that share
+        // it must not depend on that caller being polled.
+        tokio::spawn(task.run());
+        given_back
     }
 
     /// Serves a caller that has waited for others as long as it may: with what the levels have,

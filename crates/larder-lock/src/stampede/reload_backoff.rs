@@ -21,7 +21,7 @@ pub(crate) struct ReloadBackoff(Mutex<Backoffs>);
 #[derive(Debug, Default)]
 struct Backoffs {
     pauses: HashMap<KeyHash, Pause>,
-    /// So many there may be before pauses that are over are removed.
+    /// The number of pauses from which on those that are over are removed.
     room: usize,
 }
 

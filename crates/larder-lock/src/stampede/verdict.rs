@@ -5,7 +5,16 @@ use std::time::Duration;
 use larder_core::StoreError;
 
 use super::caller::{LoadError, Lookup};
-use crate::{Lease, ReadSeq};
+use crate::{Leader, Lease, ReadSeq};
+
+/// 30 years: longer than anybody waits.
+pub(super) const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// 3: so often may the bytes that are to be replaced change under a load before it stops trying.
+pub(super) const ROUNDS: usize = 3;
+
+/// 100 ms: a reload for which there was no room is not tried again before.
+pub(super) const CROWDED: Duration = Duration::from_millis(100);
 
 /// The reason for a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +30,14 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
+    /// Waits until no caller is left for whom it is worth waiting for another process.
+    pub(super) async fn until_left<T>(self, leader: &Leader<T>) {
+        match self {
+            Self::Reload => leader.unattended().await,
+            _ => leader.deserted().await,
+        }
+    }
+
     pub(super) fn of<V>(lookup: &Lookup<V>) -> Self {
         if matches!(lookup, Lookup::Aging(_)) {
             Self::Reload

@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use larder_core::{Clock, Committed, Digest, Moment, Replacing, Stamp, StoreError, Stored};
 
-use super::caller::Refusal;
 use crate::Lease;
 
 /// The levels into which a loaded value may be put.
@@ -17,6 +16,15 @@ pub enum Destination<'a> {
         /// Why the remote store has no part in it.
         kept: Kept,
     },
+}
+
+/// The reason why a loaded value is kept nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its lease was lost, or marked by an invalidation.
+    Lease,
+    /// Its stamp was outdated, or one of its tags.
+    Outdated,
 }
 
 /// The levels that keep a value.
@@ -59,6 +67,19 @@ pub(crate) struct Replaced {
     pub(crate) digest: Digest,
     /// When the remote store has let go of them at the latest.
     pub(crate) ends: Moment,
+}
+
+impl Replaced {
+    /// The bytes that the remote store has just shown.
+    pub(crate) fn of(stored: &Stored, clock: &Clock) -> Self {
+        let (digest, ends) = (Digest::of(&stored.value), end_of(stored, clock));
+        Self { digest, ends }
+    }
+
+    /// The bytes with this digest, if there are any.
+    pub(crate) fn by(digest: Option<Digest>, ends: Moment) -> Option<Self> {
+        digest.map(|digest| Self { digest, ends })
+    }
 }
 
 /// 10 ms: the coarse clock may be behind by a little less.

@@ -9,10 +9,12 @@
 )]
 
 mod local;
+mod process;
 mod pushes;
 mod reload;
 mod remote;
 mod tags;
+mod writers;
 
 pub use local::local_store;
 pub use remote::remote_store;

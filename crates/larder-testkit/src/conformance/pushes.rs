@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use larder_core::{Claim, Committed, Digest, Replacing, Token, WriteClaim};
 
-use super::remote::Process;
+use super::process::Process;
 use crate::eventually;
 
 const TTL: Duration = Duration::from_secs(600);

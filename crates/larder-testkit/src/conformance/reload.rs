@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use larder_core::{Claim, Digest, Replacing, Token};
 
-use super::remote::Process;
+use super::process::Process;
 
 const LEASE: Duration = Duration::from_secs(60);
 const LIFE: Duration = Duration::from_secs(600);

@@ -1,15 +1,8 @@
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use larder_core::{
-    Claim, Digest, Invalidated, Key, LaneState, Push, PushListener, RemoteStore, Replacing, Token,
-    WriteClaim,
-};
+use larder_core::{Claim, Digest, LaneState, RemoteStore, Replacing, Token, WriteClaim};
 
-use crate::eventually;
+use super::process::Process;
 
 /// Holds a [`RemoteStore`] to its contract.
 ///
@@ -47,12 +40,7 @@ where
     pair.invalidated_reader_cannot_commit().await;
     pair.expired_lease_holder_cannot_commit().await;
     pair.renewed_lease_outlives_its_first_end().await;
-    pair.writer_breaks_a_readers_lease_and_keeps_out_other_writers()
-        .await;
-    pair.invalidated_writer_keeps_its_lease_and_cannot_commit()
-        .await;
-    pair.marked_lease_of_a_dead_writer_ends_by_its_time().await;
-    pair.writer_that_withdraws_leaves_nothing().await;
+    super::writers::conform(&pair.one, &pair.other).await;
     pair.release_tells_whether_anybody_interfered().await;
     pair.foreign_token_changes_nothing().await;
     pair.claim_replaces_exactly_the_bytes_that_were_seen().await;
@@ -62,111 +50,6 @@ where
     pair.keys_of_any_text_work().await;
     super::tags::conform(&pair.one, &pair.other).await;
     super::reload::conform(&pair.one, &pair.other).await;
-}
-
-pub(super) struct Process {
-    pub(super) store: Arc<dyn RemoteStore>,
-    heard: Arc<Heard>,
-}
-
-#[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
-
-impl PushListener for Heard {
-    fn on_push(&self, push: Push<'_>) {
-        let heard = match push {
-            Push::Value(key) => format!("value {key}"),
-            Push::Lease(key) => format!("lease {key}"),
-            Push::Tag(lane, tag) => format!("tag {lane} {tag}"),
-            Push::TagEpoch(lane) => format!("order {lane}"),
-            Push::Prefix(prefix) => format!("prefix {prefix}"),
-            Push::Lane(lane) => format!("lane {lane}"),
-        };
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(heard);
-    }
-}
-
-impl Process {
-    fn new(store: Arc<dyn RemoteStore>) -> Self {
-        let heard = Arc::new(Heard::default());
-        let weak = Arc::downgrade(&heard);
-        store.subscribe(weak);
-        Self { store, heard }
-    }
-
-    pub(super) fn forget(&self) {
-        self.heard
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-    }
-
-    /// Returns how often the store told of this.
-    pub(super) fn times(&self, push: &str) -> usize {
-        let heard = self.heard.0.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.iter().filter(|one| *one == push).count()
-    }
-
-    pub(super) async fn hears(&self, push: &str) {
-        let heard = || {
-            self.heard
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        };
-        let said = eventually(Duration::from_secs(5), || {
-            heard().iter().any(|one| one == push)
-        })
-        .await;
-        assert!(said, "no push {push:?}; heard {:?}", heard());
-    }
-
-    pub(super) async fn claim(&self, key: &str, token: &Token) -> Claim {
-        self.store
-            .claim(key, token, LEASE, Replacing::Nothing)
-            .await
-            .expect("claim")
-    }
-
-    pub(super) async fn begin_write(&self, key: &str, token: &Token) -> WriteClaim {
-        self.store
-            .begin_write(key, token, LEASE)
-            .await
-            .expect("begin_write")
-    }
-
-    pub(super) async fn commit(&self, key: &str, token: &Token, value: &str) -> bool {
-        self.store
-            .commit(key, token, value.as_bytes(), TTL, Replacing::Nothing)
-            .await
-            .expect("commit")
-            .is_done()
-    }
-
-    pub(super) async fn invalidate(&self, key: &str) {
-        let done = self
-            .store
-            .invalidate(&Key::from_stored_name(key), None)
-            .await
-            .expect("invalidate");
-        assert_eq!(done, Invalidated::Done);
-    }
-
-    pub(super) async fn read(&self, key: &str) -> Option<String> {
-        let value = self.store.get(key).await.expect("get");
-        value.map(|value| String::from_utf8_lossy(&value).into_owned())
-    }
-
-    pub(super) async fn fill(&self, key: &str, value: &str) {
-        let token = Token::new();
-        assert_eq!(self.begin_write(key, &token).await, WriteClaim::Leased);
-        assert!(self.commit(key, &token, value).await);
-    }
 }
 
 struct Pair {
@@ -301,143 +184,6 @@ impl Pair {
             claim => panic!("a renewed lease was given away: {claim:?}"),
         }
         assert!(self.one.store.release(key, &token).await.expect("release"));
-    }
-
-    async fn writer_breaks_a_readers_lease_and_keeps_out_other_writers(&self) {
-        let (key, reader, writer) = ("t5:1", Token::new(), Token::new());
-        assert_eq!(self.one.claim(key, &reader).await, Claim::Leased);
-        assert_eq!(
-            self.other.begin_write(key, &writer).await,
-            WriteClaim::Leased
-        );
-        assert!(
-            !self.one.commit(key, &reader, "old").await,
-            "P6 one-writer-first: a reader does not commit under a writer"
-        );
-        assert!(
-            matches!(self.one.claim(key, &Token::new()).await, Claim::Busy(_)),
-            "the writer's lease stands"
-        );
-        let second = self.one.begin_write(key, &Token::new()).await;
-        assert!(
-            matches!(second, WriteClaim::Busy(rest) if rest <= LEASE),
-            "one writer at a time: {second:?}"
-        );
-        assert!(self.other.commit(key, &writer, "new").await);
-        self.one.fill(key, "newer").await;
-        let third = Token::new();
-        assert_eq!(
-            self.other.begin_write(key, &third).await,
-            WriteClaim::Leased
-        );
-        assert_eq!(
-            self.one.read(key).await,
-            None,
-            "the value is gone before the database is written"
-        );
-        assert!(
-            self.other
-                .store
-                .release(key, &third)
-                .await
-                .expect("release")
-        );
-    }
-
-    async fn invalidated_writer_keeps_its_lease_and_cannot_commit(&self) {
-        let (key, writer) = ("t6:1", Token::new());
-        assert_eq!(self.one.begin_write(key, &writer).await, WriteClaim::Leased);
-        self.other.invalidate(key).await;
-        let claim = self.other.claim(key, &Token::new()).await;
-        assert!(
-            matches!(claim, Claim::Busy(_)),
-            "P6 one-writer-first: the writer may still write its database: {claim:?}"
-        );
-        let begun = self.other.begin_write(key, &Token::new()).await;
-        assert!(
-            matches!(begun, WriteClaim::Busy(_)),
-            "P6 one-writer-first: {begun:?}"
-        );
-        assert!(
-            self.one
-                .store
-                .renew(key, &writer, LEASE)
-                .await
-                .expect("renew"),
-            "P6 one-writer-first: it is renewed"
-        );
-        assert!(
-            !self.one.commit(key, &writer, "?").await,
-            "P5 invalidation-marks-writers: the order of the writes is not known"
-        );
-        assert_eq!(
-            self.other.claim(key, &writer).await,
-            Claim::Leased,
-            "the refused commit gave the lease up"
-        );
-        assert!(
-            self.other
-                .store
-                .release(key, &writer)
-                .await
-                .expect("release")
-        );
-    }
-
-    async fn marked_lease_of_a_dead_writer_ends_by_its_time(&self) {
-        let (key, next) = ("t6:2", Token::new());
-        let begun = self
-            .one
-            .store
-            .begin_write(key, &Token::new(), SHORT * 10)
-            .await
-            .expect("begin_write");
-        assert_eq!(begun, WriteClaim::Leased);
-        self.other.invalidate(key).await;
-        let give_up = tokio::time::Instant::now() + BOUND;
-        while let Claim::Busy(rest) = self.other.claim(key, &next).await {
-            assert!(
-                rest <= SHORT * 10,
-                "P6 one-writer-first: the rest is {rest:?}"
-            );
-            assert!(
-                tokio::time::Instant::now() < give_up,
-                "P6 one-writer-first: a marked lease has no end"
-            );
-            tokio::time::sleep(rest + Duration::from_millis(1)).await;
-        }
-        assert!(self.other.store.release(key, &next).await.expect("release"));
-    }
-
-    async fn writer_that_withdraws_leaves_nothing(&self) {
-        let (key, writer) = ("t7:1", Token::new());
-        for dirty in [false, true] {
-            assert_eq!(self.one.begin_write(key, &writer).await, WriteClaim::Leased);
-            if dirty {
-                self.other.invalidate(key).await;
-            }
-            let done = self
-                .one
-                .store
-                .invalidate(&Key::from_stored_name(key), Some(&writer))
-                .await
-                .expect("invalidate");
-            assert_eq!(done, Invalidated::Done);
-            assert_eq!(self.other.read(key).await, None);
-        }
-        let reader = Token::new();
-        assert_eq!(
-            self.other.claim(key, &reader).await,
-            Claim::Leased,
-            "the lease is gone too"
-        );
-        assert!(
-            self.other
-                .store
-                .release(key, &reader)
-                .await
-                .expect("release")
-        );
     }
 
     async fn release_tells_whether_anybody_interfered(&self) {

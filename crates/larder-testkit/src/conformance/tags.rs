@@ -3,7 +3,7 @@ use std::time::Duration;
 use larder_core::{Invalidated, LaneIndex, TagEpoch};
 use tokio::time::Instant;
 
-use super::remote::Process;
+use super::process::Process;
 
 const TTL: Duration = Duration::from_secs(600);
 const BOUND: Duration = Duration::from_secs(10);

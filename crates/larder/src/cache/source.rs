@@ -7,9 +7,14 @@ use crate::{BoxError, Loaded, value::Value};
 
 /// Where the values come from. Both are cheap to clone.
 pub(super) enum Source<K, V> {
-    One(Arc<dyn Fn(K) -> Load<Loaded<V>> + Send + Sync>),
-    Many(Arc<dyn Fn(Vec<K>) -> Load<Vec<(K, Loaded<V>)>> + Send + Sync>),
+    One(Loader<K, Loaded<V>>),
+    Many(Loader<Vec<K>, Entries<K, V>>),
 }
+
+/// A loader that is called with an `A`.
+type Loader<A, T> = Arc<dyn Fn(A) -> Load<T> + Send + Sync>;
+
+type Entries<K, V> = Vec<(K, Loaded<V>)>;
 
 pub(super) type Load<T> = BoxFuture<'static, Result<T, BoxError>>;
 
@@ -26,7 +31,7 @@ impl<K: Clone + Eq + Send + 'static, V: Value> Source<K, V> {
         }
     }
 
-    pub(super) fn load_many(self, keys: Vec<K>) -> Load<Vec<(K, Loaded<V>)>> {
+    pub(super) fn load_many(self, keys: Vec<K>) -> Load<Entries<K, V>> {
         match self {
             Self::Many(load) => load(keys),
             Self::One(load) => {

@@ -135,7 +135,7 @@ async fn invalidate_and_confirm(
     let due: Vec<(i64, Key, bool)> = entries
         .iter()
         .map(|entry| {
-            let key = Key::from_stored_name(&*entry.key);
+            let key = Key::from_stored_name(&entry.key);
             let policy = process.policy_of(&key);
             if let Some(policy) = policy {
                 policy.count(Count::Invalidation);

@@ -1,0 +1,23 @@
+//! What the nodes have told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::history::History;
+
+/// What the nodes have told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) history: History,
+    pub(crate) failed_reads: Vec<String>,
+    pub(crate) failed_writes: BTreeMap<String, usize>,
+    pub(crate) misses: usize,
+}
+
+pub(crate) type Shared = Arc<Mutex<Told>>;
+
+pub(crate) fn lock(told: &Shared) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
