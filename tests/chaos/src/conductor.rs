@@ -30,18 +30,18 @@ const NODES: [Namespace; 5] = [
     Namespace::South,
 ];
 
-/// What is run.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The program `chaos`.
     pub program: PathBuf,
     /// How long.
     pub length: Duration,
-    /// What all random choices come from.
+    /// The seed of all random choices.
     pub seed: u64,
     /// The least time between two faults.
     pub pause: Duration,
-    /// What shows how far it is.
+    /// Shows the progress of the run.
     pub progress: ProgressBar,
 }
 
@@ -164,7 +164,7 @@ async fn disturb(
     }
 }
 
-/// What is not as it should be when all is quiet: copies that are not what the database holds, and
+/// Deviations when all is quiet: copies that differ from the database, and
 /// names in no namespace.
 async fn unequal(
     members: &mut [Member],
@@ -181,7 +181,7 @@ async fn unequal(
     Ok(unequal)
 }
 
-/// What a copy is, where it is not what the database holds.
+/// A copy that differs from the database, as a text.
 fn differing(whose: &str, copies: Copies, database: &Database) -> Vec<String> {
     let differs = |(key, copy): (Key, Option<u32>)| {
         let (held, copy) = (database.version(key), copy?);
@@ -208,7 +208,7 @@ async fn names_outside(server: &RedisServer) -> Result<Vec<String>, Problem> {
         .collect())
 }
 
-/// What a process that starts now is served from L2.
+/// The values that a process which starts now is served from L2.
 async fn copies_of_l2(server: &RedisServer) -> Result<Copies, Problem> {
     let mut copies = Vec::new();
     for namespace in Namespace::ALL {

@@ -67,7 +67,7 @@ impl Database {
         self.address.to_string()
     }
 
-    /// What the database holds; zero if it was never written.
+    /// The version in the database; zero if the key was never written.
     pub(crate) fn version(&self, key: Key) -> u32 {
         self.commits.version(key)
     }

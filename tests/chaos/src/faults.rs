@@ -3,7 +3,7 @@ use std::fmt;
 /// Something that went wrong for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What it was.
+    /// The kind of fault.
     pub kind: FaultKind,
     /// Whom it hit; none if it was the server.
     pub node: Option<usize>,
@@ -13,7 +13,7 @@ pub struct Fault {
     pub end: u64,
 }
 
-/// What can go wrong.
+/// A fault that the conductor can inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FaultKind {
     /// The connections of a node are cut; it can connect again at once.

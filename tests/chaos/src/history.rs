@@ -16,11 +16,11 @@ pub struct History {
     pub reads: Vec<Read>,
     /// The writes that returned without an error.
     pub writes: Vec<Write>,
-    /// What went wrong, one after the other.
+    /// The violations, in the order in which they were found.
     pub faults: Vec<Fault>,
 }
 
-/// What was found.
+/// The verdict on a history.
 #[derive(Debug, Default)]
 pub struct Verdict {
     /// The reads that broke the promise.
@@ -46,7 +46,7 @@ pub struct Stale {
 pub struct Violation {
     /// The read.
     pub read: Read,
-    /// What is wrong with it.
+    /// The problem, as a text.
     pub kind: Kind,
     /// The faults that can have to do with it.
     pub faults: Vec<Fault>,
@@ -202,7 +202,7 @@ impl Bounds {
         }
     }
 
-    /// Whoever may read no older version than this may read no older one than the one before.
+    /// Makes the bounds grow: a reader bound to this version is bound to the one before, too.
     fn settle(&mut self) {
         for versions in &mut self.0 {
             for version in (1..versions.len()).rev() {

@@ -1,4 +1,4 @@
-//! What a node tells the conductor of what it did, line by line.
+//! The lines in which a node tells the conductor what it did.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::keys::Key;
 pub struct Read {
     /// The process that read.
     pub node: u8,
-    /// What it read.
+    /// The version that it read.
     pub key: Key,
     /// The version that it was given.
     pub version: u32,
@@ -24,7 +24,7 @@ pub struct Read {
 pub struct Write {
     /// The process that wrote; none for the foreign program.
     pub node: Option<u8>,
-    /// What it wrote.
+    /// The version that it wrote.
     pub key: Key,
     /// The version that it left in the database.
     pub version: u32,
@@ -49,7 +49,7 @@ pub(crate) enum Line {
     WriteFailed(String),
     /// Every operation has ended, and this is all that was told.
     Stopped,
-    /// What the node's copy of a key is, at the end.
+    /// The node's copy of a key at the end.
     Copy(Key, Option<u32>),
     /// That were all copies.
     Copied,

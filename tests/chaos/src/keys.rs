@@ -169,7 +169,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// What is cached.
+/// The cached value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Versioned {
     pub(crate) key: Key,

@@ -38,5 +38,5 @@ pub use keys::{Key, Namespace, PolicyName};
 pub use outcome::Outcome;
 pub use report::html;
 
-/// What went wrong with the run itself.
+/// A failure of the run itself.
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;

@@ -18,10 +18,10 @@ use crate::{
     keys::{Key, Namespace},
 };
 
-/// Whoever does not answer within it has failed.
+/// A process that does not answer within this time has failed.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// What somebody is served of each key.
+/// The values that one reader is served, by key.
 pub(crate) type Copies = Vec<(Key, Option<u32>)>;
 
 /// A node, as the conductor has it.

@@ -28,7 +28,7 @@ use crate::{
 const READERS: u64 = 4;
 const WRITERS: u64 = 2;
 
-/// What a node is given on its command line, after the word `node`.
+/// The arguments of a node, after the word `node`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where Redis is.
@@ -37,7 +37,7 @@ pub struct Config {
     pub database: String,
     /// Where its names in Redis lie.
     pub namespace: Namespace,
-    /// What the node's random choices come from.
+    /// The seed of the node's random choices.
     pub seed: u64,
 }
 
@@ -130,7 +130,7 @@ struct Node {
     database: Arc<DatabaseClient>,
     lines: mpsc::UnboundedSender<Line>,
     stopping: AtomicBool,
-    /// What has returned while something could not be sent: it does not bind the others yet.
+    /// Writes that returned while an invalidation was unsent: they do not bind the others yet.
     untold: Mutex<Vec<Write>>,
 }
 

@@ -1,4 +1,4 @@
-//! What came of a run.
+//! The outcome of a run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,24 +14,24 @@ use crate::{
 /// So long after the last operation, every copy is what the database holds.
 pub(crate) const HEALED: Duration = Duration::from_secs(2);
 
-/// What came of it.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What happened.
+    /// The history of the run.
     pub history: History,
-    /// What was found in it.
+    /// The verdict on that history.
     pub verdict: Verdict,
     /// Copies that are not what the database holds, two seconds after the last operation.
     pub unequal: Vec<String>,
     /// Reads that failed, which none should.
     pub failed_reads: Vec<String>,
-    /// What failed writes said, and how many said so.
+    /// The errors of failed writes, with the number of each.
     pub failed_writes: BTreeMap<String, usize>,
     /// Reads of the cache alone that found nothing.
     pub misses: usize,
     /// When it began, in nanoseconds.
     pub start: u64,
-    /// What the random choices came from.
+    /// The seed of the random choices.
     pub seed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What the nodes have told.
+//! The reports of the nodes.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::history::History;
 
-/// What the nodes have told.
+/// The reports of the nodes.
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) history: History,

@@ -1,4 +1,4 @@
-//! What users get wrong is a clear error, and nothing is lost.
+//! Bad input is a clear error, and nothing is lost.
 
 use larder::{Cache, Error, KeyError, Larder, RedisConfig};
 use larder_testkit::RedisServer;

@@ -1,4 +1,4 @@
-//! What the facade offers: batches, reloads, stale values, limits of loads, the outbox, other
+//! The features of the facade: batches, reloads, stale values, limits of loads, the outbox, other
 //! programs.
 
 pub(crate) mod bad_input;

@@ -93,7 +93,7 @@ async fn key_that_is_invalidated_during_the_load_is_the_only_one_not_kept() {
     }
 }
 
-/// What another caller's load was to bring is loaded after all.
+/// A key whose load by another caller came to nothing is loaded after all.
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_whose_neighbour_gives_up_loads_its_keys() {
     let world = World::new().await;

@@ -122,7 +122,7 @@ async fn who_goes_leaves_those_whose_reads_went_with_it() {
     }
 }
 
-/// Whoever is the first, what goes with it is sent by the runtime that has the connection.
+/// A group of reads is sent by the runtime that has the connection, whichever read is first.
 #[tokio::test(flavor = "multi_thread")]
 async fn runtime_that_ends_leaves_the_reads_of_another() {
     let (_world, proxy, store) = stalled(Direction::ToServer).await;

@@ -458,7 +458,7 @@ async fn value_whose_tag_is_removed_while_it_is_loaded_goes_only_to_those_who_ca
     }
 }
 
-/// Who reads a value from L2 cannot know that it was given less than its policy's time: then it
+/// A reader of L2 cannot know that it was given less than its policy's time: then it
 /// seems due at once.
 #[tokio::test]
 async fn value_with_a_short_life_of_its_own_is_not_reloaded_at_every_read() {

@@ -1,5 +1,5 @@
-//! What is possible but will hurt is logged when the larder is built, each once, and hinders
-//! nothing.
+//! A setting that is possible but will hurt is logged when the larder is built, each once, and
+//! hinders nothing.
 
 use larder::{Larder, RedisConfig, TtlTable};
 use larder_testkit::{Direction, Proxy, RedisServer};
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::support::{calls::load, log::Log, redis::config, wait::BOUND, world::World};
 
-/// What is logged while a larder with this table is built on this server.
+/// The log while a larder with this table is built on this server.
 async fn said(table: &str, config: RedisConfig) -> Log {
     let log = Log::default();
     let _listening = log.listen();

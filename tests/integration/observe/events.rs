@@ -1,4 +1,4 @@
-//! What the application's hook is told.
+//! Events that the application's hook is told of.
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,4 @@
-//! What the log says, and how often.
+//! Messages of the log, and how often each is said.
 
 use larder::RedisConfig;
 use larder_testkit::RedisServer;

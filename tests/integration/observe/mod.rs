@@ -1,4 +1,4 @@
-//! What the application is told: events, statistics, metrics, the log, advice.
+//! The application's view: events, statistics, metrics, the log, advice.
 
 pub(crate) mod advice;
 pub(crate) mod events;

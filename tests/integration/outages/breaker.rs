@@ -20,7 +20,7 @@ use crate::support::{
     world::{World, cache_on},
 };
 
-/// What the server counts as commands; this is one of them.
+/// Commands by the server's own count, this one included.
 async fn commands(server: &RedisServer) -> u64 {
     let info = server
         .command(&["INFO", "stats"])
@@ -80,7 +80,7 @@ fn one_tries_for_all(events: &Events, pause: Duration) {
     );
 }
 
-/// What the listener was told of: invalidations that were remembered, and that were sent later.
+/// Invalidations of which the listener was told: unsent ones, and ones that were sent later.
 fn unsent_and_resent(events: &Events) -> (usize, u64) {
     let (mut remembered, mut resent) = (0, 0);
     for (event, ..) in &*events.seen.lock().unwrap() {

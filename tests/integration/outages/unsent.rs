@@ -1,4 +1,4 @@
-//! What could not be sent during an outage: bounded memory, and sent before anything is read.
+//! Invalidations unsent during an outage take bounded memory, and go before any read.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What one process does is seen by the others, and what a foreign program does too.
+//! Changes by one process, or by a foreign program, are seen by the others.
 
 use std::time::Duration;
 

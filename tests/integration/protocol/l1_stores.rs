@@ -1,4 +1,4 @@
-//! What L1 serves and what it does not, on each of its stores.
+//! Entries that L1 serves and entries that it does not, on each of its stores.
 
 use std::{
     sync::{Arc, Weak},

@@ -170,7 +170,7 @@ async fn large_value_in_l1_is_invalidated_by_others() {
     }
 }
 
-/// What takes too long is loaded instead, and the lane goes on.
+/// A value that takes too long is loaded instead, and the lane goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_that_takes_too_long_costs_no_connection() {
     let world = World::new().await;

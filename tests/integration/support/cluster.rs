@@ -13,7 +13,7 @@ use super::{
     wait::holds,
 };
 
-/// What the tags' slot holds.
+/// A name in the slot of the tags.
 pub(crate) const TAGS: &str = "larder:{tags}";
 
 /// A process on a cluster, whose clock is moved by hand.

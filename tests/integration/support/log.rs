@@ -5,7 +5,7 @@ use std::{
 
 use tracing_subscriber::fmt;
 
-/// What was logged on this thread so far.
+/// The text that was logged on this thread so far.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 

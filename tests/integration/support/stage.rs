@@ -30,7 +30,7 @@ pub(crate) struct Process {
     pub(crate) hand: ManualClock,
 }
 
-/// What the application's database holds for one key.
+/// The value of one key in the application's database.
 #[derive(Clone, Default)]
 pub(crate) struct Database(Arc<Mutex<String>>);
 

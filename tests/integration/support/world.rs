@@ -87,7 +87,7 @@ impl World {
         Arc::new(RedisStore::connect(self.config().lanes(1)).await.unwrap())
     }
 
-    /// What is in L2, as a foreign program sees it.
+    /// The value in L2, as a foreign program sees it.
     pub(crate) async fn l2(&self, key: &str) -> Option<String> {
         self.server.command(&["GET", key]).await.unwrap().text()
     }
