@@ -16,6 +16,9 @@ const REST: u64 = 300 * 1024;
 
 const TABLE: &str = "[value]\nttl = '1h'\nlevels = 'l2'\n[kept]\nttl = '1h'\n";
 
+/// At least as many values as are read back.
+const READ_BACK: usize = 20;
+
 /// Returns the bytes that the second of two runs allocates.
 fn bytes<T>(runtime: &Runtime, mut run: impl AsyncFnMut() -> T) -> u64 {
     runtime.block_on(run());
@@ -51,6 +54,12 @@ fn large_value_is_copied_no_more_often_than_by_the_client() {
     });
     for (row, tag) in [("value", None), ("kept", None), ("kept", Some("tag"))] {
         let cache: Cache<String, String> = larder.cache(row).unwrap();
+        // The first values of a type are read back before they are stored; it is over with these.
+        for _ in 0..READ_BACK {
+            runtime
+                .block_on(cache.insert("small", String::new()))
+                .unwrap();
+        }
         let written = bytes(&runtime, async || {
             let value = tag.into_iter().fold(Loaded::new(text.clone()), Loaded::tag);
             let writer = async move || Ok::<_, Infallible>(value);

@@ -13,6 +13,7 @@ pub(crate) mod write_back;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use larder_core::{Key, Phase};
 use tokio::{sync::oneshot, time::Instant};
 
@@ -33,9 +34,8 @@ use crate::{Flights, Follower, Joined, Leader};
 /// store.
 ///
 /// A value is kept only if nobody wrote or invalidated its key since its load began, and is handed
-/// only to callers for whom it is not too old. A load that an
-/// invalidation has outdated goes on for the callers that waited for it; beside it, one current
-/// load may run.
+/// only to callers for whom it is not too old. A load that an invalidation has outdated goes on for
+/// the callers that waited for it; beside it, one current load may run.
 #[derive(Debug)]
 pub struct StampedeLock<V, E> {
     lookups: Flights<Lookup<V>>,
@@ -91,12 +91,12 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn get_or_load<R, L>(&self, request: Request<R, L>) -> Outcome<V, E>
+    pub fn get_or_load<R, L>(&self, request: Request<R, L>) -> impl Future<Output = Outcome<V, E>>
     where
         R: Reader<Value = V>,
         L: Loader<Value = V, Error = E>,
     {
-        self.get_or_load_from(request, None).await
+        self.get_or_load_from(request, None)
     }
 
     /// Loads the key anew, with a load that begins after this call: one over all processes that
@@ -159,40 +159,66 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     }
 
     /// As [`get_or_load`](Self::get_or_load), for a caller that has looked already.
-    pub(crate) async fn get_or_load_from<R, L>(
+    pub(crate) fn get_or_load_from<R, L>(
         &self,
         request: Request<R, L>,
         lookup: Option<Lookup<V>>,
-    ) -> Outcome<V, E>
+    ) -> impl Future<Output = Outcome<V, E>>
     where
         R: Reader<Value = V>,
         L: Loader<Value = V, Error = E>,
     {
-        self.in_time(self.resolve(request, lookup)).await
+        self.in_time(self.resolve(request, lookup))
     }
 
     /// Ends a call that takes longer than all its limits together. The caller has then waited for
     /// others as long as it may, and for loaders that take nearly as long as they may.
-    async fn in_time(&self, call: impl Future<Output = Outcome<V, E>>) -> Outcome<V, E> {
+    ///
+    /// Not an `async fn`, which would hold the call twice and make each read move it once more.
+    fn in_time(
+        &self,
+        call: impl Future<Output = Outcome<V, E>>,
+    ) -> impl Future<Output = Outcome<V, E>> {
         let limits = &self.context.config.limits;
         let call_timeout = match self.context.remote() {
             Some(remote) => remote.call_timeout(),
             None => Some(Duration::ZERO),
         };
-        let Some(call_timeout) = call_timeout else {
-            return call.await;
-        };
-        let limit = call_timeout
-            .saturating_add(limits.max_wait)
-            .saturating_add(limits.load_timeout);
-        let ended = tokio::time::timeout(limit, call).await;
-        ended.unwrap_or_else(|_elapsed| Err(Failure::TimedOut(limit).into()))
+        let limit = call_timeout.map_or(Duration::MAX, |call_timeout| {
+            call_timeout
+                .saturating_add(limits.max_wait)
+                .saturating_add(limits.load_timeout)
+        });
+        let ended = tokio::time::timeout(limit, call);
+        ended.map(move |ended| ended.unwrap_or_else(|_| Err(Failure::TimedOut(limit).into())))
     }
 
     async fn resolve<R, L>(
         &self,
+        request: Request<R, L>,
+        looked: Option<Lookup<V>>,
+    ) -> Outcome<V, E>
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        let came = Instant::now();
+        let lookup = match looked {
+            Some(lookup) => lookup,
+            None => self.look(&request.key, &request.reader).await,
+        };
+        match lookup {
+            Lookup::Fresh(value) => Ok(value),
+            // Boxed, so that the future of a hit stays small.
+            lookup => Box::pin(self.load_or_join(request, lookup, came)).await,
+        }
+    }
+
+    async fn load_or_join<R, L>(
+        &self,
         mut request: Request<R, L>,
-        mut looked: Option<Lookup<V>>,
+        lookup: Lookup<V>,
+        came: Instant,
     ) -> Outcome<V, E>
     where
         R: Reader<Value = V>,
@@ -200,7 +226,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     {
         let (context, key, reader) = (&self.context, request.key.clone(), request.reader.clone());
         let limits = &context.config.limits;
-        let (came, mut starts_over) = (Instant::now(), false);
+        let (mut looked, mut starts_over) = (Some(lookup), false);
         loop {
             let lookup = match looked.take() {
                 Some(lookup) => lookup,
