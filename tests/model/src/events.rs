@@ -168,8 +168,13 @@ impl Protocol {
                 }
             }
         }
-        if self.is_orphan(state) {
-            actions.push(Action::Expire);
+        match state.redis.lease {
+            Some(_) if self.is_orphan(state) => actions.push(Action::Expire),
+            // Only where a renewal makes a difference.
+            Some(lease) if lease.new_to != self.new_to_after_renewal(state) => {
+                actions.push(Action::Renew)
+            }
+            _ => {}
         }
     }
 

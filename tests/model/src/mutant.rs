@@ -98,11 +98,19 @@ pub enum Mutant {
     NoProbe,
     /// P28 stale-only-while-current: a stale value is served also after an invalidation.
     StaleUnchecked,
+    /// Refresh: it takes whatever value L2 has.
+    RefreshTakesValue,
+    /// Refresh: it takes the value of another load, also of one that began before the call.
+    RefreshTakesHolder,
+    /// Refresh: a renewed lease has the life of a new one.
+    RenewalLooksNew,
+    /// Refresh: it joins one that has begun.
+    RefreshJoinsLate,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 51] = [
         Self::StampAfterRead,
         Self::InsertOutdated,
         Self::BumpWithoutRemoval,
@@ -150,5 +158,9 @@ impl Mutant {
         Self::BusIsTrustedWithTags,
         Self::NoProbe,
         Self::StaleUnchecked,
+        Self::RefreshTakesValue,
+        Self::RefreshTakesHolder,
+        Self::RenewalLooksNew,
+        Self::RefreshJoinsLate,
     ];
 }

@@ -66,6 +66,10 @@ impl Protocol {
                 |_, state: &State| !state.served_outdated,
             ),
             Property::always(
+                "a refresh returns only a value whose load began after the call",
+                |_, state: &State| !state.refreshed_old,
+            ),
+            Property::always(
                 "no waiter sleeps for ever",
                 |protocol: &Self, state: &State| !protocol.is_stuck(state),
             ),
@@ -76,7 +80,7 @@ impl Protocol {
     fn is_quiet(&self, state: &State) -> bool {
         let mut chores = Vec::new();
         self.chores(state, &mut chores);
-        chores.retain(|chore| *chore != Action::Expire);
+        chores.retain(|chore| !matches!(chore, Action::Expire | Action::Renew));
         let has_ended = |op: &Op| matches!(op.step, Step::Done | Step::Dead);
         chores.is_empty() && state.ops.iter().all(has_ended)
     }
@@ -94,7 +98,7 @@ impl Protocol {
     /// bus, the process learns of its own changes by the reply.
     pub(crate) fn is_up_to_date(&self, state: &State, at: usize) -> bool {
         let process = &state.processes[at];
-        let changes = |op: &Op| op.process == at && op.is_asking && !op.kind.is_read();
+        let changes = |op: &Op| op.process == at && op.is_asking && !op.kind.loads();
         if self.bus && state.ops.iter().any(changes) {
             return false;
         }

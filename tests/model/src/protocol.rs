@@ -75,6 +75,8 @@ pub enum Action {
     Deafen(usize),
     /// A probe notices that pushes do not arrive.
     Probe(usize),
+    /// The holder of the lease renews it.
+    Renew,
     /// A process loses its subscription.
     Unsubscribe(usize),
     /// A process notices that.
@@ -121,6 +123,7 @@ impl Protocol {
             expired: false,
             served_old: false,
             served_outdated: false,
+            refreshed_old: false,
         }
     }
 
@@ -168,13 +171,13 @@ impl Protocol {
 
     /// Takes an operation's next step: sends a command, takes a reply, or neither.
     fn act(&self, state: &mut State, op: usize, changes_db: bool) {
-        let (at, is_read) = (state.ops[op].process, state.ops[op].kind.is_read());
+        let (at, loads) = (state.ops[op].process, state.ops[op].kind.loads());
         if state.ops[op].is_asking {
             let Some(reply) = state.ops[op].reply.take() else {
                 return;
             };
             state.ops[op].is_asking = false;
-            if is_read {
+            if loads {
                 self.take_read(state, op, reply)
             } else {
                 self.take_write(state, op, reply)
@@ -182,7 +185,7 @@ impl Protocol {
             return;
         }
         if !asks(state.ops[op].step) {
-            if is_read {
+            if loads {
                 self.read(state, op)
             } else {
                 self.write(state, op, changes_db)
@@ -192,7 +195,7 @@ impl Protocol {
         state.ops[op].is_asking = true;
         match state.processes[at].link {
             Link::Up | Link::Bumped => {
-                let reply = if is_read {
+                let reply = if loads {
                     self.ask_read(state, op)
                 } else {
                     self.ask_write(state, op)
@@ -261,6 +264,7 @@ fn op_at_start(process: usize, kind: Kind) -> Op {
         woken: false,
         replaces: None,
         stale: None,
+        other_is_new: false,
     }
 }
 
@@ -335,6 +339,7 @@ impl Model for Protocol {
                 self.bump_lane(state, at);
             }
             Action::Subscribe(at) => self.subscribe(state, at),
+            Action::Renew => self.renew(state),
             fault => self.happen(state, fault),
         }
         if next.redis.lease.is_some() {

@@ -7,7 +7,7 @@ use crate::{
 
 /// Indices of a flight's `marks`: when it asked L2, when it started the loader, and when it began
 /// to store.
-const GET: usize = 0;
+pub(crate) const GET: usize = 0;
 const LOAD: usize = 1;
 const STORE: usize = 2;
 
@@ -108,6 +108,9 @@ impl Protocol {
             state.ops[op].local_floor = state.processes[at].returned;
         }
         state.ops[op].joined = None;
+        if state.ops[op].kind == Kind::Refresh {
+            return self.start_refresh(state, op);
+        }
         let is_reload = matches!(state.ops[op].kind, Kind::Reload { .. });
         if self.served_by_l1(&state.processes[at]).is_some() && !is_reload {
             // The content of L1 is a property of its own.
@@ -116,8 +119,10 @@ impl Protocol {
         }
         let now = state.processes[at].stamp();
         let flight = state.ops.iter().position(|other| {
-            let is_led = other.kind.is_read() && other.process == at && other.joined.is_none();
+            let is_led = other.process == at && other.joined.is_none();
             is_led
+                && other.kind.loads()
+                && other.kind != Kind::Refresh
                 && other.stamp == now
                 && !matches!(other.step, Step::Start | Step::Done | Step::Dead)
         });
@@ -211,6 +216,10 @@ impl Protocol {
                 state.ops[op].stale = Some((found.version, state.ops[op].stamp));
                 self.replace(state, op, found);
             }
+            (_, Reply::Value(Some(found))) if self.is_for_refresh_to_replace(&state.ops[op]) => {
+                state.ops[op].waiting = false;
+                self.replace(state, op, found);
+            }
             (_, Reply::Value(Some(found))) => {
                 state.ops[op].waiting = false;
                 self.check_tag(state, op, found);
@@ -223,6 +232,9 @@ impl Protocol {
                 } else {
                     Step::Load
                 };
+            }
+            (Step::Claim, Reply::Busy(is_new)) if self.is_in_doubt(state, op, is_new) => {
+                (state.ops[op].waiting, state.ops[op].woken) = (false, false);
             }
             (Step::Claim, _) => {
                 state.ops[op].waiting = true;
@@ -433,6 +445,8 @@ impl Protocol {
     fn finish(&self, state: &mut State, op: usize, version: u8, what: usize) {
         let asked = state.ops[op].marks[what];
         let is_without_l2 = state.ops[op].step == Step::LoadedWithoutL2;
+        let is_refresh = state.ops[op].kind == Kind::Refresh;
+        let mut served_old = state.ops[op].floor.is_some_and(|floor| version < floor);
         for other in &mut state.ops {
             if other.step == Step::Joined
                 && let Some((flight, joined)) = other.joined
@@ -444,14 +458,19 @@ impl Protocol {
                     } else {
                         other.floor
                     };
-                    state.served_old |= floor.is_some_and(|floor| version < floor);
+                    served_old |= floor.is_some_and(|floor| version < floor);
                     other.step = Step::Done;
                 } else {
                     other.step = Step::Start;
                 }
             }
         }
-        state.served_old |= state.ops[op].floor.is_some_and(|floor| version < floor);
+        if is_refresh {
+            state.refreshed_old |= served_old;
+            self.bind(state, op, what != LOAD && !is_without_l2);
+        } else {
+            state.served_old |= served_old;
+        }
         state.ops[op].step = Step::Done;
         state.ops[op].waiting = false;
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     Mutant, Protocol,
-    state::{Holder, Kind, Lease, Link, Message, Name, Reply, State, Stored},
+    state::{Holder, Kind, Lease, Link, Message, Name, Op, Reply, State, Step, Stored},
 };
 
 impl Protocol {
@@ -66,23 +66,43 @@ impl Protocol {
         if state.redis.value.is_some() && state.redis.value != state.ops[op].replaces {
             return Reply::Value(state.redis.value);
         }
-        if state.redis.lease.is_none() {
-            state.redis.lease = Some(Lease {
-                owner: op,
-                holder: Holder::Reader,
-            });
-            self.tell(state, Name::Lease, Some(by));
+        let Some(lease) = state.redis.lease else {
+            self.take_lease_for(state, op, Holder::Reader);
             return Reply::Leased;
-        }
+        };
         self.track(state, Name::Lease, by);
-        Reply::Busy
+        Reply::Busy(lease.new_to & bit(op) != 0)
+    }
+
+    fn take_lease_for(&self, state: &mut State, op: usize, holder: Holder) {
+        state.redis.lease = Some(Lease {
+            owner: op,
+            holder,
+            new_to: refreshes_under_way(state),
+        });
+        self.tell(state, Name::Lease, Some(state.ops[op].process));
+    }
+
+    /// Extends the lease. Its time then no longer tells when it was taken.
+    pub(crate) fn renew(&self, state: &mut State) {
+        let new_to = self.new_to_after_renewal(state);
+        if let Some(lease) = &mut state.redis.lease {
+            lease.new_to = new_to;
+        }
+    }
+
+    pub(crate) fn new_to_after_renewal(&self, state: &State) -> u8 {
+        match self.is(Mutant::RenewalLooksNew) {
+            true => refreshes_under_way(state),
+            false => 0,
+        }
     }
 
     pub(crate) fn begin_write(&self, state: &mut State, op: usize, by: usize) -> Reply {
         if let Some(lease) = state.redis.lease {
             if lease.holder != Holder::Reader && !self.is(Mutant::WriterBreaksWriter) {
                 self.track(state, Name::Lease, by);
-                return Reply::Busy;
+                return Reply::Busy(false);
             }
             if lease.holder == Holder::Reader && self.is(Mutant::WriterLeavesReader) {
                 self.delete_value(state, by);
@@ -90,11 +110,7 @@ impl Protocol {
             }
         }
         self.delete_value(state, by);
-        state.redis.lease = Some(Lease {
-            owner: op,
-            holder: Holder::Writer,
-        });
-        self.tell(state, Name::Lease, Some(by));
+        self.take_lease_for(state, op, Holder::Writer);
         Reply::Leased
     }
 
@@ -229,4 +245,17 @@ impl Protocol {
         });
         self.tell(state, Name::Value, None);
     }
+}
+
+fn bit(op: usize) -> u8 {
+    1 << op
+}
+
+/// The refreshes that have sent their first claim, and not ended.
+fn refreshes_under_way(state: &State) -> u8 {
+    let is_under_way = |op: &Op| {
+        op.kind == Kind::Refresh && op.asked > 0 && !matches!(op.step, Step::Done | Step::Dead)
+    };
+    let bits = |(nth, op)| if is_under_way(op) { bit(nth) } else { 0 };
+    state.ops.iter().enumerate().map(bits).sum()
 }

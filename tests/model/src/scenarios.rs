@@ -10,6 +10,7 @@ const READ: Kind = Kind::Read { tagged: false };
 const TAGGED: Kind = Kind::Read { tagged: true };
 const WRITE: Kind = Kind::WriteThrough(Outcome::Good);
 const RELOAD: Kind = Kind::Reload { fails: false };
+const REFRESH: Kind = Kind::Refresh;
 const FAILED_RELOAD: Kind = Kind::Reload { fails: true };
 const FAIL: Kind = Kind::WriteThrough(Outcome::Fails);
 
@@ -274,6 +275,41 @@ pub fn sound() -> Vec<Protocol> {
             &[(0, RELOAD), (1, RELOAD), (0, Kind::Foreign)],
             NONE,
         )),
+        of(
+            "a refresh, and a load from before it",
+            &[(0, READ), (1, REFRESH), (1, Kind::Invalidate)],
+            NONE,
+        ),
+        of(
+            "a refresh, and a load from before it, an expired lease",
+            &[(0, READ), (1, REFRESH), (1, Kind::Invalidate)],
+            EXPIRY,
+        ),
+        cached(of(
+            "refreshes in one process",
+            &[(0, REFRESH), (0, REFRESH), (1, Kind::Invalidate)],
+            NONE,
+        )),
+        cached(of(
+            "refreshes in two processes",
+            &[(0, REFRESH), (1, REFRESH), (1, Kind::Invalidate)],
+            NONE,
+        )),
+        cached(of(
+            "a refresh and a writer, a lost connection",
+            &[(0, REFRESH), (1, WRITE)],
+            LOSS,
+        )),
+        cached(of(
+            "a refresh and a reload",
+            &[(0, REFRESH), (1, RELOAD), (1, Kind::Invalidate)],
+            NONE,
+        )),
+        on_bus(cached(of(
+            "bus: a refresh",
+            &[(0, REFRESH), (1, READ), (1, Kind::Invalidate)],
+            NONE,
+        ))),
         on_bus(cached(of(
             "bus: stale",
             &[(0, FAILED_RELOAD), (1, RELOAD), (1, Kind::Invalidate)],

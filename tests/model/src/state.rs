@@ -23,6 +23,8 @@ pub struct State {
     pub served_old: bool,
     /// Whether a reader was served a stale value that its process knew to be outdated.
     pub served_outdated: bool,
+    /// Whether a refresh returned a value whose load began before the call.
+    pub refreshed_old: bool,
 }
 
 /// The server: D, L, E and T of one key and one tag, and the names that each connection tracks.
@@ -58,6 +60,9 @@ pub struct Lease {
     pub owner: usize,
     /// Its kind of holder.
     pub holder: Holder,
+    /// The refreshes that had sent their first claim when it was taken, if its time tells that: a
+    /// bit for each operation.
+    pub new_to: u8,
 }
 
 /// The kind of a lease's holder.
@@ -111,8 +116,8 @@ pub enum Reply {
     Value(Option<Stored>),
     /// The lease was given.
     Leased,
-    /// Another operation has the lease.
-    Busy,
+    /// Another operation has the lease: certainly (`true`) since after this refresh's first claim.
+    Busy(bool),
     /// T.
     Tag(Option<u8>),
     /// The commit stored its value, or not.
@@ -253,6 +258,8 @@ pub struct Op {
     /// The stale value that may be served in place of its load, and its stamp, which outlives a
     /// wait.
     pub stale: Option<(u8, Stamp)>,
+    /// Whether a refresh has met a load of another operation that began after its first claim.
+    pub other_is_new: bool,
 }
 
 /// The kind of an operation.
@@ -269,6 +276,8 @@ pub enum Kind {
         /// Whether the load fails.
         fails: bool,
     },
+    /// `refresh`.
+    Refresh,
     /// `write_through`.
     WriteThrough(Outcome),
     /// `write_around`.
@@ -285,9 +294,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether it is a read of either kind.
-    pub fn is_read(self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Reload { .. })
+    /// Whether it may end in a load: a read of either kind, or a refresh.
+    pub fn loads(self) -> bool {
+        matches!(
+            self,
+            Self::Read { .. } | Self::Reload { .. } | Self::Refresh
+        )
     }
 }
 

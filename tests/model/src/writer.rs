@@ -129,7 +129,7 @@ impl Protocol {
         state.ops[op].stamp = state.processes[at].stamp();
         state.ops[op].step = match reply {
             Reply::Leased => Step::WriteDb,
-            Reply::Busy => {
+            Reply::Busy(_) => {
                 state.ops[op].waiting = true;
                 Step::Sleep
             }
