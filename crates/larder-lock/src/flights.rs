@@ -57,6 +57,23 @@ pub struct ReadSeq(u64);
 
 /// The right to run a flight. If it is dropped without an outcome, the callers that wait start
 /// over.
+///
+/// ```
+/// # use larder_core::{Generations, Key, LaneIndex, PolicyIndex};
+/// # use larder_lock::{Flights, Joined};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # let (flights, generations) = (Flights::new(), Generations::new(1024, 1, 1));
+/// # let key = Key::from_stored_name("user:42");
+/// # let stamp = || generations.stamp(key.hash(), LaneIndex::NONE, PolicyIndex(0));
+/// # let Joined::Leader(leader, own) = flights.join(&key, &generations, stamp) else { panic!() };
+/// let asked = leader.ask(); // the loader is called
+/// let Joined::Follower(late) = flights.join(&key, &generations, stamp) else { panic!() };
+/// leader.finish("Ada", asked);
+/// assert_eq!(own.wait().await, Some("Ada"));
+/// assert_eq!(late.wait().await, None, "it came after the question, and starts over");
+/// # }
+/// ```
 pub struct Leader<V> {
     flights: Flights<V>,
     key: Key,
@@ -65,6 +82,22 @@ pub struct Leader<V> {
 
 /// A caller's place in a flight. When the last one is dropped, the flight is given up, unless it
 /// was told to [go on](Self::go_on).
+///
+/// ```
+/// # use larder_core::{Generations, Key, LaneIndex, PolicyIndex};
+/// # use larder_lock::{Flights, Joined};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # let (flights, generations) = (Flights::new(), Generations::new(1024, 1, 1));
+/// # let key = Key::from_stored_name("user:42");
+/// # let stamp = || generations.stamp(key.hash(), LaneIndex::NONE, PolicyIndex(0));
+/// # let Joined::Leader(leader, own) = flights.join(&key, &generations, stamp) else { panic!() };
+/// assert!(!leader.is_deserted());
+/// drop(own); // the only caller does not wait any longer
+/// leader.deserted().await; // so the load may be given up
+/// # leader.finish_for_all("Ada");
+/// # }
+/// ```
 pub struct Follower<V> {
     flight: Arc<Flight<V>>,
     joined: ReadSeq,

@@ -16,6 +16,29 @@ use crate::waiters::{Waiter, Waiters, renewed};
 
 /// The leases of a remote store, as one process uses them: they renew themselves, and waiting
 /// callers are woken.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use larder_core::{Clock, Key, MemoryServer, Replacing};
+/// use larder_lock::{Claimed, Leases};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = MemoryServer::new(Clock::system()); // or a `RedisStore`
+/// let leases = Leases::new(Arc::new(server.connect()));
+/// let (key, minute) = (Key::from_stored_name("report:7"), Duration::from_secs(60));
+///
+/// // The process that gets the lease fills the key; the others find it busy, and then its value.
+/// let claimed = leases.claim(&key, minute, Replacing::Nothing).await?;
+/// let Claimed::Leased(mut lease) = claimed else { panic!("{claimed:?}") };
+/// let claimed = leases.claim(&key, minute, Replacing::Nothing).await?;
+/// assert!(matches!(claimed, Claimed::Busy(_)));
+///
+/// lease.commit(b"ready", minute, Replacing::Nothing).await?;
+/// let claimed = leases.claim(&key, minute, Replacing::Nothing).await?;
+/// assert!(matches!(claimed, Claimed::Hit(stored) if stored.value == "ready"));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Leases {
     remote: Arc<dyn RemoteStore>,
@@ -23,6 +46,24 @@ pub struct Leases {
 }
 
 /// A held lease, renewed in the background until it is given up or lost.
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// # use larder_core::{Clock, Key, MemoryServer, Replacing};
+/// # use larder_lock::{Claimed, Leases, WriteBegun};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (server, minute) = (MemoryServer::new(Clock::system()), Duration::from_secs(60));
+/// # let leases = Leases::new(Arc::new(server.connect()));
+/// # let key = Key::from_stored_name("report:7");
+/// # let claimed = leases.claim(&key, minute, Replacing::Nothing).await?;
+/// # let Claimed::Leased(mut lease) = claimed else { unreachable!("it is free") };
+/// leases.invalidate(&key).await?; // meanwhile
+/// let committed = lease.commit(b"too old", minute, Replacing::Nothing).await?;
+/// assert!(!committed.is_done());
+/// assert_eq!(server.read("report:7"), None);
+/// # Ok(()) }
+/// ```
 ///
 /// # Cancellation
 /// A lease that is dropped is released in the background. If the process dies, its time runs out.
@@ -118,6 +159,22 @@ impl Leases {
     /// Asks for the right to write behind a key, see
     /// [`LeaseStore::begin_write`](larder_core::LeaseStore::begin_write).
     ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer, Replacing};
+    /// # use larder_lock::{Claimed, Leases, WriteBegun};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (server, minute) = (MemoryServer::new(Clock::system()), Duration::from_secs(60));
+    /// # let leases = Leases::new(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("report:7");
+    /// let begun = leases.begin_write(&key, minute).await?;
+    /// let WriteBegun::Leased(lease) = begun else { panic!("{begun:?}") };
+    /// // The database is written here, by one writer at a time.
+    /// lease.invalidate().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Cancellation
     /// If the future is dropped, a lease that it may have got is released in the background.
     ///
@@ -151,6 +208,21 @@ impl Leases {
 
     /// Invalidates a key, see [`ValueStore::invalidate`](larder_core::ValueStore::invalidate).
     ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer, Replacing};
+    /// # use larder_lock::{Claimed, Leases, WriteBegun};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (server, minute) = (MemoryServer::new(Clock::system()), Duration::from_secs(60));
+    /// # let leases = Leases::new(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("report:7");
+    /// server.write("report:7", "old", None);
+    /// leases.invalidate(&key).await?;
+    /// assert_eq!(server.read("report:7"), None);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The store's own error.
     pub async fn invalidate(&self, key: &Key) -> Result<Invalidated, StoreError> {
@@ -162,6 +234,21 @@ impl Leases {
 
     /// Invalidates every key that begins with `prefix`, see
     /// [`ValueStore::clear`](larder_core::ValueStore::clear).
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer, Replacing};
+    /// # use larder_lock::{Claimed, Leases, WriteBegun};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (server, minute) = (MemoryServer::new(Clock::system()), Duration::from_secs(60));
+    /// # let leases = Leases::new(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("report:7");
+    /// server.write("report:7", "old", None);
+    /// leases.clear("report:").await?;
+    /// assert_eq!(server.read("report:7"), None);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// The store's own error; a part may have been done.
@@ -221,6 +308,24 @@ impl Lease {
     /// Lets the value with this digest, which the lease was taken to replace, live for this time
     /// from now on, and gives the lease up. `Duration::ZERO` removes the value.
     ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer, Replacing};
+    /// # use larder_lock::{Claimed, Leases, WriteBegun};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (server, minute) = (MemoryServer::new(Clock::system()), Duration::from_secs(60));
+    /// # let leases = Leases::new(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("report:7");
+    /// # use larder_core::Digest;
+    /// server.write("report:7", "still true", Some(minute));
+    /// let seen = Digest::of(b"still true");
+    /// let claimed = leases.claim(&key, minute, Replacing::Value(&seen)).await?;
+    /// let Claimed::Leased(mut lease) = claimed else { panic!("{claimed:?}") };
+    /// assert!(lease.touch(&seen, 2 * minute).await?.is_done());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The store's own error; the lease then ends by its time.
     pub async fn touch(&mut self, kept: &Digest, ttl: Duration) -> Result<Committed, StoreError> {
@@ -233,6 +338,23 @@ impl Lease {
     }
 
     /// Gives the lease up; returns whether nobody wrote or invalidated the key since it was taken.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use larder_core::{Clock, Key, MemoryServer, Replacing};
+    /// # use larder_lock::{Claimed, Leases, WriteBegun};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (server, minute) = (MemoryServer::new(Clock::system()), Duration::from_secs(60));
+    /// # let leases = Leases::new(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("report:7");
+    /// # let claimed = leases.claim(&key, minute, Replacing::Nothing).await?;
+    /// # let Claimed::Leased(lease) = claimed else { unreachable!("it is free") };
+    /// assert!(lease.release().await?);
+    /// let claimed = leases.claim(&key, minute, Replacing::Nothing).await?;
+    /// assert!(matches!(claimed, Claimed::Leased(_)), "it is free again");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// The store's own error; the lease then ends by its time.

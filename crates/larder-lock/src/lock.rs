@@ -9,6 +9,24 @@ use crate::{Lease, Leases, WriteBegun};
 ///
 /// It takes the leases of writers, so a load of the same key waits for it and a value of the same
 /// key is deleted by it. Give locks a prefix of their own unless that is wanted.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use larder_core::{Clock, Key, MemoryServer};
+/// use larder_lock::{LeaseLock, LockError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = MemoryServer::new(Clock::system()); // or a `RedisStore`
+/// let lock = LeaseLock::new(Arc::new(server.connect()), Duration::from_secs(10));
+/// let key = Key::from_stored_name("jobs:nightly-report");
+///
+/// let lease = lock.acquire(&key, Duration::from_secs(5)).await?;
+/// let refused = lock.acquire(&key, Duration::from_millis(1)).await;
+/// assert!(matches!(refused, Err(LockError::Busy { .. })));
+/// lease.release().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct LeaseLock {
     leases: Leases,

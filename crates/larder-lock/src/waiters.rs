@@ -13,6 +13,29 @@ use crate::sync::lock;
 /// The callers of this process that wait for a lease to end, by the lease's key.
 ///
 /// Pushes and this process's own scripts wake them, never an interval.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use larder_core::{Clock, Key, MemoryServer, Replacing};
+/// use larder_lock::{Claimed, Leases};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = MemoryServer::new(Clock::system());
+/// let [here, there] = [(); 2].map(|()| Leases::new(Arc::new(server.connect()))); // two processes
+/// let pushes = Arc::new(here.waiters().clone()); // the store knows its listener weakly
+/// let weak = Arc::downgrade(&pushes);
+/// here.remote().subscribe(weak);
+///
+/// let (key, hour) = (Key::from_stored_name("report:7"), Duration::from_secs(3600));
+/// let held = there.claim(&key, hour, Replacing::Nothing).await?;
+/// let Claimed::Busy(waiter) = here.claim(&key, hour, Replacing::Nothing).await? else { panic!() };
+/// drop(held); // which gives the lease up
+/// waiter.wait().await; // much shorter than an hour
+/// let claimed = here.claim(&key, hour, Replacing::Nothing).await?;
+/// assert!(matches!(claimed, Claimed::Leased(_)));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Default)]
 pub struct Waiters(Arc<Mutex<Registry>>);
 
@@ -21,6 +44,20 @@ pub struct Waiters(Arc<Mutex<Registry>>);
 type Registry = HashMap<KeyHash, Vec<Arc<Notify>>>;
 
 /// A place in the list of a key's waiters, left when it is dropped.
+///
+/// ```
+/// # use larder_core::KeyHash;
+/// # use larder_lock::Waiters;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let waiters = Waiters::default();
+/// let waiter = waiters.register(KeyHash(1)); // before the lease is asked for
+/// assert_eq!(waiters.len(), 1);
+/// waiters.wake(KeyHash(1)); // the lease's end is pushed
+/// waiter.wait().await;
+/// drop(waiter);
+/// assert!(waiters.is_empty());
+/// # }
+/// ```
 pub struct Waiter {
     waiters: Waiters,
     key: KeyHash,
@@ -107,8 +144,10 @@ impl Waiter {
     /// Tells whether the lease, which its holder took for this time, was taken after this moment.
     /// `asked` is from before the question to which the store answered. In doubt it was not.
     pub(crate) fn is_newer_than(&self, moment: Instant, asked: Instant, lease: Duration) -> bool {
-        if self.at_most <= renewed(lease) {
-            return false; // it was renewed, so its rest does not tell
+        // Up to the first bound it may have been renewed; beyond the second, its holder has taken
+        // it for longer than this process would. In both cases the rest does not tell its age.
+        if self.at_most <= renewed(lease) || self.at_most > lease {
+            return false;
         }
         // A millisecond more, because the store counts in whole ones.
         let age = lease.saturating_sub(self.at_most) + Duration::from_millis(1);
@@ -169,6 +208,24 @@ mod tests {
         let start = Instant::now();
         waiter.wait().await;
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn age_of_a_lease_is_told_by_its_rest_only_if_that_is_of_this_setting_and_not_renewed() {
+        let waiters = Waiters::default();
+        let (first_claim, lease) = (Instant::now(), Duration::from_secs(8));
+        let asked = first_claim + Duration::from_secs(1);
+        let is_newer = |rest| {
+            let waiter = waiters
+                .register(KeyHash(1))
+                .at_most(Duration::from_millis(rest));
+            waiter.is_newer_than(first_claim, asked, lease)
+        };
+        assert!(is_newer(8_000), "taken just now");
+        assert!(is_newer(7_500), "half a second ago");
+        assert!(!is_newer(7_000), "renewed just now");
+        assert!(!is_newer(8_001), "taken under a longer lease");
+        assert!(!is_newer(60_000), "taken under a much longer lease");
     }
 
     #[tokio::test(start_paused = true)]

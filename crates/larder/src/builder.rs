@@ -258,6 +258,20 @@ impl LarderBuilder {
     /// once, and counted in [`Stats::outbox_errors`](crate::Stats::outbox_errors).
     ///
     /// The example `outbox.rs` of this crate has an outbox on SQLite.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/table.rs"));
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// let outbox = Arc::new(Table::default()); // with what a process owed that died
+    /// outbox.record(1, "user:42".to_owned());
+    ///
+    /// let larder = Larder::builder().outbox(outbox.clone()).build().await?;
+    /// while larder.stats().outbox_drained < 1 {
+    ///     tokio::time::sleep(Duration::from_millis(1)).await;
+    /// }
+    /// assert!(outbox.is_empty());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn outbox(mut self, outbox: Arc<dyn Outbox>) -> Self {
         self.outbox = Some(outbox);
@@ -266,6 +280,18 @@ impl LarderBuilder {
 
     /// Drains the [`outbox`](Self::outbox) this often; default 5 s. Each process that drains it
     /// reads its table this often.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/table.rs"));
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let outbox = Arc::new(Table::default());
+    /// let builder = Larder::builder().outbox(outbox);
+    /// let larder = builder.outbox_interval(Duration::from_secs(1)).build().await?;
+    ///
+    /// let pointless = Larder::builder().outbox_interval(Duration::from_secs(1)).build().await;
+    /// assert!(pointless.is_err(), "there is no outbox");
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn outbox_interval(mut self, interval: Duration) -> Self {
         self.outbox_interval = Some(interval);

@@ -230,7 +230,7 @@ pub enum Error {
     #[error("the larder is closed")]
     Closed,
     /// [`Larder::close`](crate::Larder::close) reached its limit. The larder is closed all the
-    /// same.
+    /// same; another call of `close` waits again for what is left.
     #[error(
         "after {waited:?}, {running} of the larder's writes and invalidations were still running, and {unsent} \
          invalidations were unsent: other processes may serve old values until their TTLs end"

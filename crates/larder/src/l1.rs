@@ -10,6 +10,13 @@ use larder_quick::QuickMap;
 
 /// The map that keeps L1's entries, see
 /// [`LarderBuilder::l1_store`](crate::LarderBuilder::l1_store).
+///
+/// ```
+/// # use larder::{L1Store, Larder};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+/// let larder = Larder::builder().l1_store(L1Store::default()).build().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum L1Store {

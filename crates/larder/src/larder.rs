@@ -187,7 +187,22 @@ impl Larder {
     /// an entry that is recorded while its key is being invalidated: entries are confirmed by their
     /// ids. A key that belongs to no policy of this larder is invalidated in L2 all the same.
     ///
-    /// The example `outbox.rs` of this crate shows it on SQLite.
+    /// The example `outbox.rs` of this crate shows it on SQLite; here a map stands for the table.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/table.rs"));
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let (larder, outbox) = (Larder::builder().build().await?, Table::default());
+    /// let users = larder.cache::<u64, String>("user_profile")?;
+    /// users.insert(42, "Ada".to_owned()).await?;
+    /// // A process that died has renamed user 42, and has recorded that in the same transaction.
+    /// outbox.record(1, users.key(42).to_string());
+    ///
+    /// assert_eq!(larder.drain_outbox(&outbox).await?, 1);
+    /// assert_eq!(users.get(42).await?, None);
+    /// assert!(outbox.is_empty());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Consistency
     /// Each key is invalidated as by [`invalidate`](Self::invalidate). Until then readers may be
@@ -208,7 +223,22 @@ impl Larder {
     /// the process that wrote the database calls it after its commit. The other entries are left to
     /// [`drain_outbox`](Self::drain_outbox).
     ///
-    /// The example `outbox.rs` of this crate shows it on SQLite.
+    /// The example `outbox.rs` of this crate shows it on SQLite; here a map stands for the table.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/table.rs"));
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let (larder, outbox) = (Larder::builder().build().await?, Table::default());
+    /// let users = larder.cache::<u64, String>("user_profile")?;
+    /// users.insert(42, "Ada".to_owned()).await?;
+    /// // The transaction that renames user 42 records its key; it has just committed.
+    /// let entry = outbox.record(1, users.key(42).to_string());
+    ///
+    /// assert_eq!(larder.confirm_written(&outbox, &[entry]).await?, 1);
+    /// assert_eq!(users.get(42).await?, None);
+    /// assert!(outbox.is_empty());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Consistency
     /// As for [`invalidate`](Self::invalidate).
@@ -284,9 +314,14 @@ impl Larder {
     /// # Ok(()) }
     /// ```
     ///
+    /// # Cancellation
+    /// The larder is closed. Its tasks go on until another call ends them, or it is dropped.
+    ///
     /// # Errors
-    /// [`Error::Unsent`] with the numbers of writes and invalidations that `limit` left undone; the
-    /// larder is closed all the same. [`Error::NoRuntime`].
+    /// [`Error::Unsent`] with the numbers of writes and invalidations that `limit` left undone. The
+    /// larder is closed all the same, but its connections to L2 go on, and send the rest as soon as
+    /// they can: call `close` again to wait for that, or drop the larder and its caches to end
+    /// them. [`Error::NoRuntime`].
     pub async fn close(&self, limit: Duration) -> Result<(), Error> {
         Box::pin(self.process.close(limit)).await
     }

@@ -75,17 +75,19 @@ impl Process {
         let ended = timeout(limit, ending).await;
         let (running, unsent) = (self.lifecycle.running(), self.unsent());
         self.end_tasks();
-        if let Some(leases) = &self.leases {
-            leases.remote().close();
-        }
-        match ended {
-            Err(_elapsed) if running > 0 || unsent > 0 => Err(Error::Unsent {
+        if ended.is_err() && (running > 0 || unsent > 0) {
+            // The store's tasks go on, so that they send the rest when they can, and a later call
+            // can wait for that.
+            return Err(Error::Unsent {
                 running,
                 unsent,
                 waited: limit,
-            }),
-            _ => Ok(()),
+            });
         }
+        if let Some(leases) = &self.leases {
+            leases.remote().close();
+        }
+        Ok(())
     }
 
     /// The number of invalidations that L2 has yet to be sent.

@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use larder::{Event, Level};
+use larder::{Event, Level, Levels};
 use larder_core::{LeaseStore, Replacing, Token};
 use larder_testkit::Gate;
 use tokio::time::Instant;
 
 use crate::support::{
     aging::{Aging, Source},
-    calls::{Items, get, load, slow_load},
+    calls::{Items, get, load, slow_load, start_load},
     gated::{Call, Gated, When},
     policy::{MINUTE, builder, policy},
     wait::start,
@@ -86,6 +86,39 @@ async fn late_look_that_finds_l1_filled_is_not_for_who_comes_after_it_has_looked
     drop(go_on);
     assert_eq!(late.await.unwrap().as_deref(), Some("old"));
     assert_eq!(later.await.unwrap(), None);
+}
+
+/// P16 only-for-earlier-callers: what a claim has found is not for a caller that came after the
+/// claim was sent, also in a process that has not heard of the change since.
+#[tokio::test]
+async fn value_that_a_claim_has_found_is_not_for_who_comes_after_it_was_sent() {
+    let world = Aging::new();
+    let remote = Gated::deaf(Arc::new(world.server.connect()));
+    // Without L1, which may have a value until the push for it arrives.
+    let in_l2 = policy().levels(Levels::L2);
+    let cache = world.cache_on(remote.clone(), &in_l2).await;
+    let other = world.cache(&in_l2).await;
+    let claim = remote.gate(Call::Claim, When::Before);
+    let early = start_load(&cache, "k", "must not be loaded");
+    claim.reached().await;
+    other.insert("k", "old".to_owned()).await.unwrap();
+    let found = remote.gate(Call::Claim, When::After);
+    claim.open();
+    found.reached().await;
+    other.invalidate("k").await.unwrap();
+    let late = start_load(&cache, "k", "new");
+    // All that can run has run: there is one thread, and nothing to wait for but the gate.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        (remote.calls(Call::Get), remote.calls(Call::Claim)),
+        (2, 1),
+        "it has looked, and has joined the load"
+    );
+    found.open();
+    assert_eq!(**early.await.unwrap().as_ref().unwrap(), "old");
+    assert_eq!(**late.await.unwrap().as_ref().unwrap(), "new");
 }
 
 /// P2 only-current-is-served: a load that has found the lease taken leaves its callers to a newer

@@ -25,6 +25,8 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct Gated {
     inner: Arc<dyn RemoteStore>,
+    /// Whether the process is told nothing: its pushes are on their way all the time.
+    is_deaf: bool,
     gates: Mutex<Vec<(Call, When, Gate)>>,
     lost: Mutex<Vec<Call>>,
     calls: Mutex<Vec<Call>>,
@@ -55,8 +57,18 @@ pub(crate) enum When {
 
 impl Gated {
     pub(crate) fn new(inner: Arc<dyn RemoteStore>) -> Arc<Self> {
+        Self::with(inner, false)
+    }
+
+    /// A store whose pushes do not arrive while the test runs.
+    pub(crate) fn deaf(inner: Arc<dyn RemoteStore>) -> Arc<Self> {
+        Self::with(inner, true)
+    }
+
+    fn with(inner: Arc<dyn RemoteStore>, is_deaf: bool) -> Arc<Self> {
         Arc::new(Self {
             inner,
+            is_deaf,
             gates: Mutex::default(),
             lost: Mutex::default(),
             calls: Mutex::default(),
@@ -141,7 +153,9 @@ impl Lanes for Gated {
     }
 
     fn subscribe(&self, listener: Weak<dyn PushListener>) {
-        self.inner.subscribe(listener);
+        if !self.is_deaf {
+            self.inner.subscribe(listener);
+        }
     }
 
     fn stats(&self) -> RemoteStats {

@@ -16,6 +16,19 @@ use crate::Leases;
 impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> StampedeLock<V, E> {
     /// Looks many keys up in both levels, without loading: for each the value, if there is one that
     /// is not stale.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = MemoryServer::new(Clock::system());
+    /// # let (lock, _pushes) = process::<u64, Arc<io::Error>>(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("visits:/");
+    /// server.write("visits:/", "12", None);
+    /// let other = Key::from_stored_name("visits:/about");
+    /// assert_eq!(lock.get_many(&[(key, Numbers), (other, Numbers)]).await, [Some(12), None]);
+    /// # Ok(()) }
+    /// ```
     pub async fn get_many<R: Reader<Value = V>>(&self, reads: &[(Key, R)]) -> Vec<Option<V>> {
         let reads: Vec<_> = reads.iter().map(|(key, reader)| (key, reader)).collect();
         self.look_many(&reads)
@@ -27,6 +40,20 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
 
     /// Looks many keys up in both levels, and loads those that neither has, each as
     /// [`get_or_load`](Self::get_or_load) does.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = MemoryServer::new(Clock::system());
+    /// # let (lock, _pushes) = process(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("visits:/");
+    /// let other = Key::from_stored_name("visits:/about");
+    /// let requests = [(&key, 12), (&other, 3)].map(|(key, n)| request(key, Numbers, Load(n)));
+    /// let visits = lock.get_or_load_many(requests.into()).await;
+    /// assert_eq!((visits[0].as_ref().ok(), visits[1].as_ref().ok()), (Some(&12), Some(&3)));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     /// Outside a tokio runtime.

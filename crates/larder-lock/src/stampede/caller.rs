@@ -50,6 +50,46 @@ impl<V> Aging<V> {
 }
 
 /// One read, as its caller takes part in it. A clone serves a task that shares the read.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
+/// /// Takes text for fresh, and has everything else loaded anew.
+/// #[derive(Clone)]
+/// struct Text;
+///
+/// impl Reader for Text {
+///     type Value = Arc<str>;
+///
+///     fn look(&self, _key: &Key) -> Lookup<Arc<str>> {
+///         Lookup::Absent(None) // there is no local level
+///     }
+///
+///     fn accept<'a>(
+///         &'a self,
+///         _key: &'a Key,
+///         stored: Stored,
+///         _ends: Moment,
+///         _stamp: Stamp,
+///     ) -> Accepting<'a, Arc<str>> {
+///         Accepting::Done(match str::from_utf8(&stored.value) {
+///             Ok(text) => Lookup::Fresh(text.into()),
+///             Err(_) => Lookup::Absent(Some(Digest::of(&stored.value))),
+///         })
+///     }
+///
+///     fn observe(&self, key: &Key, event: Event<'_>) {
+///         println!("{key}: {event:?}");
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let server = MemoryServer::new(Clock::system());
+/// server.write("title:/", "Hello", None); // by another program
+/// # let (lock, _pushes) = process::<Arc<str>, ()>(Arc::new(server.connect()));
+/// let title = lock.get(&Key::from_stored_name("title:/"), &Text).await;
+/// assert_eq!(title.as_deref(), Some("Hello"));
+/// # }
+/// ```
 pub trait Reader: Clone + Send + Sync + 'static {
     /// The value that callers get: cheap to clone.
     type Value: Clone + Send + Sync + 'static;
@@ -73,6 +113,54 @@ pub trait Reader: Clone + Send + Sync + 'static {
 }
 
 /// The load that a [`Reader`] brings along.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
+/// /// Counts up from the stored number. A new number lives for an hour.
+/// struct CountUp;
+///
+/// impl Loader for CountUp {
+///     type Value = u64;
+///     type Error = Arc<io::Error>;
+///
+///     fn load(
+///         &mut self,
+///         _key: &Key,
+///         previous: Option<u64>,
+///     ) -> BoxFuture<'static, Result<u64, Arc<io::Error>>> {
+///         Box::pin(async move { Ok(previous.unwrap_or(0) + 1) })
+///     }
+///
+///     async fn write_back(
+///         &mut self,
+///         _key: &Key,
+///         number: &u64,
+///         _epochs: TagEpochs,
+///         to: Destination<'_>,
+///     ) -> WrittenBack {
+///         let Destination::Remote(commit) = to else {
+///             return WrittenBack::DONE; // the remote store is out of reach, and there is no other
+///         };
+///         let text = number.to_string();
+///         match commit.store(text.as_bytes(), Duration::from_secs(3600)).await {
+///             Ok(committed) if committed.is_done() => WrittenBack::DONE,
+///             Ok(_refused) => WrittenBack::Refused(Refusal::Lease),
+///             Err(error) => WrittenBack::Failed(error),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = MemoryServer::new(Clock::system());
+/// # let (lock, _pushes) = process(Arc::new(server.connect()));
+/// let key = Key::from_stored_name("visits:/");
+/// server.write("visits:/", "many", None); // which is no number, and so is replaced
+/// # let request = request(&key, Numbers, CountUp);
+/// assert_eq!(lock.get_or_load(request).await?, 1);
+/// assert_eq!(server.read("visits:/").as_deref(), Some(b"1".as_slice()));
+/// # Ok(()) }
+/// ```
 pub trait Loader: Send + 'static {
     /// The reader's value.
     type Value: Clone + Send + Sync + 'static;
@@ -173,6 +261,16 @@ pub enum Failure {
 }
 
 /// The reason why a caller gets no value.
+///
+/// ```
+/// # use std::io;
+/// use larder_lock::{Failure, LoadError};
+///
+/// let failed: LoadError<io::Error> = LoadError::Loader(io::Error::other("the database is down"));
+/// assert_eq!(failed.to_string(), "the load failed");
+/// let panicked: LoadError<io::Error> = Failure::Panicked.into();
+/// assert_eq!(panicked.to_string(), "the loader panicked");
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LoadError<E> {
     /// The loader's own error.

@@ -36,6 +36,23 @@ use crate::{Flights, Follower, Joined, Leader};
 /// A value is kept only if nobody wrote or invalidated its key since its load began, and is handed
 /// only to callers for whom it is not too old. A load that an invalidation has outdated goes on for
 /// the callers that waited for it; beside it, one current load may run.
+///
+/// A lock for numbers, which a server holds as text. [`SharedBytes`](crate::SharedBytes) is one for
+/// bytes.
+///
+/// ```
+#[doc = include_str!("../../doc/numbers.rs")]
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = MemoryServer::new(Clock::system()); // or a `RedisStore`
+/// let (lock, _pushes) = process(Arc::new(server.connect()));
+/// let key = Key::from_stored_name("visits:/");
+///
+/// assert_eq!(lock.get_or_load(request(&key, Numbers, Load(12))).await?, 12);
+/// assert_eq!(server.read("visits:/").as_deref(), Some(b"12".as_slice()));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct StampedeLock<V, E> {
     lookups: Flights<Lookup<V>>,
@@ -68,6 +85,19 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     /// Looks the key up in the local and the remote store, without loading: a value that is not
     /// stale. Concurrent callers share one look.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = MemoryServer::new(Clock::system());
+    /// # let (lock, _pushes) = process::<u64, Arc<io::Error>>(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("visits:/");
+    /// assert_eq!(lock.get(&key, &Numbers).await, None);
+    /// server.write("visits:/", "12", None); // by another program
+    /// assert_eq!(lock.get(&key, &Numbers).await, Some(12));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn get<R: Reader<Value = V>>(&self, key: &Key, reader: &R) -> Option<V> {
@@ -81,6 +111,19 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     ///
     /// It takes at most as long as one call of the remote store may, `max_wait` and `load_timeout`
     /// together.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = MemoryServer::new(Clock::system());
+    /// # let (lock, _pushes) = process(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("visits:/");
+    /// assert_eq!(lock.get_or_load(request(&key, Numbers, Load(12))).await?, 12);
+    /// let visits = lock.get_or_load(request(&key, Numbers, Load(13))).await?;
+    /// assert_eq!(visits, 12, "they were not loaded again");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Cancellation
     /// A caller that is dropped leaves the load to the others. When the last one is dropped, the
@@ -105,6 +148,19 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     ///
     /// A value is kept nowhere if its key was written or invalidated during the load, or if another
     /// process's older load took longer than `max_wait`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = MemoryServer::new(Clock::system());
+    /// # let (lock, _pushes) = process(Arc::new(server.connect()));
+    /// # let key = Key::from_stored_name("visits:/");
+    /// lock.get_or_load(request(&key, Numbers, Load(12))).await?;
+    /// assert_eq!(lock.refresh(request(&key, Numbers, Load(13))).await?, 13);
+    /// assert_eq!(lock.get(&key, &Numbers).await, Some(13));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Cancellation
     /// As for [`get_or_load`](Self::get_or_load).

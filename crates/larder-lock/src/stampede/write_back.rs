@@ -95,6 +95,51 @@ pub(crate) fn end_of(stored: &Stored, clock: &Clock) -> Moment {
 
 /// The right to change the remote store once, under a load's lease. It is spent by its first use,
 /// and the lease with it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
+/// /// Loads a number that is not to be kept.
+/// struct Uncached;
+///
+/// impl Loader for Uncached {
+///     type Value = u64;
+///     type Error = Arc<io::Error>;
+///
+/// #     fn load(
+/// #         &mut self,
+/// #         _key: &Key,
+/// #         _previous: Option<u64>,
+/// #     ) -> BoxFuture<'static, Result<u64, Arc<io::Error>>> {
+/// #         Box::pin(async { Ok(12) })
+/// #     }
+///     async fn write_back(
+///         &mut self,
+///         _key: &Key,
+///         _number: &u64,
+///         _epochs: TagEpochs,
+///         to: Destination<'_>,
+///     ) -> WrittenBack {
+///         let Destination::Remote(commit) = to else {
+///             return WrittenBack::DONE;
+///         };
+///         match commit.release().await {
+///             Ok(committed) if committed.is_done() => WrittenBack::DONE,
+///             Ok(_outdated) => WrittenBack::Refused(Refusal::Lease), // and not for later callers
+///             Err(error) => WrittenBack::Failed(error),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = MemoryServer::new(Clock::system());
+/// # let (lock, _pushes) = process(Arc::new(server.connect()));
+/// # let key = Key::from_stored_name("visits:/");
+/// # let request = request(&key, Numbers, Uncached);
+/// assert_eq!(lock.get_or_load(request).await?, 12);
+/// assert_eq!(server.read("visits:/"), None);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Commit<'a> {
     pub(crate) lease: &'a mut Lease,

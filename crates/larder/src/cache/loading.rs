@@ -18,7 +18,7 @@ use super::{
     source::Source,
 };
 use crate::{
-    BoxError, CacheKey, Error, LoadManyResult, LoadResult, Loaded,
+    CacheKey, Error, LoadManyResult, LoadResult,
     read::{
         LoaderCall,
         batch::{BatchLoad, BatchSlot},
@@ -186,7 +186,16 @@ where
 
     /// Returns the value from L1, else from L2, else from the loader.
     ///
-    /// See [`LoadingCache`] for an example.
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// # let find = |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) };
+    /// # let users = cache.loading((), find);
+    /// assert_eq!(users.get(42).await?.as_str(), "user 42");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As for [`Cache::get_or_load`]. The error of a loader of many keys goes to all callers of the
@@ -200,7 +209,18 @@ where
     /// Like [`get`](Self::get), for a value that may not exist: `None` in place of
     /// [`Error::Absent`].
     ///
-    /// See [`LoadingCache`] for an example.
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// let users = cache.loading((), |(), id| async move {
+    ///     Ok::<_, io::Error>((id == 1).then(|| "Ada".to_owned()))
+    /// });
+    /// assert_eq!(users.find(1).await?.unwrap().as_str(), "Ada");
+    /// assert_eq!(users.find(2).await?, None);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As for [`Cache::find_or_load`].
@@ -285,63 +305,6 @@ where
     /// As for [`Cache::get`].
     pub async fn get_if_cached(&self, key: impl CacheKey<K>) -> Result<Option<Arc<V>>, Error> {
         self.inner.cache.get(key).await
-    }
-
-    /// Writes the database and both levels in one operation, see [`Cache::write_through`], where
-    /// the example is.
-    ///
-    /// # Errors
-    /// As for [`Cache::write_through`].
-    pub async fn write_through<F, Fut>(
-        &self,
-        key: impl CacheKey<K>,
-        writer: F,
-    ) -> Result<Arc<V>, Error>
-    where
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output: LoadResult<V>> + Send + 'static,
-    {
-        self.inner.cache.write_through(key, writer).await
-    }
-
-    /// Writes the database, and leaves the key without a value, see [`Cache::write_around`], where
-    /// the example is.
-    ///
-    /// # Errors
-    /// As for [`Cache::write_around`].
-    pub async fn write_around<F, Fut, R, E>(
-        &self,
-        key: impl CacheKey<K>,
-        writer: F,
-    ) -> Result<R, Error>
-    where
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: Send + 'static,
-        E: Into<BoxError>,
-    {
-        self.inner.cache.write_around(key, writer).await
-    }
-
-    /// Puts a value into both levels, see [`Cache::insert`], where the example is.
-    ///
-    /// # Errors
-    /// As for [`Cache::insert`].
-    pub async fn insert(
-        &self,
-        key: impl CacheKey<K>,
-        value: impl Into<Loaded<V>>,
-    ) -> Result<(), Error> {
-        self.inner.cache.insert(key, value).await
-    }
-
-    /// Removes the key's value from every level of every process, see [`Cache::invalidate`], where
-    /// the example is.
-    ///
-    /// # Errors
-    /// As for [`Cache::invalidate`].
-    pub async fn invalidate(&self, key: impl CacheKey<K>) -> Result<(), Error> {
-        self.inner.cache.invalidate(key).await
     }
 
     /// Returns the cache whose entries these are.

@@ -1,9 +1,9 @@
-use std::{future::Future, sync::Arc};
+use std::{future::Future, hash::Hash, sync::Arc};
 
 use larder_core::Key;
 use tracing::{Instrument, Span};
 
-use super::Cache;
+use super::{Cache, loading::LoadingCache};
 use crate::{
     BoxError, CacheKey, Error, LoadResult, Loaded,
     invalidate::{clear::clear_policies, invalidate_keys},
@@ -216,6 +216,116 @@ impl<K: 'static, V: Value> Cache<K, V> {
             return Ok(());
         }
         invalidate_keys(&self.process, keys).await
+    }
+}
+
+/// Writes and invalidations, as of the cache whose entries these are.
+impl<K, V> LoadingCache<K, V>
+where
+    K: CacheKey + Clone + Eq + Hash + Send + Sync + 'static,
+    V: Value,
+{
+    /// Writes the database and both levels in one operation, see [`Cache::write_through`].
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// # let find = |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) };
+    /// # let users = cache.loading((), find);
+    /// users.write_through(42, || async { Ok::<_, io::Error>("Ada".to_owned()) }).await?;
+    /// assert_eq!(users.get(42).await?.as_str(), "Ada");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Cache::write_through`].
+    pub async fn write_through<F, Fut>(
+        &self,
+        key: impl CacheKey<K>,
+        writer: F,
+    ) -> Result<Arc<V>, Error>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output: LoadResult<V>> + Send + 'static,
+    {
+        self.cache().write_through(key, writer).await
+    }
+
+    /// Writes the database, and leaves the key without a value, see [`Cache::write_around`].
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// # let find = |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) };
+    /// # let users = cache.loading((), find);
+    /// users.write_around(42, || async { Ok::<_, io::Error>(()) }).await?;
+    /// assert_eq!(users.get_if_cached(42).await?, None);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Cache::write_around`].
+    pub async fn write_around<F, Fut, R, E>(
+        &self,
+        key: impl CacheKey<K>,
+        writer: F,
+    ) -> Result<R, Error>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.cache().write_around(key, writer).await
+    }
+
+    /// Puts a value into both levels, see [`Cache::insert`].
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// # let find = |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) };
+    /// # let users = cache.loading((), find);
+    /// users.insert(42, "Ada".to_owned()).await?;
+    /// assert_eq!(users.get(42).await?.as_str(), "Ada");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Cache::insert`].
+    pub async fn insert(
+        &self,
+        key: impl CacheKey<K>,
+        value: impl Into<Loaded<V>>,
+    ) -> Result<(), Error> {
+        self.cache().insert(key, value).await
+    }
+
+    /// Removes the key's value from every level of every process, see [`Cache::invalidate`].
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use larder::Larder;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+    /// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+    /// # let find = |(), id| async move { Ok::<_, io::Error>(format!("user {id}")) };
+    /// # let users = cache.loading((), find);
+    /// users.insert(42, "Ada".to_owned()).await?;
+    /// users.invalidate(42).await?;
+    /// assert_eq!(users.get(42).await?.as_str(), "user 42"); // loaded anew
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Cache::invalidate`].
+    pub async fn invalidate(&self, key: impl CacheKey<K>) -> Result<(), Error> {
+        self.cache().invalidate(key).await
     }
 }
 

@@ -13,6 +13,26 @@ use larder_core::{BreakerState, RemoteEvent};
 /// [`LarderBuilder::on_event`](crate::LarderBuilder::on_event) is told.
 ///
 /// A key is told with its prefix. Values are never told.
+///
+/// ```
+/// # use std::{io, sync::{Arc, atomic::{AtomicU64, Ordering}}};
+/// # use larder::{Event, Larder, LoadOutcome};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+/// let loads = Arc::new(AtomicU64::new(0));
+/// let seen = loads.clone();
+/// let larder = Larder::builder()
+///     .on_event(move |event| {
+///         if let Event::Load { outcome: LoadOutcome::Loaded, .. } = event {
+///             seen.fetch_add(1, Ordering::Relaxed);
+///         }
+///     })
+///     .build()
+///     .await?;
+/// let users = larder.cache::<u64, String>("user_profile")?;
+/// users.get_or_load(42, || async { Ok::<_, io::Error>("Ada".to_owned()) }).await?;
+/// assert_eq!(loads.load(Ordering::Relaxed), 1);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {

@@ -24,10 +24,10 @@ macro_rules! stats {
             /// Invalidations that could not be sent yet, because L2 is out of reach: other
             /// processes may still be served what they make out of date.
             pub unsent: u64,
-            /// Intents of an outbox that were confirmed, because their keys are gone from every
+            /// Entries of an outbox that were confirmed, because their keys are gone from every
             /// level.
             pub outbox_drained: u64,
-            /// Replays of an outbox in the background that failed.
+            /// Drains of an outbox in the background that failed.
             pub outbox_errors: u64,
             /// Whether L2 is asked at all.
             pub breaker: BreakerState,

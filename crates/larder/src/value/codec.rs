@@ -15,6 +15,16 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// A type that can be cached: it can be written as JSON and read back, and shared between
 /// threads.
+///
+/// ```
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct User {
+///     name: String,
+/// }
+///
+/// fn can_be_cached<V: larder::Value>() {}
+/// can_be_cached::<User>();
+/// ```
 pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 

@@ -58,8 +58,29 @@ impl<V> Loaded<V> {
     }
 
     /// Says that the database still has the value that the load was to replace, see
-    /// [`get_or_revalidate`](crate::Cache::get_or_revalidate), where the example is: the entry
-    /// stays as it is, with its tags, and its lifetime starts anew.
+    /// [`get_or_revalidate`](crate::Cache::get_or_revalidate): the entry stays as it is, with its
+    /// tags, and its lifetime starts anew.
+    ///
+    /// ```
+    /// # use std::{io, sync::Arc, time::Duration};
+    /// # use larder::{Cache, Clock, Larder, Loaded, TtlTable};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (clock, hand) = Clock::manual();
+    /// let page = "[page]\nttl = '1m'\nstale_for = '1h'\nsoft_timeout = '1s'";
+    /// let table = TtlTable::from_toml(page)?;
+    /// let larder = Larder::builder().ttl_table(table).clock(clock).build().await?;
+    /// let pages: Cache<u64, String> = larder.cache("page")?;
+    /// pages.insert(7, "Hello".to_owned()).await?;
+    /// hand.advance(Duration::from_secs(90)); // it is stale
+    ///
+    /// let etag_is_the_same = |previous: Option<Arc<String>>| async move {
+    ///     assert_eq!(previous.unwrap().as_str(), "Hello");
+    ///     Ok::<_, io::Error>(Loaded::not_modified())
+    /// };
+    /// assert_eq!(pages.get_or_revalidate(7, etag_is_the_same).await?.as_str(), "Hello");
+    /// # Ok(()) }
+    /// ```
     pub fn not_modified() -> Self {
         Self::of(Content::NotModified)
     }
@@ -76,6 +97,12 @@ impl<V> Loaded<V> {
     /// most 100 years.
     ///
     /// The policy's `jitter` and `l1_ttl` apply as ever. See [the example above](Self).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use larder::Loaded;
+    /// let code = Loaded::new(123_456).ttl(Duration::from_secs(30));
+    /// ```
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -89,6 +116,11 @@ impl<V> Loaded<V> {
     /// A value with a tag outside these limits is returned, but not cached. All larders of one
     /// namespace share their tags. In L2 such an entry is not plain JSON: a short header with its
     /// tags stands in front.
+    ///
+    /// ```
+    /// # use larder::Loaded;
+    /// let user = Loaded::new("Ada".to_owned()).tag("org:7").tag("team:3");
+    /// ```
     #[must_use]
     pub fn tag(mut self, tag: impl Into<Box<str>>) -> Self {
         self.tags.push(tag.into());
@@ -143,6 +175,21 @@ impl<V, U: Into<Loaded<V>>, E: Into<BoxError>> LoadResult<V> for Result<U, E> {
 /// The result of a loader of many values: `Result<M, E>`, where `M` yields pairs of a key and a
 /// `V`, `Option<V>` or [`Loaded<V>`], such as a map or a list, and `E` is any error. A key that it
 /// leaves out has no value.
+///
+/// ```
+/// # use std::io;
+/// # use larder::Larder;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::Error> {
+/// # let cache = Larder::builder().build().await?.cache::<u64, String>("user_profile")?;
+/// let users = cache
+///     .get_or_load_many(&[1, 2, 3], |ids| async move {
+///         let found = ids.into_iter().filter(|id| *id != 2);
+///         Ok::<_, io::Error>(found.map(|id| (id, format!("user {id}"))))
+///     })
+///     .await?;
+/// assert_eq!(users.len(), 2, "user 2 does not exist");
+/// # Ok(()) }
+/// ```
 pub trait LoadManyResult<K, V>: sealed::Sealed {
     #[doc(hidden)]
     fn into_loaded(self) -> Result<impl Iterator<Item = (K, Loaded<V>)>, BoxError>;
