@@ -52,8 +52,8 @@ fn large_value_is_copied_no_more_often_than_by_the_client() {
         let json: Vec<u8> = raw.clone().get("raw").await.unwrap();
         serde_json::from_slice::<String>(&json).unwrap()
     });
-    for (row, tag) in [("value", None), ("kept", None), ("kept", Some("tag"))] {
-        let cache: Cache<String, String> = larder.cache(row).unwrap();
+    for (policy, tag) in [("value", None), ("kept", None), ("kept", Some("tag"))] {
+        let cache: Cache<String, String> = larder.cache(policy).unwrap();
         // The first values of a type are read back before they are stored; it is over with these.
         for _ in 0..READ_BACK {
             runtime
@@ -71,10 +71,11 @@ fn large_value_is_copied_no_more_often_than_by_the_client() {
             .redis(server.url())
             .l1_entries(0)
             .build();
-        let reader: Cache<String, String> = runtime.block_on(reader).unwrap().cache(row).unwrap();
+        let reader: Cache<String, String> =
+            runtime.block_on(reader).unwrap().cache(policy).unwrap();
         let read = bytes(&runtime, async || reader.get("k").await.unwrap().unwrap());
         println!(
-            "{row}, tag {tag:?}: written {written}, read {read}; the client alone {set}, {get}"
+            "{policy}, tag {tag:?}: written {written}, read {read}; the client alone {set}, {get}"
         );
         let own = SIZE as u64; // the copy that the writer hands over
         assert!(written <= set + own + REST && written <= 7 * own);

@@ -3,7 +3,7 @@ use std::{convert::Infallible, sync::Arc};
 use larder::{Cache, L1Store, Larder, TtlTable};
 use larder_comparison::{Database, Key, Levels, Problem, Setting, User};
 
-/// One row of the TTL table. Keys are numbers: larder formats them by itself.
+/// One policy of the TTL table. Keys are numbers: larder formats them by itself.
 #[derive(Clone)]
 pub(crate) struct Subject<const QUICK: bool>(Cache<u64, User>);
 
@@ -19,9 +19,9 @@ impl<const QUICK: bool> larder_comparison::Subject for Subject<QUICK> {
             Levels::Remote => "levels = \"l2\"",
             Levels::Local | Levels::All => "l1_ttl = \"1h\"",
         };
-        let row = format!("[user_profile]\nprefix = \"user\"\nttl = \"1h\"\n{levels}");
+        let table = format!("[user_profile]\nprefix = \"user\"\nttl = \"1h\"\n{levels}");
         let mut builder =
-            Larder::builder().ttl_table(TtlTable::from_toml(&row)?).l1_entries(setting.capacity);
+            Larder::builder().ttl_table(TtlTable::from_toml(&table)?).l1_entries(setting.capacity);
         if QUICK {
             builder = builder.l1_store(L1Store::Quick);
         }

@@ -207,13 +207,15 @@ fn run(operation: &str, times: u64) -> u64 {
         L1Store::Moka
     };
     let larder = || runtime.block_on(open(&server, store));
-    let row = if operation.starts_with("l2_hit") {
+    let policy = if operation.starts_with("l2_hit") {
         "remote"
     } else {
         "both"
     };
-    let (filler, cache): (Cache<u64, User>, Cache<u64, User>) =
-        (larder().cache(row).unwrap(), larder().cache(row).unwrap());
+    let (filler, cache): (Cache<u64, User>, Cache<u64, User>) = (
+        larder().cache(policy).unwrap(),
+        larder().cache(policy).unwrap(),
+    );
     // A constant number, so that it cancels out in the difference between two runs.
     let there = match operation {
         "miss" => 0,

@@ -5,15 +5,15 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Capacity, Clock, Generations, LocalStore, PolicyIndex, RemoteStore, Tags};
+use larder_core::{Capacity, Clock, Generations, PolicyIndex, RemoteStore, Tags};
 use larder_lock::Leases;
 use larder_ttl::{Policy, TtlTable};
 use tokio::runtime::Handle;
 
 use crate::{
     L1Store, Larder,
-    invalidate::push_listener::L1Listener,
-    l1::{self, L1},
+    invalidate::l1_listener::L1Listener,
+    l1::L1,
     observe::Hook,
     outbox::{OutboxSchedule, counts::DrainCounts, keep_draining},
     policy::{ActivePolicy, Levels, Parts, Reporter, SizeLimits},
@@ -131,7 +131,7 @@ impl Assembly {
         let lanes = remote.as_ref().map_or(1, |remote| remote.lanes());
         let policies = u16::try_from(self.table.policies().count()).unwrap_or(u16::MAX);
         let generations = Arc::new(Generations::new(KEY_GENERATIONS, lanes, policies));
-        let l1 = Arc::new(l1::new(
+        let l1 = Arc::new(L1::new(
             self.l1_store,
             self.capacity,
             &generations,

@@ -1,12 +1,10 @@
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
-use larder_core::{
-    Capacity, Clock, Entry, Generations, KeyRef, LocalKey, LocalMap, Moment, Stamped,
-};
+use larder_core::{Capacity, Clock, Entry, Generations, KeyRef, LocalStore, Phase};
 #[cfg(feature = "moka")]
-use larder_moka::MokaMap;
+use larder_moka::{MokaMap, MokaStore};
 #[cfg(feature = "quick")]
-use larder_quick::QuickMap;
+use larder_quick::{QuickMap, QuickStore};
 
 /// The map that keeps L1's entries, see
 /// [`LarderBuilder::l1_store`](crate::LarderBuilder::l1_store).
@@ -38,110 +36,94 @@ pub enum L1Store {
     None,
 }
 
-/// The L1 of a larder. Not a `dyn LocalStore`, so that a hit is inlined into its caller.
-pub(crate) type L1 = Stamped<L1Map>;
-
-/// Makes an empty L1.
-pub(crate) fn new(
-    store: L1Store,
-    capacity: Capacity,
-    generations: &Arc<Generations>,
-    clock: &Clock,
-) -> L1 {
-    let map = match store {
-        #[cfg(feature = "moka")]
-        L1Store::Moka => L1Map::Moka(MokaMap::new(capacity)),
-        #[cfg(feature = "quick")]
-        L1Store::Quick => L1Map::Quick(QuickMap::new(capacity)),
-        #[cfg(not(any(feature = "moka", feature = "quick")))]
-        L1Store::None => L1Map::None(NoMap(capacity)),
-    };
-    Stamped::new(map, generations.clone(), clock.clone())
-}
-
-/// Any of the maps.
+/// The L1 of a larder: any of the stores.
 #[derive(Debug)]
-pub(crate) enum L1Map {
+pub(crate) enum L1 {
     #[cfg(feature = "moka")]
-    Moka(MokaMap),
+    Moka(MokaStore),
     #[cfg(feature = "quick")]
-    Quick(QuickMap),
+    Quick(QuickStore),
     #[cfg(not(any(feature = "moka", feature = "quick")))]
-    None(NoMap),
+    None(NoStore),
 }
 
-macro_rules! each_map {
-    ($any:expr, $map:ident => $call:expr) => {
-        match $any {
+impl L1 {
+    /// Makes an empty L1.
+    pub(crate) fn new(
+        store: L1Store,
+        capacity: Capacity,
+        generations: &Arc<Generations>,
+        clock: &Clock,
+    ) -> Self {
+        let (generations, clock) = (generations.clone(), clock.clone());
+        match store {
             #[cfg(feature = "moka")]
-            L1Map::Moka($map) => $call,
+            L1Store::Moka => Self::Moka(MokaStore::new(MokaMap::new(capacity), generations, clock)),
             #[cfg(feature = "quick")]
-            L1Map::Quick($map) => $call,
+            L1Store::Quick => {
+                Self::Quick(QuickStore::new(QuickMap::new(capacity), generations, clock))
+            }
             #[cfg(not(any(feature = "moka", feature = "quick")))]
-            L1Map::None($map) => $call,
+            L1Store::None => {
+                drop((capacity, generations, clock));
+                Self::None(NoStore)
+            }
         }
-    };
-}
+    }
 
-impl LocalMap for L1Map {
+    /// Shows to `see` the entry that [`get`](LocalStore::get) would return. Not a call of the
+    /// trait, so that a hit is inlined into its caller.
     #[inline]
-    fn get(&self, key: &KeyRef<'_>) -> Option<Entry> {
-        each_map!(self, map => map.get(key))
-    }
-
-    fn contains_key(&self, key: &KeyRef<'_>) -> bool {
-        each_map!(self, map => map.contains_key(key))
-    }
-
-    fn insert(&self, key: LocalKey, entry: Entry) {
-        each_map!(self, map => map.insert(key, entry));
-    }
-
-    fn remove(&self, key: KeyRef<'_>) {
-        each_map!(self, map => map.remove(key));
-    }
-
-    fn remove_expired(&self, key: KeyRef<'_>, now: Moment) {
-        each_map!(self, map => map.remove_expired(key, now));
-    }
-
-    fn for_each(&self, see: &mut dyn FnMut(LocalKey, &Entry)) {
-        each_map!(self, map => map.for_each(see));
-    }
-
-    fn run_pending_tasks(&self) {
-        each_map!(self, map => map.run_pending_tasks());
-    }
-
-    fn len(&self) -> u64 {
-        each_map!(self, map => map.len())
+    pub(crate) fn look<R>(
+        &self,
+        key: KeyRef<'_>,
+        see: impl FnOnce(&mut Entry, Phase) -> R,
+    ) -> Option<R> {
+        match self {
+            #[cfg(feature = "moka")]
+            Self::Moka(store) => store.look(key, see),
+            #[cfg(feature = "quick")]
+            Self::Quick(store) => store.look(key, see),
+            #[cfg(not(any(feature = "moka", feature = "quick")))]
+            Self::None(_) => {
+                let _ = (key, see);
+                None
+            }
+        }
     }
 }
 
-/// A map that keeps nothing.
+impl Deref for L1 {
+    type Target = dyn LocalStore;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            #[cfg(feature = "moka")]
+            Self::Moka(store) => store,
+            #[cfg(feature = "quick")]
+            Self::Quick(store) => store,
+            #[cfg(not(any(feature = "moka", feature = "quick")))]
+            Self::None(store) => store,
+        }
+    }
+}
+
+/// A store that keeps nothing.
 #[cfg(not(any(feature = "moka", feature = "quick")))]
 #[derive(Debug)]
-pub(crate) struct NoMap(#[expect(dead_code, reason = "shown by Debug")] Capacity);
+pub(crate) struct NoStore;
 
 #[cfg(not(any(feature = "moka", feature = "quick")))]
-impl LocalMap for NoMap {
-    fn get(&self, _: &KeyRef<'_>) -> Option<Entry> {
+impl LocalStore for NoStore {
+    fn get(&self, _: KeyRef<'_>) -> Option<(Entry, Phase)> {
         None
     }
 
-    fn contains_key(&self, _: &KeyRef<'_>) -> bool {
-        false
-    }
-
-    fn insert(&self, _: LocalKey, _: Entry) {}
+    fn insert(&self, _: &larder_core::Key, _: Entry) {}
 
     fn remove(&self, _: KeyRef<'_>) {}
 
-    fn remove_expired(&self, _: KeyRef<'_>, _: Moment) {}
-
-    fn for_each(&self, _: &mut dyn FnMut(LocalKey, &Entry)) {}
-
-    fn run_pending_tasks(&self) {}
+    fn maintain(&self) {}
 
     fn len(&self) -> u64 {
         0

@@ -10,7 +10,7 @@ use tokio::{task::AbortHandle, time::timeout};
 
 use crate::{
     Error,
-    invalidate::push_listener::L1Listener,
+    invalidate::l1_listener::L1Listener,
     l1::L1,
     outbox::counts::DrainCounts,
     policy::{ActivePolicy, invalidate_locally},

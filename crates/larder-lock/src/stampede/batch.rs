@@ -78,7 +78,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                 Lookup::Fresh(value) => outcomes.push(Some(Ok(value))),
                 lookup => {
                     outcomes.push(None);
-                    missing.push(self.get_or_load_from(request, Some(lookup)));
+                    missing.push(self.get_or_load_from(request, lookup));
                 }
             }
         }

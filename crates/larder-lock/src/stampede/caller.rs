@@ -196,16 +196,6 @@ pub enum Accepting<'a, V> {
     Asking(BoxFuture<'a, Lookup<V>>),
 }
 
-impl<V> Accepting<'_, V> {
-    /// Waits for the judgement.
-    pub(crate) async fn end(self) -> Lookup<V> {
-        match self {
-            Self::Done(lookup) => lookup,
-            Self::Asking(asking) => asking.await,
-        }
-    }
-}
-
 impl<V> fmt::Debug for Accepting<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -2,7 +2,7 @@ use larder_core::{Key, Stamp, StoreError, Stored, Want};
 
 use super::{
     StampedeLock,
-    caller::{Event, Lookup, Reader},
+    caller::{Accepting, Event, Lookup, Reader},
     context::Context,
     write_back::end_of,
 };
@@ -113,7 +113,10 @@ impl Context {
         reader: &R,
     ) -> Lookup<R::Value> {
         let ends = end_of(&stored, &self.config.clock);
-        let lookup = reader.accept(key, stored, ends, stamp).end().await;
+        let lookup = match reader.accept(key, stored, ends, stamp) {
+            Accepting::Done(lookup) => lookup,
+            Accepting::Asking(asking) => asking.await,
+        };
         self.note_reload(key, &lookup);
         lookup
     }

@@ -63,6 +63,9 @@ pub struct StampedeLock<V, E> {
     context: Arc<Context>,
 }
 
+/// 30 years: the limit of a call that has none, which every clock can add to its time.
+const LONGEST_CALL: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// How a caller fares with a load that is under way.
 enum Waited<V, E> {
     Served(Outcome<V, E>),
@@ -139,7 +142,15 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         R: Reader<Value = V>,
         L: Loader<Value = V, Error = E>,
     {
-        self.get_or_load_from(request, None)
+        let came = Instant::now();
+        // Not an `async fn`, which would hold the request twice.
+        self.in_time(came, async move {
+            match self.look(&request.key, &request.reader).await {
+                Lookup::Fresh(value) => Ok(value),
+                // Boxed, so that the future of a hit stays small.
+                lookup => Box::pin(self.load_or_join(request, lookup, came)).await,
+            }
+        })
     }
 
     /// Loads the key anew, with a load that begins after this call: one over all processes that
@@ -175,8 +186,9 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         R: Reader<Value = V>,
         L: Loader<Value = V, Error = E>,
     {
-        let loading = self.load_after(&self.refreshes, request, Instant::now(), Purpose::Refresh);
-        self.in_time(loading).await
+        let came = Instant::now();
+        let loading = self.load_after(&self.refreshes, request, came, Purpose::Refresh);
+        self.in_time(came, loading).await
     }
 
     /// Starts to reload a value that is still served, in the background, unless that is under way
@@ -218,13 +230,14 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     pub(crate) fn get_or_load_from<R, L>(
         &self,
         request: Request<R, L>,
-        lookup: Option<Lookup<V>>,
+        lookup: Lookup<V>,
     ) -> impl Future<Output = Outcome<V, E>>
     where
         R: Reader<Value = V>,
         L: Loader<Value = V, Error = E>,
     {
-        self.in_time(self.resolve(request, lookup))
+        let came = Instant::now();
+        self.in_time(came, Box::pin(self.load_or_join(request, lookup, came)))
     }
 
     /// Ends a call that takes longer than all its limits together. The caller has then waited for
@@ -233,6 +246,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     /// Not an `async fn`, which would hold the call twice and make each read move it once more.
     fn in_time(
         &self,
+        came: Instant,
         call: impl Future<Output = Outcome<V, E>>,
     ) -> impl Future<Output = Outcome<V, E>> {
         let limits = &self.context.config.limits;
@@ -240,34 +254,14 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             Some(remote) => remote.call_timeout(),
             None => Some(Duration::ZERO),
         };
-        let limit = call_timeout.map_or(Duration::MAX, |call_timeout| {
+        let limit = call_timeout.map_or(LONGEST_CALL, |call_timeout| {
             call_timeout
                 .saturating_add(limits.max_wait)
                 .saturating_add(limits.load_timeout)
+                .min(LONGEST_CALL)
         });
-        let ended = tokio::time::timeout(limit, call);
+        let ended = tokio::time::timeout_at(came + limit, call);
         ended.map(move |ended| ended.unwrap_or_else(|_| Err(Failure::TimedOut(limit).into())))
-    }
-
-    async fn resolve<R, L>(
-        &self,
-        request: Request<R, L>,
-        looked: Option<Lookup<V>>,
-    ) -> Outcome<V, E>
-    where
-        R: Reader<Value = V>,
-        L: Loader<Value = V, Error = E>,
-    {
-        let came = Instant::now();
-        let lookup = match looked {
-            Some(lookup) => lookup,
-            None => self.look(&request.key, &request.reader).await,
-        };
-        match lookup {
-            Lookup::Fresh(value) => Ok(value),
-            // Boxed, so that the future of a hit stays small.
-            lookup => Box::pin(self.load_or_join(request, lookup, came)).await,
-        }
     }
 
     async fn load_or_join<R, L>(

@@ -74,6 +74,7 @@ fn options(
         return options;
     }
     let sink = sink.clone();
+    // P17 pushes-before-replies: the driver calls it before it hands out any later reply
     options.set_push_sender(move |push: PushInfo| {
         sink(&push);
         Ok::<_, SendError>(())

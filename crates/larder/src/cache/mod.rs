@@ -87,8 +87,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
             Ok(value) => return Ok(value),
             Err(unserved) => unserved,
         };
-        // Boxed, so that the future of a hit stays small.
-        Ok(typed(Box::pin(find(&self.policy, unserved)).await?))
+        Ok(typed(find(&self.policy, unserved).await?))
     }
 
     /// Returns the value from L1, else from L2, else from the loader, whose result goes into both
@@ -245,8 +244,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
     {
         let name = self.policy.key::<K>(&key);
         let name = name.check().map(|()| name.to_key());
-        // Boxed, because it is large, and rare.
-        let value = Box::pin(refresh(&self.policy, name, own_loader(|_| loader()))).await?;
+        let value = refresh(&self.policy, name, own_loader(|_| loader())).await?;
         self.expect(&key, typed(value))
     }
 
@@ -352,10 +350,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
             Ok(value) => return Ok(value),
             Err(unserved) => unserved,
         };
-        // Boxed, so that the future of a hit stays small.
-        Ok(typed(
-            Box::pin(find_or_load(&self.policy, unserved, source)).await?,
-        ))
+        Ok(typed(find_or_load(&self.policy, unserved, source).await?))
     }
 
     fn expect<Q: CacheKey<K> + ?Sized>(

@@ -1,7 +1,7 @@
 //! Invalidations in every level: of keys, of tags, and of whole policies.
 
 pub(crate) mod clear;
-pub(crate) mod push_listener;
+pub(crate) mod l1_listener;
 
 use std::sync::Arc;
 

@@ -48,19 +48,19 @@ fn with_connection(table: &TtlTable, remote: &dyn RemoteStore) -> Vec<Advice> {
     });
     let patience = remote.call_timeout().unwrap_or_default();
     let mut found = Vec::new();
-    for row in table.policies() {
+    for policy in table.policies() {
         let mut add = |key, problem, remedy: &str| {
             found.push(Advice {
-                policy: row.name().to_owned(),
+                policy: policy.name().to_owned(),
                 key,
                 problem,
                 remedy: remedy.to_owned(),
             });
         };
-        if row.levels().has_l2() && row.lease() < patience {
+        if policy.levels().has_l2() && policy.lease() < patience {
             let problem = format!(
                 "a lease of {:?} can end while its renewal waits for an answer, which may take {patience:?}",
-                row.lease()
+                policy.lease()
             );
             add(
                 "lease",
@@ -68,11 +68,11 @@ fn with_connection(table: &TtlTable, remote: &dyn RemoteStore) -> Vec<Advice> {
                 "set it to several times the command_timeout, or lower command_timeout",
             );
         }
-        if untold && row.levels() == Levels::Both && row.l1_ttl() > LONGEST_UNTOLD {
+        if untold && policy.levels() == Levels::Both && policy.l1_ttl() > LONGEST_UNTOLD {
             let problem = format!(
                 "the server does not push changes, so what other programs write is noticed only when an entry's \
                  {:?} in L1 end",
-                row.l1_ttl()
+                policy.l1_ttl()
             );
             add(
                 "l1_ttl",

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use larder_core::{
-    AnyValue, Entry, Generations, Key, KeyRef, LaneIndex, LaneState, Life, LocalStore, Moment,
-    Phase, PolicyIndex, RemoteStore, Stamp, TagStamp,
+    AnyValue, Entry, Generations, Key, KeyRef, LaneIndex, LaneState, Life, Moment, Phase,
+    PolicyIndex, RemoteStore, Stamp, TagStamp,
 };
 use larder_lock::{Aging, Leases, Lookup};
 

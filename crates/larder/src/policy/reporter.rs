@@ -109,20 +109,8 @@ impl Reporter {
         CallId(self.calls.fetch_add(1, Ordering::Relaxed)) // Relaxed: it orders nothing
     }
 
-    /// Runs a call, and counts it as an error if it fails. A call that succeeds is counted where
-    /// its value is known, by [`served`](Self::served) or [`found`](Self::found).
-    pub(crate) async fn counted<T>(
-        &self,
-        call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let outcome = call.await;
-        if outcome.is_err() {
-            self.counters.add(Count::Error);
-        }
-        outcome
-    }
-
-    /// Counts many calls that fail as one.
+    /// Counts calls that fail. A call that succeeds is counted where its value is known, by
+    /// [`served`](Self::served) or [`found`](Self::found).
     pub(crate) fn failed(&self, calls: usize) {
         (0..calls).for_each(|_| self.counters.add(Count::Error));
     }

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use larder_tidy::Project;
 
+mod documents;
 mod exceptions;
 mod layout;
 mod packages;

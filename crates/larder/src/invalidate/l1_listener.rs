@@ -26,7 +26,7 @@ impl PushListener for L1Listener {
     fn on_push(&self, push: Push<'_>) {
         match push {
             Push::Value(key) => invalidate_locally(&self.generations, &self.l1, KeyRef::new(key)),
-            Push::Lease(_) => {}
+            Push::Lease(_) => {} // what the waiters below are told
             // P10 loss-told-before-successor: what was read through the lane is not tracked any
             // more
             Push::Lane(lane) => {
