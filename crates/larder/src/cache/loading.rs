@@ -86,7 +86,7 @@ where
 {
     /// Gives the cache its loader, once and for all, with the state that the loader needs, such as
     /// a pool of database connections: each load gets a clone of it. The loader may return a `V`,
-    /// an `Option<V>` or a [`Loaded<V>`].
+    /// an `Option<V>` or a [`Loaded<V>`](crate::Loaded).
     ///
     /// See [`LoadingCache`] for an example.
     pub fn loading<S, F, Fut>(&self, state: S, loader: F) -> LoadingCache<K, V>
