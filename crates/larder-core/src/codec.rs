@@ -1,7 +1,9 @@
-use std::{any::type_name, fmt::Debug};
+use std::{any::type_name, cell::Cell, fmt::Debug, io};
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, error::Category};
+use serde_json::{Serializer, Value, error::Category, ser::Formatter};
+
+use crate::finite::is_finite;
 
 /// Turns values into the bytes that the remote store holds, and back.
 ///
@@ -52,7 +54,7 @@ pub trait Codec: Debug + Clone + Send + Sync + 'static {
     /// use larder_core::{Codec, JsonCodec};
     ///
     /// assert!(JsonCodec.check::<Vec<f64>>(b"[1.5]").is_ok());
-    /// let error = JsonCodec.check::<Vec<f64>>(b"[null]").unwrap_err(); // how JSON writes infinity
+    /// let error = JsonCodec.check::<Vec<f64>>(b"[null]").unwrap_err();
     /// assert!(error.to_string().contains("cannot be read back"));
     /// ```
     fn check<T: Serialize + DeserializeOwned>(&self, bytes: &[u8]) -> Result<(), CodecError> {
@@ -93,12 +95,56 @@ impl CodecError {
 /// Plain JSON, with `null` for "known to be absent": `redis-cli GET` shows it, other languages read
 /// it.
 ///
-/// A float comes back as the very same one. JSON has no infinity and no NaN: both are written as
-/// `null`, so an `Option<f64>` of them is `None` in another process.
+/// A float comes back as the very same one. JSON has no infinity and no NaN: a value with one of
+/// them is an error, and never silently a `null`, which would be `None` in another process.
 ///
 /// Source: [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct JsonCodec;
+
+impl JsonCodec {
+    /// Returns the number of bytes of the value's JSON, without making it. An infinity or a NaN
+    /// counts as `null`.
+    ///
+    /// ```
+    /// # use larder_core::JsonCodec;
+    /// assert_eq!(JsonCodec.encoded_len(&("Ada", 36))?, r#"["Ada",36]"#.len());
+    /// # Ok::<(), larder_core::CodecError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`CodecError`] if the value is no JSON, as a map whose keys are no text.
+    pub fn encoded_len<T: Serialize + ?Sized>(&self, value: &T) -> Result<usize, CodecError> {
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, value).map_err(|error| unwritable(&error))?;
+        Ok(length.0)
+    }
+}
+
+/// Counts bytes in place of writing them.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes compact JSON, and notes whether there is a `null` in it: that is how serde_json writes a
+/// float which JSON cannot say.
+struct NotesNull<'a>(&'a Cell<bool>);
+
+impl Formatter for NotesNull<'_> {
+    fn write_null<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.set(true);
+        out.write_all(b"null")
+    }
+}
 
 impl Codec for JsonCodec {
     fn encode<T: Serialize + ?Sized>(
@@ -106,7 +152,18 @@ impl Codec for JsonCodec {
         value: &T,
         out: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
-        serde_json::to_writer(out, value).map_err(|error| unwritable(&error))
+        let has_null = Cell::new(false);
+        let mut json = Serializer::with_formatter(out, NotesNull(&has_null));
+        value
+            .serialize(&mut json)
+            .map_err(|error| unwritable(&error))?;
+        // Looked at once more only then, so that other values cost nothing.
+        if has_null.get() && !is_finite(value) {
+            return Err(CodecError::new(
+                "JSON has no infinity and no NaN: keep such a float as a text or as an enum",
+            ));
+        }
+        Ok(())
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<Option<T>, CodecError> {
@@ -280,11 +337,41 @@ mod tests {
             error.contains("OneWay` comes back from its own bytes as another value"),
             "{error}"
         );
-        assert!(
-            check(&f64::INFINITY).is_ok(),
-            "null is said to be absent elsewhere"
-        );
-        assert!(check(&vec![f64::INFINITY]).is_err());
+        assert!(JsonCodec.check::<Vec<f64>>(b"[null]").is_err());
+    }
+
+    #[derive(Serialize)]
+    enum Shape {
+        Dot,
+        Width(Option<f32>),
+        Both(f64, f64),
+        Named { width: f64 },
+    }
+
+    #[test]
+    fn float_that_json_cannot_say_is_an_error_wherever_it_is() {
+        fn refused(value: &impl Serialize) {
+            let error = JsonCodec.encode(value, &mut Vec::new()).unwrap_err();
+            assert!(error.to_string().contains("no infinity"), "{error}");
+        }
+        for float in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            refused(&float);
+            refused(&Some(float));
+            refused(&(1, [vec![float]]));
+            refused(&BTreeMap::from([("width", (float, None::<u8>))]));
+            refused(&Shape::Width(Some(float as f32)));
+            refused(&Shape::Both(1.0, float));
+            refused(&[Shape::Named { width: float }]);
+        }
+    }
+
+    #[test]
+    fn null_that_is_no_float_is_written_as_it_is() {
+        let value = (None::<f64>, (), Shape::Dot, Shape::Width(None));
+        assert_eq!(encoded(&value), br#"[null,null,"Dot",{"Width":null}]"#);
+        let finite = (Some(1.5), Shape::Both(0.5, 1e300), None::<u8>);
+        assert_eq!(encoded(&finite), br#"[1.5,{"Both":[0.5,1e300]},null]"#);
+        assert_eq!(JsonCodec.encoded_len(&finite), Ok(encoded(&finite).len()));
     }
 
     #[test]

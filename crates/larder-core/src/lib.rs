@@ -40,6 +40,7 @@ mod clock;
 mod codec;
 mod digest;
 mod error;
+mod finite;
 mod generations;
 mod header;
 mod key;

@@ -248,6 +248,19 @@ impl RedisConfig {
 }
 
 impl RedisConfig {
+    /// Returns the [`namespace`](Self::namespace) that was set; `None` without one. It is checked
+    /// when the store connects.
+    ///
+    /// ```
+    /// # use larder_redis::RedisConfig;
+    /// let config = RedisConfig::new("redis://127.0.0.1");
+    /// assert_eq!(config.configured_namespace(), None);
+    /// assert_eq!(config.namespace("shop").configured_namespace(), Some("shop"));
+    /// ```
+    pub fn configured_namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// The namespace, empty for none.
     ///
     /// # Errors

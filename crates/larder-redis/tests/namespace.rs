@@ -107,20 +107,15 @@ impl Tenant {
 }
 
 async fn both_kinds_of_server() -> [(RedisServer, LaneState); 2] {
-    let refuse = [
-        "--user",
-        "default",
-        "on",
-        "nopass",
-        "~*",
-        "&*",
-        "+@all",
-        "-client|tracking",
-    ];
+    let refuse = ["-client|tracking"];
     [
         (RedisServer::start().await.unwrap(), LaneState::Tracking),
         (
-            RedisServer::builder().args(&refuse).start().await.unwrap(),
+            RedisServer::builder()
+                .refusing(&refuse)
+                .start()
+                .await
+                .unwrap(),
             LaneState::Subscribed,
         ),
     ]

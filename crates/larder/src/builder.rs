@@ -133,8 +133,10 @@ impl LarderBuilder {
         self.redis_config(RedisConfig::new(url.into()))
     }
 
-    /// Takes a Redis with options of its own as L2. The builder's [`namespace`](Self::namespace)
-    /// replaces the one of the options.
+    /// Takes a Redis with options of its own as L2.
+    ///
+    /// A namespace of these options holds for the whole larder, as if the builder had it. It must
+    /// not differ from the builder's [`namespace`](Self::namespace).
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -387,6 +389,7 @@ impl LarderBuilder {
             ));
         }
         let remote = self.remotes.pop();
+        self.assembly.namespace = one_namespace(self.namespace.take(), remote.as_ref())?;
         if self.start_without_redis && !remote.as_ref().is_some_and(Remote::is_redis) {
             return Err(options(
                 "start_without_redis(true) needs redis or redis_config",
@@ -403,9 +406,6 @@ impl LarderBuilder {
             }
             (None, Some(bytes)) => self.assembly.capacity = larder_core::Capacity::Weight(bytes),
             (None, None) => {}
-        }
-        if let Some(namespace) = &self.namespace {
-            check_namespace(namespace)?;
         }
         if self
             .assembly
@@ -426,12 +426,10 @@ impl LarderBuilder {
             }),
             (None, None) => None,
         };
-        let (namespace, lazily) = (self.namespace.clone(), self.start_without_redis);
-        self.assembly.namespace = self.namespace;
         let remote = remote.map(|remote| Connect {
             remote,
-            namespace,
-            lazily,
+            namespace: self.assembly.namespace.clone(),
+            lazily: self.start_without_redis,
         });
         Ok((self.assembly, remote, schedule))
     }
@@ -441,6 +439,23 @@ fn options(problem: impl Into<String>) -> Error {
     Error::Options {
         problem: problem.into(),
     }
+}
+
+/// The namespace of the whole larder, which the builder or the options of Redis may set.
+fn one_namespace(own: Option<String>, remote: Option<&Remote>) -> Result<Option<String>, Error> {
+    let remotes = remote.and_then(Remote::namespace);
+    let namespace = match (own, remotes) {
+        (Some(own), Some(remotes)) if own != remotes => {
+            return Err(options(format!(
+                "the builder's namespace is {:?}, that of redis_config is {:?}: keep one of them",
+                shortened(&own),
+                shortened(remotes)
+            )));
+        }
+        (own, remotes) => own.or_else(|| remotes.map(str::to_owned)),
+    };
+    namespace.as_deref().map_or(Ok(()), check_namespace)?;
+    Ok(namespace)
 }
 
 fn check_namespace(namespace: &str) -> Result<(), Error> {

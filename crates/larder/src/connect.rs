@@ -55,4 +55,13 @@ impl Remote {
     pub(crate) fn is_redis(&self) -> bool {
         !matches!(self, Self::Store(_))
     }
+
+    /// The namespace that its own options set.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(config) => config.configured_namespace(),
+            Self::Store(_) => None,
+        }
+    }
 }

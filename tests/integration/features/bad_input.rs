@@ -6,7 +6,7 @@ use larder_testkit::RedisServer;
 use crate::support::{
     calls::{Items, get, gets, load, value},
     policy::builder,
-    world::World,
+    world::{World, cache_of},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,13 +142,7 @@ async fn tls_and_unix_addresses_work() {
         .into_iter()
         .enumerate()
     {
-        let cache: Items = builder()
-            .redis_config(config)
-            .build()
-            .await
-            .unwrap()
-            .cache("item")
-            .unwrap();
+        let cache: Items = cache_of(builder().redis_config(config)).await;
         let key = format!("k{n}");
         assert_eq!(load(&cache, &key, "value").await, "value");
         server
@@ -256,7 +250,7 @@ async fn serde_code_that_panics_takes_nobody_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn call_outside_a_runtime_is_an_error() {
-    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = cache_of(builder()).await;
     let outside = std::thread::spawn(move || {
         futures_util::FutureExt::now_or_never(cache.get_or_load("k", || value("x"))).unwrap()
     });

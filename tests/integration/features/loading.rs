@@ -13,7 +13,7 @@ use crate::support::{
     database::Database,
     policy::{MINUTE, builder, policy},
     wait::{BOUND, start},
-    world::World,
+    world::{World, cache_of},
 };
 
 /// No test waits for a window to end: it is over at once, or never.
@@ -28,14 +28,8 @@ fn batches(cache: &Numbers, window: Duration, database: &Database) -> LoadingCac
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_wanted_within_a_window_are_one_load() {
     let world = World::new().await;
-    let remembering = [policy().negative_ttl(5 * MINUTE)];
-    let numbers = async || {
-        world
-            .larder_of(&remembering)
-            .await
-            .cache::<u64, String>("item")
-            .unwrap()
-    };
+    let remembering = policy().negative_ttl(5 * MINUTE);
+    let numbers = || world.cache_by::<u64>(&remembering);
     let (one, other, database) = (numbers().await, numbers().await, Database::default());
     let loading = batches(&one, Duration::from_millis(500), &database);
     let mut callers = JoinSet::new();
@@ -59,7 +53,7 @@ async fn keys_wanted_within_a_window_are_one_load() {
 
 #[tokio::test]
 async fn hit_does_not_wait_for_the_window_and_a_full_batch_neither() {
-    let cache: Numbers = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Numbers = cache_of(builder()).await;
     cache.get_or_load(0, || value("value 0")).await.unwrap();
     let database = Database::default();
     let loading = batches(&cache, NEVER, &database);
@@ -76,7 +70,7 @@ async fn hit_does_not_wait_for_the_window_and_a_full_batch_neither() {
 /// P19 loads-end-with-callers: a caller that is gone keeps nobody waiting, and is not loaded for.
 #[tokio::test]
 async fn caller_that_leaves_before_the_window_ends_is_not_loaded_for() {
-    let cache: Numbers = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Numbers = cache_of(builder()).await;
     let (gate, window) = (Gate::new(), Duration::from_millis(100));
     let database = Database::gated(&gate);
     let loading = batches(&cache, window, &database);
@@ -111,7 +105,7 @@ async fn caller_that_is_not_polled_holds_up_no_other() {
 #[test]
 fn call_without_a_runtime_is_refused() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let cache = runtime.block_on(async { builder().build().await.unwrap().cache("item").unwrap() });
+    let cache = runtime.block_on(async { cache_of(builder()).await });
     let loading = batches(&cache, NEVER, &Database::default());
     let outside = loading.get(2).now_or_never().unwrap();
     assert!(matches!(outside, Err(Error::NoRuntime)), "{outside:?}");

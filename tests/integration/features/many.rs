@@ -10,12 +10,12 @@ use larder_testkit::{Gate, RedisCluster};
 
 use crate::support::{
     aging::Aging,
-    batch::{are, get_one, is_read, load_many, set, start_many},
+    batch::{all_found, are, get_one, is_read, load_many, set, start_many},
     calls::{Items, Numbers, value},
     database::{Database, name},
     gated::{Call, Gated, When},
-    policy::{MINUTE, builder, ms, policy},
-    world::World,
+    policy::{MINUTE, builder, ms, policy, stale},
+    world::{World, cache_of},
 };
 
 async fn load_one(cache: &Numbers, key: u64, loaded: &str) {
@@ -23,31 +23,11 @@ async fn load_one(cache: &Numbers, key: u64, loaded: &str) {
     cache.get_or_load(key, || loaded).await.unwrap();
 }
 
-async fn commands(world: &World, name: &str) -> usize {
-    let stats = world
-        .server
-        .command(&["INFO", "commandstats"])
-        .await
-        .unwrap()
-        .text()
-        .unwrap();
-    let of = stats
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
-    of.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_no_level_has_is_loaded_by_one_call() {
     let world = World::new().await;
-    let remembering = [policy().negative_ttl(5 * MINUTE)];
-    let numbers = async || {
-        world
-            .larder_of(&remembering)
-            .await
-            .cache::<u64, String>("item")
-            .unwrap()
-    };
+    let remembering = policy().negative_ttl(5 * MINUTE);
+    let numbers = || world.cache_by::<u64>(&remembering);
     let (one, other, database) = (numbers().await, numbers().await, Database::default());
     load_one(&one, 0, &name(0)).await; // in both levels
     load_one(&other, 2, &name(2)).await; // in L2
@@ -58,10 +38,7 @@ async fn only_what_no_level_has_is_loaded_by_one_call() {
     assert_eq!(database.asked(), [set([4, 5, 6])]);
     // What is absent is remembered, as the policy says, also by the other process.
     for cache in [&one, &other] {
-        are(
-            &load_many(cache, &[0, 2, 4, 5, 6], &database).await.unwrap(),
-            [0, 2, 4, 6],
-        );
+        all_found(cache, &[0, 2, 4, 5, 6], &database, [0, 2, 4, 6]).await;
         are(&cache.get_many(&[0_u64, 4, 5, 7]).await.unwrap(), [0, 4]);
     }
     assert_eq!(database.asked().len(), 1);
@@ -77,33 +54,18 @@ async fn many_keys_take_one_round_trip_for_each_lane_and_thousand() {
     let world = World::new().await;
     let keys: Vec<u64> = (0..1000).map(|key| 2 * key).collect();
     let (one, database) = (world.numbers().await, Database::default());
-    are(
-        &load_many(&one, &keys, &database).await.unwrap(),
-        keys.clone(),
-    );
+    all_found(&one, &keys, &database, keys.clone()).await;
     assert_eq!(database.asked(), [set(keys.clone())]);
-    let other: Numbers = builder()
-        .remote_store(world.one_lane().await)
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
-    let before = (
-        commands(&world, "mget").await,
-        commands(&world, "get").await,
-    );
+    let other: Numbers = cache_of(builder().remote_store(world.one_lane().await)).await;
+    let before = (world.calls(&["mget"]).await, world.calls(&["get"]).await);
     are(&other.get_many(&keys).await.unwrap(), keys.clone());
     assert_eq!(
-        (
-            commands(&world, "mget").await,
-            commands(&world, "get").await
-        ),
+        (world.calls(&["mget"]).await, world.calls(&["get"]).await),
         (before.0 + 1, before.1)
     );
     assert_eq!((other.stats().l2_hits, other.stats().absent), (1000, 0));
     are(&other.get_many(&keys).await.unwrap(), keys); // now from L1
-    assert_eq!(commands(&world, "mget").await, before.0 + 1);
+    assert_eq!(world.calls(&["mget"]).await, before.0 + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,10 +73,7 @@ async fn keys_in_any_number_are_loaded_in_chunks() {
     let world = World::new().await;
     let keys: Vec<u64> = (0..2500).map(|key| 2 * key).collect();
     let (cache, database) = (world.numbers().await, Database::default());
-    are(
-        &load_many(&cache, &keys, &database).await.unwrap(),
-        keys.clone(),
-    );
+    all_found(&cache, &keys, &database, keys.clone()).await;
     assert_eq!(
         database
             .asked()
@@ -123,13 +82,8 @@ async fn keys_in_any_number_are_loaded_in_chunks() {
             .collect::<Vec<_>>(),
         [1000, 1000, 500]
     );
-    let local: Numbers = builder().build().await.unwrap().cache("item").unwrap();
-    are(
-        &load_many(&local, &keys, &Database::default())
-            .await
-            .unwrap(),
-        keys,
-    );
+    let local: Numbers = cache_of(builder()).await;
+    all_found(&local, &keys, &Database::default(), keys.clone()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,10 +100,7 @@ async fn value_that_cannot_be_read_is_loaded_anew_and_no_other() {
         .command(&["LPUSH", "item:4", "a list"])
         .await
         .unwrap();
-    are(
-        &load_many(&cache, &[0, 2, 4], &database).await.unwrap(),
-        [0, 2, 4],
-    );
+    all_found(&cache, &[0, 2, 4], &database, [0, 2, 4]).await;
     assert_eq!(database.asked(), [set([0, 4])]);
     assert_eq!(world.l2("item:0").await, Some(format!("{:?}", name(0))));
 }
@@ -178,12 +129,7 @@ async fn load_that_fails_fails_for_its_keys_and_leaves_the_others() {
         "{panicked:?}"
     );
     are(&cache.get_many(&[0_u64, 2]).await.unwrap(), [0]);
-    are(
-        &load_many(&cache, &[0, 2], &Database::default())
-            .await
-            .unwrap(),
-        [0, 2],
-    );
+    all_found(&cache, &[0, 2], &Database::default(), [0, 2]).await;
 }
 
 /// P13 silence-is-not-health: and a loader that takes too long is dropped.
@@ -191,11 +137,7 @@ async fn load_that_fails_fails_for_its_keys_and_leaves_the_others() {
 async fn load_that_takes_too_long_is_given_up() {
     let world = World::new().await;
     let (cache, gate) = (
-        world
-            .larder_of(&[policy().load_timeout(ms(100))])
-            .await
-            .cache("item")
-            .unwrap(),
+        world.cache_by(&policy().load_timeout(ms(100))).await,
         Gate::new(),
     );
     let hanging = load_many(&cache, &[0, 2], &Database::gated(&gate)).await;
@@ -203,12 +145,13 @@ async fn load_that_takes_too_long_is_given_up() {
         matches!(hanging, Err(Error::LoadTimedOut { .. })),
         "{hanging:?}"
     );
-    are(
-        &load_many(&world.numbers().await, &[0, 2], &Database::default())
-            .await
-            .unwrap(),
+    all_found(
+        &world.numbers().await,
+        &[0, 2],
+        &Database::default(),
         [0, 2],
-    );
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,10 +159,8 @@ async fn batch_is_one_load_of_those_that_a_row_allows() {
     let world = World::new().await;
     let (cache, gate) = (
         world
-            .larder_of(&[policy().max_loads(1).max_wait(ms(50))])
-            .await
-            .cache("item")
-            .unwrap(),
+            .cache_by(&policy().max_loads(1).max_wait(ms(50)))
+            .await,
         Gate::new(),
     );
     let first = start_many(&cache, &[0, 2, 4], &Database::gated(&gate));
@@ -232,48 +173,22 @@ async fn batch_is_one_load_of_those_that_a_row_allows() {
     );
     gate.open();
     are(&first.await.unwrap().unwrap(), [0, 2, 4]);
-    are(
-        &load_many(&cache, &[6, 8], &database).await.unwrap(),
-        [6, 8],
-    );
+    all_found(&cache, &[6, 8], &database, [6, 8]).await;
     assert_eq!(database.asked(), [set([6, 8])]);
 }
 
 #[tokio::test]
 async fn stale_values_are_served_while_one_batch_reloads_them() {
     let aging = Aging::new();
-    let cache: Numbers = aging
-        .larder(&policy().stale_for(10 * MINUTE))
-        .await
-        .cache("item")
-        .unwrap();
-    are(
-        &load_many(&cache, &[0, 2], &Database::default())
-            .await
-            .unwrap(),
-        [0, 2],
-    );
+    let cache: Numbers = cache_of(aging.builder(&stale())).await;
+    all_found(&cache, &[0, 2], &Database::default(), [0, 2]).await;
     aging.advance(15);
-    let (gate, other): (_, Numbers) = (
-        Gate::new(),
-        aging
-            .larder(&policy().stale_for(10 * MINUTE))
-            .await
-            .cache("item")
-            .unwrap(),
-    );
+    let other: Numbers = cache_of(aging.builder(&stale())).await;
+    let gate = Gate::new();
     let database = Database::gated(&gate);
-    are(
-        &load_many(&cache, &[0, 2], &database).await.unwrap(),
-        [0, 2],
-    );
+    all_found(&cache, &[0, 2], &database, [0, 2]).await;
     gate.reached().await;
-    are(
-        &load_many(&other, &[0, 2, 4], &Database::default())
-            .await
-            .unwrap(),
-        [0, 2, 4],
-    );
+    all_found(&other, &[0, 2, 4], &Database::default(), [0, 2, 4]).await;
     are(&cache.get_many(&[0_u64, 2]).await.unwrap(), []);
     gate.open();
     is_read(&cache, 2, Some(&name(2))).await;
@@ -287,10 +202,7 @@ async fn batch_without_redis_is_one_load() {
     load_one(&cache, 0, &name(0)).await;
     world.server.kill();
     let database = Database::default();
-    are(
-        &load_many(&cache, &[2, 4], &database).await.unwrap(),
-        [2, 4],
-    );
+    all_found(&cache, &[2, 4], &database, [2, 4]).await;
     assert_eq!(database.asked(), [set([2, 4])]);
     are(&cache.get_many(&[2_u64, 4, 6]).await.unwrap(), [2, 4]);
 }
@@ -324,21 +236,10 @@ async fn values_put_in_and_removed_together_are_so_in_all_processes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_all_masters_of_a_cluster_are_found_at_once() {
     let cluster = RedisCluster::start().await.unwrap();
-    let cache = || async {
-        builder()
-            .redis(cluster.url())
-            .build()
-            .await
-            .unwrap()
-            .cache("item")
-            .unwrap()
-    };
+    let cache = || cache_of::<u64, String>(builder().redis(cluster.url()));
     let (one, other, database) = (cache().await, cache().await, Database::default());
     let keys: Vec<u64> = (0..100).map(|key| 2 * key).collect();
-    are(
-        &load_many(&one, &keys, &database).await.unwrap(),
-        keys.clone(),
-    );
+    all_found(&one, &keys, &database, keys.clone()).await;
     are(&other.get_many(&keys).await.unwrap(), keys.clone());
     assert_eq!((other.stats().l2_hits, other.stats().l2_errors), (100, 0));
     other.invalidate_many(&keys).await.unwrap();
@@ -351,17 +252,8 @@ async fn keys_of_all_masters_of_a_cluster_are_found_at_once() {
 #[tokio::test]
 async fn stale_values_of_l1_alone_are_served_when_their_load_fails() {
     let aging = Aging::new();
-    let cache: Numbers = aging
-        .local_larder(&policy().stale_for(10 * MINUTE))
-        .await
-        .cache("item")
-        .unwrap();
-    are(
-        &load_many(&cache, &[0, 2], &Database::default())
-            .await
-            .unwrap(),
-        [0, 2],
-    );
+    let cache: Numbers = aging.local_larder(&stale()).await.cache("item").unwrap();
+    all_found(&cache, &[0, 2], &Database::default(), [0, 2]).await;
     aging.advance(15);
     for _ in 0..2 {
         let failing = cache.get_or_load_many(&[0_u64, 2], |_| async {
@@ -392,7 +284,7 @@ async fn keys_that_are_equal_under_two_names_are_both_found() {
             out.push(self.0);
         }
     }
-    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = cache_of(builder()).await;
     let loader = |names: Vec<Name>| async move {
         Ok::<_, io::Error>(
             names
@@ -419,13 +311,7 @@ async fn keys_that_are_equal_under_two_names_are_both_found() {
 async fn tags_of_many_values_are_asked_for_at_the_same_time() {
     let world = World::new().await;
     let (store, other) = (Gated::new(world.one_lane().await), world.numbers().await);
-    let cache: Numbers = builder()
-        .remote_store(store.clone())
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let cache: Numbers = cache_of(builder().remote_store(store.clone())).await;
     for key in [0, 2] {
         let tagged = Loaded::new(name(key)).tag(format!("tag {key}"));
         other

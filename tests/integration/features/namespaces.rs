@@ -1,10 +1,11 @@
 //! Two namespaces on one server: neither sees the other's keys, leases, tags, clears or messages.
 
 use larder::Larder;
-use larder_testkit::{Gate, Reply};
+use larder_testkit::Gate;
 
 use crate::support::{
     calls::{Items, get, gets, load, load_tagged, slow_load},
+    cluster::names as names_like,
     policy::builder,
     world::World,
 };
@@ -17,6 +18,11 @@ async fn process(world: &World, namespace: &str) -> (Larder, Items) {
     let larder = builder.build().await.unwrap();
     let items = larder.cache("item").unwrap();
     (larder, items)
+}
+
+/// All names that the server has.
+async fn names(world: &World) -> Vec<String> {
+    names_like(&world.server, "*").await
 }
 
 /// Waits until `hearer` has heard all that was said before this on its server.
@@ -78,10 +84,7 @@ async fn nothing_crosses(world: &World) {
     gate.open();
     assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "north");
 
-    let Reply::Array(names) = world.server.command(&["KEYS", "*"]).await.unwrap() else {
-        panic!()
-    };
-    let names: Vec<String> = names.iter().filter_map(Reply::text).collect();
+    let names = names(world).await;
     assert!(!names.is_empty());
     let outside: Vec<&String> = names
         .iter()
@@ -93,6 +96,29 @@ async fn nothing_crosses(world: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_namespaces_on_a_server_that_tracks_see_nothing_of_each_other() {
     nothing_crosses(&World::new().await).await;
+}
+
+/// The larder's own keys lie where its leases and tags do.
+#[tokio::test(flavor = "multi_thread")]
+async fn namespace_of_the_redis_options_alone_holds_for_the_whole_larder() {
+    let world = World::new().await;
+    let options = || world.config().namespace("north");
+    for builder in [
+        builder().redis_config(options()),
+        builder().redis_config(options()).namespace("north"),
+    ] {
+        let larder = builder.build().await.unwrap();
+        let items: Items = larder.cache("item").unwrap();
+        load_tagged(&items, "k", "value", "t").await;
+        assert_eq!(items.key("k").as_str(), "north/item:k");
+        let names = names(&world).await;
+        assert!(names.contains(&"north/item:k".to_owned()), "{names:?}");
+        assert!(
+            names.iter().all(|name| name.starts_with("north/")),
+            "{names:?}"
+        );
+        larder.clear().await.unwrap();
+    }
 }
 
 /// P26 scripts-publish: each namespace has a channel of its own.

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use larder::{Key, Levels, Outbox, OutboxEntry, OutboxError};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
-use larder_testkit::{Direction, Gate, Proxy, Reply};
+use larder_testkit::{Direction, Gate, Reply};
 use larder_tests::FolderOutbox;
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ use crate::support::{
     redis::config,
     wait::{BOUND, holds},
     worker::Worker,
-    world::World,
+    world::{World, process_of},
 };
 
 /// An outbox in memory, with gates where a test wants to come between.
@@ -175,7 +175,7 @@ async fn process_that_starts_does_what_a_dead_one_owed_and_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn drain_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
     let outbox = Memory::with(&["item:a", "item:b"]);
     let cut_off = builder().remote_store(store.clone()).build().await.unwrap();
@@ -220,11 +220,10 @@ async fn drain_while_redis_is_down_confirms_nothing_and_does_so_after_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn backlog_that_cannot_be_done_takes_no_room_that_writes_need() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let config = config(proxy.url()).max_unsent(10).lanes(1);
     let store = Arc::new(RedisStore::connect(config).await.unwrap());
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let (larder, cache) = process_of(builder().remote_store(store.clone())).await;
     proxy.refuse(true);
     proxy.cut();
     is_down(&store).await;

@@ -18,7 +18,7 @@ use crate::support::{
     gated::{Call, Gated, When},
     policy::builder,
     wait::{BOUND, start},
-    world::World,
+    world::{World, cache_of},
 };
 
 /// Each batch loads what the other does not, and neither waits for the other before it does.
@@ -119,13 +119,7 @@ async fn answer_held_back_while_a_key_is_invalidated_is_kept_without_it() {
     let world = World::new().await;
     let store = Gated::new(world.one_lane().await);
     let (cache, other): (Numbers, _) = (
-        builder()
-            .remote_store(store.clone())
-            .build()
-            .await
-            .unwrap()
-            .cache("item")
-            .unwrap(),
+        cache_of(builder().remote_store(store.clone())).await,
         world.numbers().await,
     );
     load_many(&other, &[0, 2], &Database::default())
@@ -150,10 +144,7 @@ async fn answer_held_back_while_a_key_is_invalidated_is_kept_without_it() {
 /// P19 loads-end-with-callers: a batch that nobody waits for is not loaded on.
 #[tokio::test]
 async fn batch_that_nobody_waits_for_is_given_up() {
-    let (cache, gate): (Numbers, _) = (
-        builder().build().await.unwrap().cache("item").unwrap(),
-        Gate::new(),
-    );
+    let (cache, gate): (Numbers, _) = (cache_of(builder()).await, Gate::new());
     let dropped = Gate::new();
     let loader = {
         let (gate, dropped) = (gate.clone(), dropped.clone());

@@ -10,20 +10,14 @@ use crate::support::{
     calls::{Items, get, load, slow_load, value},
     gated::{Call, Gated, When},
     policy::{MINUTE, builder, builder_of, named, policy},
-    world::World,
+    world::{World, cache_of},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn l1_serves_for_its_own_ttl_and_never_past_the_end_of_l2() {
     let world = World::new().await;
     let (clock, hand) = Clock::manual();
-    let larder = builder()
-        .redis(world.server.url())
-        .clock(clock)
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let cache: Items = cache_of(builder().redis(world.server.url()).clock(clock)).await;
     load(&cache, "long", "value").await;
     world
         .server
@@ -75,12 +69,7 @@ async fn policy_of_l2_keeps_nothing_in_the_process() {
 async fn without_redis_every_policy_lives_in_l1_for_its_ttl() {
     let (clock, hand) = Clock::manual();
     for policy in [policy(), policy().levels(Levels::L2)] {
-        let larder = builder_of(&[policy])
-            .clock(clock.clone())
-            .build()
-            .await
-            .unwrap();
-        let cache: Items = larder.cache("item").unwrap();
+        let cache: Items = cache_of(builder_of(&[policy]).clock(clock.clone())).await;
         cache.insert("k", "value".to_owned()).await.unwrap();
         hand.advance(Duration::from_secs(599));
         assert_eq!(get(&cache, "k").await.as_deref(), Some("value"));
@@ -128,10 +117,7 @@ async fn loader_decides_on_the_lifetime_of_what_it_loaded() {
     let world = World::new().await;
     for (cache, has_l2) in [
         (world.items().await, true),
-        (
-            builder().build().await.unwrap().cache("item").unwrap(),
-            false,
-        ),
+        (cache_of(builder()).await, false),
     ] {
         for (key, ttl) in [("short", 20), ("long", 2000)] {
             let loaded = Loaded::new("value".to_owned()).ttl(Duration::from_secs(ttl));
@@ -211,13 +197,7 @@ async fn reply_that_is_handled_late_does_not_lengthen_a_life_in_l1() {
     let world = World::new().await;
     let (clock, hand) = Clock::manual();
     let store = Gated::new(world.store().await);
-    let larder = builder()
-        .remote_store(store.clone())
-        .clock(clock)
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let cache: Items = cache_of(builder().remote_store(store.clone()).clock(clock)).await;
     world
         .server
         .command(&["SET", "item:k", "\"value\"", "EX", "10"])

@@ -27,7 +27,7 @@ const MANY: usize = 300;
 async fn stalled(direction: Direction) -> (World, Proxy, Arc<RedisStore>) {
     let world = World::new().await;
     world.server.command(&["SET", "k", "v"]).await.unwrap();
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let config = RedisConfig::new(proxy.url())
         .lanes(1)
         .command_timeout(BOUND);
@@ -160,7 +160,7 @@ async fn runtime_that_ends_leaves_the_reads_of_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn read_over_a_connection_whose_runtime_has_ended_is_an_error() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

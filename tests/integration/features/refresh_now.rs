@@ -1,17 +1,18 @@
 //! `Cache::refresh`: a load that begins after the call, whatever the levels have.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use larder::Error;
 use larder_testkit::Gate;
 use tokio::task::JoinHandle;
 
 use crate::support::{
+    aging::Aging,
     calls::{Items, get, gets, load, slow_load},
-    gated::{Call, When, gated},
-    policy::builder,
-    wait::start,
-    world::{World, nowhere, scripts_run, waits_for_the_lease},
+    gated::{Call, Gated, When},
+    policy::{builder, ms, policy},
+    wait::{holds, start},
+    world::{World, cache_of, nowhere},
 };
 
 /// Starts a refresh that waits at the gate before its loader returns.
@@ -24,12 +25,6 @@ fn refresh(cache: &Items, loaded: &str, gate: &Gate) -> JoinHandle<Result<Arc<St
         };
         cache.refresh("k", loader).await
     })
-}
-
-fn open() -> Gate {
-    let gate = Gate::new();
-    gate.open();
-    gate
 }
 
 async fn is(refreshed: JoinHandle<Result<Arc<String>, Error>>, expected: &str) {
@@ -55,30 +50,35 @@ async fn reader_during_a_refresh_is_served_the_old_value_and_all_the_new_one_aft
     assert_eq!(world.l2("item:k").await.as_deref(), Some("\"new\""));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// Time stands still but for what the test adds, so that the rest of the lease tells exactly when
+/// it was taken.
+#[tokio::test(start_paused = true)]
 async fn processes_that_refresh_at_once_load_once() {
-    let world = World::new().await;
-    let (remote, larder) = gated(&world).await;
-    let (one, other): (Items, Items) = (world.items().await, larder.cache("item").unwrap());
+    let world = Aging::new();
+    let remote = Gated::new(Arc::new(world.server.connect()));
+    let one = world.cache(&policy()).await;
+    let other = world.cache_on(remote.clone(), &policy()).await;
     load(&one, "k", "old").await;
     let claims = remote.gate(Call::Claim, When::Before);
-    let late = open();
+    let late = Gate::opened();
     let waits = refresh(&other, "late", &late);
     claims.reached().await; // it has been asked for, and its claim is on the way
-    // Much longer than an answer takes, and than the millisecond in which the server counts.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Longer than the millisecond in which the server counts.
+    tokio::time::advance(ms(2)).await;
+    world.advance_by(ms(2));
     let gate = Gate::new();
     let loads = refresh(&one, "new", &gate);
     gate.reached().await;
-    let scripts = scripts_run(&world).await;
     claims.open();
-    // Two claims, of which the second one finds the lease taken, and a look at the tag epoch.
-    waits_for_the_lease(&world, "item:k", scripts + 3).await;
+    holds("the second claim, which finds the lease taken", || {
+        remote.calls(Call::Claim) == 2
+    })
+    .await;
     gate.open();
     is(loads, "new").await;
     is(waits, "new").await;
     assert_eq!(late.arrivals(), 0, "loads of the other process");
-    gets(&other, "k", Some("new")).await;
+    assert_eq!(get(&other, "k").await.as_deref(), Some("new"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn refresh_that_is_asked_for_while_an_older_load_runs_loads_after_it() {
         let gate = Gate::new();
         let older = slow_load(elder, "k", "older", &gate);
         gate.reached().await;
-        let newer = open();
+        let newer = Gate::opened();
         let refreshed = refresh(&one, "newer", &newer);
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -148,7 +148,7 @@ async fn refresh_during_which_its_key_is_invalidated_is_cached_nowhere() {
 
 #[tokio::test]
 async fn refresh_without_l2_replaces_the_value_in_l1() {
-    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = cache_of(builder()).await;
     load(&cache, "k", "old").await;
     let gate = Gate::new();
     let refreshed = refresh(&cache, "new", &gate);

@@ -2,7 +2,7 @@
 //! hinders nothing.
 
 use larder::{Larder, RedisConfig, TtlTable};
-use larder_testkit::{Direction, Proxy, RedisServer};
+use larder_testkit::{Direction, RedisServer};
 use tokio::time::Instant;
 
 use crate::support::{calls::load, log::Log, redis::config, wait::BOUND, world::World};
@@ -93,10 +93,7 @@ async fn full_server_that_will_refuse_writes_is_advised_against() {
             log.text()
         );
     }
-    let refuses = [
-        "--user", "default", "on", "nopass", "~*", "&*", "+@all", "-config",
-    ];
-    let server = RedisServer::builder().args(&refuses).start().await.unwrap();
+    let server = World::refusing(&["-config"]).await.server;
     assert_eq!(said("", RedisConfig::new(server.url())).await.text(), "");
 }
 
@@ -104,7 +101,7 @@ async fn full_server_that_will_refuse_writes_is_advised_against() {
 #[tokio::test]
 async fn server_that_does_not_answer_holds_up_the_start_for_a_command_timeout_at_most() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let store = larder_redis::RedisStore::connect(config(proxy.url()))
         .await
         .unwrap();

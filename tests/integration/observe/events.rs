@@ -15,6 +15,7 @@ use crate::support::{
     policy::{MINUTE, builder, ms, policy},
     redis::config,
     wait::holds,
+    world::process_of,
 };
 
 /// Keeps what it was told of, one line each.
@@ -116,13 +117,7 @@ async fn hook_is_told_of_an_outage() {
     let mut server = RedisServer::start().await.unwrap();
     let told = Told::default();
     let config = config(server.url()).lanes(1);
-    let larder = builder()
-        .redis_config(config)
-        .on_event(told.hook())
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let (larder, cache) = process_of(builder().redis_config(config).on_event(told.hook())).await;
     server.kill();
     holds("it is given up", || {
         larder.stats().breaker == BreakerState::Open

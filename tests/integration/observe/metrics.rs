@@ -1,6 +1,6 @@
 //! The numbers of coherence, in `stats()` and through the `metrics` facade.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use larder::Larder;
 use larder_testkit::{Gate, eventually};
@@ -10,7 +10,7 @@ use crate::support::{
     calls::{Items, get, load, slow_load, slow_tagged_load},
     policy::builder,
     wait::{BOUND, holds},
-    world::World,
+    world::{World, cache_of},
 };
 
 /// One fill is refused because its lease is gone, and another one because of its tag.
@@ -69,6 +69,30 @@ async fn are_published(snapshotter: &Snapshotter) {
     });
     let published = published.await;
     assert!(published, "{seen:?}");
+}
+
+/// On one thread, which has a recorder of its own.
+#[tokio::test]
+async fn name_of_a_larder_is_a_label_of_its_metrics() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let cache: Items = cache_of(builder().name("sessions")).await;
+    load(&cache, "k", "value").await;
+    let mut published = BTreeSet::new();
+    let all_are_there = eventually(BOUND, || {
+        for (key, ..) in snapshotter.snapshot().into_vec() {
+            let labels = key.key().labels();
+            let labels: Vec<_> = labels.map(|label| (label.key(), label.value())).collect();
+            assert_eq!(labels.first(), Some(&("larder", "sessions")), "{key:?}");
+            published.insert((key.key().name().to_owned(), labels.len()));
+        }
+        let of_a_policy = |name: &str| published.contains(&(name.to_owned(), 2));
+        of_a_policy("larder_load_seconds")
+            && of_a_policy("larder_loads_total")
+            && published.contains(&("larder_outbox_errors_total".to_owned(), 1))
+    });
+    assert!(all_are_there.await, "{published:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Redis is not there when a process starts, is deaf or slow, or refuses what the process asks for.
 
 use std::{
+    fmt::Debug,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -21,44 +22,34 @@ use crate::support::{
     policy::builder,
     redis::config,
     wait::{BOUND, holds},
-    world::World,
+    world::{World, cache_of},
 };
 
 async fn items_through(url: &str) -> Items {
-    builder()
-        .redis_config(config(url))
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap()
+    cache_of(builder().redis_config(config(url))).await
+}
+
+/// The error of a start with this address, which names the server and shows no password.
+async fn refused(url: &str, server: &RedisServer) -> StoreError {
+    let error = builder().redis_config(config(url)).build().await;
+    let error = error.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(
+        text.contains(&server.addr()) && !text.contains("s3cret"),
+        "{text}"
+    );
+    match error {
+        Error::Store { source, .. } => source,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unreachable_redis_at_start_is_an_error_with_its_address() {
     let mut server = RedisServer::start().await.unwrap();
     server.kill();
-    let url = format!("redis://me:s3cret@{}", server.addr());
-    let error = builder()
-        .redis_config(config(url))
-        .build()
-        .await
-        .unwrap_err();
-    let text = format!("{error} {error:?}");
-    assert!(
-        matches!(
-            error,
-            Error::Store {
-                source: StoreError::Unreachable { .. },
-                ..
-            }
-        ),
-        "{text}"
-    );
-    assert!(
-        text.contains(&server.addr()) && !text.contains("s3cret"),
-        "{text}"
-    );
+    let error = refused(&format!("redis://me:s3cret@{}", server.addr()), &server).await;
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,25 +79,10 @@ async fn wrong_password_is_an_error_that_does_not_show_it() {
         format!("redis://:s3cret@{}", server.addr()),
         format!("redis://{}", server.addr()),
     ] {
-        let error = builder()
-            .redis_config(config(url))
-            .build()
-            .await
-            .unwrap_err();
-        let text = format!("{error} {error:?}");
+        let error = refused(&url, &server).await;
         assert!(
-            matches!(
-                error,
-                Error::Store {
-                    source: StoreError::Unauthorized { .. },
-                    ..
-                }
-            ),
-            "{text}"
-        );
-        assert!(
-            text.contains(&server.addr()) && !text.contains("s3cret"),
-            "{text}"
+            matches!(error, StoreError::Unauthorized { .. }),
+            "{error:?}"
         );
     }
     let cache = items_through(&server.url()).await;
@@ -117,13 +93,12 @@ async fn wrong_password_is_an_error_that_does_not_show_it() {
 async fn start_without_redis_serves_from_the_loader_and_connects_later() {
     let mut server = RedisServer::start().await.unwrap();
     server.kill();
-    let larder = builder()
-        .redis_config(config(server.url()))
-        .start_without_redis(true)
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let cache: Items = cache_of(
+        builder()
+            .redis_config(config(server.url()))
+            .start_without_redis(true),
+    )
+    .await;
     let start = Instant::now();
     assert_eq!(load(&cache, "k", "value").await, "value");
     assert!(start.elapsed() < BOUND / 2, "{:?}", start.elapsed());
@@ -142,7 +117,7 @@ async fn start_without_redis_serves_from_the_loader_and_connects_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deaf_connection_is_found_by_its_ping() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let (deaf, writer) = (items_through(&proxy.url()).await, world.items().await);
     writer.insert("k", "old".to_owned()).await.unwrap();
     gets(&deaf, "k", Some("old")).await;
@@ -182,31 +157,13 @@ async fn paused_redis_does_not_keep_a_reader_from_its_loader() {
 /// short-lived.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
-    let server = RedisServer::builder()
-        .args(&[
-            "--user",
-            "default",
-            "on",
-            "nopass",
-            "~*",
-            "&*",
-            "+@all",
-            "-client|tracking",
-            "-subscribe",
-        ])
-        .start()
+    let server = World::refusing(&["-client|tracking", "-subscribe"])
         .await
-        .unwrap();
+        .server;
     let store = RedisStore::connect(config(server.url())).await.unwrap();
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Untracked);
     let (clock, hand) = larder::Clock::manual();
-    let larder = builder()
-        .redis(server.url())
-        .clock(clock)
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let cache: Items = cache_of(builder().redis(server.url()).clock(clock)).await;
     load(&cache, "k", "old").await;
     server.command(&["SET", "item:k", "\"new\""]).await.unwrap();
     assert_eq!(
@@ -218,48 +175,37 @@ async fn server_that_refuses_tracking_and_channels_makes_l1_short_lived() {
     assert_eq!(get(&cache, "k").await.as_deref(), Some("new"));
 }
 
+fn timed_out<T: Debug>(call: Result<T, Error>) {
+    assert!(
+        matches!(
+            call,
+            Err(Error::Store {
+                source: StoreError::TimedOut { .. },
+                ..
+            })
+        ),
+        "{call:?}"
+    );
+}
+
 /// P9 reply-invalidates-again, P11 unsent-goes-first: what can be neither done nor remembered is an
 /// error, before the database is touched.
 #[tokio::test(flavor = "multi_thread")]
 async fn write_that_cannot_be_remembered_does_not_touch_the_database() {
     let world = World::new().await;
     let gated = Gated::new(world.one_lane().await);
-    let cache: Items = builder()
-        .remote_store(gated.clone())
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let cache: Items = cache_of(builder().remote_store(gated.clone())).await;
     load(&cache, "k", "old").await;
     gated.lose_reply(Call::BeginWrite);
     gated.lose_reply(Call::Invalidate);
     let gate = Gate::opened();
     let refused = slow_write(&cache, "new", &gate).await.unwrap();
-    assert!(
-        matches!(
-            refused,
-            Err(Error::Store {
-                source: StoreError::TimedOut { .. },
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
+    timed_out(refused);
     assert_eq!(gate.arrivals(), 0, "the database was not touched");
     load(&cache, "k", "old").await;
     gated.lose_reply(Call::Invalidate);
     let refused = cache.invalidate("k").await;
-    assert!(
-        matches!(
-            refused,
-            Err(Error::Store {
-                source: StoreError::TimedOut { .. },
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
+    timed_out(refused);
     assert_eq!(get(&cache, "k").await, None, "it is gone here all the same");
 }
 
@@ -273,13 +219,7 @@ async fn server_without_resp3_is_used_without_tracking() {
         .unwrap();
     let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
-    let cache: Items = builder()
-        .remote_store(store)
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let cache: Items = cache_of(builder().remote_store(store)).await;
     assert_eq!(load(&cache, "k", "value").await, "value");
     assert_eq!(
         server

@@ -15,7 +15,7 @@ use crate::support::{
     policy::{builder, builder_of, named, policy},
     redis::config,
     wait::{BOUND, holds},
-    world::{World, cache_on},
+    world::{World, cache_on, process_of},
 };
 
 async fn change(cache: &Items, key: &str, verb: &str) {
@@ -32,7 +32,7 @@ async fn change(cache: &Items, key: &str, verb: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn write_during_an_outage_is_seen_by_all_after_it() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
     let larder = builder().remote_store(store.clone()).build().await.unwrap();
     let (cut_off, connected): (Items, _) = (larder.cache("item").unwrap(), world.items().await);
@@ -170,15 +170,10 @@ async fn lane_is_down_whenever_what_was_read_through_it_is_said_to_be_out_of_dat
 #[tokio::test(flavor = "multi_thread")]
 async fn value_loaded_in_an_outage_is_looked_for_again_after_it() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let (clock, _hand) = larder::Clock::manual();
-    let larder = builder()
-        .redis_config(config(proxy.url()))
-        .clock(clock)
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let (larder, cache) =
+        process_of(builder().redis_config(config(proxy.url())).clock(clock)).await;
     proxy.refuse(true);
     proxy.cut();
     holds("it is cut off", || {
@@ -356,7 +351,7 @@ async fn policy_of_l1_alone_survives_the_loss_of_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn load_of_a_process_that_is_cut_off_is_not_for_those_who_came_later() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let store = Arc::new(RedisStore::connect(config(proxy.url())).await.unwrap());
     let in_l2 = policy().levels(Levels::L2);
     let (here, there) = (

@@ -15,7 +15,7 @@ use crate::support::{
     redis::config,
     store::{Events, are, key},
     wait::{BOUND, holds},
-    world::World,
+    world::{World, cache_of, process_of},
 };
 
 /// How a server can take no writes, and how it takes them again.
@@ -97,8 +97,7 @@ async fn server_that_takes_no_writes_is_replaced_by_the_loader_until_it_does() {
                 .unwrap(),
         );
         let events = Events::of(&store, None);
-        let larder = builder().remote_store(store.clone()).build().await.unwrap();
-        let cache: Items = larder.cache("item").unwrap();
+        let (larder, cache) = process_of(builder().remote_store(store.clone())).await;
         for key in ["read", "written", "gone"] {
             load(&cache, key, "old").await;
         }
@@ -331,13 +330,7 @@ async fn wrong_password_after_a_restart_opens_the_breaker_until_it_is_right() {
         .unwrap();
     let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
     let events = Events::of(&store, None);
-    let cache: Items = builder()
-        .remote_store(store.clone())
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let cache: Items = cache_of(builder().remote_store(store.clone())).await;
     load(&cache, "k", "old").await;
     let mut admin = server.client().await.unwrap();
     admin

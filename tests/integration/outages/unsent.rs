@@ -13,7 +13,7 @@ use crate::support::{
     redis::config,
     store::{are, cut_off, key},
     wait::{BOUND, holds},
-    world::World,
+    world::{World, cache_of},
 };
 
 /// P11 unsent-goes-first: a clear on return takes as long as Redis has keys, and no writer waits
@@ -115,13 +115,7 @@ async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() 
             .await
             .unwrap(),
     );
-    let cache: Items = builder()
-        .remote_store(store.clone())
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let cache: Items = cache_of(builder().remote_store(store.clone())).await;
     let mut foreign = server.client().await.unwrap();
     fill(&mut foreign).await;
     cut_off(&store, &proxy).await;
@@ -153,7 +147,7 @@ async fn million_keys_invalidated_in_an_outage_end_as_a_clear_of_their_prefix() 
 #[tokio::test(flavor = "multi_thread")]
 async fn write_in_an_outage_with_nothing_remembered_clears_its_row_and_no_other() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let store = Arc::new(
         RedisStore::connect(config(proxy.url()).lanes(1).max_unsent(0))
             .await

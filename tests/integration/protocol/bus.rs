@@ -1,20 +1,20 @@
 //! Servers that refuse tracking: processes tell each other what they change, and a lost
 //! subscription is a lost lane.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use larder::{Larder, Levels};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
-use larder_testkit::{Gate, Proxy, Reply};
+use larder_testkit::{Gate, Reply};
 
 use crate::support::{
     calls::{Items, get, gets, load, load_tagged, slow_load},
     gated::{Call, When, gated_cache},
     policy::{MINUTE, builder, builder_of, named, policy},
     redis::config,
-    wait::holds,
-    world::{World, cache_on},
+    wait::{holds, woken},
+    world::{World, cache_of, cache_on},
 };
 
 /// A larder whose store the test can ask too.
@@ -88,10 +88,7 @@ async fn waiter_in_another_process_is_woken_by_a_message() {
     busy.open();
     gate.open();
     loading.await.unwrap().unwrap();
-    let woken = tokio::time::timeout(Duration::from_secs(10), waiting)
-        .await
-        .expect("it was not woken");
-    assert_eq!(woken.unwrap(), "loaded");
+    assert_eq!(woken(waiting).await.unwrap(), "loaded");
 }
 
 /// P24 tags-known-by-lane, P26 scripts-publish: what a channel brings is in no order with a lane's
@@ -99,7 +96,7 @@ async fn waiter_in_another_process_is_woken_by_a_message() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
     let world = World::without_tracking().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let store = Arc::new(
         RedisStore::connect(config(proxy.url()).lanes(1))
             .await
@@ -160,13 +157,7 @@ async fn entries_read_without_a_subscription_are_short_lived() {
             .await
             .unwrap(),
     );
-    let larder = builder()
-        .remote_store(store.clone())
-        .clock(clock)
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let cache: Items = cache_of(builder().remote_store(store.clone()).clock(clock)).await;
     world
         .server
         .command(&["ACL", "SETUSER", "default", "-subscribe"])
@@ -256,13 +247,7 @@ async fn process_that_starts_before_its_server_subscribes_later() {
         store.lane_state(LaneIndex(0)) == LaneState::Subscribed
     })
     .await;
-    let cache: Items = builder()
-        .remote_store(store.clone())
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let cache: Items = cache_of(builder().remote_store(store.clone())).await;
     let (_, _, there) = process(&world).await;
     load(&cache, "k", "old").await;
     there.insert("k", "new".to_owned()).await.unwrap();

@@ -31,17 +31,7 @@ async fn redis_store_on_a_cluster_conforms() {
 /// at another.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_store_on_a_cluster_without_tracking_conforms() {
-    let refuse = [
-        "--user",
-        "default",
-        "on",
-        "nopass",
-        "~*",
-        "&*",
-        "+@all",
-        "-client|tracking",
-    ];
-    let options = RedisServer::builder().args(&refuse);
+    let options = RedisServer::builder().refusing(&["-client|tracking"]);
     let cluster = RedisCluster::start_as(&options, 3, 0).await.unwrap();
     let store = async || {
         let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2))

@@ -11,7 +11,7 @@ use crate::support::{
     gated::{Call, Gated, When},
     policy::{SECOND, builder, builder_of, ms, named, policy},
     wait::BOUND,
-    world::World,
+    world::{World, cache_of},
 };
 
 /// P4 l1-read-from-l2, P12 tracking-never-assumed: each way in which a value enters L1 leaves its
@@ -55,13 +55,7 @@ async fn foreign_write_or_deletion_disappears_from_every_l1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn entry_that_the_server_evicts_for_its_own_process_disappears_from_l1() {
     let world = World::new().await;
-    let cache: Items = builder()
-        .remote_store(world.one_lane().await)
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let cache: Items = cache_of(builder().remote_store(world.one_lane().await)).await;
     let mut client = world.server.client().await.unwrap();
     for round in 0..10 {
         client
@@ -123,13 +117,7 @@ async fn value_written_through_is_invalidated_by_other_processes() {
 async fn committed_value_is_in_l1_without_another_call() {
     let world = World::new().await;
     let store = Gated::new(world.store().await);
-    let cache: Items = builder()
-        .remote_store(store.clone())
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let cache: Items = cache_of(builder().remote_store(store.clone())).await;
     let mut foreign = world.server.client().await.unwrap();
     for round in 0..20 {
         let (loaded, written) = (format!("loaded{round}"), format!("written{round}"));
@@ -159,13 +147,7 @@ async fn committed_value_is_in_l1_without_another_call() {
 async fn value_replaced_while_its_commit_is_answered_does_not_enter_l1() {
     let world = World::new().await;
     let store = Gated::new(world.store().await);
-    let cache: Items = builder()
-        .remote_store(store.clone())
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let cache: Items = cache_of(builder().remote_store(store.clone())).await;
     let other = world.items().await;
     for begin in ["load", "write"] {
         let answer = store.gate(Call::Commit, When::After);
@@ -343,8 +325,7 @@ async fn cache_that_outlives_its_larder_still_hears_of_changes() {
 async fn store_shared_with_a_lock_still_tells_the_cache() {
     let world = World::new().await;
     let store = world.store().await;
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let cache: Items = cache_of(builder().remote_store(store.clone())).await;
     let lock = larder_lock::LeaseLock::new(store, Duration::from_secs(10));
     let other = larder_lock::LeaseLock::new(world.store().await, Duration::from_secs(60));
     load(&cache, "k", "old").await;

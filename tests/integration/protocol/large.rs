@@ -50,7 +50,7 @@ async fn in_time<T>(what: &str, call: impl Future<Output = T>) -> T {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_on_a_slow_link_holds_up_no_small_one() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let policies = [policy(), named("shared").levels(Levels::L2)];
     let (larder, other) = (
         through(&proxy, &policies).await,
@@ -97,7 +97,7 @@ async fn large_value_on_a_slow_link_holds_up_no_small_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_that_another_process_has_loaded_is_claimed_beside_the_lane() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let patient = [policy().lease(MINUTE).max_wait(MINUTE)];
     let (here, there): (Items, Items) = (
         through(&proxy, &patient).await.cache("item").unwrap(),
@@ -126,7 +126,7 @@ async fn large_value_that_another_process_has_loaded_is_claimed_beside_the_lane(
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_that_is_replaced_on_its_way_does_not_stay_in_l1() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let here: Items = through(&proxy, &[policy()]).await.cache("item").unwrap();
     let there = world.items().await;
     there.insert("large", large("old")).await.unwrap();
@@ -174,7 +174,7 @@ async fn large_value_in_l1_is_invalidated_by_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_that_takes_too_long_costs_no_connection() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let config = RedisConfig::new(proxy.url())
         .lanes(1)
         .command_timeout(SECOND);
@@ -201,7 +201,7 @@ async fn large_value_that_takes_too_long_costs_no_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_values_among_many_hold_up_no_small_one() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let (larder, other) = (through(&proxy, &[policy()]).await, world.larder().await);
     let [here, there]: [Items; 2] = [&larder, &other].map(|larder| larder.cache("item").unwrap());
     there
@@ -240,7 +240,7 @@ async fn large_values_among_many_hold_up_no_small_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_value_of_another_server_at_the_same_address_is_not_taken() {
     let (world, failed_over) = (World::new().await, World::new().await);
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let policies = [policy(), named("shared").levels(Levels::L2)];
     let larder = through(&proxy, &policies).await;
     for (round, name) in (1..).zip(["item", "shared"]) {

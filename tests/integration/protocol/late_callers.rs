@@ -17,7 +17,7 @@ use crate::support::{
     gated::{Call, Gated, When},
     policy::{MINUTE, builder, policy},
     wait::start,
-    world::World,
+    world::{World, cache_of},
 };
 
 /// P16 only-for-earlier-callers: the answer to a look is not for who comes after it was sent. All
@@ -169,7 +169,7 @@ async fn load_that_is_outdated_waits_for_no_lease_beside_a_newer_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reader_after_an_invalidation_is_served_while_the_load_that_it_outdated_runs() {
     let world = World::new().await;
-    let alone: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let alone: Items = cache_of(builder()).await;
     for cache in [world.items().await, alone] {
         let gate = Gate::new();
         let outdated = slow_load(&cache, "k", "old", &gate);
@@ -194,7 +194,7 @@ async fn reader_after_an_invalidation_is_served_while_the_load_that_it_outdated_
 /// follows the first one to end.
 #[tokio::test]
 async fn two_loads_of_a_key_are_the_most_however_often_it_is_invalidated() {
-    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = cache_of(builder()).await;
     let (gate, other) = (Gate::new(), Gate::new());
     let first = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;

@@ -8,7 +8,7 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use larder::{Error, Loaded};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
-use larder_testkit::{Direction, Gate, Proxy};
+use larder_testkit::{Direction, Gate};
 
 use crate::support::{
     calls::{Items, get, gets, load, load_tagged, slow_load, slow_tagged_load},
@@ -17,7 +17,7 @@ use crate::support::{
     redis::config,
     stage::{Database, Process, Stage},
     wait::holds,
-    world::World,
+    world::{World, cache_of},
 };
 
 /// Runs each race on both kinds of server.
@@ -162,7 +162,7 @@ async fn writers_whose_database_writes_and_returns_are_in_opposite_order_leave_t
         second.await.unwrap().unwrap();
         stage.everybody_reads(&key, Some(&database.read())).await;
     }
-    let alone: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let alone: Items = cache_of(builder()).await;
     let (gate, database) = (Gate::new(), Database::default());
     let first = write(&alone, round, &database, "first", &gate);
     gate.reached().await;
@@ -411,18 +411,12 @@ async fn clocks_that_differ_by_a_quarter_of_an_hour_change_nothing(stage: &Stage
 #[tokio::test(flavor = "multi_thread")]
 async fn push_lost_with_its_connection_leaves_no_old_value() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let options = config(proxy.url())
         .command_timeout(Duration::from_secs(20))
         .ping_interval(Duration::from_secs(20));
     let store = Arc::new(RedisStore::connect(options).await.unwrap());
-    let reader: Items = builder()
-        .remote_store(store.clone())
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap();
+    let reader: Items = cache_of(builder().remote_store(store.clone())).await;
     let writer = world.items().await;
     let all = |state| LaneIndex::all(store.lanes()).all(|lane| store.lane_state(lane) == state);
     for round in 0..rounds() {

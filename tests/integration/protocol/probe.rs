@@ -30,7 +30,7 @@ struct Deaf {
 impl Deaf {
     async fn new() -> Self {
         let world = World::new().await;
-        let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+        let proxy = world.proxy().await;
         let options = config(proxy.url()).probe_interval(PERIOD).lanes(1);
         let store = Arc::new(RedisStore::connect(options).await.unwrap());
         let (clock, hand) = larder::Clock::manual();

@@ -10,7 +10,7 @@ use crate::support::{
     calls::{Items, get, gets, load, slow_load, start_load, value},
     gated::{Call, Gated, When, gated, gated_cache},
     policy::{MINUTE, builder, ms, policy},
-    world::{World, nowhere},
+    world::{World, cache_of, nowhere, process_of},
 };
 
 /// Longer than any test takes.
@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// P1 stamp-before-read: without a second level, the stamp alone refuses the late fill.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_deleted_during_its_load_without_l2_is_not_cached() {
-    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = cache_of(builder()).await;
     let gate = Gate::new();
     let loading = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
@@ -40,8 +40,7 @@ async fn key_deleted_during_its_load_without_l2_is_not_cached() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_value_goes_only_to_those_who_came_before_its_load() {
     let world = World::new().await;
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("item").unwrap();
+    let (store, _, cache) = gated(&world).await;
     let gate = Gate::new();
     let early = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
@@ -66,8 +65,7 @@ async fn refused_value_goes_only_to_those_who_came_before_its_load() {
 async fn claim_that_is_handled_after_the_push_does_not_enter_l1() {
     let world = World::new().await;
     let other = world.items().await;
-    let (store, larder) = gated(&world).await;
-    let reader: Items = larder.cache("item").unwrap();
+    let (store, _, reader) = gated(&world).await;
     let (look, claim) = (
         store.gate(Call::Get, When::After),
         store.gate(Call::Claim, When::After),
@@ -126,7 +124,7 @@ async fn read_of_l2_alone_does_not_share_an_earlier_look() {
 /// P16 only-for-earlier-callers: without L2 the stamp says whom a value is too old for.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_without_l2_that_is_outdated_goes_only_to_those_who_came_before_it() {
-    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = cache_of(builder()).await;
     let gate = Gate::new();
     let early = slow_load(&cache, "k", "old", &gate);
     gate.reached().await;
@@ -186,8 +184,7 @@ async fn value_loaded_after_a_wait_is_kept_though_its_key_was_invalidated_meanwh
 async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it() {
     let world = World::new().await;
     load(&world.items().await, "k", "old").await;
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("item").unwrap();
+    let (store, _, cache) = gated(&world).await;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
     let sent = store.gate(Call::Invalidate, When::Before);
     let invalidating = tokio::spawn({
@@ -216,8 +213,7 @@ async fn value_read_before_an_invalidation_is_carried_out_is_not_served_after_it
 #[tokio::test(flavor = "multi_thread")]
 async fn invalidation_whose_caller_is_gone_is_carried_out() {
     let world = World::new().await;
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("item").unwrap();
+    let (store, _, cache) = gated(&world).await;
     load(&cache, "k", "old").await;
     let done = store.gate(Call::Invalidate, When::After);
     let invalidating = tokio::spawn({
@@ -237,8 +233,7 @@ async fn value_read_before_a_clear_is_carried_out_is_not_served_after_it() {
     let world = World::new().await;
     load(&world.items().await, "k", "old").await;
     let store = Gated::new(world.one_lane().await); // which tells nobody here of its own deletions
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let (larder, cache) = process_of(builder().remote_store(store.clone())).await;
     for all in [false, true] {
         load(&cache, "k", "old").await;
         let sent = store.gate(Call::Clear, When::Before);

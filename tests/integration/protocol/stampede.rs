@@ -20,9 +20,9 @@ use crate::support::{
     calls::{Items, get, load, slow_load, slow_write, value},
     gated::{Call, Gated, When},
     policy::{MINUTE, SECOND, builder, ms, policy},
-    wait::{BOUND, holds, start},
+    wait::{BOUND, holds, start, woken},
     worker::Worker,
-    world::{World, cache_on, waits_for_the_lease},
+    world::{World, cache_of, cache_on, waits_for_the_lease},
 };
 
 async fn storm(cache: &Items, tasks: usize) {
@@ -52,11 +52,7 @@ async fn cold_key_that_a_thousand_tasks_want_is_loaded_once() {
     for tasks in [10, 100, 1000] {
         storm(&world.items().await, tasks).await;
         world.items().await.invalidate("cold").await.unwrap();
-        storm(
-            &builder().build().await.unwrap().cache("item").unwrap(),
-            tasks,
-        )
-        .await;
+        storm(&cache_of(builder()).await, tasks).await;
     }
 }
 
@@ -150,14 +146,8 @@ async fn waiter_in_another_process_is_woken_by_the_commit() {
     gate.reached().await;
     let waiting = slow_load(&other, "k", "must not be loaded", &gate);
     waits_for_the_lease(&world, "item:k", 2).await;
-    let start = Instant::now();
     gate.open();
-    assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    assert_eq!(**woken(waiting).await.unwrap().as_ref().unwrap(), "value");
     assert_eq!(**loading.await.unwrap().as_ref().unwrap(), "value");
     assert_eq!(gate.arrivals(), 1, "loads");
 }
@@ -183,15 +173,9 @@ async fn waiter_in_the_same_process_is_woken_by_an_outdated_load() {
     let gate = Gate::new();
     let waiting = slow_load(&cache, "k", "must not be loaded", &gate);
     waits_for_the_lease(&world, "item:k", 2).await;
-    let start = Instant::now();
     writing.open();
     assert_eq!(**write.await.unwrap().as_ref().unwrap(), "written");
-    assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "written");
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    assert_eq!(**woken(waiting).await.unwrap().as_ref().unwrap(), "written");
     assert_eq!(gate.arrivals(), 0, "loads");
 }
 
@@ -217,18 +201,12 @@ async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
         let waiting = slow_load(&cache, "k", "value", &Gate::opened());
         busy.reached().await;
         busy.open();
-        let start = Instant::now();
         if clear {
             cache.clear().await.unwrap();
         } else {
             cache.invalidate("k").await.unwrap();
         }
-        assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            start.elapsed()
-        );
+        assert_eq!(**woken(waiting).await.unwrap().as_ref().unwrap(), "value");
         cache.invalidate("k").await.unwrap();
     }
 }
@@ -259,14 +237,8 @@ async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
         busy.reached().await;
         holder.release("item:k", &token).await.unwrap();
         store.hear("item:k").await;
-        let start = Instant::now();
         busy.open();
-        assert_eq!(**waiting.await.unwrap().as_ref().unwrap(), "value");
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            start.elapsed()
-        );
+        assert_eq!(**woken(waiting).await.unwrap().as_ref().unwrap(), "value");
         cache.invalidate("k").await.unwrap();
     }
 }
@@ -274,10 +246,7 @@ async fn push_that_comes_before_the_reply_busy_wakes_the_waiter() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_load_is_an_error_for_all_and_the_next_caller_loads() {
     let world = World::new().await;
-    for cache in [
-        world.items().await,
-        builder().build().await.unwrap().cache("item").unwrap(),
-    ] {
+    for cache in [world.items().await, cache_of(builder()).await] {
         let gate = Gate::new();
         let mut waiting = JoinSet::new();
         for _ in 0..50 {

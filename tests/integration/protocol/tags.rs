@@ -5,7 +5,7 @@ use std::{convert::Infallible, io, sync::Arc};
 use larder::{Error, Larder, Levels, Loaded};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
-use larder_testkit::{Direction, Gate, Proxy, RedisServer, Reply};
+use larder_testkit::{Direction, Gate, Reply};
 
 use crate::support::{
     calls::{Items, get, gets, load, load_tagged, slow_tagged_load, start_load},
@@ -13,7 +13,7 @@ use crate::support::{
     policy::{builder, policy},
     redis::config,
     wait::holds,
-    world::{World, cache_on},
+    world::{World, cache_of, cache_on, process_of},
 };
 
 async fn pair(world: &World) -> [(Larder, Items); 2] {
@@ -79,7 +79,7 @@ async fn entry_without_tags_is_plain_json_and_one_with_tags_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_while_the_connection_was_lost_is_not_held_by_what_was_known() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let store = Arc::new(
         RedisStore::connect(config(proxy.url()).lanes(1))
             .await
@@ -114,8 +114,7 @@ async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
     let world = World::new().await;
     load_tagged(&world.items().await, "k", "old", "t").await;
     let store = Gated::new(world.one_lane().await);
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let (larder, cache) = process_of(builder().remote_store(store.clone())).await;
     let sent = store.gate(Call::InvalidateTag, When::Before);
     let removing = tokio::spawn({
         let larder = larder.clone();
@@ -136,20 +135,7 @@ async fn entry_read_before_its_tag_is_removed_is_not_served_after_it() {
 /// would be refused for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn process_that_is_told_nothing_still_caches_what_has_tags() {
-    let refuse = [
-        "--user",
-        "default",
-        "on",
-        "nopass",
-        "~*",
-        "&*",
-        "+@all",
-        "-client|tracking",
-        "-subscribe",
-    ];
-    let world = World {
-        server: RedisServer::builder().args(&refuse).start().await.unwrap(),
-    };
+    let world = World::refusing(&["-client|tracking", "-subscribe"]).await;
     let [(_one, items), (other, elsewhere)] = pair(&world).await;
     for (key, tag) in [("a", "t"), ("b", "u"), ("c", "t")] {
         load_tagged(&items, key, "v", tag).await;
@@ -225,13 +211,8 @@ async fn evicted_tag_makes_its_entries_misses_and_a_lost_order_starts_higher() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tagged_hit_in_l1_makes_no_call() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let larder = builder()
-        .redis_config(config(proxy.url()))
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let proxy = world.proxy().await;
+    let cache: Items = cache_of(builder().redis_config(config(proxy.url()))).await;
     load_tagged(&cache, "k", "v", "t").await;
     proxy.stall(Direction::ToServer, true);
     let hits = cache.stats().l1_hits;
@@ -249,8 +230,7 @@ async fn tagged_hit_in_l2_asks_for_its_tags_once() {
     for n in 0..50 {
         load_tagged(&writer, &n.to_string(), "v", "t").await;
     }
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("item").unwrap();
+    let (store, _, cache) = gated(&world).await;
     for n in 0..50 {
         assert_eq!(get(&cache, &n.to_string()).await.as_deref(), Some("v"));
     }
@@ -263,22 +243,9 @@ async fn tagged_hit_in_l2_asks_for_its_tags_once() {
 async fn invalidated_tag_costs_the_same_for_one_entry_and_for_thousands() {
     let world = World::new().await;
     let [(one, items), _] = pair(&world).await;
-    let commands = async || {
-        let info = world
-            .server
-            .command(&["INFO", "commandstats"])
-            .await
-            .unwrap()
-            .text()
-            .unwrap();
-        let changed = ["del:", "unlink:", "scan:", "expire:", "keys:", "evalsha:"];
-        let calls = info
-            .lines()
-            .filter(|line| changed.iter().any(|name| line.contains(name)));
-        calls
-            .filter_map(|line| line.split(['=', ',']).nth(1)?.parse::<u64>().ok())
-            .sum::<u64>()
-    };
+    let changing = [
+        "del", "unlink", "scan", "expire", "pexpire", "keys", "evalsha",
+    ];
     one.invalidate_tag("the script is there").await.unwrap();
     let mut costs = Vec::new();
     for entries in [1, 3000] {
@@ -288,9 +255,9 @@ async fn invalidated_tag_costs_the_same_for_one_entry_and_for_thousands() {
                 .await
                 .unwrap();
         }
-        let before = commands().await;
+        let before = world.calls(&changing).await;
         one.invalidate_tag("t").await.unwrap();
-        costs.push(commands().await - before);
+        costs.push(world.calls(&changing).await - before);
         assert_eq!(get(&items, "0").await, None);
     }
     assert_eq!(costs[0], costs[1]);
@@ -301,13 +268,8 @@ async fn invalidated_tag_costs_the_same_for_one_entry_and_for_thousands() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_while_cut_off_is_removed_before_anything_is_read() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let larder = builder()
-        .redis_config(config(proxy.url()))
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let proxy = world.proxy().await;
+    let (larder, cache) = process_of(builder().redis_config(config(proxy.url()))).await;
     let elsewhere = world.items().await;
     for n in 0..20 {
         load_tagged(&cache, &n.to_string(), "old", "t").await;
@@ -334,8 +296,7 @@ async fn tag_removed_while_cut_off_is_removed_before_anything_is_read() {
 /// Without Redis the process has an order of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_work_without_l2_also_during_a_load() {
-    let larder = builder().build().await.unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let (larder, cache) = process_of(builder()).await;
     load_tagged(&cache, "k", "old", "t").await;
     assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
     larder.invalidate_tag("t").await.unwrap();
@@ -365,8 +326,7 @@ async fn tags_work_without_l2_also_during_a_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tag_removed_between_holding_and_commit_is_served_to_nobody_who_comes_later() {
     let world = World::new().await;
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("item").unwrap();
+    let (store, larder, cache) = gated(&world).await;
     let elsewhere = world.larder().await;
     for (n, remover) in [&larder, &elsewhere].into_iter().enumerate() {
         let key = format!("k{n}");
@@ -399,8 +359,7 @@ async fn tag_removed_between_holding_and_commit_is_served_to_nobody_who_comes_la
 #[tokio::test(flavor = "multi_thread")]
 async fn held_back_answer_about_a_tag_does_not_outlive_its_push() {
     let world = World::new().await;
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("item").unwrap();
+    let (store, _, cache) = gated(&world).await;
     let elsewhere = world.larder().await;
     load_tagged(&elsewhere.cache("item").unwrap(), "k", "old", "t").await;
     let gate = store.gate(Call::Tags, When::After);

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use larder::Loaded;
-use larder_testkit::{Gate, Proxy};
+use larder_testkit::Gate;
 use tokio::task::JoinHandle;
 
 use crate::support::{
@@ -12,14 +12,14 @@ use crate::support::{
     policy::{MINUTE, builder, builder_of, policy},
     redis::config,
     wait::holds,
-    world::{World, nowhere},
+    world::{World, cache_of, nowhere},
 };
 
 /// P15 writer-ends-by-compare: without leases, two writers that overlap leave no value, because
 /// nobody knows whose came last.
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_writers_without_l2_leave_no_value() {
-    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = cache_of(builder()).await;
     for first_ends_first in [true, false] {
         let (first, second) = (Gate::new(), Gate::new());
         let one = slow_write(&cache, "one", &first);
@@ -42,7 +42,7 @@ async fn overlapping_writers_without_l2_leave_no_value() {
 /// writer stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_that_overlaps_a_writer_without_l2_does_not_replace_its_value() {
-    let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
+    let cache: Items = cache_of(builder()).await;
     let (writing, reading) = (Gate::new(), Gate::new());
     let write = slow_write(&cache, "new", &writing);
     writing.reached().await;
@@ -116,7 +116,7 @@ const LIMIT: usize = 1000;
 async fn read_during_a_write_without_l2_does_not_survive_it() {
     for ending in [Ending::Around, Ending::Failure, Ending::NoLifetime] {
         for read_ends_first in [true, false] {
-            let cache: Items = builder().build().await.unwrap().cache("item").unwrap();
+            let cache: Items = cache_of(builder()).await;
             let (writing, reading) = (Gate::new(), Gate::new());
             let write = write_that_ends(&cache, ending, &writing);
             writing.reached().await;
@@ -152,13 +152,8 @@ async fn writer_that_lost_its_lease_leaves_no_value() {
         Ending::NoLifetime,
         Ending::TooLarge,
     ] {
-        let larder = builder()
-            .redis(world.server.url())
-            .max_value_size(LIMIT)
-            .build()
-            .await
-            .unwrap();
-        let cache: Items = larder.cache("item").unwrap();
+        let cache: Items =
+            cache_of(builder().redis(world.server.url()).max_value_size(LIMIT)).await;
         let gate = Gate::new();
         let write = write_that_ends(&cache, ending, &gate);
         gate.reached().await;
@@ -180,8 +175,7 @@ async fn writer_that_lost_its_lease_leaves_no_value() {
 #[tokio::test(flavor = "multi_thread")]
 async fn writer_whose_commit_is_not_answered_leaves_no_value() {
     let world = World::new().await;
-    let (store, larder) = gated(&world).await;
-    let cache: Items = larder.cache("item").unwrap();
+    let (store, _, cache) = gated(&world).await;
     store.lose_reply(Call::Commit);
     assert_eq!(
         **cache
@@ -213,8 +207,7 @@ async fn value_read_before_a_write_begins_is_not_served_while_it_runs() {
                 .insert("k", "old".to_owned())
                 .await
                 .unwrap();
-            let (store, larder) = gated(&world).await;
-            let cache: Items = larder.cache("item").unwrap();
+            let (store, _, cache) = gated(&world).await;
             let (begun, writing) = (store.gate(Call::BeginWrite, When::Before), Gate::new());
             let write = slow_write(&cache, "new", &writing);
             begun.reached().await;
@@ -259,7 +252,7 @@ async fn write_whose_beginning_is_not_answered_holds_nobody_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     for ending in [Ending::Value, Ending::Around] {
         let patient = policy().lease(MINUTE);
         let larder = builder_of(std::slice::from_ref(&patient));
@@ -294,7 +287,7 @@ async fn writer_whose_connection_is_lost_holds_nobody_up_once_it_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn value_filled_in_by_others_during_a_write_in_an_outage_does_not_stay() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
+    let proxy = world.proxy().await;
     let larder = builder()
         .redis_config(config(proxy.url()))
         .build()
@@ -320,13 +313,8 @@ async fn value_filled_in_by_others_during_a_write_in_an_outage_does_not_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_writers_in_an_outage_leave_no_value() {
     let world = World::new().await;
-    let proxy = Proxy::start(&world.server.addr()).await.unwrap();
-    let larder = builder()
-        .redis_config(config(proxy.url()))
-        .build()
-        .await
-        .unwrap();
-    let cache: Items = larder.cache("item").unwrap();
+    let proxy = world.proxy().await;
+    let cache: Items = cache_of(builder().redis_config(config(proxy.url()))).await;
     proxy.refuse(true);
     proxy.cut();
     let (first, second) = (Gate::new(), Gate::new());

@@ -36,6 +36,16 @@ pub(crate) async fn get_one(cache: &Numbers, key: u64) -> Option<String> {
     cache.get(key).await.unwrap().map(|value| (*value).clone())
 }
 
+/// Loads these keys, and finds the expected ones of them.
+pub(crate) async fn all_found(
+    cache: &Numbers,
+    keys: &[u64],
+    database: &Database,
+    expected: impl IntoIterator<Item = u64>,
+) {
+    are(&load_many(cache, keys, database).await.unwrap(), expected);
+}
+
 /// Waits until a `get` says this.
 pub(crate) async fn is_read(cache: &Numbers, key: u64, expected: Option<&str>) {
     let give_up = Instant::now() + BOUND;

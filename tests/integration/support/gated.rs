@@ -17,7 +17,7 @@ use larder_ttl::PolicyBuilder;
 use super::{
     calls::Items,
     policy::builder,
-    world::{World, cache_on},
+    world::{World, cache_on, process_of},
 };
 
 /// Another remote store with gates before its calls and before their replies, so that a test
@@ -287,11 +287,11 @@ impl TagStore for Gated {
     }
 }
 
-/// A larder whose store is gated, in a process of its own.
-pub(crate) async fn gated(world: &World) -> (Arc<Gated>, Larder) {
+/// A process whose store is gated, and its cache `item`.
+pub(crate) async fn gated(world: &World) -> (Arc<Gated>, Larder, Items) {
     let store = Gated::new(world.store().await);
-    let larder = builder().remote_store(store.clone()).build().await.unwrap();
-    (store, larder)
+    let (larder, items) = process_of(builder().remote_store(store.clone())).await;
+    (store, larder, items)
 }
 
 /// Like [`gated`], with one policy; returns its cache.

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use larder::Larder;
+use larder::{Cache, CacheKey, Larder, LarderBuilder, Value};
 use larder_core::RemoteStore;
 use larder_redis::{RedisConfig, RedisStore};
-use larder_testkit::RedisServer;
+use larder_testkit::{Proxy, RedisServer};
 use larder_ttl::PolicyBuilder;
 use tokio::time::Instant;
 
@@ -27,19 +27,32 @@ impl World {
 
     /// A world whose server refuses tracking.
     pub(crate) async fn without_tracking() -> Self {
-        let refuse = [
-            "--user",
-            "default",
-            "on",
-            "nopass",
-            "~*",
-            "&*",
-            "+@all",
-            "-client|tracking",
-        ];
+        Self::refusing(&["-client|tracking"]).await
+    }
+
+    /// A world whose server refuses these commands.
+    pub(crate) async fn refusing(commands: &[&str]) -> Self {
+        let server = RedisServer::builder().refusing(commands);
         Self {
-            server: RedisServer::builder().args(&refuse).start().await.unwrap(),
+            server: server.start().await.unwrap(),
         }
+    }
+
+    /// A way to the server that a test can cut or hold up.
+    pub(crate) async fn proxy(&self) -> Proxy {
+        Proxy::start(&self.server.addr()).await.unwrap()
+    }
+
+    /// How often the server has run these commands, together.
+    pub(crate) async fn calls(&self, commands: &[&str]) -> u64 {
+        let stats = self.server.command(&["INFO", "commandstats"]).await;
+        let stats = stats.unwrap().text().unwrap();
+        let run = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let calls = rest.split(',').next()?.parse::<u64>().ok()?;
+            commands.contains(&name).then_some(calls)
+        };
+        stats.lines().filter_map(run).sum()
     }
 
     /// With as many lanes on every machine.
@@ -62,10 +75,16 @@ impl World {
 
     /// The cache `item` of a process with this policy alone.
     pub(crate) async fn cache(&self, policy: &PolicyBuilder) -> Items {
-        self.larder_of(std::slice::from_ref(policy))
-            .await
-            .cache("item")
-            .unwrap()
+        self.cache_by(policy).await
+    }
+
+    /// Like [`cache`](Self::cache), with keys of any type.
+    pub(crate) async fn cache_by<K: CacheKey + 'static>(
+        &self,
+        policy: &PolicyBuilder,
+    ) -> Cache<K, String> {
+        let policies = std::slice::from_ref(policy);
+        cache_of(builder_of(policies).redis_config(self.config())).await
     }
 
     /// The cache `item` of a process of its own.
@@ -93,26 +112,30 @@ impl World {
     }
 }
 
+/// The cache `item` of a process.
+pub(crate) async fn cache_of<K, V>(process: LarderBuilder) -> Cache<K, V>
+where
+    K: CacheKey + 'static,
+    V: Value,
+{
+    process.build().await.unwrap().cache("item").unwrap()
+}
+
+/// A process and its cache `item`.
+pub(crate) async fn process_of(process: LarderBuilder) -> (Larder, Items) {
+    let larder = process.build().await.unwrap();
+    let items = larder.cache("item").unwrap();
+    (larder, items)
+}
+
 /// A cache on a store of the test's own.
 pub(crate) async fn cache_on(store: Arc<dyn RemoteStore>, policy: &PolicyBuilder) -> Items {
-    let policies = std::slice::from_ref(policy);
-    builder_of(policies)
-        .remote_store(store)
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap()
+    cache_of(builder_of(std::slice::from_ref(policy)).remote_store(store)).await
 }
 
 /// A cache without L2.
 pub(crate) async fn local(policy: &PolicyBuilder) -> Items {
-    builder_of(std::slice::from_ref(policy))
-        .build()
-        .await
-        .unwrap()
-        .cache("item")
-        .unwrap()
+    cache_of(builder_of(std::slice::from_ref(policy))).await
 }
 
 /// Neither L2 nor any of these caches has the key.
@@ -124,7 +147,7 @@ pub(crate) async fn nowhere(world: &World, caches: &[&Items], key: &str) {
 }
 
 /// Waits until the server has run so many claims.
-pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
+pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: u64) {
     let give_up = Instant::now() + BOUND;
     loop {
         let evals = scripts_run(world).await;
@@ -140,19 +163,6 @@ pub(crate) async fn waits_for_the_lease(world: &World, key: &str, claims: i64) {
 }
 
 /// How many scripts the server has run.
-pub(crate) async fn scripts_run(world: &World) -> i64 {
-    let stats = world
-        .server
-        .command(&["INFO", "commandstats"])
-        .await
-        .unwrap()
-        .text()
-        .unwrap();
-    let of = |name| stats.split(&format!("cmdstat_{name}:calls=")).nth(1);
-    let calls = |rest: &str| rest.split(',').next()?.parse::<i64>().ok();
-    ["evalsha", "eval"]
-        .into_iter()
-        .filter_map(of)
-        .filter_map(calls)
-        .sum()
+pub(crate) async fn scripts_run(world: &World) -> u64 {
+    world.calls(&["evalsha", "eval"]).await
 }

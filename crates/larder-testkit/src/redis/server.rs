@@ -75,6 +75,23 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Forbids clients these commands, each with a `-` in front, such as `-client|tracking`; all
+    /// others stay allowed.
+    ///
+    /// ```
+    /// # use larder_testkit::{RedisServer, Reply};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = RedisServer::builder().refusing(&["-get"]).start().await?;
+    /// assert!(matches!(server.command(&["GET", "k"]).await?, Reply::Error(_)));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn refusing(self, commands: &[&str]) -> Self {
+        let all = ["--user", "default", "on", "nopass", "~*", "&*", "+@all"];
+        self.args(&[&all, commands].concat())
+    }
+
     /// Listens for TLS too, with a self-signed certificate; see [`RedisServer::tls_url`].
     #[must_use]
     pub fn tls(mut self) -> Self {

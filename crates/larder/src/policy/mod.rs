@@ -286,16 +286,13 @@ impl ActivePolicy {
         let size = match (self.size_limits.l1_is_weighed, size, value) {
             (false, ..) | (_, None, None) => 0,
             (true, Some(size), _) => size,
-            (true, None, Some(value)) => {
-                let mut bytes = Vec::new();
-                match self.codec().encode(Some(value), &mut bytes) {
-                    Ok(()) => bytes.len(),
-                    Err(source) => {
-                        let key = key.to_string();
-                        return self.reporter.unstorable(&Error::Encode { key, source });
-                    }
+            (true, None, Some(value)) => match self.codec().size(value) {
+                Ok(size) => size,
+                Err(source) => {
+                    let key = key.to_string();
+                    return self.reporter.unstorable(&Error::Encode { key, source });
                 }
-            }
+            },
         };
         let life = self
             .lifetimes

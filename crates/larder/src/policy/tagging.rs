@@ -21,7 +21,7 @@ pub(crate) struct Tagging {
 /// Stands before a tag of the application, and before the tag of a policy, so that no two are
 /// equal.
 const TAG: &str = "tag:";
-const POLICY: &str = "row:";
+const POLICY: &str = "policy:";
 
 /// In bytes: Redis holds a key for each tag.
 const LONGEST_TAG: usize = 1024;

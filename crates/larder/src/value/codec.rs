@@ -34,6 +34,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 pub(crate) struct ValueCodec {
     encode: fn(&(dyn Any + Send + Sync), &mut Vec<u8>) -> Result<(), CodecError>,
     decode: fn(&[u8]) -> Result<Option<AnyValue>, CodecError>,
+    size: fn(&(dyn Any + Send + Sync)) -> Result<usize, CodecError>,
     check: fn(&[u8]) -> Result<(), CodecError>,
 }
 
@@ -73,6 +74,7 @@ impl ValueCodec {
     pub(crate) const NONE: Self = Self {
         encode: |_, _| Err(untyped()),
         decode: |_| Err(untyped()),
+        size: |_| Err(untyped()),
         check: |_| Err(untyped()),
     };
 
@@ -81,6 +83,7 @@ impl ValueCodec {
         Self {
             encode: encode::<T>,
             decode: decode::<T>,
+            size: size::<T>,
             check: check::<T>,
         }
     }
@@ -88,6 +91,11 @@ impl ValueCodec {
     /// Reads a value; `None` stands for "known to be absent".
     pub(crate) fn decode(self, bytes: &[u8]) -> Result<Option<AnyValue>, CodecError> {
         (self.decode)(bytes)
+    }
+
+    /// The number of bytes of a value's JSON.
+    pub(crate) fn size(self, value: &AnyValue) -> Result<usize, CodecError> {
+        (self.size)(&**value)
     }
 
     /// Appends the bytes that stand for a value, or for "known to be absent".
@@ -123,6 +131,11 @@ fn encode<T: Value>(
         return Err(CodecError::new(problem));
     }
     Ok(())
+}
+
+fn size<T: Value>(value: &(dyn Any + Send + Sync)) -> Result<usize, CodecError> {
+    let value = value.downcast_ref::<T>().ok_or_else(untyped)?;
+    guarded(|| JsonCodec.encoded_len(value))
 }
 
 /// Checks that the bytes of a value can be read back, and mean the same then.

@@ -1,7 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use larder::{Clock, Error, Larder, LarderBuilder, MemoryServer, Outbox, OutboxEntry, OutboxError};
+use larder::{
+    Clock, Error, Larder, LarderBuilder, MemoryServer, Outbox, OutboxEntry, OutboxError,
+    RedisConfig,
+};
 
 use crate::support::{Items, builder};
 
@@ -21,7 +24,7 @@ impl Outbox for Empty {
 #[tokio::test]
 async fn options_that_contradict_each_other_are_an_error_that_names_them() {
     let store = || Arc::new(MemoryServer::new(Clock::system()).connect());
-    let cases: [(LarderBuilder, &str); 11] = [
+    let cases: [(LarderBuilder, &str); 12] = [
         (
             builder().remote_store(store()).remote_store(store()),
             "remote_store",
@@ -52,6 +55,12 @@ async fn options_that_contradict_each_other_are_an_error_that_names_them() {
         (builder().namespace(""), "1 to 64"),
         (builder().namespace("a/b"), "'/' is not allowed"),
         (builder().namespace("n".repeat(65)), "65 bytes"),
+        (
+            builder()
+                .namespace("one")
+                .redis_config(RedisConfig::new("redis://localhost").namespace("two")),
+            "namespace is \"one\", that of redis_config is \"two\"",
+        ),
         (builder().name(""), "a name has 1 to 64 bytes"),
     ];
     for (builder, says) in cases {
