@@ -8,17 +8,16 @@ use std::{
     time::Duration,
 };
 
-/// A monotonic clock that is cheap enough to be read on every hit. It tells how long entries live.
+/// A monotonic clock for the lives of entries, cheap enough to read on every hit.
 ///
 /// The system's clock ticks about every 4 ms (`CLOCK_MONOTONIC_COARSE` on Linux) and costs a few
-/// nanoseconds. No wall clock takes part in anything.
+/// nanoseconds. larder uses no wall clock.
 ///
 /// # Tests
-/// Waits (time limits, leases, pauses) follow the runtime's own time, which a test can pause. A
-/// clock [`from_fn`](Self::from_fn) that follows that time too lets one hand move everything. With
-/// tokio, that is a test with `start_paused = true`: take `start` from
-/// `tokio::time::Instant::now()` in the example there, and `tokio::time::advance` moves the waits
-/// and the clock.
+/// Waits (time limits, leases, pauses) follow the runtime's own time, which a test can pause. Make
+/// the clock with [`from_fn`](Self::from_fn) from that time, and one call moves both. With tokio,
+/// give the test `start_paused = true`, and take `start` from `tokio::time::Instant::now()` in the
+/// example there. Then `tokio::time::advance` moves the waits and the clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Source>);
 
@@ -43,7 +42,7 @@ impl Clock {
         Self(None)
     }
 
-    /// Makes a clock that stands still until its hand is moved.
+    /// Makes a clock that stands still until the returned hand moves it.
     ///
     /// # Examples
     /// ```
@@ -60,8 +59,8 @@ impl Clock {
         (Self(Some(Source::Manual(hand.clone()))), hand)
     }
 
-    /// Makes a clock that shows the time which a function returns: the time since any fixed origin.
-    /// It must never go back.
+    /// Makes a clock from a function that returns the time since any fixed origin. That time must
+    /// never go back.
     ///
     /// # Examples
     /// ```

@@ -7,11 +7,11 @@ use crossbeam_utils::CachePadded;
 
 use crate::key::hash::KeyHash;
 
-/// Generation counters of one process. They tell which values may still be served.
+/// Generation counters of one process. They decide whether the process may still serve a value.
 ///
-/// A value carries a [`Stamp`] that was taken before the value was read or loaded. To bump a
-/// counter makes every value with an older generation outdated, also a value that is still under
-/// way. A bump is one atomic add, a check is one atomic load per counter.
+/// A value carries a [`Stamp`] from before it was read or loaded. A bump of a counter outdates
+/// every value with an older generation, also a value that is still under way. A bump is one atomic
+/// add, a check is one atomic load per counter.
 ///
 /// | counter | one for each | bumped when |
 /// | --- | --- | --- |
@@ -19,7 +19,8 @@ use crate::key::hash::KeyHash;
 /// | lane | [`LaneIndex`] | a connection of the lane is lost, or its server was emptied |
 /// | policy | [`PolicyIndex`] | the policy is cleared |
 ///
-/// Keys that share a counter cost each other a value that is needlessly not kept, nothing worse.
+/// Keys share counters. A bump for one key also outdates the values of the others that are under
+/// way. That costs one more read, and nothing worse.
 ///
 /// # Examples
 /// ```
@@ -140,8 +141,8 @@ impl Generations {
 
     /// Checks the stamp's lane and policy, but not its key.
     ///
-    /// That is enough for an entry in a [`LocalStore`](crate::LocalStore): its key was checked when
-    /// it was stored, and a bump of the key is followed by the entry's removal.
+    /// That is enough for an entry in a [`LocalStore`](crate::LocalStore): the store checked the
+    /// key when it stored the entry, and a caller that bumps a key then removes its entry.
     #[inline]
     pub fn scope_is_current(&self, stamp: &Stamp) -> bool {
         self.scope(stamp.lane, stamp.policy) == stamp.scope
@@ -157,16 +158,17 @@ impl Generations {
         policy.min(PolicyIndex::at(self.policies.len() - 1))
     }
 
-    /// Outdates every value of the key that is under way. Remove the stored entry **after** it.
+    /// Outdates every value of the key that is under way. Remove the stored entry **after** this
+    /// call.
     pub fn bump_key(&self, key: KeyHash) {
         self.key_counter(key).fetch_add(1, Ordering::AcqRel);
     }
 
     /// Bumps the key if `stamp` is still current, and returns the stamp of the next generation.
     ///
-    /// A writer ends with it. `Some` says that no other write or invalidation of the key came
-    /// between. Every read that began before is outdated, so none of them can replace the value
-    /// that the writer stores.
+    /// A writer calls it at its end. `Some`: no other write or invalidation of the key came since
+    /// the stamp. The bump outdates every read that began before, so none of them can replace the
+    /// writer's value.
     pub fn bump_key_if_current(&self, key: KeyHash, stamp: &Stamp) -> Option<Stamp> {
         if !self.scope_is_current(stamp) {
             return None;

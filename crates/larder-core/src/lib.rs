@@ -1,5 +1,6 @@
 //! The kernel of larder: keys, stamps, entries, the traits of the two levels, the codec and the
-//! clock. A store for larder, or a user of one of its crates alone, needs this crate and no other.
+//! clock. To implement a store for larder, or to use one of its crates alone, you need no other
+//! crate of larder.
 //!
 //! It is not a cache: it holds no policy, names no engine, does no I/O and needs no runtime. The
 //! cache is `larder`.

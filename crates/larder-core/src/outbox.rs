@@ -3,8 +3,8 @@ use async_trait::async_trait;
 /// An outbox in the application's own database: the keys that have yet to be invalidated.
 ///
 /// A write records one [`OutboxEntry`] for each key that it outdates, **in the transaction that
-/// changes the data**. Once that has committed, the entry says that the key must be invalidated,
-/// also if the process that was about to do it dies. When the key is gone from the remote
+/// changes the data**. Once the transaction has committed, any process can find the entry and
+/// invalidate the key, also if the writer's process dies. When the key is gone from the remote
 /// store, larder confirms the entry, and the application may delete it.
 ///
 /// # Errors
@@ -41,15 +41,15 @@ use async_trait::async_trait;
 pub trait Outbox: Send + Sync + 'static {
     /// Returns the first `limit` unconfirmed entries with ids larger than `after`, in their order.
     ///
-    /// Only committed entries may be among them. An id may turn up later than a larger one, as
-    /// those of a sequence do: every drain begins anew with the smallest.
+    /// It must return committed entries only. An id may appear later than a larger one, as with a
+    /// sequence: every drain begins again at the smallest id.
     async fn unconfirmed(&self, after: i64, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError>;
 
     /// Forgets these entries, and no others.
     ///
-    /// By their ids, never by their keys: while a key was being invalidated, a later write may have
-    /// recorded a newer entry for it. An id that is not there any more is no error, because another
-    /// process may have been faster.
+    /// Select them by their ids, never by their keys: while larder invalidated a key, a later write
+    /// may have recorded a newer entry for it. A missing id is no error, because another process
+    /// may have been faster.
     async fn confirm(&self, ids: &[i64]) -> Result<(), OutboxError>;
 }
 

@@ -12,13 +12,13 @@ use crate::{
     Request, StampedeConfig, StampedeLock, TagEpochs, Waiters, WrittenBack,
 };
 
-/// Values as bytes in a remote store, each loaded once over all processes: the stampede lock
-/// without anything around it.
+/// Values as bytes in a remote store, with one load of each over all processes: the stampede lock
+/// without a local level or policies.
 ///
-/// It takes the place of the recipe in which the first process sets a lock key (`SET … NX`) and the
-/// others sleep for 100 ms and look again. Here the others are woken when the value is there; a
-/// holder that dies is replaced when its lease ends, one that is slow renews it; and a value that
-/// was invalidated while it was loaded is not stored.
+/// It takes the place of the recipe in which the first process sets a lock key (`SET … NX`), and
+/// the others sleep for 100 ms and look again. Here a push wakes the others when the value is
+/// there. A slow holder renews its lease, and another process takes over when the lease of a dead
+/// holder ends. The store does not keep a value that was invalidated during its load.
 ///
 /// ```
 /// use std::{io, sync::Arc, time::Duration};
@@ -51,13 +51,13 @@ pub struct SharedBytes {
 /// The application's own error, as its loader returned it: all who waited for the load share it.
 pub type SharedError = Arc<dyn Error + Send + Sync>;
 
-/// 65,536 generations, of 8 bytes each: keys share them by their hash, and one that is shared costs
-/// at worst a load that starts beside another.
+/// 65,536 generations, of 8 bytes each. Keys share them by their hash. An invalidation of one key
+/// can let a second load of the other start, and does no other harm.
 const KEYS: usize = 1 << 16;
 
 impl SharedBytes {
-    /// Keeps values in this store for `ttl`. It needs a store of its own: a store is not told of
-    /// what is written through itself.
+    /// Keeps values in this store for `ttl`. Give it a store of its own, because a store does not
+    /// report its own writes.
     pub fn new(remote: Arc<dyn RemoteStore>, ttl: Duration, limits: LoadLimits) -> Self {
         let generations = Arc::new(Generations::new(KEYS, remote.lanes(), 1));
         let leases = Leases::new(remote);
@@ -145,8 +145,7 @@ impl SharedBytes {
         self.lock.get_or_load(self.request(key, loader)).await
     }
 
-    /// Loads the value anew, with a load that begins after this call, see
-    /// [`StampedeLock::refresh`].
+    /// Loads the value with a load that begins after this call, see [`StampedeLock::refresh`].
     ///
     /// ```
     /// # use std::{io, sync::Arc, time::Duration};
@@ -200,8 +199,8 @@ impl SharedBytes {
     /// ```
     ///
     /// # Errors
-    /// The store's own error. While the store is out of reach it succeeds, and the value will be
-    /// gone before this store reads it again.
+    /// The store's own error. While the store is out of reach the call succeeds, and this store
+    /// removes the value before it reads it again.
     pub async fn invalidate(&self, key: &Key) -> Result<(), StoreError> {
         self.listener.generations.bump_key(key.hash());
         let done = self.leases.invalidate(key).await;

@@ -13,9 +13,13 @@ use crate::sync::lock;
 /// Single flight: the reads and loads that run in this process, by key. A caller that asks for a
 /// key joins the flight that is under way.
 ///
-/// A flight may be joined only while its stamp is current, or is about to be renewed: a flight that
-/// began before an invalidation goes on for the callers that joined it, and a new one starts beside
-/// it. Callers that came before the flight asked for anything may join it all the same.
+/// A caller joins a flight in one of these cases:
+/// - The flight's stamp is current.
+/// - The flight is waiting, and will renew its stamp after that.
+/// - The caller came before the flight sent its first question.
+///
+/// A flight that began before an invalidation goes on for its callers. Later callers start a new
+/// one beside it.
 ///
 /// ```
 /// use larder_core::{Generations, Key, LaneIndex, PolicyIndex};
@@ -50,12 +54,12 @@ pub enum Joined<V> {
 
 /// The number of a flight's latest question, to a store or to a loader.
 ///
-/// The answer may be older than a write that ends a moment later, so it is only for callers that
-/// joined before the question.
+/// The answer may be older than a write that ends a moment later. So only callers that joined
+/// before the question may have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadSeq(u64);
 
-/// The right to run a flight. If it is dropped without an outcome, the callers that wait start
+/// The right to run a flight. If its owner drops it without an outcome, the waiting callers start
 /// over.
 ///
 /// ```
@@ -80,8 +84,8 @@ pub struct Leader<V> {
     flight: Arc<Flight<V>>,
 }
 
-/// A caller's place in a flight. When the last one is dropped, the flight is given up, unless it
-/// was told to [go on](Self::go_on).
+/// A caller's place in a flight. When the last follower is dropped, the flight ends, unless a
+/// caller told it to [go on](Self::go_on).
 ///
 /// ```
 /// # use larder_core::{Generations, Key, LaneIndex, PolicyIndex};
@@ -147,10 +151,10 @@ impl<V: Clone> Flights<V> {
         self.enter(key, generations, stamp, |_| true).0
     }
 
-    /// Like [`join`](Self::join), for a flight that asks only once: a caller that comes after the
-    /// question joins the next flight, or starts it. The next flight is about to wait for the
-    /// running one, whose follower is returned too; its leader [renews the
-    /// stamp](Leader::renew_stamp) then.
+    /// Like [`join`](Self::join), for a flight that sends a single question. A caller that comes
+    /// after the question joins the next flight, or starts it. The next flight first waits for the
+    /// running one, of which this call returns a follower too. Then its leader [renews the
+    /// stamp](Leader::renew_stamp).
     pub fn join_next(
         &self,
         key: &Key,
@@ -223,7 +227,7 @@ impl<V: Clone> Flights<V> {
         (self.start(slot, stamp(), before.is_some()), before)
     }
 
-    /// How many flights are under way and may be joined.
+    /// The number of flights that are under way and that callers may join.
     pub fn len(&self) -> usize {
         self.0.iter().map(|shard| lock(shard).len()).sum()
     }
@@ -304,15 +308,15 @@ impl<V> Flight<V> {
 }
 
 impl<V> Leader<V> {
-    /// The stamp that what this flight reads or loads must carry.
+    /// The stamp for the values that this flight reads or loads.
     pub fn stamp(&self) -> Stamp {
         lock(&self.flight.state).stamp
     }
 
-    /// Says that nothing more is asked for before [`renew_stamp`](Self::renew_stamp): until then
-    /// callers may join for whom the present stamp is too old, so that no second flight has to wait
-    /// for the same thing. `false` if there is a second flight already: then no caller joins this
-    /// one any more.
+    /// Says that the flight sends no question before [`renew_stamp`](Self::renew_stamp). Until
+    /// then, callers may join although the present stamp is too old for them, so that no second
+    /// flight waits beside this one. `false` if there is a second flight already: then no caller
+    /// joins this one any more.
     pub fn about_to_wait(&self) -> bool {
         let shard = self.flights.shard(&self.key);
         lock(&self.flight.state).is_about_to_wait = true;
@@ -321,8 +325,7 @@ impl<V> Leader<V> {
             .is_some_and(|running| Arc::ptr_eq(running, &self.flight))
     }
 
-    /// Takes a new stamp, after a wait: everything that is read from now on is as new as this
-    /// stamp.
+    /// Takes a new stamp after a wait, before the flight's next question.
     pub fn renew_stamp(&self, stamp: Stamp) {
         let mut state = lock(&self.flight.state);
         (state.stamp, state.is_about_to_wait) = (stamp, false);
@@ -336,15 +339,15 @@ impl<V> Leader<V> {
         state.asked
     }
 
-    /// Waits until the flight is to be given up: no caller waits for it any more, and it was not
-    /// told to go on. From then on no caller joins it either.
+    /// Waits until the last caller has gone, unless a caller told the flight to go on. From then on
+    /// no caller joins it.
     pub async fn deserted(&self) {
         while !self.is_deserted() {
             self.flight.left.notified().await;
         }
     }
 
-    /// Tells whether the flight is to be given up.
+    /// Tells whether the flight has no caller and was not told to go on.
     pub fn is_deserted(&self) -> bool {
         lock(&self.flight.state).is_deserted()
     }
@@ -361,15 +364,15 @@ impl<V> Leader<V> {
         lock(&self.flight.state).waiting == 0
     }
 
-    /// Ends the flight with the answer to this question. Callers that joined later start over, so
-    /// what they may find must be in its place before.
+    /// Ends the flight with the answer to this question. Callers that joined after the question
+    /// start over. So the leader puts the value into the levels before this call.
     // P16 only-for-earlier-callers: the answer is older than a caller that joined after the
     // question
     pub fn finish(self, value: V, asked: ReadSeq) {
         self.end(End::Outcome(value, asked));
     }
 
-    /// Ends the flight with an outcome that is good for all who wait.
+    /// Ends the flight with an outcome for all waiting callers.
     pub fn finish_for_all(self, value: V) {
         let now = self.ask();
         self.finish(value, now);

@@ -4,8 +4,9 @@
 //! [`Flights`] is a single-flight table.
 //!
 //! It is not a cache: it keeps no values of its own and decides no lifetimes; the facade `larder`
-//! does. A lease is a time-limited right: a lock that fences nothing else must not guard what
-//! cannot bear two holders after a pause of one of them.
+//! does. A lease is a time-limited right. A process that was paused for longer than its lease may
+//! still believe that it holds it, so two processes can act as holders for a moment. Do not guard
+//! with it what cannot bear that.
 //!
 //! ```text
 //! StampedeLock::get_or_load

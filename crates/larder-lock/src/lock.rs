@@ -7,8 +7,8 @@ use crate::{Lease, Leases, WriteBegun};
 
 /// A lock across processes: at most one lease for each key.
 ///
-/// It takes the leases of writers, so a load of the same key waits for it and a value of the same
-/// key is deleted by it. Give locks a prefix of their own unless that is wanted.
+/// It takes writers' leases. So a load of the lock's key waits for the lock, and taking the lock
+/// deletes a value of that key. Give locks a prefix of their own, unless you want that.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -38,26 +38,26 @@ pub struct LeaseLock {
 trait Listener: PushListener + std::fmt::Debug {}
 impl<L: PushListener + std::fmt::Debug> Listener for L {}
 
-/// Why a lock was not acquired.
+/// The reason why a caller did not get a lock.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Another holder had it all the time.
+    /// Other callers held the lock for the whole wait.
     #[error("the lock {key} was still held after {waited:?}")]
     Busy {
         /// The lock's key.
         key: String,
-        /// How long the caller was ready to wait.
+        /// The longest wait that the caller allowed.
         waited: Duration,
     },
-    /// The store could not be asked.
+    /// The store failed.
     #[error("the lock cannot be asked for")]
     Store(#[from] StoreError),
 }
 
 impl LeaseLock {
-    /// Makes locks over this store, and listens to its pushes. A lease that is not renewed ends
-    /// after `lease`: this is how fast another process takes over from one that died.
+    /// Makes locks over this store, and listens to its pushes. A lease without renewal ends after
+    /// `lease`, so another process can take over from a dead one after that time.
     pub fn new(remote: Arc<dyn RemoteStore>, lease: Duration) -> Self {
         let leases = Leases::new(remote);
         let listener = Arc::new(leases.waiters().clone());
@@ -70,8 +70,8 @@ impl LeaseLock {
         }
     }
 
-    /// Waits until the lock is free and takes it. Woken by the holder's release or by the end of
-    /// its lease.
+    /// Waits until the lock is free and takes it. The holder's release wakes the caller, or the end
+    /// of the holder's lease.
     ///
     /// ```
     /// # use std::{sync::Arc, time::Duration};
@@ -91,7 +91,7 @@ impl LeaseLock {
     /// Dropping the future leaves the lock as it was.
     ///
     /// # Errors
-    /// [`LockError::Busy`] after `max_wait`; [`LockError::Store`] if the store cannot be asked.
+    /// [`LockError::Busy`] after `max_wait`; [`LockError::Store`] if the store fails.
     pub async fn acquire(&self, key: &Key, max_wait: Duration) -> Result<Lease, LockError> {
         let start = Instant::now();
         loop {
@@ -129,7 +129,7 @@ impl LeaseLock {
     /// ```
     ///
     /// # Errors
-    /// [`LockError::Store`] if the store cannot be asked.
+    /// [`LockError::Store`] if the store fails.
     pub async fn try_acquire(&self, key: &Key) -> Result<Option<Lease>, LockError> {
         match self.leases.begin_write(key, self.lease).await? {
             WriteBegun::Leased(lease) => Ok(Some(lease)),

@@ -39,8 +39,8 @@ impl fmt::Display for Advice {
 }
 
 impl Policy {
-    /// Lists what will hurt in this policy, as far as the policy alone tells. For a policy of
-    /// defaults the list is empty.
+    /// Lists the combinations of this policy's values that will hurt. For a policy of defaults the
+    /// list is empty.
     ///
     /// ```
     /// use larder_ttl::TtlTable;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::{Levels, OnOutage, Policy, TableError, draft::PolicyDraft, value::Value};
 
-/// A policy that is put together in code; [`build`](Self::build) checks it.
+/// A builder of a policy in code; [`build`](Self::build) checks it.
 ///
 /// Values that are not set have the defaults that [`Policy`] documents.
 ///
@@ -129,8 +129,8 @@ impl PolicyBuilder {
         self.with("jitter", Value::Share(share))
     }
 
-    /// Sets how long the absence of a value is remembered, see [`Policy::negative_ttl`]. Zero: not
-    /// at all.
+    /// Sets how long a cache remembers that a value is absent, see [`Policy::negative_ttl`]. Zero:
+    /// not at all.
     ///
     /// ```
     /// use std::time::Duration;
@@ -147,7 +147,8 @@ impl PolicyBuilder {
         self.with("negative_ttl", Value::Duration(ttl))
     }
 
-    /// Sets how long a value is kept past its `ttl`, see [`Policy::stale_for`]. Zero: not at all.
+    /// Sets how long the stores keep a value past its `ttl`, see [`Policy::stale_for`]. Zero: not
+    /// at all.
     ///
     /// ```
     /// use std::time::Duration;
@@ -182,7 +183,7 @@ impl PolicyBuilder {
         self.with("refresh_ahead", Value::Share(share))
     }
 
-    /// Sets how long a caller waits before it is given a stale value, see [`Policy::soft_timeout`].
+    /// Sets how long a caller waits before it gets a stale value, see [`Policy::soft_timeout`].
     /// Zero: not at all.
     ///
     /// ```

@@ -1,5 +1,5 @@
-//! A table that says, for each type of data, how long it may be cached and why. It is read from
-//! TOML, from any format that serde reads, or built in code; every value is checked, and an error
+//! A table that says, for each type of data, how long a cache may keep it and why. It comes from
+//! TOML, from any format that serde reads, or from code. The crate checks every value, and an error
 //! names the policy, the key, the line and the remedy.
 //!
 //! This crate caches nothing: `larder` does, and other caches can use the same table. It sets no
@@ -31,7 +31,7 @@
 //! # Ok::<(), larder_ttl::TableError>(())
 //! ```
 //!
-//! A combination of values that works but will hurt is not an error: [`Policy::advice`] lists it
+//! A combination of values that is legal but will hurt is no error: [`Policy::advice`] lists it
 //! with a remedy.
 //!
 //! This crate has no features.

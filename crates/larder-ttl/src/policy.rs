@@ -2,8 +2,8 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::{Levels, OnOutage};
 
-/// The policy for one type of data: how long its values live, and how they are loaded. All its
-/// values have been checked.
+/// The policy for one type of data: the lifetimes of its values, and the limits of their loads. All
+/// its values have been checked.
 ///
 /// A policy comes from a [`TtlTable`](crate::TtlTable), or from code by [`Policy::builder`].
 ///
@@ -45,7 +45,7 @@ const DEFAULT_LEASE: Duration = Duration::from_secs(10);
 const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(5);
 
 impl Policy {
-    /// Returns the defaults of a policy, whose required `ttl` is still to be set.
+    /// Returns a policy with all defaults. The caller must set the required `ttl`.
     pub(crate) fn with_defaults(name: String) -> Self {
         Self {
             prefix: name.clone(),
@@ -181,8 +181,8 @@ impl Policy {
         self.levels
     }
 
-    /// Returns the largest share by which a lifetime is shortened at random, from 0 to less than 1;
-    /// by default 0.1. Values that are loaded together then do not expire together.
+    /// Returns the largest share by which a store shortens a lifetime at random, from 0 to less
+    /// than 1; by default 0.1. So values that were loaded together do not expire together.
     ///
     /// ```
     /// use larder_ttl::TtlTable;
@@ -196,8 +196,8 @@ impl Policy {
         self.jitter
     }
 
-    /// Returns how long the absence of a value is remembered, at most `ttl`. `None`, the default:
-    /// not at all.
+    /// Returns how long a cache remembers that a value is absent, at most `ttl`. `None`, the
+    /// default: not at all.
     ///
     /// ```
     /// use std::time::Duration;
@@ -212,13 +212,14 @@ impl Policy {
         self.negative_ttl
     }
 
-    /// Returns how long a value is kept past its `ttl`. A stale value is served while one reload
-    /// runs, and when a load fails or is refused. Zero, the default: no value is kept past its
-    /// `ttl`.
+    /// Returns how long the stores keep a value past its `ttl`. A caller gets that stale value
+    /// while one reload runs, and when a load fails or is refused. Zero, the default: the stores
+    /// keep no value past its `ttl`.
     ///
-    /// The shared store keeps the value for both times, and the rest of its life there says whether
-    /// it is stale. So every program that writes the policy's values must keep them for `ttl` and
-    /// `stale_for` together; a value that is written for `ttl` alone counts as older than it is.
+    /// The shared store keeps the value for both times together, and a value with `stale_for` or
+    /// less to live is stale. So every program that writes the policy's values must give them an
+    /// expiry of `ttl` and `stale_for` together. A value with an expiry of `ttl` alone counts as
+    /// older than it is.
     ///
     /// ```
     /// use std::time::Duration;
@@ -234,8 +235,8 @@ impl Policy {
     }
 
     /// Returns the share of the `ttl`, more than 0 and less than 1, after which a read starts a
-    /// reload in the background: one over all processes. `None`, the default: no reload before the
-    /// value has expired.
+    /// reload in the background. One reload runs over all processes. `None`, the default: no read
+    /// reloads a value before it has expired.
     ///
     /// ```
     /// use larder_ttl::TtlTable;
@@ -249,8 +250,8 @@ impl Policy {
         self.refresh_ahead
     }
 
-    /// Returns how long a caller waits for the new value before it is given the stale one; less
-    /// than `load_timeout`. `None`, the default: the caller is given the stale value at once.
+    /// Returns how long a caller waits for the new value before it gets the stale one; less than
+    /// `load_timeout`. `None`, the default: the caller gets the stale value at once.
     ///
     /// ```
     /// use std::time::Duration;
@@ -349,8 +350,8 @@ impl Policy {
         self.degraded_l1_ttl
     }
 
-    /// Returns how many loads of this policy may run at once in this process; further loads wait,
-    /// at most `max_wait`. `None`, the default: any number.
+    /// Returns how many loads of this policy may run at once in this process. Further loads wait,
+    /// for at most `max_wait`. `None`, the default: any number.
     ///
     /// ```
     /// use larder_ttl::TtlTable;
@@ -380,8 +381,8 @@ impl Policy {
     }
 
     /// Reports whether `clear` takes a single step, however many entries there are. Each value in
-    /// the shared store then has a header of its own in front, so other programs can neither read
-    /// nor write it as plain JSON. By default `false`.
+    /// the shared store then has a header in front, so other programs cannot read or write it as
+    /// plain JSON. By default `false`.
     ///
     /// ```
     /// use larder_ttl::TtlTable;
@@ -395,8 +396,8 @@ impl Policy {
         self.instant_clear
     }
 
-    /// Returns the version of the type's shape, from 1, the default. Entries of one schema are
-    /// never read as another: from 2 on the schema is part of every key (`user@2:42`).
+    /// Returns the version of the type's shape; by default 1. From 2 on, the schema is part of
+    /// every key (`user@2:42`), so a process never reads entries of another schema.
     ///
     /// ```
     /// use larder_ttl::TtlTable;

@@ -36,12 +36,13 @@ pub(crate) struct Assembly {
 /// 1 s: how often L1 gives back the memory of expired entries, and the numbers are published.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// 5 s: what a dead process owed is done at the latest after this time.
+/// 5 s: the longest time until another process does the invalidations that a dead process has
+/// recorded.
 pub(crate) const DRAIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// 65,536 generations of keys, of 8 bytes each. Keys share them by their hash: a value that is on
-/// its way into L1 while a key of the same generation is invalidated is needlessly not kept. With
-/// so many that is rare, however large L1 is.
+/// 65,536 generations of keys, of 8 bytes each. Keys share them by their hash. When a process
+/// invalidates a key, L1 also refuses values of other keys of its generation that are under way.
+/// With this many generations that is rare, however large L1 is.
 const KEY_GENERATIONS: usize = 1 << 16;
 
 impl Default for Assembly {

@@ -77,12 +77,12 @@ impl LarderBuilder {
         self
     }
 
-    /// Puts `{namespace}/` in front of everything that this larder writes in Redis: values, leases,
+    /// Puts `{namespace}/` in front of every name that this larder writes in Redis: values, leases,
     /// tags, probes, and the channel of invalidations. By default there is no namespace.
     ///
-    /// Larders with different namespaces share a server, and neither sees the other's keys, tags,
-    /// clears or messages: staging and production, or two services that use the built-in policies.
-    /// An ACL of `~{namespace}/*` and `&{namespace}/*` suffices for each.
+    /// Larders with different namespaces can share a server, such as staging and production, or two
+    /// services that use the built-in policies. Neither sees the other's keys, tags, clears or
+    /// messages. An ACL of `~{namespace}/*` and `&{namespace}/*` suffices for each.
     ///
     /// A namespace has 1 to 64 bytes: ASCII letters, digits, `_`, `.` and `-`.
     ///
@@ -155,8 +155,8 @@ impl LarderBuilder {
         self
     }
 
-    /// Starts also if Redis cannot be reached, and connects later; by default that is an error of
-    /// [`build`](Self::build).
+    /// Lets [`build`](Self::build) succeed while Redis is out of reach; the larder connects later.
+    /// By default `build` then fails.
     ///
     /// ```
     /// # use larder::Larder;
@@ -175,8 +175,8 @@ impl LarderBuilder {
 
     /// Takes any other remote store as L2, such as a `MemoryRemote` in tests.
     ///
-    /// Give each larder a store of its own: a store does not tell of writes through itself, so two
-    /// larders that share one would not hear of each other's writes.
+    /// Give each larder a store of its own. A store does not report its own writes, so two larders
+    /// on one store would not hear of each other's writes.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -196,7 +196,7 @@ impl LarderBuilder {
         self
     }
 
-    /// Keeps L1's entries in this kind of map; by default in `L1Store::Moka`. All of them serve and
+    /// Keeps L1's entries in this kind of map; by default `L1Store::Moka`. All kinds serve and
     /// refuse the same entries.
     ///
     /// ```
@@ -225,8 +225,8 @@ impl LarderBuilder {
         self
     }
 
-    /// Bounds L1 by about this many bytes in place of a number of entries: of each entry its key,
-    /// its JSON and 200 bytes count.
+    /// Bounds L1 by about this many bytes instead of a number of entries. An entry counts with its
+    /// key, its JSON and 200 bytes.
     ///
     /// ```
     /// # use larder::Larder;
@@ -240,8 +240,8 @@ impl LarderBuilder {
         self
     }
 
-    /// Sends no value to L2 whose encoded form is larger, in bytes; default 16 MiB. `insert`
-    /// refuses such a value; a value that is loaded or written through is returned, but not cached.
+    /// Limits the encoded size of a cached value, in bytes; default 16 MiB. `insert` refuses a
+    /// larger value. A larger value that was loaded or written through is returned, but not cached.
     ///
     /// ```
     /// # use larder::Larder;
@@ -256,8 +256,9 @@ impl LarderBuilder {
     }
 
     /// Drains this outbox in the background, see [`Larder::drain_outbox`]: at the start, and then
-    /// every few seconds, as long as the larder or one of its caches lives. A failure is logged
-    /// once, and counted in [`Stats::outbox_errors`](crate::Stats::outbox_errors).
+    /// every [`outbox_interval`](Self::outbox_interval), as long as the larder or one of its caches
+    /// lives. The larder logs the first of several failures in a row, and counts each in
+    /// [`Stats::outbox_errors`](crate::Stats::outbox_errors).
     ///
     /// The example `outbox.rs` of this crate has an outbox on SQLite.
     ///
@@ -280,8 +281,8 @@ impl LarderBuilder {
         self
     }
 
-    /// Drains the [`outbox`](Self::outbox) this often; default 5 s. Each process that drains it
-    /// reads its table this often.
+    /// Sets the time between two drains of the [`outbox`](Self::outbox); default 5 s. Each process
+    /// that drains it reads the outbox this often.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/table.rs"));
@@ -324,8 +325,9 @@ impl LarderBuilder {
         self
     }
 
-    /// Calls this function for each [`Event`], in the task in which it happens: it must be quick,
-    /// and must not block. Without it an event costs nothing, not even on a hit.
+    /// Calls this function for each [`Event`], in the task in which the event happens. The function
+    /// must be quick, and must not block. Without a function, a hit pays one comparison for its
+    /// event.
     ///
     /// ```
     /// # use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
@@ -367,8 +369,8 @@ impl LarderBuilder {
     ///
     /// # Errors
     /// - [`Error::Options`]: two options contradict each other, or one of them is out of its range.
-    /// - [`Error::Store`]: the address is wrong, or Redis cannot be reached or refuses the password
-    ///   (unless the larder may `start_without_redis`).
+    /// - [`Error::Store`]: the address is wrong. Or Redis is out of reach or refuses the password,
+    ///   and the larder may not [`start_without_redis`](Self::start_without_redis).
     /// - [`Error::NoRuntime`]: the call was made outside a tokio runtime.
     pub async fn build(self) -> Result<Larder, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
@@ -381,7 +383,7 @@ impl LarderBuilder {
         Ok(assembly.assemble(&runtime, remote, schedule))
     }
 
-    /// Checks that the options go together.
+    /// Checks that no two options contradict each other.
     fn checked(mut self) -> Result<(Assembly, Option<Connect>, Option<OutboxSchedule>), Error> {
         if self.remotes.len() > 1 {
             return Err(options(

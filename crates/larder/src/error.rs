@@ -5,13 +5,14 @@ use larder_ttl::TableError;
 
 use crate::value::BoxError;
 
-/// Why a call did not do what it was asked to do. Cheap to clone: all callers that wait for one
-/// load get the same error.
+/// The reason why a call failed. Cheap to clone: all callers that wait for one load get the same
+/// error.
 ///
-/// An outage of Redis is not among the reasons why a read fails: the loader then serves the read.
+/// An outage of Redis does not make a read with a loader fail, unless the policy says `on_outage =
+/// "fail"`: the loader serves it.
 ///
 /// [`source`](std::error::Error::source) returns the loader's own error, so that `anyhow`'s chain
-/// finds it; [`load_error`](Self::load_error) returns it as what it is:
+/// finds it. [`load_error`](Self::load_error) returns that error as the loader's own type:
 ///
 /// ```
 /// # use std::io;
@@ -56,12 +57,11 @@ pub enum Error {
     LoadTimedOut {
         /// The key, with its prefix.
         key: String,
-        /// The limit that passed: the policy's `load_timeout`, for a caller that waited for other
-        /// loads before this one together with its `max_wait`.
+        /// The limit that passed: the policy's `load_timeout`. For a caller that waited for other
+        /// loads before this one, `load_timeout` and `max_wait` together.
         after: Duration,
     },
-    /// The policy's `max_loads` other loads were running during all of its `max_wait`; this load
-    /// was not started.
+    /// The policy's `max_loads` was reached for all of its `max_wait`. This load did not start.
     #[error(
         "the load of {key} waited {waited:?} for other loads to end: raise the policy's max_loads or max_wait, or load less"
     )]
@@ -82,8 +82,8 @@ pub enum Error {
         /// The key, with its prefix.
         key: String,
     },
-    /// The task that ran the load or write was dropped, because the runtime shuts down. A write may
-    /// have reached the database.
+    /// The runtime shut down and dropped the task of the load or write. A write may have reached
+    /// the database.
     #[error("the load or write of {key} was dropped: the runtime is shutting down")]
     #[non_exhaustive]
     Aborted {
@@ -97,8 +97,8 @@ pub enum Error {
         /// The key, with its prefix.
         key: String,
     },
-    /// The writer failed. The entry was invalidated, because a failed write can still have reached
-    /// the database.
+    /// The writer failed. The cache invalidated the entry, because a failed write can still have
+    /// reached the database.
     #[error("the write of {key} failed")]
     #[non_exhaustive]
     Write {
@@ -107,7 +107,7 @@ pub enum Error {
         /// The error that the writer returned.
         source: SharedError,
     },
-    /// Other writers of the key held its lease all the time. The database was not touched.
+    /// Other writers held the key's lease for the whole wait. The writer did not run.
     #[error("other writers of {key} were still at work after {waited:?}: try again")]
     #[non_exhaustive]
     WriteBusy {
@@ -116,8 +116,8 @@ pub enum Error {
         /// How long this writer waited for them.
         waited: Duration,
     },
-    /// The database was written, but L2 refused to remove the old value, which stays there until
-    /// its TTL ends.
+    /// The writer has run, but L2 refused to remove the old value. That value stays in L2 until its
+    /// TTL ends.
     #[error("{key} was written, but its old value could not be invalidated: invalidate it again")]
     #[non_exhaustive]
     NotInvalidated {
@@ -133,15 +133,15 @@ pub enum Error {
     #[error("the tag {tag:?} cannot be used: {problem}")]
     #[non_exhaustive]
     Tag {
-        /// The key of the entry that was to have the tag, with its prefix; `None` if the tag was to
-        /// be invalidated.
+        /// The key of the entry with the tag, with its prefix. `None` for a call that invalidates
+        /// the tag.
         key: Option<String>,
         /// The tag, or its beginning.
         tag: String,
-        /// Says what is wrong with the tag, and what would be right.
+        /// The mistake in the tag, and the remedy.
         problem: String,
     },
-    /// The value's encoded form is larger than the limit; it was not sent to L2.
+    /// The value's encoded form is larger than the limit. The cache did not send it to L2.
     #[error(
         "the value of {key} has {size} bytes, more than {limit}: raise max_value_size or cache less"
     )]
@@ -167,12 +167,12 @@ pub enum Error {
     #[error("the TTL table has no policy {name:?}; it has {known}")]
     #[non_exhaustive]
     NoSuchPolicy {
-        /// The name that was asked for.
+        /// The name that the caller passed.
         name: String,
         /// The names of all policies of the table.
         known: String,
     },
-    /// The policy is in use with keys of another type, which may name its entries otherwise.
+    /// The policy is in use with keys of another type, whose texts may differ.
     #[error(
         "the policy {name:?} has keys of type {held}, not {asked}: give the other type a policy of its own"
     )]
@@ -201,8 +201,8 @@ pub enum Error {
     /// The TTL table is wrong.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The outbox could not be read, or its entries could not be confirmed and will be drained
-    /// again.
+    /// The outbox failed to return its entries, or to confirm them. The next drain does unconfirmed
+    /// entries again.
     #[error("the outbox failed")]
     #[non_exhaustive]
     Outbox {
@@ -213,8 +213,7 @@ pub enum Error {
     #[error("the remote store failed{}", for_key(key.as_deref()))]
     #[non_exhaustive]
     Store {
-        /// The key, with its prefix; for a clear `prefix:*`. `None` if the call was not about a
-        /// key.
+        /// The key, with its prefix; `prefix:*` for a clear. `None` for a call without a key.
         key: Option<String>,
         /// The store's own error.
         source: StoreError,
@@ -223,10 +222,10 @@ pub enum Error {
     #[error("a larder cannot be built so: {problem}")]
     #[non_exhaustive]
     Options {
-        /// Which options, and what to do.
+        /// The names of the options, and the remedy.
         problem: String,
     },
-    /// The larder was closed before this call. Nothing was done: no loader or writer ran.
+    /// The larder was closed before this call. No loader or writer ran.
     #[error("the larder is closed")]
     Closed,
     /// [`Larder::close`](crate::Larder::close) reached its limit. The larder is closed all the
@@ -244,16 +243,16 @@ pub enum Error {
         /// The limit that passed.
         waited: Duration,
     },
-    /// The call was made outside a tokio runtime. Nothing was done.
+    /// The caller is outside a tokio runtime. The call had no effect.
     #[error("there is no tokio runtime here: build and call the larder inside one")]
     NoRuntime,
 }
 
 impl Error {
-    /// Returns the key that the call was about, with its prefix, if it was about one.
+    /// Returns the key of the failed call, with its prefix, if it had one.
     ///
-    /// Of a key that is too long it is the beginning; of an empty one, the prefix alone. See
-    /// [the example above](Self).
+    /// For a key that is too long, it returns the beginning; for an empty key, the prefix alone.
+    /// See [the example above](Self).
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Load { key, .. }
@@ -285,8 +284,8 @@ impl Error {
         }
     }
 
-    /// Returns the error that the application's loader or writer returned, or one of the errors
-    /// that caused it, if that is an `E`.
+    /// Returns the error of the application's loader or writer, or a source of that error, if it is
+    /// an `E`.
     ///
     /// `None` if this error has another origin, or its type is not `E`. See [the example
     /// above](Self).
@@ -299,11 +298,11 @@ impl Error {
             .find_map(|error| error.downcast_ref())
     }
 
-    /// Tells whether the same call may succeed a little later, though nobody changes anything: a
-    /// limit of time or number passed, or the remote store is out of reach.
+    /// Tells whether an equal call may succeed a little later without any change: a limit of time
+    /// or number was reached, or the remote store is out of reach.
     ///
-    /// Of the application's own errors ([`Load`](Self::Load), [`Write`](Self::Write),
-    /// [`Outbox`](Self::Outbox)) only the application can tell; for these it is `false`.
+    /// It is `false` for the application's own errors ([`Load`](Self::Load),
+    /// [`Write`](Self::Write), [`Outbox`](Self::Outbox)): only the application can judge them.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -18,19 +18,19 @@ use larder_quick::{QuickMap, QuickStore};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum L1Store {
-    /// moka: a new entry enters a full L1 only if it is wanted more often than the entry that it
+    /// moka: a new entry enters a full L1 only if callers want it more often than the entry that it
     /// displaces.
     #[cfg(feature = "moka")]
     #[cfg_attr(docsrs, doc(cfg(feature = "moka")))]
     #[default]
     Moka,
-    /// quick_cache: a hit takes a fraction of the time. L1 is divided into shards that are filled
-    /// independently, and an entry that is heavier than its shard is not kept.
+    /// quick_cache: a hit takes a fraction of moka's time. L1 consists of shards that fill
+    /// independently. It does not keep an entry that is heavier than its shard.
     #[cfg(feature = "quick")]
     #[cfg_attr(docsrs, doc(cfg(feature = "quick")))]
     #[cfg_attr(not(feature = "moka"), default)]
     Quick,
-    /// No map, because neither is compiled in: L1 keeps nothing.
+    /// No map, because the features `moka` and `quick` are off: L1 keeps nothing.
     #[cfg(not(any(feature = "moka", feature = "quick")))]
     #[default]
     None,

@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// The two levels of one process, and the policies whose entries live in them. Cheap to clone; all
-/// clones are the same larder.
+/// clones share the levels.
 ///
-/// Make its calls inside the tokio runtime in which it was built.
+/// Call its methods inside the tokio runtime that built it.
 ///
 /// ```
 /// # use larder::{Cache, Larder};
@@ -41,8 +41,8 @@ impl Larder {
         }
     }
 
-    /// Returns the cache of a policy, for keys and values of these types. The first call decides on
-    /// the types.
+    /// Returns the cache of a policy, for keys and values of these types. The first call for a
+    /// policy fixes its types.
     ///
     /// ```
     /// # use larder::{Cache, Larder};
@@ -99,11 +99,13 @@ impl Larder {
     /// ```
     ///
     /// # Consistency
-    /// Each key is invalidated atomically; a reader may see one gone and the next one not yet.
+    /// The larder invalidates each key atomically. A reader may find one key gone, and the next one
+    /// not yet.
     ///
     /// # Errors
-    /// [`Error::Key`] before any key is invalidated; [`Error::Store`] if Redis refused one, after
-    /// all others are done. While Redis is out of reach it succeeds, see [`Cache::invalidate`].
+    /// [`Error::Key`], before the larder invalidates any key. [`Error::Store`] if Redis refused a
+    /// key, after the larder has tried all others. While Redis is out of reach the call succeeds,
+    /// see [`Cache::invalidate`].
     pub async fn invalidate(&self, keys: impl IntoIterator<Item = Key>) -> Result<(), Error> {
         let mut keys: Vec<Key> = keys.into_iter().collect();
         keys.iter().try_for_each(Key::check)?;
@@ -123,8 +125,8 @@ impl Larder {
     }
 
     /// Removes every entry that was loaded or written with this tag, of any policy, from every
-    /// level of every process. It takes one step, however many entries there are, and none of them
-    /// is looked for.
+    /// level of every process. It takes one step, however many entries there are: each later read
+    /// judges its entry by the tag.
     ///
     /// ```
     /// # use larder::{Larder, Loaded};
@@ -139,13 +141,13 @@ impl Larder {
     /// ```
     ///
     /// # Consistency
-    /// As for [`invalidate`](Self::invalidate). A value whose load or write began before is not
-    /// cached, and not given to later callers.
+    /// As for [`invalidate`](Self::invalidate). If a load or write with this tag began before, the
+    /// larder does not cache its value, and gives it to no later caller.
     ///
     /// # Errors
     /// [`Error::Tag`] if the tag is empty or too long; [`Error::Store`] if Redis refused. While
-    /// Redis is out of reach it succeeds: the invalidation is remembered, and sent before this
-    /// process reads Redis again.
+    /// Redis is out of reach the call succeeds: this process remembers the invalidation, and sends
+    /// it before it reads Redis again.
     pub async fn invalidate_tag(&self, tag: &str) -> Result<(), Error> {
         let name = tag_name(None, tag)?;
         let process = self.process.clone();
@@ -179,13 +181,13 @@ impl Larder {
         clear_policies(&self.process, self.process.policies.clone()).await
     }
 
-    /// Does what writers have recorded in an outbox but did not live to do, and returns the number
-    /// of entries done: each key is invalidated in every level of every process, and its entry is
-    /// confirmed once Redis has done it.
+    /// Invalidates the keys that writers have recorded in an outbox, and returns the number of
+    /// entries done. The larder removes each key from every level of every process, and confirms
+    /// its entry once Redis has done so.
     ///
-    /// An entry whose invalidation had to be put off, because Redis is out of reach, stays. So does
-    /// an entry that is recorded while its key is being invalidated: entries are confirmed by their
-    /// ids. A key that belongs to no policy of this larder is invalidated in L2 all the same.
+    /// While Redis is out of reach, entries stay unconfirmed. The larder confirms entries by their
+    /// ids, so an entry that a writer records meanwhile stays too. It invalidates a key that
+    /// belongs to none of its policies in L2.
     ///
     /// The example `outbox.rs` of this crate shows it on SQLite; here a map stands for the table.
     ///
@@ -205,23 +207,23 @@ impl Larder {
     /// ```
     ///
     /// # Consistency
-    /// Each key is invalidated as by [`invalidate`](Self::invalidate). Until then readers may be
-    /// served the value that the write has replaced. Several processes may drain one outbox.
+    /// As for [`invalidate`](Self::invalidate). Until the drain reaches a key, readers may get the
+    /// value that the write has replaced. Several processes may drain one outbox.
     ///
     /// # Cancellation
-    /// An entry that was not confirmed stays, and is done again by the next drain.
+    /// An unconfirmed entry stays, and the next drain does it again.
     ///
     /// # Errors
-    /// [`Error::Outbox`] if it fails; [`Error::Store`] if Redis refused a key, after all others are
-    /// done.
+    /// [`Error::Outbox`] if the outbox fails; [`Error::Store`] if Redis refused a key, after the
+    /// larder has tried all others.
     pub async fn drain_outbox(&self, outbox: &dyn Outbox) -> Result<u64, Error> {
         // Boxed, because it is large, and rare.
         Box::pin(drain(&Arc::downgrade(&self.process), outbox)).await
     }
 
-    /// Does at once what a writer has just recorded, and returns the number of entries confirmed:
-    /// the process that wrote the database calls it after its commit. The other entries are left to
-    /// [`drain_outbox`](Self::drain_outbox).
+    /// Invalidates the keys of entries that this process has just recorded, and returns the number
+    /// of entries confirmed. Call it after the commit of the database's transaction. It leaves
+    /// entries that it cannot confirm to [`drain_outbox`](Self::drain_outbox).
     ///
     /// The example `outbox.rs` of this crate shows it on SQLite; here a map stands for the table.
     ///
@@ -244,11 +246,11 @@ impl Larder {
     /// As for [`invalidate`](Self::invalidate).
     ///
     /// # Cancellation
-    /// The keys are invalidated all the same; entries that were not confirmed are left to a drain.
+    /// The larder invalidates the keys all the same, and leaves unconfirmed entries to a drain.
     ///
     /// # Errors
-    /// As for [`drain_outbox`](Self::drain_outbox). While Redis is out of reach it succeeds and
-    /// confirms nothing.
+    /// As for [`drain_outbox`](Self::drain_outbox). While Redis is out of reach the call succeeds
+    /// and confirms no entry.
     pub async fn confirm_written(
         &self,
         outbox: &dyn Outbox,
@@ -270,7 +272,8 @@ impl Larder {
         &self.table
     }
 
-    /// Returns what happened in all policies so far, and to the connections to L2, in numbers.
+    /// Returns the counts of all policies, and of the connections to L2, since the larder was
+    /// built.
     ///
     /// ```
     /// # use larder::Larder;
@@ -293,13 +296,13 @@ impl Larder {
         }
     }
 
-    /// Closes the larder, before the process ends: waits for running writes and invalidations,
-    /// sends the invalidations that an outage has kept, and ends the larder's tasks and
-    /// connections. It takes at most `limit`.
+    /// Closes the larder, before the process ends. It waits for running writes and invalidations,
+    /// sends unsent invalidations, and ends the larder's tasks and connections. It takes at most
+    /// `limit`.
     ///
-    /// Every later call of the larder and its caches, hits included, fails with [`Error::Closed`]
-    /// before it calls a loader or writer. A load that is running goes on for the callers that wait
-    /// for it. To close a closed larder is no error.
+    /// Every later call of the larder and its caches fails with [`Error::Closed`], also one that L1
+    /// could serve, and calls no loader or writer. A running load goes on for the callers that wait
+    /// for it. Closing a closed larder is no error.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -318,10 +321,10 @@ impl Larder {
     /// The larder is closed. Its tasks go on until another call ends them, or it is dropped.
     ///
     /// # Errors
-    /// [`Error::Unsent`] with the numbers of writes and invalidations that `limit` left undone. The
-    /// larder is closed all the same, but its connections to L2 go on, and send the rest as soon as
-    /// they can: call `close` again to wait for that, or drop the larder and its caches to end
-    /// them. [`Error::NoRuntime`].
+    /// [`Error::Unsent`] if `limit` ended first, with the numbers of writes and invalidations that
+    /// were left. The larder is closed all the same, but its connections to L2 go on, and send the
+    /// rest as soon as they can. Call `close` again to wait for that, or drop the larder and its
+    /// caches to end the connections. [`Error::NoRuntime`].
     pub async fn close(&self, limit: Duration) -> Result<(), Error> {
         Box::pin(self.process.close(limit)).await
     }

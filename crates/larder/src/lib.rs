@@ -1,17 +1,17 @@
 //! A multi-level cache for Rust services: an in-process L1 in front of a shared Redis L2 in front
-//! of the database. Hot reads cost what a local cache costs, the database is asked once per key
-//! however many callers and processes want it, and nobody is served a value that a finished write
-//! has replaced.
+//! of the database. A hot read costs what a local cache costs. A cold key costs one load, however
+//! many callers and processes want it. Once a write has returned, its own process reads the new
+//! value, and every other process reads it as soon as Redis' push arrives there.
 //!
 //! It is not a database: every value must be loadable again. It is not for values that must be read
-//! linearizably across processes: another process's L1 follows within the time that Redis' push
-//! takes.
+//! linearizably across processes; for these, use a policy with `levels = "l2"`, or read the
+//! database.
 //!
 //! ```text
 //! get_or_load(key)
 //!   ├─▶ L1: entry before its deadline, all stamps current ────────────▶ value
 //!   ├─▶ a flight of this process is under way ────────────── wait ────▶ value
-//!   ├─▶ L2: GET + PTTL, tracked by the server ───────── fill L1 ──────▶ value
+//!   ├─▶ L2: GETRANGE + PTTL, tracked by the server ──── fill L1 ──────▶ value
 //!   └─▶ claim the lease ─┬─ another process loads ── sleep until pushed, look again
 //!                        └─ load from the database ── commit ── fill L1 ──▶ value
 //! ```
@@ -41,15 +41,17 @@
 //! | feature | adds |
 //! | --- | --- |
 //! | `redis` (default) | an L2 on Redis: `LarderBuilder::redis` |
-//! | `tls` (default) | `rediss://` addresses; `tls-aws-lc-rs` and `tls-rustls` choose other cryptography than ring |
+//! | `tls` (default) | `rediss://` addresses, by rustls with the cryptography of ring |
+//! | `tls-aws-lc-rs` | in place of `tls`: the cryptography of aws-lc-rs |
+//! | `tls-rustls` | in place of `tls`: the process installs a rustls provider of its own |
 //! | `moka` (default) | `L1Store::Moka`: an L1 on moka |
 //! | `quick` | `L1Store::Quick`: an L1 on quick_cache, whose hits take a fraction of the time |
-//! | `metrics` | the numbers of [`Larder::stats`] as counters and gauges of the `metrics` crate, once a second |
+//! | `metrics` | counters and gauges of the `metrics` crate with the numbers of [`Larder::stats`], updated once a second |
 //! | `uuid` | keys that are `uuid::Uuid` |
 //! | `testing` | `MemoryServer`, an L2 without a server, and `ManualClock`, for tests of applications |
 //!
-//! Without `redis`, L2 is what [`LarderBuilder::remote_store`] gets; the traits that a store
-//! implements are in [`remote`].
+//! Without `redis`, [`LarderBuilder::remote_store`] takes the L2. The module [`remote`] has the
+//! traits that a store implements.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -91,8 +93,8 @@ pub use larder_ttl::{Advice, Levels, OnOutage, Policy, TableError, TtlTable};
 pub use observe::{Event, Level, LoadOutcome, Stats};
 pub use value::{BoxError, LoadManyResult, LoadResult, Loaded, Value};
 
-/// The traits of a remote store, and the types that they speak of, for an L2 other than Redis.
-/// `larder-testkit` has the suite that each implementation must pass.
+/// The traits of a remote store, and their types, for an L2 other than Redis. `larder-testkit` has
+/// the suite that each implementation must pass.
 pub mod remote {
     pub use larder_core::{
         BreakerState, Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes,

@@ -21,20 +21,21 @@ use crate::{
 ///
 /// # Consistency
 /// A caller invalidates a key in two steps: bump its generation, then [`remove`](Self::remove) it.
-/// Once `remove` has returned, no entry with an older stamp is served, also if its `insert` was
-/// under way or comes later. So either `insert` checks the stamp and stores in one step that
-/// excludes the key's `remove`, or `get` checks the whole stamp.
+/// Once `remove` has returned, the store serves no entry with an older stamp, also if its `insert`
+/// was under way or comes later. There are two ways to do that: `insert` checks the stamp and
+/// stores the entry under a lock that the key's `remove` takes too, or `get` checks the whole
+/// stamp.
 pub trait LocalStore: Debug + Send + Sync + 'static {
     /// Returns the key's entry and its phase.
     ///
-    /// It must be within its life, its stamp current, and all its tags pinned. An entry that fails
-    /// one of these is removed.
+    /// The entry must be within its life, its stamp current, and all its tags pinned. The store
+    /// removes an entry that fails one of these checks.
     fn get(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)>;
 
     /// Like [`get`](Self::get), for a caller that has looked before and found nothing.
     ///
-    /// A store that evicts the least used entries should not count a second miss as a use of the
-    /// key. By default it does, and eviction is less exact.
+    /// A store that evicts the least used entries should not count this second miss as a use of the
+    /// key. The default implementation counts it, which makes eviction less exact.
     fn get_uncounted(&self, key: KeyRef<'_>) -> Option<(Entry, Phase)> {
         self.get(key)
     }

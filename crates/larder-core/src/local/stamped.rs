@@ -14,10 +14,10 @@ use crate::{
 
 /// A [`LocalStore`] made of a bounded map.
 ///
-/// It judges the lives, stamps and tags of the entries, so that they are judged alike on every map.
-/// An entry's own key is checked when the entry is stored. Its life, its tags and the rest of its
-/// stamp are checked at every read. The memory of an expired entry comes back within two seconds,
-/// if [`maintain`](LocalStore::maintain) is called once a second.
+/// It checks the lives, stamps and tags of the entries, in the same way on every map. It checks the
+/// generation of an entry's key when it stores the entry. It checks the entry's life, its tags and
+/// the rest of its stamp at every read. If its owner calls [`maintain`](LocalStore::maintain) once
+/// a second, the memory of an expired entry comes back within 2 s.
 ///
 /// # Examples
 /// ```
@@ -83,14 +83,13 @@ pub struct Stamped<M> {
 /// [`Stamped`] makes a [`LocalStore`] of it.
 ///
 /// # Consistency
-/// When `insert` has returned, a `get` or `remove` that begins later finds the entry, unless it was
-/// evicted. When `remove` has returned, no `get` that begins later finds it.
+/// When `insert` has returned, a `get` or `remove` that begins later finds the entry, unless the
+/// map has evicted it. When `remove` has returned, no `get` that begins later finds the entry.
 pub trait LocalMap: Send + Sync + 'static {
     /// Returns a copy of the key's entry.
     fn get(&self, key: &KeyRef<'_>) -> Option<Entry>;
 
-    /// Tells whether the map has an entry for the key. This is not a use of the entry, so it is not
-    /// kept for longer.
+    /// Tells whether the map has an entry for the key. It does not count as a use of the entry.
     fn contains_key(&self, key: &KeyRef<'_>) -> bool;
 
     /// Stores an entry in place of the key's present one. If there is no room for it, neither
@@ -135,11 +134,11 @@ impl<M: LocalMap> Stamped<M> {
         }
     }
 
-    /// Shows to `see` the entry that [`get`](LocalStore::get) would return. `see` may take it to
-    /// pieces.
+    /// Passes to `see` the entry that [`get`](LocalStore::get) would return. `see` may move parts
+    /// out of it.
     ///
-    /// The entry is not moved: a hit that moves one waits for each of its parts to arrive in
-    /// memory.
+    /// This does not move the entry: a hit that moved it would wait until the processor has written
+    /// each part.
     #[inline]
     pub fn look<R>(&self, key: KeyRef<'_>, see: impl FnOnce(&mut Entry, Phase) -> R) -> Option<R> {
         // Before the look, which waits for memory, so that the one is done while the other waits.

@@ -19,22 +19,22 @@ use crate::{
 
 /// A store that several processes share, the L2. It is all of its roles together:
 ///
-/// | role | is asked for |
+/// | role | its methods |
 /// | --- | --- |
 /// | [`Lanes`] | the state of the connections, and the pushes that come over them |
 /// | [`ValueStore`] | values and their invalidation |
 /// | [`LeaseStore`] | the right to fill a key, or to write behind it |
 /// | [`TagStore`] | the invalidation of many entries by a name that they share |
 ///
-/// Implement the four roles, and this trait is implemented. Every call is one atomic step in the
-/// store. A `Duration` is rounded down to whole milliseconds, and never to less than one.
+/// A type that implements the four roles implements this trait. Every call is one atomic step in
+/// the store. A store rounds a `Duration` down to whole milliseconds, and to at least one.
 /// `larder-testkit` has the suite that every implementation must pass.
 /// [`MemoryRemote`](crate::MemoryRemote) is an implementation to read, and for tests without a
 /// server.
 ///
 /// # Cancellation
-/// A call whose future is dropped may or may not take effect. A caller that must know runs the call
-/// in a task of its own.
+/// A call may take effect although its future was dropped. A caller that must know runs the call in
+/// a task of its own.
 ///
 /// # Errors
 /// Every call fails with [`StoreError::Unreachable`] at once while the key's lane is down, with
@@ -83,16 +83,16 @@ pub trait Lanes: Debug + Send + Sync + 'static {
 
     /// Adds a listener to pushes.
     ///
-    /// Where the server does not push, a store does not tell of writes through itself. So two
-    /// caches that share one store do not hear of each other: give each a store of its own.
+    /// Where the server does not push, a store does not report its own writes. So two caches on one
+    /// store do not hear of each other: give each a store of its own.
     fn subscribe(&self, listener: Weak<dyn PushListener>);
 
-    /// The time after which a call fails. `None`, the default, where that is not known.
+    /// The longest time of a call, after which it fails. `None`, the default: not known.
     fn call_timeout(&self) -> Option<Duration> {
         None
     }
 
-    /// Asks the server for settings that hurt a cache. Each problem comes with its remedy.
+    /// Reads the server's settings, and returns a remedy for each that hurts a cache.
     ///
     /// By default there are none.
     async fn advice(&self) -> Vec<String> {
@@ -104,7 +104,7 @@ pub trait Lanes: Debug + Send + Sync + 'static {
         RemoteStats::default()
     }
 
-    /// Ends the store's tasks, before the process ends. No call is made afterwards.
+    /// Ends the store's tasks, before the process ends. The caller makes no call afterwards.
     ///
     /// By default it does nothing.
     fn close(&self) {}
@@ -181,20 +181,20 @@ pub trait ValueStore: Send + Sync + 'static {
     /// A marked lease refuses its commit. The lease named by `own`, which the caller gives up with
     /// this call, is deleted too.
     ///
-    /// While the lane is down, or if it is lost meanwhile, or if the server refuses for now, the
-    /// key is remembered. The invalidation is then done before anything else is read through the
-    /// lane. A store that remembers too much may remember the key's [prefix](Key::prefix) instead,
-    /// and clear it.
+    /// If the lane is down or is lost meanwhile, or if the server refuses for now, the store
+    /// remembers the key. It then invalidates the key before any caller reads through the lane
+    /// again. A store that has too many keys to remember may remember the key's
+    /// [prefix](Key::prefix) instead, and clear it.
     ///
     /// # Errors
     /// [`StoreError::WrongType`], and [`StoreError::Refused`] if the store's user may not do this.
-    /// [`StoreError::TooManyUnsent`] if it could be neither done nor remembered.
+    /// [`StoreError::TooManyUnsent`] if the store could neither send nor remember the invalidation.
     async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError>;
 
     /// Invalidates every key that begins with `prefix`, and returns how many values there were.
     ///
-    /// First every lease is ended, so that no load that began before can commit, then every value.
-    /// It is not atomic as a whole.
+    /// First it ends every lease, so that no load that began before can commit. Then it deletes
+    /// every value. It is not atomic as a whole.
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError>;
 }
 
@@ -252,8 +252,8 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Stores the value and gives up the lease.
     ///
     /// It stores only if the lease is still held and unmarked, and the value is as the claim found
-    /// it. Every store that tracks the key is told, this one too, before the reply to its next call
-    /// is here.
+    /// it. Every store that tracks the key gets a push, this one too, before the reply to its next
+    /// call.
     async fn commit(
         &self,
         key: &str,
@@ -266,7 +266,7 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Gives the value with this digest a new life of `ttl`, and gives up the lease.
     ///
     /// It does so only if the lease is still held and unmarked, and the value is there. A `ttl` of
-    /// zero removes the value. Tells like [`commit`](Self::commit).
+    /// zero removes the value. The pushes are as for [`commit`](Self::commit).
     async fn touch(
         &self,
         key: &str,
@@ -327,13 +327,14 @@ pub trait TagStore: Send + Sync + 'static {
         ttl: Duration,
     ) -> Result<Vec<Option<TagEpoch>>, StoreError>;
 
-    /// Invalidates a tag: the epoch grows and the tag is no longer pinned, so no entry that has it
+    /// Invalidates a tag: raises the epoch and removes the tag's pin, so that no entry with the tag
     /// is valid.
     ///
-    /// While every lane is down, the tag is remembered. It is then invalidated before anything else
-    /// is read through any of them.
+    /// While every lane is down, the store remembers the tag. It then invalidates the tag before
+    /// any caller reads through a lane again.
     ///
     /// # Errors
-    /// Like [`ValueStore::invalidate`], except for too many: then every tag may be invalidated.
+    /// Like [`ValueStore::invalidate`], but without [`StoreError::TooManyUnsent`]: with too many
+    /// tags to remember, the store invalidates every tag.
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError>;
 }

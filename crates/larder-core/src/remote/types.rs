@@ -41,7 +41,7 @@ pub enum Replacing<'a> {
     Nothing,
     /// Exactly the value with this digest.
     Value(&'a Digest),
-    /// The value with this digest, or none: its life has ended since it was seen.
+    /// The value with this digest, or none, if that value has expired since the caller saw it.
     Ended(&'a Digest),
 }
 
@@ -77,12 +77,13 @@ pub enum WriteClaim {
 pub enum Committed {
     /// Another caller interfered, and nothing was stored.
     Refused,
-    /// It is stored. [`ValueStore::holds`](crate::ValueStore::holds) tells whether it still is.
+    /// The value is stored. [`ValueStore::holds`](crate::ValueStore::holds) tells whether it still
+    /// is.
     Stored,
-    /// It is stored, and the lane tracks the value from that very step on.
+    /// The value is stored, and the lane tracks it from that very step on.
     Tracked {
-        /// Whether the listeners were told of the commit itself, once, before this reply was
-        /// delivered. If not, they are never told of it.
+        /// Whether the listeners got the push of the commit itself, once, before this reply. If
+        /// not, no such push comes.
         told: bool,
     },
 }
@@ -130,7 +131,8 @@ pub enum LaneState {
     /// replies. Nothing tells of writes by other programs, nor of removals by
     /// the server itself.
     Subscribed,
-    /// Connected, but nothing tells of other processes' changes: a copy in L1 must be short-lived.
+    /// Connected, but without pushes or messages of other processes' changes: a copy in L1 must be
+    /// short-lived.
     Untracked,
     /// Not connected. Calls fail at once.
     Down,
@@ -165,8 +167,8 @@ pub enum Push<'a> {
     /// Every key that begins so was invalidated by another caller. Only a store that does not tell
     /// of each key sends it.
     Prefix(&'a str),
-    /// Nothing that was read through this lane is tracked any more: its connection was lost or
-    /// replaced, or the server was emptied.
+    /// The server tracks nothing any more that was read through this lane: its connection was lost
+    /// or replaced, or the server was emptied.
     Lane(LaneIndex),
 }
 

@@ -12,19 +12,19 @@ use std::{num::NonZeroU32, time::Duration};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadLimits {
-    /// A lease that is not renewed ends after this time: so fast does another process take over
-    /// from a dead one. Default 10 s.
+    /// The life of a lease without renewal. Another process can take over from a dead one after
+    /// this time. Default 10 s.
     pub lease: Duration,
-    /// A load that takes longer is given up: its lease is free, and a late result is refused.
+    /// The longest time of a load. After it, the lock cancels the load and releases its lease.
     /// Default 10 s.
     pub load_timeout: Duration,
-    /// The longest wait for another process's load, after which the caller loads by itself,
-    /// uncached; and for one of [`max_loads`](Self::max_loads). Default 5 s.
+    /// The longest wait for another process's load; after it the caller loads by itself, uncached.
+    /// Also the longest wait for one of [`max_loads`](Self::max_loads). Default 5 s.
     pub max_wait: Duration,
-    /// How long a caller waits for a load if there is a stale value; `None`, the default: not at
-    /// all.
+    /// The time that a caller with a stale value at hand waits for a load. `None`, the default: it
+    /// does not wait.
     pub soft_timeout: Option<Duration>,
-    /// At most this many loads run at once; `None`, the default: there is no limit.
+    /// The number of loads that may run at once. `None`, the default: any number.
     pub max_loads: Option<NonZeroU32>,
     /// Whether a load must not begin while the remote store is out of reach; by default it may.
     pub needs_remote: bool,

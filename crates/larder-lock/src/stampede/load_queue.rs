@@ -15,11 +15,11 @@ use tokio::{
 use super::limits::LoadLimits;
 use crate::sync::lock;
 
-/// Decides which loaders run in this process: for each key one whose value is current, and beside
-/// it at most one that an invalidation has outdated; and of all keys as many as `max_loads` allows.
+/// Decides which loaders run in this process. Each key may have one current load, and beside it at
+/// most one that an invalidation has outdated. All keys together may have `max_loads`.
 ///
-/// The load that has waited longest is next, after those that are overdue: a load that asks again
-/// and again does not keep another one waiting.
+/// Overdue loads are next, then the load that has waited longest. So a load that asks again and
+/// again does not overtake another.
 #[derive(Debug)]
 pub(crate) struct LoadQueue {
     generations: Arc<Generations>,
@@ -27,8 +27,8 @@ pub(crate) struct LoadQueue {
     policy: PolicyIndex,
     keys: Mutex<HashMap<Key, KeyQueue>>,
     max_loads: Option<Arc<Semaphore>>,
-    /// Whether a loader may not take longer than a caller waits for others. Then its own limit ends
-    /// the wait for it, and no clock need decide which of the two is first.
+    /// Whether `load_timeout` is at most `max_wait`. Then the running loader's own limit ends the
+    /// wait for it, and a load whose `max_wait` is over goes on waiting, as overdue.
     is_ended_by_loaders: bool,
     /// How many wait, readable without the lock.
     waiting: AtomicUsize,

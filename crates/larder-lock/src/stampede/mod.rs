@@ -33,12 +33,9 @@ use crate::{Flights, Follower, Joined, Leader};
 /// One load of a key at a time, in this process and, with leases, in all that share the remote
 /// store.
 ///
-/// A value is kept only if nobody wrote or invalidated its key since its load began, and is handed
-/// only to callers for whom it is not too old. A load that an invalidation has outdated goes on for
-/// the callers that waited for it; beside it, one current load may run.
-///
-/// A lock for numbers, which a server holds as text. [`SharedBytes`](crate::SharedBytes) is one for
-/// bytes.
+/// The lock keeps a value only if no caller wrote or invalidated its key since its load began. It
+/// gives the value only to callers for whom it is not too old. A load that an invalidation has
+/// outdated goes on for its callers, and one current load may run beside it.
 ///
 /// ```
 #[doc = include_str!("../../doc/numbers.rs")]
@@ -85,8 +82,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         }
     }
 
-    /// Looks the key up in the local and the remote store, without loading: a value that is not
-    /// stale. Concurrent callers share one look.
+    /// Returns a value that is not stale from the local or the remote store, without loading.
+    /// Concurrent callers share one lookup.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
@@ -109,11 +106,11 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
 
     /// Looks the key up, and loads it if no level has it. Concurrent callers share one load.
     ///
-    /// A stale value is served while one load runs, over all processes, and if that fails; never
-    /// one that was written or invalidated meanwhile.
+    /// A caller gets a stale value while one load runs over all processes, and if that load fails.
+    /// It never gets a stale value whose key this process knows to be written or invalidated since.
     ///
-    /// It takes at most as long as one call of the remote store may, `max_wait` and `load_timeout`
-    /// together.
+    /// The call ends at the latest after the time of one call of the remote store, `max_wait` and
+    /// `load_timeout` together.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
@@ -129,8 +126,9 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     /// ```
     ///
     /// # Cancellation
-    /// A caller that is dropped leaves the load to the others. When the last one is dropped, the
-    /// load is given up and its lease released, unless it replaces a value that is still served.
+    /// A dropped caller leaves the load to the others. When the last caller is dropped, the lock
+    /// cancels the load and releases its lease, unless the load replaces a value that is still
+    /// served.
     ///
     /// # Errors
     /// The loader's own error, or the [`Failure`] of the load.
@@ -153,12 +151,12 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         })
     }
 
-    /// Loads the key anew, with a load that begins after this call: one over all processes that
-    /// call it at the same time. Its value goes to all of them and into both levels. Readers are
-    /// served meanwhile from the levels.
+    /// Loads the key with a load that begins after this call. Concurrent calls in all processes
+    /// share one load. Its value goes to all of them and into both levels. The levels go on serving
+    /// readers meanwhile.
     ///
-    /// A value is kept nowhere if its key was written or invalidated during the load, or if another
-    /// process's older load took longer than `max_wait`.
+    /// The lock keeps the value nowhere if a caller wrote or invalidated the key during the load,
+    /// or if another process's older load took longer than `max_wait`.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/numbers.rs"));
@@ -191,8 +189,9 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         self.in_time(came, loading).await
     }
 
-    /// Starts to reload a value that is still served, in the background, unless that is under way
-    /// already or is not to be tried again yet. One reload runs at a time over all processes.
+    /// Starts a reload of a value that is still served, in the background. It starts none if a
+    /// reload is under way, or during the backoff after a failed one. One reload runs at a time
+    /// over all processes.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -216,8 +215,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         }
     }
 
-    /// Takes one of `max_loads`, for a load of many keys whose parts take none; `None` if none was
-    /// left within `max_wait`.
+    /// Takes one of `max_loads` for a load of many keys, whose parts take none. `None` if
+    /// `max_loads` was reached for all of `max_wait`.
     pub async fn permit(&self) -> Option<LoadPermit> {
         let permit = self.context.queue.permit();
         // The limit is the policy's own.
@@ -350,8 +349,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         given_back
     }
 
-    /// Serves a caller that has waited for others as long as it may: with what the levels have,
-    /// else with a load that it shares with all like it.
+    /// Serves a caller that has used up its `max_wait`: with the value of a level, else with a load
+    /// that all such callers share.
     async fn serve_overdue<R, L>(
         &self,
         request: Request<R, L>,
@@ -383,8 +382,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         }
     }
 
-    /// Loads for callers that came at this moment, and shares a load whose first question was sent
-    /// after it.
+    /// Loads for a caller that came at this moment. It shares a load whose first question was sent
+    /// after that.
     async fn load_after<R, L>(
         &self,
         flights: &Flights<Outcome<V, E>>,

@@ -28,8 +28,8 @@ use crate::{
     value::{Value, typed},
 };
 
-/// A cache with its loader: made by [`Cache::loading`] or [`Cache::loading_many`]. Cheap to clone;
-/// all clones are the same.
+/// A cache with its loader, made by [`Cache::loading`] or [`Cache::loading_many`]. Cheap to clone;
+/// all clones share one cache and one loader.
 ///
 /// Its entries are those of its [`cache`](Self::cache). The reading methods take a `K` or a `&K`,
 /// because the loader gets a key of its own; the others take any `impl CacheKey<K>`.
@@ -84,9 +84,9 @@ where
     K: CacheKey + Clone + Eq + Hash + Send + Sync + 'static,
     V: Value,
 {
-    /// Gives the cache its loader, once and for all, with the state that the loader needs, such as
-    /// a pool of database connections: each load gets a clone of it. The loader may return a `V`,
-    /// an `Option<V>` or a [`Loaded<V>`](crate::Loaded).
+    /// Binds a loader of one key to the cache, and the state that it needs, such as a pool of
+    /// database connections. Each load gets a clone of that state. The loader may return a `V`, an
+    /// `Option<V>` or a [`Loaded<V>`](crate::Loaded).
     ///
     /// See [`LoadingCache`] for an example.
     pub fn loading<S, F, Fut>(&self, state: S, loader: F) -> LoadingCache<K, V>
@@ -103,12 +103,12 @@ where
         LoadingCache::new(self.clone(), Source::One(Arc::new(load)))
     }
 
-    /// Like [`loading`](Self::loading), with a loader of many keys: concurrent callers that want
-    /// one key each share one load, as in a data loader. A key that the loader leaves out has no
+    /// Like [`loading`](Self::loading), with a loader of many keys: concurrent callers that each
+    /// want one key share one load, as in a data loader. A key that the loader leaves out has no
     /// value.
     ///
-    /// The keys that are missing within a [`window`](LoadingCache::window) are loaded by one call,
-    /// or per 1,000 keys.
+    /// One call of the loader loads the keys that callers miss within a
+    /// [`window`](LoadingCache::window), at most 1,000 of them.
     ///
     /// ```
     /// # use std::{collections::HashMap, io, time::Duration};
@@ -169,8 +169,9 @@ where
     /// cache made by [`loading`](Cache::loading) has no batches. See the example of
     /// [`loading_many`](Cache::loading_many).
     ///
-    /// A hit does not wait for the window; a load's time limits include it. One or two milliseconds
-    /// catch the keys that concurrent requests want. Clones made before keep their own window.
+    /// A hit does not wait for the window. The time limits of a load include it. One or two
+    /// milliseconds catch the keys that concurrent requests want. A clone that was made before this
+    /// call keeps its own window.
     #[must_use]
     pub fn window(self, window: Duration) -> Self {
         let (cache, source) = (self.inner.cache.clone(), self.inner.source.clone());
@@ -230,9 +231,8 @@ where
 
     /// Returns the values of many keys, without those that have none.
     ///
-    /// The missing keys are loaded by one call of a loader of many keys, per 1,000, at once and
-    /// without a [`window`](Self::window). A loader of one key is called for each of them, at the
-    /// same time.
+    /// A loader of many keys loads the missing keys at once, without a [`window`](Self::window), in
+    /// one call per 1,000 keys. A loader of one key runs for all missing keys at the same time.
     ///
     /// ```
     /// # use std::io;
@@ -258,8 +258,8 @@ where
         .await
     }
 
-    /// Loads the value anew with a load that begins after this call, whatever the levels have, see
-    /// [`Cache::refresh`]. A loader of many keys gets this key alone, without a
+    /// Loads the value with a load that begins after this call, even if a level has a fresh value;
+    /// see [`Cache::refresh`]. A loader of many keys gets this key alone, without a
     /// [`window`](Self::window).
     ///
     /// ```
@@ -307,7 +307,7 @@ where
         self.inner.cache.get(key).await
     }
 
-    /// Returns the cache whose entries these are.
+    /// Returns the cache without its loader, with the same entries.
     ///
     /// ```
     /// # use std::io;

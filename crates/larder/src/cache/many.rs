@@ -23,15 +23,15 @@ use crate::{
     write::write,
 };
 
-/// 1,000: so many keys of one call are looked up, loaded or written at once; more are done in
-/// chunks.
+/// 1,000: the number of keys of one call that it looks up, loads or writes at once. It takes
+/// further keys in later chunks.
 pub(super) const AT_ONCE: usize = 1000;
 
-/// Many keys in one call. Their `Eq` and `Hash` should agree with their texts as keys. What the
-/// calls for one key promise holds for each of them by itself.
+/// Many keys in one call. The keys' `Eq` and `Hash` should agree with their texts as keys. Each key
+/// by itself has the promises of the calls for one key.
 impl<K: 'static, V: Value> Cache<K, V> {
-    /// Returns the values that a level has, without loading, as [`get`](Self::get) does. The keys
-    /// that L1 does not have are asked of L2 in one round trip per 1,000 keys and lane.
+    /// Returns the values that a level has, without loading, as [`get`](Self::get) does. It asks L2
+    /// for the keys that L1 does not have, in one round trip per 1,000 keys and lane.
     ///
     /// ```
     /// # use larder::Larder;
@@ -44,8 +44,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Consistency
-    /// Each value by itself is as [`get`](Self::get) would return it; together they are no
-    /// snapshot.
+    /// Each value is one that [`get`](Self::get) could return. Together they are no snapshot.
     ///
     /// # Errors
     /// [`Error::Key`] before any store is asked; [`Error::NoRuntime`]. While Redis is out of reach,
@@ -78,15 +77,15 @@ impl<K: 'static, V: Value> Cache<K, V> {
         Ok(found)
     }
 
-    /// Returns the values from L1, else from L2, else from the loader, which is called once with
-    /// all keys that neither level has and no other caller loads. Its values go into both levels. A
-    /// key that it leaves out has no value and is not in the result;
+    /// Returns the values from L1, else from L2, else from the loader. The loader gets all keys
+    /// that neither level has and no other caller loads, and its values go into both levels. A key
+    /// that the loader leaves out has no value, and is not in the result;
     /// [`negative_ttl`](crate::Policy::negative_ttl) says how long the cache remembers that.
     ///
-    /// Each key has its own lease: of several callers, in any process, with keys in common, each
-    /// loads the keys that the others do not load, and waits for the rest. The loader may run more
-    /// than once: per 1,000 missing keys, and again for keys whose load by another caller failed or
-    /// was invalidated. Each run is one of the policy's [`max_loads`](crate::Policy::max_loads).
+    /// Each key has its own lease. If several callers, in any process, want the same keys, each
+    /// loads the keys whose lease it gets, and waits for the others. The loader may run more than
+    /// once: per 1,000 missing keys, and again for keys whose load by another caller failed or was
+    /// invalidated. Each run is one of the policy's [`max_loads`](crate::Policy::max_loads).
     ///
     /// ```
     /// # use std::{collections::HashMap, io, sync::Arc};
@@ -214,16 +213,16 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Consistency
-    /// Each value by itself is put in atomically; a reader may see one and not yet the next. Of a
-    /// key that is given twice either value may stay, or none.
+    /// The cache inserts each value atomically. A reader may see one value and not yet the next. If
+    /// the caller gives a key twice, either value may stay, or none.
     ///
     /// # Cancellation
-    /// An insertion that has begun runs to its end. Dropping the call leaves out the entries after
-    /// the first 1,000 or more.
+    /// An insertion that has begun runs to its end. A dropped call does not begin its further
+    /// chunks of 1,000 entries.
     ///
     /// # Errors
-    /// As for [`insert`](Self::insert): an error about a key or value before anything is sent;
-    /// otherwise the first error, after all other entries are done.
+    /// As for [`insert`](Self::insert). An error about a key or value comes before the cache sends
+    /// anything. Any other error is the first one, after the cache has tried all entries.
     pub async fn insert_many<Q: CacheKey<K>, U: Into<Loaded<V>>>(
         &self,
         entries: impl IntoIterator<Item = (Q, U)>,
@@ -259,11 +258,12 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Consistency
-    /// Each key is invalidated atomically; a reader may see one gone and the next one not yet.
+    /// The cache invalidates each key atomically. A reader may find one key gone, and the next one
+    /// not yet.
     ///
     /// # Errors
-    /// [`Error::Key`] before any key is invalidated; [`Error::Store`] if Redis refused one, after
-    /// all others are done.
+    /// [`Error::Key`], before the cache invalidates any key. [`Error::Store`] if Redis refused a
+    /// key, after the cache has tried all others.
     pub async fn invalidate_many<Q: CacheKey<K>>(&self, keys: &[Q]) -> Result<(), Error> {
         let keys = keys
             .iter()
@@ -337,8 +337,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     }
 }
 
-/// The answers of L1 for many keys. A key that was given twice is looked for twice; its load is
-/// shared like any other.
+/// The answers of L1 for many keys. A key that the caller gives twice has two lookups, which share
+/// one load.
 struct InL1<'k, Q, V> {
     found: HashMap<Q, Arc<V>>,
     /// Found, and to be reloaded.

@@ -26,7 +26,7 @@ use crate::{
 /// clone; all clones are the same cache.
 ///
 /// Where a method takes an `impl CacheKey<K>`, a caller passes a `K`, a `&K`, or a borrowed form of
-/// it, such as a `&str` for a `String`, which allocates nothing.
+/// it, such as a `&str` for a `String`. None of them allocates.
 ///
 /// ```
 /// # use std::{io, sync::Arc};
@@ -43,14 +43,16 @@ use crate::{
 /// ```
 ///
 /// # Consistency
-/// Once a write or an invalidation has returned, no later read anywhere gets an older value from
-/// L2, no later read in the same process gets one from L1, and no read in another process gets one
-/// from its L1 after the server's push has reached it, or its connection is known to be lost.
+/// Once a write or an invalidation has returned,
+/// - no later read anywhere gets an older value from L2,
+/// - no later read in the same process gets an older value from L1,
+/// - no read in another process gets an older value from its L1 after the server's push has reached
+///   that process, or it knows that its connection is lost.
 ///
 /// # Cancellation
 /// Dropping a read does not cancel a load that other callers share. When the last caller drops it,
 /// the load is cancelled, unless it refreshes a value that is still being served. A write or an
-/// invalidation runs to its end, whether its caller waits or not.
+/// invalidation runs to its end, also if its caller drops it.
 pub struct Cache<K, V> {
     pub(crate) policy: Arc<ActivePolicy>,
     pub(crate) process: Arc<Process>,
@@ -67,8 +69,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
         }
     }
 
-    /// Returns the value if a level has it, without loading. `None`: no level has it, it is known
-    /// to be absent, or it is stale.
+    /// Returns the value if a level has it, without loading. `None`: no level has it, the cache
+    /// knows that it is absent, or it is stale.
     ///
     /// ```
     /// # use larder::Larder;
@@ -81,7 +83,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Key`]; [`Error::NoRuntime`]. While Redis is out of reach, the result is `None`.
+    /// [`Error::Key`]; [`Error::NoRuntime`]. An outage of Redis is no error: the result is then the
+    /// value that L1 has, or `None`.
     pub async fn get(&self, key: impl CacheKey<K>) -> Result<Option<Arc<V>>, Error> {
         let unserved = match self.look(&key) {
             Ok(value) => return Ok(value),
@@ -93,11 +96,16 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// Returns the value from L1, else from L2, else from the loader, whose result goes into both
     /// levels.
     ///
-    /// One loader runs at a time, however many callers in however many processes want the key. In a
-    /// policy with `stale_for`, a stale value is served while it runs, and if it fails.
+    /// One loader of a key runs at a time, over all callers and processes. Exceptions:
+    /// - A caller that has waited for the policy's `max_wait` loads by itself, uncached.
+    /// - Beside a load that an invalidation has outdated, a new load may run.
+    /// - While Redis is out of reach, each process loads for itself.
+    ///
+    /// In a policy with `stale_for`, callers get a stale value while the loader runs, and if it
+    /// fails.
     ///
     /// The loader may return a `V`, an `Option<V>` or a [`Loaded<V>`](crate::Loaded). It runs in a
-    /// task of its own, in the `tracing` span of the caller whose loader it is.
+    /// task of its own, in the `tracing` span of the caller that passed it.
     ///
     /// ```
     /// # use std::io;
@@ -111,14 +119,14 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Errors
-    /// Where no stale value can be served, and then for all callers that waited for the load;
-    /// nothing is cached:
+    /// All callers that wait for the load get its error, unless there is a stale value to serve.
+    /// Nothing is cached.
     /// - [`Error::Load`]: the error that the loader returned; [`Error::Panicked`]: it panicked.
     /// - [`Error::LoadTimedOut`]: it took longer than the policy's `load_timeout`.
     /// - [`Error::TooManyLoads`]: it did not start within the policy's `max_wait`.
     /// - [`Error::Store`]: it did not start, because L2 is out of reach and the policy says
     ///   `on_outage = "fail"`.
-    /// - [`Error::Absent`]: the loader says, or the cache remembers, that there is no value.
+    /// - [`Error::Absent`]: the loader says that there is no value, or the cache remembers that.
     /// - [`Error::Key`]; [`Error::Aborted`]; [`Error::NoRuntime`].
     pub async fn get_or_load<F, Fut>(
         &self,
@@ -166,12 +174,11 @@ impl<K: 'static, V: Value> Cache<K, V> {
         self.resolve(&key, || own_loader(|_| loader())).await
     }
 
-    /// Like [`get_or_load`](Self::get_or_load), with a loader that gets the value which it is to
-    /// replace, if there is one that can still be served: a stale one, or one that is refreshed
-    /// ahead of its time.
+    /// Like [`get_or_load`](Self::get_or_load), with a loader that gets the previous value, if
+    /// there is one that can still be served: a stale value, or one that is due for a refresh.
     ///
-    /// The loader may answer [`Loaded::not_modified`](crate::Loaded::not_modified): then that entry
-    /// stays, its lifetime starts anew, and only its expiry is written.
+    /// The loader may answer [`Loaded::not_modified`](crate::Loaded::not_modified). Then the entry
+    /// stays and its lifetime starts anew; the cache writes only its expiry.
     ///
     /// ```
     /// # use std::io;
@@ -211,13 +218,13 @@ impl<K: 'static, V: Value> Cache<K, V> {
         self.expect(&key, value)
     }
 
-    /// Loads the value anew, whatever the levels have: with a load that begins after this call. Its
-    /// value goes into both levels, and to all who asked for it. Readers are served meanwhile from
-    /// the levels.
+    /// Loads the value with a load that begins after this call, even if a level has a fresh value.
+    /// The new value goes into both levels, and to all callers of this refresh. The levels go on
+    /// serving readers meanwhile.
     ///
-    /// One load serves all calls, in all processes, that came before it began; so a load that
-    /// another process has begun before this call does not. The call then waits for its end, at
-    /// most `max_wait`; after that it loads by itself, and the value is returned, but not cached.
+    /// One load serves all calls, in all processes, that came before it began. A load that another
+    /// process began before this call is too old. The call then waits for that load to end, at most
+    /// `max_wait`. After that it loads by itself, and returns the value without caching it.
     ///
     /// ```
     /// # use std::io;
@@ -232,11 +239,12 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Consistency
-    /// A value is not cached if its key was written or invalidated during the load.
+    /// The cache does not keep the value if a caller has written or invalidated the key during the
+    /// load.
     ///
     /// # Errors
-    /// As for [`get_or_load`](Self::get_or_load). An entry that the levels have stays, and is not
-    /// served in place of the error.
+    /// As for [`get_or_load`](Self::get_or_load), but without a stale value in place of the error.
+    /// An entry that the levels have stays.
     pub async fn refresh<F, Fut>(&self, key: impl CacheKey<K>, loader: F) -> Result<Arc<V>, Error>
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -274,7 +282,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
         self.policy.settings()
     }
 
-    /// Returns what happened in this policy so far, in numbers.
+    /// Returns the counts of this policy since the larder was built.
     ///
     /// ```
     /// # use larder::Larder;
@@ -289,14 +297,15 @@ impl<K: 'static, V: Value> Cache<K, V> {
         self.policy.reporter.counters().read()
     }
 
-    /// Looks into L1. Whatever it does not serve is boxed, so that the future of a hit stays small.
+    /// Looks into L1. Any other result than a fresh value is boxed, so that the future of a hit
+    /// stays small.
     #[inline]
     fn look<Q: CacheKey<K> + ?Sized>(&self, key: &Q) -> Result<Option<Arc<V>>, Box<Unserved>> {
         self.look_or(key, Unserved::boxed)
     }
 
-    /// The way of a hit: no allocation, no lock, no boxed future. A fresh value is served, and
-    /// `otherwise` tells apart everything else, where there is time for it.
+    /// The way of a hit: no allocation, no lock, no boxed future. Only if there is no fresh value,
+    /// `otherwise` looks for the reason.
     #[inline]
     fn look_or<Q: CacheKey<K> + ?Sized, R>(
         &self,
@@ -370,7 +379,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
     }
 }
 
-/// A loader of one key. It runs in a task of its own, but in the span of the caller that brings it.
+/// A loader of one key. It runs in a task of its own, but in the span of the caller that passed it.
 fn own_loader<V, F, Fut>(loader: F) -> LoaderCall
 where
     V: Value,

@@ -15,15 +15,15 @@ use crate::{
 /// Writes and invalidations.
 impl<K: 'static, V: Value> Cache<K, V> {
     /// Runs the writer, which writes the database and returns the new value, and puts that value
-    /// into both levels, as one operation: concurrent writers of a key, in any process, leave the
+    /// into both levels. Concurrent writers of a key, in any process, take turns, and leave the
     /// cache equal to the database.
     ///
-    /// A process that dies in between leaves no old value behind. While Redis is out of reach, the
-    /// database is written, and L2's value is invalidated before this process reads L2 again; until
-    /// then, other processes may be served that value.
+    /// A process that dies before the end leaves no old value behind. While Redis is out of reach,
+    /// the writer runs all the same, and this process invalidates L2's value before it reads L2
+    /// again. Until then, other processes may serve the old value.
     ///
-    /// A writer has no time limit, because nobody can tell whether a cancelled database write has
-    /// happened. A writer that never returns keeps its key's lease, so give it a timeout of its
+    /// A writer has no time limit, because larder cannot tell whether a cancelled database write
+    /// has happened. A writer that never returns keeps its key's lease, so give it a timeout of its
     /// own.
     ///
     /// ```
@@ -38,13 +38,13 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Errors
-    /// Before the database is touched: [`Error::WriteBusy`], [`Error::Store`], [`Error::Key`],
+    /// Before the writer runs: [`Error::WriteBusy`], [`Error::Store`], [`Error::Key`],
     /// [`Error::NoRuntime`]. Afterwards:
     /// - [`Error::Write`]: the error that the writer returned; [`Error::Panicked`]: it panicked.
     ///   The entry is invalidated.
     /// - [`Error::Absent`], [`Error::NothingToKeep`]: the writer returned `None` or "not modified".
     ///   The database is written, and the key has no value.
-    /// - [`Error::NotInvalidated`]: the database was written, and L2 refused the invalidation.
+    /// - [`Error::NotInvalidated`]: the writer has run, and L2 refused the invalidation.
     /// - [`Error::Aborted`]: the runtime shuts down.
     pub async fn write_through<F, Fut>(
         &self,
@@ -107,9 +107,11 @@ impl<K: 'static, V: Value> Cache<K, V> {
         self.write(key, Box::pin(writing.instrument(span))).await
     }
 
-    /// Puts a value into both levels: a write-through whose database write is already done.
+    /// Puts a value into both levels, after the caller has written the database: a write-through
+    /// without a writer.
     ///
-    /// A running load of the key is refused; a running writer is waited for.
+    /// The cache keeps nothing of a load of the key that is running. It waits for a running writer
+    /// of the key.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -123,8 +125,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ValueTooLarge`], [`Error::Encode`] and [`Error::Tag`] before anything is sent;
-    /// otherwise as for [`write_through`](Self::write_through).
+    /// [`Error::ValueTooLarge`], [`Error::Encode`] and [`Error::Tag`], before the cache sends
+    /// anything; otherwise as for [`write_through`](Self::write_through).
     pub async fn insert(
         &self,
         key: impl CacheKey<K>,
@@ -138,8 +140,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// Removes the key's value from every level of every process. For keys of several policies at
     /// once, see [`Larder::invalidate`](crate::Larder::invalidate).
     ///
-    /// Call it after the database was written; better, let [`write_around`](Self::write_around) do
-    /// both.
+    /// Call it after your write of the database. Better, let [`write_around`](Self::write_around)
+    /// do both.
     ///
     /// ```
     /// # use larder::Larder;
@@ -152,17 +154,17 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Key`]; [`Error::Store`] if Redis refused it. While Redis is out of reach it
-    /// succeeds: the value is gone here, and in L2 before this process reads L2 again. A policy
-    /// with `levels = "l1"` has the value in this process only.
+    /// [`Error::Key`]; [`Error::Store`] if Redis refused it. While Redis is out of reach the call
+    /// succeeds: it removes the value from this process's L1, and from L2 before this process reads
+    /// L2 again. In a policy with `levels = "l1"`, it removes the value in this process only.
     pub async fn invalidate(&self, key: impl CacheKey<K>) -> Result<(), Error> {
         let key = self.owned_key(&key)?;
         self.invalidate_owned(vec![key]).await
     }
 
-    /// Removes every entry of this policy from every level of every process. In L2 the keys are
-    /// scanned, unless the policy says [`instant_clear`](crate::Policy::instant_clear): then it
-    /// takes one step, however many there are.
+    /// Removes every entry of this policy from every level of every process. In L2, it scans all
+    /// keys. In a policy with [`instant_clear`](crate::Policy::instant_clear), it takes one step
+    /// instead, however many entries there are.
     ///
     /// ```
     /// # use larder::Larder;
@@ -175,13 +177,13 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// ```
     ///
     /// # Consistency
-    /// A load that began before is refused, in every process, and a process that starts later is
-    /// not served what was cleared.
+    /// No process keeps the value of a load that began before. A process that starts later does not
+    /// find the old entries.
     ///
     /// # Errors
     /// [`Error::Store`] if Redis is out of reach or refused; L1 is empty all the same. With
-    /// `instant_clear` an outage is no error: the clear is remembered, and done before this process
-    /// reads L2 again.
+    /// `instant_clear` an outage is no error: this process remembers the clear, and does it before
+    /// it reads L2 again.
     pub async fn clear(&self) -> Result<(), Error> {
         clear_policies(&self.process, vec![self.policy.clone()]).await
     }

@@ -9,10 +9,9 @@ use std::{
 
 use larder_core::{BreakerState, RemoteEvent};
 
-/// Something that happened, as the hook of
-/// [`LarderBuilder::on_event`](crate::LarderBuilder::on_event) is told.
+/// An event, for the hook of [`LarderBuilder::on_event`](crate::LarderBuilder::on_event).
 ///
-/// A key is told with its prefix. Values are never told.
+/// Events carry keys with their prefix, and never values.
 ///
 /// ```
 /// # use std::{io, sync::{Arc, atomic::{AtomicU64, Ordering}}};
@@ -36,7 +35,7 @@ use larder_core::{BreakerState, RemoteEvent};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A level had a fresh value. In L2 it was decoded once, however many callers shared it.
+    /// A level had a fresh value. Several callers that share one read of L2 are one event.
     Hit {
         /// The policy's name.
         policy: &'a str,
@@ -52,49 +51,50 @@ pub enum Event<'a> {
         /// The key.
         key: &'a str,
     },
-    /// No level had a value: a plain `get` returned none, or a load begins.
+    /// No level had a value: a call without a loader returns `None`, or a load begins.
     Miss {
         /// The policy's name.
         policy: &'a str,
         /// The key.
         key: &'a str,
     },
-    /// A load begins that is to replace a value which is still served: a stale one, or ahead of its
-    /// time.
+    /// A load begins for a value that is still served: a stale value, or one that is due for a
+    /// refresh.
     Refresh {
         /// The policy's name.
         policy: &'a str,
         /// The key.
         key: &'a str,
     },
-    /// A load has ended, or was not begun. One that nobody waits for any more is not told of.
+    /// A load has ended, or could not begin. A load that was cancelled because its last caller had
+    /// gone causes no event.
     Load {
         /// The policy's name.
         policy: &'a str,
         /// The key.
         key: &'a str,
-        /// How long the loader ran; zero if it was not begun.
+        /// The time that the loader ran; zero if it did not begin.
         took: Duration,
         /// How the load ended.
         outcome: LoadOutcome,
     },
-    /// L2 is given up for a while, is tried, or is asked again.
+    /// The circuit breaker of L2 opened, became half-open, or closed.
     Breaker {
-        /// The state from now on.
+        /// The new state.
         state: BreakerState,
     },
-    /// An invalidation could not be sent, and is remembered.
+    /// A lane could not send an invalidation, and remembers it.
     Unsent {
-        /// How many are, of this lane.
+        /// The number of unsent invalidations of this lane.
         count: u64,
     },
-    /// Invalidations that could not be sent at first have been sent.
+    /// A lane has sent invalidations that were unsent.
     Resent {
         /// How many.
         count: u64,
     },
-    /// A loaded or written value was not kept: somebody wrote or invalidated its key, or one of its
-    /// tags, meanwhile.
+    /// No level keeps a loaded or written value, because another caller wrote or invalidated its
+    /// key, or invalidated one of its tags, meanwhile.
     Refused {
         /// The policy's name.
         policy: &'a str,
@@ -118,20 +118,19 @@ pub enum Level {
 pub enum LoadOutcome {
     /// A value.
     Loaded,
-    /// The knowledge that there is none.
+    /// The loader said that there is no value.
     Absent,
-    /// The value is what it was.
+    /// The loader said that the value is unchanged.
     NotModified,
     /// The loader's own error.
     Failed,
     /// The loader panicked.
     Panicked,
-    /// It took longer than the policy's `load_timeout`.
+    /// The loader took longer than the policy's `load_timeout`.
     TimedOut,
-    /// It was not begun: as many as the policy's `max_loads` were under way for all of its
-    /// `max_wait`.
+    /// The load did not begin: the policy's `max_loads` was reached for all of its `max_wait`.
     Crowded,
-    /// It was not begun: L2 is out of reach, and the policy says `on_outage = "fail"`.
+    /// The load did not begin: L2 is out of reach, and the policy says `on_outage = "fail"`.
     CutOff,
 }
 

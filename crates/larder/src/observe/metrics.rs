@@ -1,5 +1,5 @@
-//! The numbers of `stats()` for the [`metrics`](https://docs.rs/metrics) facade, published once a
-//! second, so that no read pays for them.
+//! The numbers of `stats()` for the [`metrics`](https://docs.rs/metrics) facade. A task publishes
+//! them once a second, so that no read pays for that.
 
 use std::sync::Arc;
 

@@ -4,36 +4,37 @@ use larder_core::{BreakerState, RemoteStats};
 
 macro_rules! stats {
     ($($(#[doc = $doc:literal])+ $field:ident = $counter:ident),* $(,)?) => {
-        /// Numbers of a policy, or of a larder: what this process did since the larder was built.
+        /// Counts of a policy, or of a larder, in this process since the larder was built.
         ///
-        /// The numbers are not read in one instant: under traffic they can be a few calls apart.
+        /// They are not a snapshot: under traffic, two of them can be a few calls apart.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $( $(#[doc = $doc])+ pub $field: u64, )*
-            /// Changes by others that L2 told of. This and what follows is of the larder as a
+            /// Changes that L2 has reported. This number and those after it are of the larder as a
             /// whole, and zero for a policy.
             pub pushes: u64,
-            /// How often a connection to L2, or a subscription, was lost.
+            /// Lost connections to L2, and lost subscriptions.
             pub lanes_lost: u64,
-            /// Probes that did not come back: a connection was alive, but L2's pushes did not reach
-            /// it.
+            /// Probes that did not come back: a connection answered, but L2's pushes did not
+            /// arrive.
             pub probe_failures: u64,
-            /// How long the push of the latest probe took to arrive.
+            /// The time until the push of the latest probe arrived.
             pub push_lag: Option<Duration>,
-            /// Invalidations that could not be sent yet, because L2 is out of reach: other
-            /// processes may still be served what they make out of date.
+            /// Invalidations that this process could not send yet, because L2 is out of reach.
+            /// Other processes may still serve the old values.
             pub unsent: u64,
-            /// Entries of an outbox that were confirmed, because their keys are gone from every
-            /// level.
+            /// Entries of an outbox that the larder has confirmed, because their keys are gone from
+            /// every level.
             pub outbox_drained: u64,
-            /// Drains of an outbox in the background that failed.
+            /// Drains of the outbox in the background that failed.
             pub outbox_errors: u64,
-            /// Whether L2 is asked at all.
+            /// The state of the circuit breaker: whether the larder sends commands to L2.
             pub breaker: BreakerState,
-            /// How often L2 was given up for a while, because it did not answer or took no writes.
+            /// The number of times that the circuit breaker opened, because L2 did not answer or
+            /// took no writes.
             pub breaker_opened: u64,
-            /// Invalidations that could not be sent at first, and were sent later.
+            /// Invalidations that were unsent at first, and that this process has sent since.
             pub resent: u64,
         }
 
@@ -79,16 +80,16 @@ macro_rules! stats {
 }
 
 stats! {
-    /// Calls that L1 served. Each reading call counts once for each of its keys, in exactly one of
-    /// this and the next six numbers, when it ends; a call that is dropped counts in none.
+    /// Calls that L1 served. A reading call counts when it ends, once for each of its keys, in
+    /// exactly one of this and the next six numbers. A dropped call counts in none.
     l1_hits = L1Hit,
-    /// Calls that L2 served; a value that several callers share counts for one of them.
+    /// Calls that L2 served. If several calls share one read of L2, one of them counts here.
     l2_hits = L2Hit,
-    /// Calls that were served a stale value in place of a load.
+    /// Calls that got a stale value in place of a load.
     stale_hits = StaleHit,
-    /// Calls that were served by their own loader.
+    /// Calls that got their value from their own loader.
     loaded = Loaded,
-    /// Calls that were served by the look or load of another call.
+    /// Calls that shared the lookup or load of another call.
     joined = Joined,
     /// Calls without a loader, such as `get`, that found nothing.
     absent = Absent,
@@ -96,30 +97,32 @@ stats! {
     errors = Error,
     /// Loads that began, also in the background.
     loads = Load,
-    /// Of these, the ones that were to replace a value which is still served: stale, or ahead of
-    /// its time.
+    /// Those of the loads that began for a value that is still served: a stale value, or one that
+    /// is due for a refresh.
     refreshes = Refresh,
-    /// Loads that failed, panicked or timed out, or were not begun, for lack of room or of L2.
+    /// Loads that failed, panicked or timed out, or that could not begin, because of `max_loads` or
+    /// because L2 was out of reach.
     load_errors = LoadError,
-    /// Loaded or written values that were not kept, because somebody wrote or invalidated their key
-    /// meanwhile.
+    /// Loaded or written values that no level keeps, because another caller wrote or invalidated
+    /// the key meanwhile.
     refused = Refused,
-    /// Of these, the ones whose lease was lost, or marked by an invalidation.
+    /// Those of the refused values whose lease was lost, or marked by an invalidation.
     leases_lost = LeaseLost,
     /// Calls of `write_through`, `write_around` and `insert`.
     writes = Write,
-    /// Keys that were invalidated by a call here: of `Cache::invalidate` or `Larder::invalidate`.
+    /// Keys that a caller in this process has invalidated, by `Cache::invalidate` or
+    /// `Larder::invalidate`.
     invalidations = Invalidation,
-    /// Values in L2 that did not decode, and were loaded anew.
+    /// Values in L2 that did not decode.
     undecodable = Undecodable,
-    /// Values that were not kept because they are too large or cannot be encoded.
+    /// Values that no level keeps, because they are too large or cannot be encoded.
     unstorable = Unstorable,
     /// Calls of L2 that failed.
     l2_errors = L2Error,
 }
 
 impl Stats {
-    /// The number of reading calls that have ended, each key of a call by itself.
+    /// The number of reading calls that have ended. A call for several keys counts once for each.
     ///
     /// ```
     /// # use larder::Larder;
@@ -135,7 +138,7 @@ impl Stats {
         self.hits() + self.misses()
     }
 
-    /// The number of calls that a level served, also with a stale value. See the example of
+    /// The number of calls that a level served, with a fresh or a stale value. See the example of
     /// [`calls`](Self::calls).
     pub fn hits(&self) -> u64 {
         self.l1_hits + self.l2_hits + self.stale_hits

@@ -126,8 +126,8 @@ impl Lifetimes {
         Span::of_rest(rest, self.stale_for, self.ahead(self.ttl))
     }
 
-    /// How long a value is not due although its readers in L2 take it for due, because it was given
-    /// less than its policy's time.
+    /// The time for which readers in L2 take a value for due although it is not, because it
+    /// got less than the policy's `ttl`.
     pub(crate) fn not_due(&self, span: &Span) -> Duration {
         let (Some(fresh), Some(share)) = (span.fresh, self.refresh_ahead) else {
             return Duration::ZERO;
@@ -143,9 +143,9 @@ impl Lifetimes {
 
     /// The last part of a life of this length, in which a read starts a reload.
     ///
-    /// It is longer by a random time in proportion to what the last load took: values that were
-    /// loaded together are not reloaded together, and a slow load is begun early. The source draws
-    /// the time at each read; here a copy in L1 keeps the time that was drawn when it was stored.
+    /// A random time is added, in proportion to the duration of the last load. So values that were
+    /// loaded together are not reloaded together, and a slow load begins early. The source draws
+    /// this time at each read. Here a copy in L1 keeps the time that was drawn when L1 stored it.
     /// Source: Vattani, Chierichetti and Lowenstein, Optimal Probabilistic Cache Stampede
     /// Prevention, VLDB 2015.
     fn ahead(&self, ttl: Duration) -> Duration {

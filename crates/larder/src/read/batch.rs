@@ -16,12 +16,12 @@ use crate::{Error, SharedError, policy::ActivePolicy, value::CachedValue};
 
 /// Loads of several keys that become one call of the loader.
 ///
-/// Each key's own load, with its own lease, holds a [`BatchSlot`]. The loader runs when no slot is
-/// undecided any more, for the slots that want their key. The holder of a slot must be a task that
-/// runs: otherwise the others would wait for a caller that nobody polls.
+/// Each key's own load, with its own lease, holds a [`BatchSlot`]. When all slots are decided, the
+/// loader runs for those that want their key. The holder of a slot must be a task of its own:
+/// otherwise the other slots would wait for a caller that may not be polled.
 ///
-/// A slot whose load has to wait, for another process or another load, is skipped. What skipped
-/// slots want later is one more call.
+/// A load that has to wait, for another process or another load, skips its slot. If skipped slots
+/// want their keys later, the loader runs once more for them.
 pub(crate) struct BatchLoad {
     policy: Arc<ActivePolicy>,
     load: LoadParts,
@@ -51,7 +51,7 @@ struct Wanted {
     served: oneshot::Sender<Result<CachedValue, Error>>,
 }
 
-/// 2 ms: a batch waits so long for further slots that were skipped and want their key after all.
+/// 2 ms: the time that a batch waits for further skipped slots that want their key after all.
 const SOON: Duration = Duration::from_millis(2);
 
 /// One key's slot in a [`BatchLoad`], decided when it is dropped, at the latest.

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 /// A loaded value, with its own lifetime and tags.
 ///
-/// A loader returns one where it knows more about the value than the policy does; otherwise the
-/// value itself, or an `Option` of it, does as well.
+/// A loader returns a `Loaded` if it knows more about the value than the policy does. Otherwise it
+/// returns the value itself, or an `Option` of it.
 ///
 /// ```
 /// # use std::{io, time::Duration};
@@ -46,8 +46,8 @@ impl<V> Loaded<V> {
         Self::of(Content::Value(value))
     }
 
-    /// Says that the database has no such value. The policy's `negative_ttl` says how long the
-    /// cache remembers that; by default it does not.
+    /// Says that the database has no such value. The cache remembers that for the policy's
+    /// `negative_ttl`; by default not at all.
     ///
     /// ```
     /// # use larder::Loaded;
@@ -57,9 +57,9 @@ impl<V> Loaded<V> {
         Self::of(Content::Absent)
     }
 
-    /// Says that the database still has the value that the load was to replace, see
-    /// [`get_or_revalidate`](crate::Cache::get_or_revalidate): the entry stays as it is, with its
-    /// tags, and its lifetime starts anew.
+    /// Says that the database still has the previous value: the entry stays as it is, with its
+    /// tags, and its lifetime starts anew. See the example of
+    /// [`get_or_revalidate`](crate::Cache::get_or_revalidate).
     ///
     /// ```
     /// # use std::{io, sync::Arc, time::Duration};
@@ -96,7 +96,7 @@ impl<V> Loaded<V> {
     /// Overrides the policy's `ttl` for this value. `Duration::ZERO`: return it, cache nothing. At
     /// most 100 years.
     ///
-    /// The policy's `jitter` and `l1_ttl` apply as ever. See [the example above](Self).
+    /// The policy's `jitter` and `l1_ttl` still apply. See [the example above](Self).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -114,8 +114,8 @@ impl<V> Loaded<V> {
     /// process. Call it again for more tags, up to 256. See [the example above](Self).
     ///
     /// A value with a tag outside these limits is returned, but not cached. All larders of one
-    /// namespace share their tags. In L2 such an entry is not plain JSON: a short header with its
-    /// tags stands in front.
+    /// namespace share their tags. In L2 an entry with tags is not plain JSON: a short header with
+    /// the tags stands in front.
     ///
     /// ```
     /// # use larder::Loaded;
