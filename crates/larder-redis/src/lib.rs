@@ -28,6 +28,7 @@
 //! | `tls` | yes | `rediss://` and `valkeys://` addresses, by rustls |
 //! | `tls-ring` | yes | the cryptography of `ring`, for a process that has not chosen any |
 //! | `tls-aws-lc-rs` | no | the cryptography of `aws-lc-rs` instead |
+//! | `tls-rustls` | no | TLS for a process that installs a rustls provider of its own |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -40,7 +40,7 @@ const KEYS: [&str; 19] = [
 pub(crate) const BUILTIN: &str = "builtin";
 
 const SHORTEST_TTL: Duration = Duration::from_millis(1);
-/// 100 ms: a lease is renewed three times in its life, and each renewal is a round trip.
+/// 100 ms: a process renews its lease after each third of it, and each renewal is a round trip.
 const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 const LONGEST_PREFIX: usize = 64;
 /// The prefix of larder's own keys in the store.
@@ -135,7 +135,7 @@ impl PolicyDraft {
             (
                 "lease",
                 policy.lease() >= SHORTEST_LEASE,
-                "it must be at least 100ms, because it is renewed three times in its life",
+                "it must be at least 100ms, because it is renewed after each third of it",
             ),
             ("schema", policy.schema >= 1, "it counts from 1"),
             ("degraded_l1_ttl", policy.degraded_l1_ttl >= SHORTEST_TTL, "it must be at least 1ms"),

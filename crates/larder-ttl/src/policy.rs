@@ -213,8 +213,8 @@ impl Policy {
     }
 
     /// Returns how long the stores keep a value past its `ttl`. A caller gets that stale value
-    /// while one reload runs, and when a load fails or is refused. Zero, the default: the stores
-    /// keep no value past its `ttl`.
+    /// while one reload runs, when a load fails, and when none can begin (`max_loads`). Zero, the
+    /// default: the stores keep no value past its `ttl`.
     ///
     /// The shared store keeps the value for both times together, and a value with `stale_for` or
     /// less to live is stale. So every program that writes the policy's values must give them an

@@ -33,7 +33,7 @@ fn wrong_values_name_policy_key_and_line() {
         ),
         (
             "[a]\nttl = '1h'\nlease = '1ms'",
-            "the TTL table, policy \"a\", key \"lease\", line 3: it must be at least 100ms, because it is renewed three times in its life",
+            "the TTL table, policy \"a\", key \"lease\", line 3: it must be at least 100ms, because it is renewed after each third of it",
         ),
         (
             "[a]\nttl = '1h'\nprefix = 'larder'",
