@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::support::{
     aging::Aging,
     calls::{Items, get, gets, load, slow_load},
-    gated::{Call, Gated, When},
+    gated::{Call, Gated, When, gated_cache},
     policy::{builder, ms, policy},
     wait::{holds, start},
     world::{World, cache_of, nowhere},
@@ -104,6 +104,23 @@ async fn refresh_that_is_asked_for_while_an_older_load_runs_loads_after_it() {
             gets(cache, "k", Some("newer")).await;
         }
     }
+}
+
+/// P9 reply-invalidates-again: after a refresh, its process serves nothing from before it, also
+/// where the server does not push and somebody removes the new value at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshed_value_that_is_gone_at_once_does_not_leave_the_one_from_before() {
+    let world = World::without_tracking().await;
+    let (remote, cache) = gated_cache(&world, &policy()).await;
+    load(&cache, "k", "old").await;
+    assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
+    let confirms = remote.gate(Call::Holds, When::Before);
+    let refreshed = refresh(&cache, "new", &Gate::opened());
+    confirms.reached().await;
+    world.server.command(&["DEL", "item:k"]).await.unwrap();
+    confirms.open();
+    is(refreshed, "new").await;
+    assert_eq!(get(&cache, "k").await, None);
 }
 
 /// P16 only-for-earlier-callers: a refresh is shared by callers that came before its load began.

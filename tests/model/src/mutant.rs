@@ -106,11 +106,13 @@ pub enum Mutant {
     RenewalLooksNew,
     /// Refresh: it joins one that has begun.
     RefreshJoinsLate,
+    /// Refresh: its commit leaves what this process has read before it.
+    RefreshLeavesOlder,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::StampAfterRead,
         Self::InsertOutdated,
         Self::BumpWithoutRemoval,
@@ -162,5 +164,6 @@ impl Mutant {
         Self::RefreshTakesHolder,
         Self::RenewalLooksNew,
         Self::RefreshJoinsLate,
+        Self::RefreshLeavesOlder,
     ];
 }

@@ -298,6 +298,9 @@ impl Protocol {
         if self.is(Mutant::CommittedForAll) {
             self.ask_for(state, op, STORE);
         }
+        if state.ops[op].kind == Kind::Refresh && !self.is(Mutant::RefreshLeavesOlder) {
+            self.invalidate_locally(&mut state.processes[at]); // P9 reply-invalidates-again
+        }
         state.ops[op].stamp = state.processes[at].stamp(); // P1 stamp-before-read
         state.ops[op].step = Step::Confirm;
         if self.is(Mutant::KeepUnread) {

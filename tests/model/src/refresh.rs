@@ -55,11 +55,7 @@ impl Protocol {
             return;
         };
         state.returned = state.returned.max(floor);
-        // On the bus the process does not hear of its own commit. If another process removes the
-        // value at once, this L1 has an older one until the message of that is here.
-        if !self.bus {
-            let own = &mut state.processes[state.ops[op].process].returned;
-            *own = (*own).max(floor);
-        }
+        let own = &mut state.processes[state.ops[op].process].returned;
+        *own = (*own).max(floor);
     }
 }

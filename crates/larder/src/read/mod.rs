@@ -298,12 +298,13 @@ impl Loader for Load {
         epochs: TagEpochs,
         to: Destination<'_>,
     ) -> WrittenBack {
-        let Self {
-            policy, replaces, ..
-        } = &*self;
-        WriteBack::new(policy, key, *replaces)
-            .run(value, epochs, to)
-            .await
+        let write_back = WriteBack {
+            policy: &self.policy,
+            key,
+            replaces: self.replaces,
+            is_refresh: self.is_refresh,
+        };
+        write_back.run(value, epochs, to).await
     }
 }
 

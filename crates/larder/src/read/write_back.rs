@@ -8,21 +8,15 @@ use crate::{
 
 /// Puts a loaded value into the levels.
 pub(super) struct WriteBack<'a> {
-    policy: &'a ActivePolicy,
-    key: &'a Key,
+    pub(super) policy: &'a ActivePolicy,
+    pub(super) key: &'a Key,
     /// Whether it replaces a value that is still served.
-    replaces: bool,
+    pub(super) replaces: bool,
+    /// Whether it replaces whatever the levels have.
+    pub(super) is_refresh: bool,
 }
 
-impl<'a> WriteBack<'a> {
-    pub(super) fn new(policy: &'a ActivePolicy, key: &'a Key, replaces: bool) -> Self {
-        Self {
-            policy,
-            key,
-            replaces,
-        }
-    }
-
+impl WriteBack<'_> {
     pub(super) async fn run(
         &self,
         value: &CachedValue,
@@ -72,6 +66,10 @@ impl<'a> WriteBack<'a> {
             Ok(Committed::Refused) => WrittenBack::Refused(Refusal::Lease),
             Ok(how) => {
                 let (value, tracked) = (value.value.as_ref(), how.tracked(before));
+                if self.is_refresh && how != (Committed::Tracked { told: true }) {
+                    // P9 reply-invalidates-again: no push outdates what this process had before
+                    policy.levels.invalidate_locally(key);
+                }
                 policy
                     .keep_committed(key, value, image, (from, span), tracked)
                     .await;
