@@ -359,10 +359,10 @@ mod tests {
             refused(&Some(float));
             refused(&(1, [vec![float]]));
             refused(&BTreeMap::from([("width", (float, None::<u8>))]));
-            refused(&Shape::Width(Some(float as f32)));
             refused(&Shape::Both(1.0, float));
             refused(&[Shape::Named { width: float }]);
         }
+        refused(&Shape::Width(Some(f32::INFINITY)));
     }
 
     #[test]

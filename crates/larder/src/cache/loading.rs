@@ -339,7 +339,7 @@ where
             Source::One(load) => {
                 let (load, key) = (load.clone(), key.clone());
                 let loader = || own_loader::<V, _, _>(move |_| load(key));
-                Ok(typed(find_or_load(policy, unserved, loader).await?))
+                Ok(typed(find_or_load(policy, *unserved, loader).await?))
             }
             // In a task, because the others of the batch wait until this one wants its key or does
             // not.
@@ -349,7 +349,7 @@ where
                 policy.lifecycle.check()?;
                 let further = async move {
                     let loader = || LoaderCall::Batch(this.slot(key));
-                    find_or_load(&policy, unserved, loader).await
+                    find_or_load(&policy, *unserved, loader).await
                 };
                 // The caller's span goes along, to the loader too.
                 Ok(typed(

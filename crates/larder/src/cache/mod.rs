@@ -90,7 +90,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
             Ok(value) => return Ok(value),
             Err(unserved) => unserved,
         };
-        Ok(typed(find(&self.policy, unserved).await?))
+        Ok(typed(find(&self.policy, *unserved).await?))
     }
 
     /// Returns the value from L1, else from L2, else from the loader, whose result goes into both
@@ -359,7 +359,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
             Ok(value) => return Ok(value),
             Err(unserved) => unserved,
         };
-        Ok(typed(find_or_load(&self.policy, unserved, source).await?))
+        Ok(typed(find_or_load(&self.policy, *unserved, source).await?))
     }
 
     fn expect<Q: CacheKey<K> + ?Sized>(

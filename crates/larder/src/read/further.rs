@@ -48,8 +48,8 @@ impl Unserved {
 type Answering<'a> = BoxFuture<'a, Result<Option<AnyValue>, Error>>;
 
 /// Looks into the levels, without loading. Counts the call, however it ends.
-pub(crate) fn find(policy: &Arc<ActivePolicy>, unserved: Box<Unserved>) -> Answering<'_> {
-    let Unserved { key, lookup } = *unserved;
+pub(crate) fn find(policy: &Arc<ActivePolicy>, unserved: Unserved) -> Answering<'_> {
+    let Unserved { key, lookup } = unserved;
     if let Some(served) = in_l1(&lookup) {
         return Box::pin(ready(Ok(served.value.clone()))); // it is counted
     }
@@ -69,10 +69,10 @@ pub(crate) fn find(policy: &Arc<ActivePolicy>, unserved: Box<Unserved>) -> Answe
 /// loaded in the background. Counts the call, however it ends.
 pub(crate) fn find_or_load(
     policy: &Arc<ActivePolicy>,
-    unserved: Box<Unserved>,
+    unserved: Unserved,
     source: impl FnOnce() -> LoaderCall,
 ) -> Answering<'_> {
-    let Unserved { key, lookup } = *unserved;
+    let Unserved { key, lookup } = unserved;
     match (lookup, key) {
         (Lookup::Fresh(found), _) => Box::pin(ready(Ok(found.value))), // it is counted
         (Lookup::Aging(due), Ok(key)) if due.phase == Phase::Due => {
