@@ -8,7 +8,7 @@ use larder_tidy::{
     rules::{self, PROTOCOL},
 };
 
-use crate::{CONTRACT, PROJECT, exceptions::expect_none};
+use crate::{CONTRACT, PROJECT, findings::expect_none};
 
 const LONGEST_FILE: usize = 500;
 const LONGEST_FUNCTION: usize = 60;

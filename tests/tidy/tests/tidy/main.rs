@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use larder_tidy::Project;
 
 mod documents;
-mod exceptions;
+mod findings;
 mod layout;
 mod packages;
 mod rules;

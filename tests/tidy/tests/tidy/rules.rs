@@ -5,7 +5,7 @@ use larder_tidy::{
     traces::{self, RULES, Trace},
 };
 
-use crate::{PROJECT, exceptions::expect_none};
+use crate::{PROJECT, findings::expect_none};
 
 #[test]
 fn rules_are_numbered_without_a_gap_and_named_once() {
