@@ -2,6 +2,8 @@ use std::{fmt, thread::available_parallelism, time::Duration};
 
 use larder_core::StoreError;
 
+use crate::redo::choice::OnDataLoss;
+
 /// Where Redis is, and how long to wait for it. Every option but the address has a default that
 /// suits production.
 ///
@@ -29,6 +31,9 @@ pub struct RedisConfig {
     pub(crate) max_unsent: usize,
     pub(crate) breaker_pause: Duration,
     pub(crate) breaker_max_pause: Duration,
+    pub(crate) on_data_loss: OnDataLoss,
+    pub(crate) clear_on_data_loss: Vec<String>,
+    pub(crate) max_redo: usize,
 }
 
 /// No pause of the circuit breaker is longer.
@@ -72,6 +77,9 @@ impl RedisConfig {
             max_unsent: 100_000,
             breaker_pause: Duration::from_millis(50),
             breaker_max_pause: Duration::from_secs(1),
+            on_data_loss: OnDataLoss::default(),
+            clear_on_data_loss: Vec::new(),
+            max_redo: 100_000,
         }
     }
 
@@ -245,6 +253,53 @@ impl RedisConfig {
         self.breaker_max_pause = pause.clamp(Duration::from_millis(1), DAY);
         self
     }
+
+    /// Chooses the answer to a server that comes back with older data; default
+    /// [`OnDataLoss::Redo`].
+    ///
+    /// ```
+    /// use larder_redis::{OnDataLoss, RedisConfig};
+    ///
+    /// let config = RedisConfig::new("redis://127.0.0.1").on_data_loss(OnDataLoss::Trust);
+    /// ```
+    #[must_use]
+    pub fn on_data_loss(mut self, choice: OnDataLoss) -> Self {
+        self.on_data_loss = choice;
+        self
+    }
+
+    /// Adds beginnings of keys, such as `user:`. The store clears them if a server comes back with
+    /// older data, and the store cannot tell what the server forgot. The facade `larder` adds those
+    /// of its policies.
+    ///
+    /// ```
+    /// use larder_redis::RedisConfig;
+    ///
+    /// let config = RedisConfig::new("redis://127.0.0.1").clear_on_data_loss(["user:", "order:"]);
+    /// ```
+    #[must_use]
+    pub fn clear_on_data_loss(
+        mut self,
+        prefixes: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let prefixes = prefixes.into_iter().map(Into::into);
+        self.clear_on_data_loss.extend(prefixes);
+        self
+    }
+
+    /// Limits the redo log of each lane to this many keys, tags and prefixes, and to 16 MiB of
+    /// names; default 100,000. See [`OnDataLoss::Redo`].
+    ///
+    /// ```
+    /// use larder_redis::RedisConfig;
+    ///
+    /// let config = RedisConfig::new("redis://127.0.0.1").max_redo(1_000_000);
+    /// ```
+    #[must_use]
+    pub fn max_redo(mut self, names: usize) -> Self {
+        self.max_redo = names;
+        self
+    }
 }
 
 impl RedisConfig {
@@ -300,6 +355,8 @@ impl fmt::Debug for RedisConfig {
             .field("max_unsent", &self.max_unsent)
             .field("breaker_pause", &self.breaker_pause)
             .field("breaker_max_pause", &self.breaker_max_pause)
+            .field("on_data_loss", &self.on_data_loss)
+            .field("max_redo", &self.max_redo)
             .finish_non_exhaustive()
     }
 }

@@ -33,6 +33,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use config::RedisConfig;
+pub use redo::choice::OnDataLoss;
 pub use store::RedisStore;
 
 mod advice;
@@ -44,6 +45,7 @@ mod error;
 mod health;
 mod lane;
 mod listeners;
+mod redo;
 mod stats;
 mod store;
 

@@ -13,6 +13,7 @@ pub(crate) struct ConnectionStats {
     pub(crate) probe_failures: Count,
     pub(crate) breaker_opened: Count,
     pub(crate) resent: Count,
+    pub(crate) data_losses: Count,
     /// The latest probe's time in nanoseconds, plus one; zero before the first probe.
     push_lag: AtomicU64,
 }
@@ -52,6 +53,7 @@ impl ConnectionStats {
             breaker,
             breaker_opened: self.breaker_opened.read(),
             resent: self.resent.read(),
+            data_losses: self.data_losses.read(),
         }
     }
 }

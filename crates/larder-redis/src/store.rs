@@ -27,16 +27,18 @@ use crate::{
     },
     health::{probe, reconnect, subscriber::Subscriber},
     lane::{
-        Lane, Shared,
+        Lane, Peers, Shared,
         claim::{claim, commit, commit_large},
         clear::clear,
         current::TRIES,
         get::get,
         get_many::get_many,
         invalidate::{Sent, invalidate, invalidate_tag},
+        note_in_all,
         unsent_queue::Remembered,
     },
     listeners::Listeners,
+    redo::log::Kind,
 };
 
 /// A [`RemoteStore`](larder_core::RemoteStore) on Redis 6.2 or later, or Valkey.
@@ -47,7 +49,7 @@ use crate::{
 /// | `larder:lease:{user:42}` | the lease of that key |
 /// | `larder:{tags}` | the tag epoch |
 /// | `larder:{tags}:org:7` | the epoch at which the tag `org:7` was pinned |
-/// | `larder:probe:…` | keys by which connections prove that pushes arrive |
+/// | `larder:probe:…` | keys by which connections prove that pushes arrive, and marks by which a server shows that it has forgotten nothing |
 /// | `larder:bus:0` | the invalidation channel of database 0 |
 ///
 /// Where the server refuses `CLIENT TRACKING`, processes publish what they change on the
@@ -167,6 +169,7 @@ impl RedisStore {
             listeners: listeners.clone(),
             breaker: breaker.clone(),
             bus: bus.clone(),
+            peers: Peers::default(),
         };
         let unconnected = |index| {
             let lane = Arc::new(Lane::new(index, config, shared.clone()));
@@ -175,6 +178,8 @@ impl RedisStore {
         };
         let unconnected: Unconnected = LaneIndex::all(config.lanes).map(unconnected).collect();
         let lanes: Vec<_> = unconnected.iter().map(|(lane, _)| lane.clone()).collect();
+        let peers = lanes.iter().map(Arc::downgrade).collect();
+        let _set_once = shared.peers.set(peers);
         let subscriber = Subscriber {
             bus: bus.clone(),
             names: names.clone(),
@@ -344,10 +349,11 @@ impl ValueStore for RedisStore {
 
     async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
         let lane = self.lane_of(key.as_str());
-        invalidate(&lane.current, &lane.unsent, key, own).await
+        invalidate(&lane.current, &lane.unsent, &lane.redo, key, own).await
     }
 
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
+        let _noted = note_in_all(&self.lanes, Kind::Prefix, prefix);
         clear(&self.lane_of(prefix).current, prefix).await
     }
 }
@@ -370,8 +376,10 @@ impl LeaseStore for RedisStore {
         token: &Token,
         lease: Duration,
     ) -> Result<WriteClaim, StoreError> {
+        let lane = self.lane_of(key);
+        let _noted = lane.redo.note(Kind::Key, key);
         let ask = async |on| scripts::begin_write(on, key, token, lease).await;
-        self.lane_of(key).current.ask(key, ask).await
+        lane.current.ask(key, ask).await
     }
 
     async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError> {
@@ -389,6 +397,8 @@ impl LeaseStore for RedisStore {
     ) -> Result<Committed, StoreError> {
         let ask = async |on| scripts::commit(on, key, token, value, ttl, replacing).await;
         let lane = self.lane_of(key);
+        let replaces = replacing != Replacing::Nothing;
+        let _noted = replaces.then(|| lane.redo.note(Kind::Key, key));
         match value.len() < LARGE_VALUE {
             true => commit(&lane.current, &lane.health, key, ask).await,
             false => commit_large(&lane.current, key, ask).await,
@@ -404,6 +414,7 @@ impl LeaseStore for RedisStore {
     ) -> Result<Committed, StoreError> {
         let ask = async |on| scripts::touch(on, key, token, kept, ttl).await;
         let lane = self.lane_of(key);
+        let _noted = ttl.is_zero().then(|| lane.redo.note(Kind::Key, key));
         commit(&lane.current, &lane.health, key, ask).await
     }
 
@@ -460,6 +471,7 @@ impl TagStore for RedisStore {
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
+        let _noted = note_in_all(&self.lanes, Kind::Tag, tag);
         for _ in 0..TRIES {
             for lane in &self.lanes {
                 if invalidate_tag(&lane.current, tag).await? == Sent::Yes {

@@ -147,11 +147,27 @@ impl Assembly {
         }
     }
 
-    fn activate(&self, shared: &Shared, index: usize, settings: &Policy) -> Arc<ActivePolicy> {
-        let prefix = match &self.namespace {
+    /// The text in front of a policy's keys, without its colon.
+    fn prefix(&self, settings: &Policy) -> String {
+        match &self.namespace {
             Some(namespace) => format!("{namespace}/{}", settings.key_prefix()),
             None => settings.key_prefix(),
-        };
+        }
+    }
+
+    /// The beginnings of all keys in L2.
+    pub(crate) fn key_beginnings(&self) -> Vec<String> {
+        let in_l2 = self
+            .table
+            .policies()
+            .filter(|policy| policy.levels().has_l2());
+        in_l2
+            .map(|policy| format!("{}:", self.prefix(policy)))
+            .collect()
+    }
+
+    fn activate(&self, shared: &Shared, index: usize, settings: &Policy) -> Arc<ActivePolicy> {
+        let prefix = self.prefix(settings);
         let index = PolicyIndex::at(index);
         let Shared {
             generations,

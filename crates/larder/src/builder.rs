@@ -431,6 +431,7 @@ impl LarderBuilder {
         let remote = remote.map(|remote| Connect {
             remote,
             namespace: self.assembly.namespace.clone(),
+            prefixes: self.assembly.key_beginnings(),
             lazily: self.start_without_redis,
         });
         Ok((self.assembly, remote, schedule))

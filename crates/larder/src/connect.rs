@@ -23,6 +23,8 @@ pub(crate) enum Remote {
 pub(crate) struct Connect {
     pub(crate) remote: Remote,
     pub(crate) namespace: Option<String>,
+    /// The beginning of each policy's keys.
+    pub(crate) prefixes: Vec<String>,
     /// Whether to connect in the background.
     pub(crate) lazily: bool,
 }
@@ -41,6 +43,7 @@ impl Connect {
                     Some(namespace) => config.namespace(namespace),
                     None => *config,
                 };
+                let config = config.clear_on_data_loss(self.prefixes);
                 let store = match self.lazily {
                     true => RedisStore::connect_lazy(config),
                     false => RedisStore::connect(config).await,

@@ -2,6 +2,7 @@
 
 pub(crate) mod breaker;
 pub(crate) mod connection;
+pub(crate) mod data_loss;
 pub(crate) mod lost_lanes;
 pub(crate) mod refusals;
 pub(crate) mod unsent;

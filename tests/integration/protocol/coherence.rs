@@ -380,8 +380,10 @@ async fn clear_removes_thousands_of_keys_of_its_own_row_only() {
         foreign.command(&["SET", key, "\"value\""]).await.unwrap();
     }
     world.items().await.clear().await.unwrap();
-    assert_eq!(
-        foreign.command(&["DBSIZE"]).await.unwrap(),
-        Reply::Integer(3)
-    );
+    // The process keeps the marks of its lanes.
+    let left = names(&world.server, "*").await.into_iter();
+    let left = left.filter(|name| !name.starts_with("larder:probe:mark:"));
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["item", "items:1", "other:1"]);
 }

@@ -31,6 +31,9 @@ impl Protocol {
 
     pub(crate) fn reconnect(&self, state: &mut State, at: usize) {
         state.processes[at].link = Link::Up;
+        if !self.is(Mutant::RedoAfterReading) {
+            self.redo(state, at);
+        }
         if !self.is(Mutant::UnsentSentLater) {
             self.drain(state, at); // P11 unsent-goes-first
         }
@@ -42,10 +45,12 @@ impl Protocol {
     pub(crate) fn drain(&self, state: &mut State, at: usize) {
         if let Some(version) = state.processes[at].unsent.take() {
             let _done = self.invalidate(state, None, at);
+            self.note_name(state, at, Name::Value);
             state.returned = state.returned.max(version);
         }
         if let Some(version) = state.processes[at].unsent_tag.take() {
             let _done = self.invalidate_tag(state, at);
+            self.note_name(state, at, Name::Tag);
             state.returned = state.returned.max(version);
         }
     }
@@ -100,7 +105,7 @@ impl Protocol {
                 state.processes[at].subscribed = false;
                 state.processes[at].channel.clear();
             }
-            _ => {}
+            fault => self.lose_data(state, fault),
         }
     }
 
@@ -152,6 +157,11 @@ impl Protocol {
                 Link::Cut => actions.push(Action::DropSession(at)),
                 Link::Withdrawn | Link::Bumped => actions.push(Action::BumpLane(at)),
                 Link::Down if !self.without_l2 => actions.push(Action::Reconnect(at)),
+                Link::Up
+                    if self.is(Mutant::RedoAfterReading) && process.log.run != state.redis.run =>
+                {
+                    actions.push(Action::Redo(at))
+                }
                 Link::Up if process.unsent.or(process.unsent_tag).is_some() => {
                     actions.push(Action::Drain(at))
                 }
@@ -181,6 +191,7 @@ impl Protocol {
     /// Adds the faults that may happen now.
     pub(crate) fn fault_actions(&self, state: &State, actions: &mut Vec<Action>) {
         let (faults, redis) = (&state.faults, &state.redis);
+        self.data_losses(state, actions);
         if faults.expiry > 0 && redis.lease.is_some() && !self.is_orphan(state) {
             actions.push(Action::Expire);
         }

@@ -108,11 +108,29 @@ pub enum Mutant {
     RefreshJoinsLate,
     /// Refresh: its commit leaves what this process has read before it.
     RefreshLeavesOlder,
+    /// P30 forgotten-is-redone: a server that forgot is trusted.
+    NoRedo,
+    /// P30 forgotten-is-redone: others read through the lane before forgotten names are redone.
+    RedoAfterReading,
+    /// P30 forgotten-is-redone: the first segment that the server does not know is left out.
+    RedoStartsLate,
+    /// P30 forgotten-is-redone: leases stay.
+    RedoKeepsLeases,
+    /// P30 forgotten-is-redone: what was redone is no longer noted.
+    RedoneUnnoted,
+    /// P30 forgotten-is-redone: an operation is noted when it is answered, and not when it is sent.
+    NotedOnAnswer,
+    /// P30 forgotten-is-redone: a mark goes past operations that have no answer.
+    MarkPassesUnanswered,
+    /// P30 forgotten-is-redone: only an old mark tells that the server forgot.
+    RunIgnored,
+    /// P30 forgotten-is-redone: a log that does not reach back is trusted.
+    ShortLogTrusted,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 61] = [
         Self::StampAfterRead,
         Self::InsertOutdated,
         Self::BumpWithoutRemoval,
@@ -165,5 +183,14 @@ impl Mutant {
         Self::RenewalLooksNew,
         Self::RefreshJoinsLate,
         Self::RefreshLeavesOlder,
+        Self::NoRedo,
+        Self::RedoAfterReading,
+        Self::RedoStartsLate,
+        Self::RedoKeepsLeases,
+        Self::RedoneUnnoted,
+        Self::NotedOnAnswer,
+        Self::MarkPassesUnanswered,
+        Self::RunIgnored,
+        Self::ShortLogTrusted,
     ];
 }

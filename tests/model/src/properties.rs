@@ -20,7 +20,7 @@ impl Protocol {
                 |protocol: &Self, state: &State| {
                     protocol
                         .in_l2(state)
-                        .is_none_or(|version| version >= state.returned)
+                        .is_none_or(|version| version >= protocol.bound(state))
                 },
             ),
             Property::always(
@@ -42,7 +42,7 @@ impl Protocol {
                             let entry = protocol
                                 .served_by_l1(&state.processes[at])
                                 .filter(|entry| !entry.degraded);
-                            entry.is_none_or(|entry| entry.version >= state.returned)
+                            entry.is_none_or(|entry| entry.version >= protocol.bound(state))
                         })
                 },
             ),
@@ -68,6 +68,16 @@ impl Protocol {
             Property::always(
                 "a refresh returns only a value whose load began after the call",
                 |_, state: &State| !state.refreshed_old,
+            ),
+            Property::always(
+                "a process that has replaced a value reads no older one from L2",
+                |protocol: &Self, state: &State| {
+                    let connected = state.processes.iter().filter(|p| p.link == Link::Up);
+                    let newest = connected.map(|process| process.returned).max();
+                    !state.forgot
+                        || protocol.in_l2(state)
+                            >= newest.filter(|_| protocol.in_l2(state).is_some())
+                },
             ),
             Property::always(
                 "no waiter sleeps for ever",

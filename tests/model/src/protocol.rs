@@ -5,8 +5,8 @@ use stateright::{Model, Property};
 use crate::{
     Mutant,
     state::{
-        Entry, Faults, Kind, Link, Message, Name, Op, Outcome, Process, Redis, Reply, Stamp, State,
-        Step, Stored, TagCell, Tracks,
+        Entry, Faults, Kind, Link, Message, Name, Op, Outcome, Process, Redis, RedoLog, Reply,
+        Stamp, State, Step, Stored, TagCell, Tracks,
     },
 };
 
@@ -75,6 +75,17 @@ pub enum Action {
     Deafen(usize),
     /// A probe notices that pushes do not arrive.
     Probe(usize),
+    /// The server writes a snapshot.
+    Snapshot,
+    /// The server comes back with its snapshot.
+    Restart,
+    /// A process marks on the server which segments of its redo log are closed.
+    Mark(usize),
+    /// A redo log drops its closed segments.
+    Overflow(usize),
+    /// A process invalidates again what the server forgot. Only a mutant does this in a step of its
+    /// own.
+    Redo(usize),
     /// The holder of the lease renews it.
     Renew,
     /// A process loses its subscription.
@@ -111,7 +122,11 @@ impl Protocol {
                 time: 2,
                 tag: stored.and_then(|stored| stored.epoch),
                 tracks: vec![tracks; PROCESSES],
+                marks: vec![0; PROCESSES],
+                run: 0,
             },
+            snapshot: None,
+            forgot: false,
             processes: vec![self.process_at_start(); PROCESSES],
             ops: self
                 .ops
@@ -166,6 +181,7 @@ impl Protocol {
             unsent: None,
             unsent_tag: None,
             returned: 0,
+            log: RedoLog::default(),
         }
     }
 
@@ -177,6 +193,7 @@ impl Protocol {
                 return;
             };
             state.ops[op].is_asking = false;
+            self.note_answer(state, op);
             if loads {
                 self.take_read(state, op, reply)
             } else {
@@ -191,6 +208,9 @@ impl Protocol {
                 self.write(state, op, changes_db)
             }
             return;
+        }
+        if self.note(state, op) {
+            return; // a step of its own: the command is sent later
         }
         state.ops[op].is_asking = true;
         match state.processes[at].link {
@@ -265,6 +285,7 @@ fn op_at_start(process: usize, kind: Kind) -> Op {
         replaces: None,
         stale: None,
         other_is_new: false,
+        noted: None,
     }
 }
 
@@ -340,6 +361,7 @@ impl Model for Protocol {
             }
             Action::Subscribe(at) => self.subscribe(state, at),
             Action::Renew => self.renew(state),
+            Action::Redo(at) => self.redo(state, at),
             fault => self.happen(state, fault),
         }
         if next.redis.lease.is_some() {

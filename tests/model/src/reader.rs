@@ -102,7 +102,7 @@ impl Protocol {
 
     fn start_read(&self, state: &mut State, op: usize) {
         let at = state.ops[op].process;
-        let floor = state.returned.max(state.processes[at].returned);
+        let floor = self.bound(state).max(state.processes[at].returned);
         if state.ops[op].floor.is_none() {
             state.ops[op].floor = Some(floor);
             state.ops[op].local_floor = state.processes[at].returned;
@@ -419,7 +419,7 @@ impl Protocol {
             return;
         }
         let is_told = version < state.processes[at].returned
-            || (self.is_up_to_date(state, at) && version < state.returned);
+            || (self.is_up_to_date(state, at) && version < self.bound(state));
         state.served_outdated |= is_told;
         state.ops[op].waiting = false;
         state.ops[op].step = Step::Done;

@@ -22,6 +22,9 @@ const NONE: Faults = Faults {
     forgetting: 0,
     deafness: 0,
     unsubscription: 0,
+    restart: 0,
+    mark: 0,
+    overflow: 0,
 };
 const EXPIRY: Faults = Faults { expiry: 1, ..NONE };
 const DEATH: Faults = Faults { death: 1, ..NONE };
@@ -42,6 +45,8 @@ const UNSUBSCRIPTION: Faults = Faults {
     unsubscription: 1,
     ..NONE
 };
+
+const DATA_LOSS: Faults = Faults { restart: 1, ..NONE };
 
 fn of(name: &'static str, ops: &[(usize, Kind)], faults: Faults) -> Protocol {
     Protocol {
@@ -75,6 +80,13 @@ fn on_bus(protocol: Protocol) -> Protocol {
 
 /// Configurations with at most one fault, in which every promise of the protocol holds.
 pub fn sound() -> Vec<Protocol> {
+    let mut sound = faithful();
+    sound.extend(forgetful());
+    sound
+}
+
+/// Configurations whose server keeps what it was told.
+fn faithful() -> Vec<Protocol> {
     vec![
         of(
             "readers and an invalidation",
@@ -370,6 +382,82 @@ pub fn sound() -> Vec<Protocol> {
             without_l2: true,
             ..of("no L2: readers", &[(0, READ), (0, READ), (0, WRITE)], NONE)
         },
+    ]
+}
+
+/// Configurations in which the server comes back with the data of an earlier moment.
+fn forgetful() -> Vec<Protocol> {
+    let marked = Faults {
+        mark: 1,
+        ..DATA_LOSS
+    };
+    vec![
+        cached(of(
+            "data loss: an invalidation",
+            &[(0, Kind::Invalidate), (0, READ)],
+            marked,
+        )),
+        cached(of(
+            "data loss: an invalidation, and a reader elsewhere",
+            &[(0, Kind::Invalidate), (1, READ)],
+            DATA_LOSS,
+        )),
+        of(
+            "data loss: an invalidation during a load",
+            &[(1, READ), (0, Kind::Invalidate)],
+            DATA_LOSS,
+        ),
+        cached(of(
+            "data loss: twice",
+            &[(0, Kind::Invalidate)],
+            Faults {
+                restart: 2,
+                ..DATA_LOSS
+            },
+        )),
+        cached(of(
+            "data loss: a log that is full",
+            &[(0, Kind::Invalidate)],
+            Faults {
+                overflow: 1,
+                ..marked
+            },
+        )),
+        cached(of(
+            "data loss: a writer",
+            &[(0, WRITE), (1, READ)],
+            DATA_LOSS,
+        )),
+        cached(of(
+            "data loss: two writers",
+            &[(0, WRITE), (1, WRITE)],
+            DATA_LOSS,
+        )),
+        cached(of(
+            "data loss: a writer that is cut off",
+            &[(0, WRITE)],
+            Faults { loss: 1, ..marked },
+        )),
+        cached(of(
+            "data loss: a clear",
+            &[(0, Kind::Clear), (0, READ)],
+            DATA_LOSS,
+        )),
+        cached(of(
+            "data loss: a refresh",
+            &[(0, REFRESH), (0, Kind::Invalidate)],
+            DATA_LOSS,
+        )),
+        tagged(of(
+            "data loss: a tag is removed",
+            &[(0, Kind::InvalidateTag), (1, TAGGED)],
+            DATA_LOSS,
+        )),
+        on_bus(cached(of(
+            "bus: data loss",
+            &[(0, Kind::Invalidate), (1, READ)],
+            DATA_LOSS,
+        ))),
     ]
 }
 

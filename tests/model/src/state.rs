@@ -17,6 +17,10 @@ pub struct State {
     pub faults: Faults,
     /// The newest version whose write or invalidation has returned, so that it binds all processes.
     pub returned: u8,
+    /// Data with which the server would come back: its own at one earlier moment.
+    pub snapshot: Option<Box<Redis>>,
+    /// Whether the server has come back with it.
+    pub forgot: bool,
     /// Whether the last lease ended by its time, or by eviction, and not by a script.
     pub expired: bool,
     /// Whether a reader was served an older value than it may be.
@@ -42,6 +46,10 @@ pub struct Redis {
     pub tag: Option<u8>,
     /// The names that each process's connection tracks.
     pub tracks: Vec<Tracks>,
+    /// The newest segment of each process's redo log that the server knows to be closed.
+    pub marks: Vec<u8>,
+    /// Its run: another one after each restart.
+    pub run: u8,
 }
 
 /// A value as L2 holds it.
@@ -165,6 +173,25 @@ pub struct Process {
     pub unsent_tag: Option<u8>,
     /// The newest version whose write or invalidation has returned here.
     pub returned: u8,
+    /// Names that it has written and invalidated lately.
+    pub log: RedoLog,
+}
+
+/// The redo log of a process: in which segment it last noted each name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct RedoLog {
+    /// The segment in which operations are noted now, less one.
+    pub closed: u8,
+    /// The key's segment.
+    pub key: Option<u8>,
+    /// The tag's segment.
+    pub tag: Option<u8>,
+    /// The newest segment of which names were dropped.
+    pub dropped: u8,
+    /// The newest mark that the server has confirmed.
+    pub written: u8,
+    /// The run of the server that it was last connected to.
+    pub run: u8,
 }
 
 /// The state of a lane.
@@ -260,6 +287,8 @@ pub struct Op {
     pub stale: Option<(u8, Stamp)>,
     /// Whether a refresh has met a load of another operation that began after its first claim.
     pub other_is_new: bool,
+    /// The segment in which its command is noted, until the reply is taken.
+    pub noted: Option<u8>,
 }
 
 /// The kind of an operation.
@@ -390,4 +419,10 @@ pub struct Faults {
     pub deafness: u8,
     /// A process loses its subscription to the bus.
     pub unsubscription: u8,
+    /// The server comes back with the data of an earlier moment.
+    pub restart: u8,
+    /// A process closes a segment of its redo log, and marks it on the server.
+    pub mark: u8,
+    /// A redo log drops its closed segments.
+    pub overflow: u8,
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     Mutant, Protocol,
-    state::{Entry, Kind, Link, Outcome, Reply, State, Step, Stored},
+    state::{Entry, Kind, Link, Name, Outcome, Reply, State, Step, Stored},
 };
 
 impl Protocol {
@@ -216,6 +216,8 @@ impl Protocol {
         let version = state.ops[op].value.map_or(0, |value| value.version);
         let is_tag = state.ops[op].kind == Kind::InvalidateTag;
         if state.processes[at].link == Link::Up {
+            let name = if is_tag { Name::Tag } else { Name::Value };
+            self.note_name(state, at, name);
             let _done = if is_tag {
                 self.invalidate_tag(state, at)
             } else {

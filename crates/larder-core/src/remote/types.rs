@@ -187,6 +187,12 @@ pub enum RemoteEvent {
         /// The number of unsent invalidations in its lane, this one included.
         count: u64,
     },
+    /// A server may have come back with older data. The store invalidates again what the server may
+    /// have forgotten, before any caller reads through the connection.
+    DataLoss {
+        /// The number of keys, prefixes and tags.
+        count: u64,
+    },
     /// Unsent invalidations have been sent, before anything else was read.
     Resent {
         /// The number of invalidations.
@@ -227,4 +233,6 @@ pub struct RemoteStats {
     pub breaker_opened: u64,
     /// Invalidations of keys, prefixes and tags that were unsent first, and sent later.
     pub resent: u64,
+    /// Connections to a server that may have come back with older data: one for each lane.
+    pub data_losses: u64,
 }

@@ -55,6 +55,8 @@ pub(crate) struct Channel {
     pub(crate) large_values: LargeValuePool,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) tracking: Tracking,
+    /// The run of the server, if it tells.
+    pub(crate) run_id: Option<String>,
 }
 
 /// A server, as this lane has met it.
@@ -232,12 +234,13 @@ async fn open(
         Ok(run_id) => run_id,
         Err(error) => return failed(error, config.command_timeout),
     };
-    let large_values = LargeValuePool::new(config, &endpoint, run_id)?;
+    let large_values = LargeValuePool::new(config, &endpoint, run_id.clone())?;
     Ok(Channel {
         connection,
         large_values,
         endpoint,
         tracking,
+        run_id,
     })
 }
 

@@ -18,6 +18,8 @@ use crate::{
 /// connection writes it.
 pub(crate) struct ProbeKey {
     pub(crate) name: String,
+    /// The length of what all names of this master's probes begin with.
+    place: usize,
     written: Mutex<Option<Instant>>,
     pushes: AtomicU64,
 }
@@ -25,18 +27,30 @@ pub(crate) struct ProbeKey {
 impl ProbeKey {
     /// A key for this master: in one of its slots, so that the key can be read and written there.
     pub(crate) fn new(names: &Names, slot_map: &SlotMap, master: usize) -> Self {
-        let (probes, token) = (names.probes(), Token::new());
-        let name = match slot_map.slots(master).next() {
-            Some((first, _)) if !slot_map.masters().is_empty() => {
-                format!("{probes}{{{}}}:{}", number_in_slot(first), token.as_str())
-            }
-            _ => format!("{probes}{}", token.as_str()),
-        };
+        let mut name = names.probes();
+        if let Some((first, _)) = slot_map.slots(master).next()
+            && !slot_map.masters().is_empty()
+        {
+            name.push_str(&format!("{{{}}}:", number_in_slot(first)));
+        }
+        let place = name.len();
+        name.push_str(Token::new().as_str());
         Self {
             name,
+            place,
             written: Mutex::default(),
             pushes: AtomicU64::new(0),
         }
+    }
+
+    /// The name of a mark on the same master.
+    pub(crate) fn mark(&self, token: &Token) -> String {
+        format!("{}mark:{}", &self.name[..self.place], token.as_str())
+    }
+
+    /// The name under which processes tell each other that the master was empty.
+    pub(crate) fn empty(&self) -> String {
+        format!("{}empty", &self.name[..self.place])
     }
 
     /// Notes that the key is about to be written.

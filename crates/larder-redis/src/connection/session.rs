@@ -45,6 +45,8 @@ pub(crate) struct Link {
     /// Whether anything was asked since the last look.
     is_used: AtomicBool,
     pub(crate) probe: ProbeKey,
+    /// The run of the server, if it tells.
+    pub(crate) run_id: Option<String>,
 }
 
 impl Session {
@@ -76,6 +78,7 @@ impl Session {
             endpoint: channel.endpoint.clone(),
             is_used: AtomicBool::new(false),
             probe: ProbeKey::new(names, &dialed.slot_map, master),
+            run_id: channel.run_id.clone(),
         };
         let links = dialed.channels.iter().enumerate().map(link).collect();
         Self {
@@ -114,6 +117,13 @@ impl Session {
 
     pub(crate) fn publisher(&self) -> &Publisher {
         &self.scope.publisher
+    }
+
+    /// Whether each server runs since before, or does not tell.
+    pub(crate) fn has_runs_of(&self, later: &Self) -> bool {
+        let runs = || later.links.iter().filter_map(|link| link.run_id.as_ref());
+        let mut own = self.links.iter().filter_map(|link| link.run_id.as_ref());
+        runs().next().is_none() || own.all(|run_id| runs().any(|later| later == run_id))
     }
 
     /// The probe's key with this name.

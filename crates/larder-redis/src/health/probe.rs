@@ -29,6 +29,7 @@ pub(crate) async fn run(lanes: Vec<Arc<Lane>>, config: RedisConfig) {
         writers.close_idle();
         for lane in &lanes {
             probe(lane, &mut writers).await;
+            lane.write_marks().await;
         }
     }
 }

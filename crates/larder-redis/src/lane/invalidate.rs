@@ -13,6 +13,7 @@ use crate::{
         current::{CurrentSession, TRIES},
         unsent_queue::{Remembered, UnsentQueue},
     },
+    redo::{Redo, log::Kind},
 };
 
 /// Whether an invalidation reached the server.
@@ -27,9 +28,12 @@ pub(crate) enum Sent {
 pub(crate) async fn invalidate(
     current: &CurrentSession,
     unsent: &UnsentQueue,
+    redo: &Redo,
     key: &Key,
     own: Option<&Token>,
 ) -> Result<Invalidated, StoreError> {
+    // P30 forgotten-is-redone: before the session is taken.
+    let _noted = redo.note(Kind::Key, key.as_str());
     for _ in 0..TRIES {
         let Some(session) = current.load() else {
             match unsent.remember_key(current, key, own).await? {

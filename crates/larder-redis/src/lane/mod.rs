@@ -11,10 +11,14 @@ pub(crate) mod invalidate;
 mod unsent;
 pub(crate) mod unsent_queue;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+};
 
 use deadpool_redis::redis::{PushInfo, RedisResult, cmd};
-use larder_core::{LaneIndex, LaneState, StoreError};
+use larder_core::{LaneIndex, LaneState, RemoteEvent, StoreError};
+use tracing::warn;
 
 use crate::{
     breaker::{Breaker, Permit},
@@ -30,6 +34,10 @@ use crate::{
     error::is_final,
     lane::{current::CurrentSession, health::Health, unsent_queue::UnsentQueue},
     listeners::Listeners,
+    redo::{
+        Redo,
+        log::{Kind, Noted},
+    },
 };
 
 /// One connection to Redis, or one to each master of a cluster, shared by all callers who ask for
@@ -40,9 +48,16 @@ pub(crate) struct Lane {
     pub(crate) current: CurrentSession,
     /// The invalidations that could not be sent.
     pub(crate) unsent: UnsentQueue,
+    /// Names that the lane has replaced and invalidated lately.
+    pub(crate) redo: Arc<Redo>,
     /// Whether the lane is told of changes.
     pub(crate) health: Health,
+    /// All lanes of the store.
+    peers: Peers,
 }
+
+/// All lanes of a store, once they are made.
+pub(crate) type Peers = Arc<OnceLock<Vec<Weak<Lane>>>>;
 
 /// The parts that all lanes of a store share.
 #[derive(Clone)]
@@ -53,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) bus: Arc<Bus>,
+    pub(crate) peers: Peers,
 }
 
 impl Lane {
@@ -63,12 +79,16 @@ impl Lane {
             listeners,
             breaker,
             bus,
+            peers,
         } = shared;
+        let redo = Arc::new(Redo::new(config));
         Self {
             names,
-            unsent: UnsentQueue::new(config.max_unsent, listeners.clone()),
+            unsent: UnsentQueue::new(config.max_unsent, listeners.clone(), redo.clone()),
             current: CurrentSession::new(index, shown, config, listeners, breaker),
+            redo,
             health: Health::new(bus),
+            peers,
         }
     }
 
@@ -121,11 +141,11 @@ impl Lane {
             let lag = self
                 .current
                 .peek(|session| session?.probe(name).map(|probe| probe.note_push()));
-            if let Some(lag) = lag {
-                lag.into_iter()
-                    .for_each(|lag| self.current.listeners.stats.note_push_lag(lag));
-                return;
-            }
+            // None of a probe that the lane does not know any more, nor of a mark.
+            lag.flatten()
+                .into_iter()
+                .for_each(|lag| self.current.listeners.stats.note_push_lag(lag));
+            return;
         }
         self.current
             .listeners
@@ -145,6 +165,9 @@ impl Lane {
     ) -> Result<(), StoreError> {
         let session = Session::new(dialed, &self.names, &self.health.bus.publisher);
         let failed = |error| self.current.describe(error, self.current.shown(), "");
+        self.remember_what_was_forgotten(&session)
+            .await
+            .map_err(failed)?;
         let _sending = self.unsent.send_in_rounds(&session).await.map_err(failed)?;
         if permit.is_trial() {
             // After what could not be sent: a server without memory takes that, and others need not
@@ -155,12 +178,55 @@ impl Lane {
         // like any other: a key that is remembered a second time is not forgotten with the first,
         // and there is an end to what is to be sent.
         let _waiting = self.unsent.send_rest(&session).await.map_err(failed)?;
+        self.redo.begin(&session).await;
         if !permit.holds() {
             return Err(self.current.unreachable());
         }
         self.current.install(session);
         self.health.bus.want();
         Ok(())
+    }
+
+    /// Remembers, like what could not be sent, what a server of this session has forgotten.
+    // P30 forgotten-is-redone: before any caller reads through the session.
+    async fn remember_what_was_forgotten(&self, session: &Session) -> RedisResult<()> {
+        self.give_up_other_runs(session);
+        let Some(forgotten) = self.redo.look_for_loss(session).await? else {
+            return Ok(());
+        };
+        let count = self.unsent.add_forgotten(forgotten).await;
+        self.current.listeners.stats.data_losses.add(1);
+        warn!(event = "data_loss", lane = self.index().0, address = %self.current.shown(), count,
+            "the server may have come back with older data: invalidating again what it may have forgotten");
+        self.current
+            .listeners
+            .tell_event(RemoteEvent::DataLoss { count });
+        Ok(())
+    }
+
+    /// Gives up the sessions of other lanes that lead to an earlier server: what is sent there from
+    /// now on would not be in the log when it is read.
+    fn give_up_other_runs(&self, session: &Session) {
+        let peers = self.peers.get().into_iter().flatten();
+        for peer in peers.filter_map(Weak::upgrade) {
+            let is_other = peer
+                .current
+                .peek(|other| other.is_some_and(|other| !other.has_runs_of(session)));
+            if is_other && peer.index() != self.index() {
+                peer.current.give_up(&"another server has taken its place");
+            }
+        }
+    }
+
+    /// Marks on each server which segments of the redo log were answered.
+    pub(crate) async fn write_marks(&self) {
+        let Some(session) = self.current.load() else {
+            return;
+        };
+        if let Err(error) = self.redo.write_marks(&session).await {
+            let link = &session.links()[0];
+            self.current.on_error(&session, link, &error);
+        }
     }
 
     /// Tries whether each server takes writes: without them there are neither leases nor
@@ -182,6 +248,12 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+/// Notes a name that is read through every lane, so that each one redoes it.
+pub(crate) fn note_in_all<'a>(lanes: &'a [Arc<Lane>], kind: Kind, name: &str) -> Vec<Noted<'a>> {
+    let lanes = lanes.iter();
+    lanes.map(|lane| lane.redo.note(kind, name)).collect()
 }
 
 impl fmt::Debug for Lane {

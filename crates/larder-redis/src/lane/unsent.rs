@@ -10,6 +10,10 @@ use crate::{
     connection::session::Session,
     error::{is_denied, is_final},
     lane::clear::clear_before_service,
+    redo::{
+        Redo,
+        log::{Forgotten, Kind},
+    },
 };
 
 /// The invalidations that a lane could not send.
@@ -26,6 +30,8 @@ pub(crate) struct Unsent {
     /// Prefixes to clear, without their colon. They are exact: under a shorter one other programs
     /// may have keys.
     prefixes: HashSet<Box<str>>,
+    /// The beginnings of keys that a server forgot to clear.
+    clears: HashSet<Box<str>>,
     tags: HashSet<String>,
     /// Whether every tag is to be invalidated.
     all_tags: bool,
@@ -39,12 +45,16 @@ const MOST_PREFIXES: usize = 1024;
 
 impl Unsent {
     pub(crate) fn len(&self) -> usize {
-        self.len + self.prefixes.len() + self.tags.len() + usize::from(self.all_tags)
+        self.len
+            + self.prefixes.len()
+            + self.clears.len()
+            + self.tags.len()
+            + usize::from(self.all_tags)
     }
 
     /// Whether all invalidations can be sent at once.
     pub(crate) fn is_brief(&self) -> bool {
-        self.len() <= BATCH && self.prefixes.is_empty() && !self.all_tags
+        self.len() <= BATCH && self.prefixes.is_empty() && self.clears.is_empty() && !self.all_tags
     }
 
     /// Remembers a key among at most `max` keys and tags. `false` if there is no room: for a key
@@ -81,6 +91,26 @@ impl Unsent {
         if self.len + self.tags.len() < max {
             self.tags.insert(tag.to_owned());
         } else {
+            self.add_all_tags();
+        }
+    }
+
+    /// Remembers what a server has forgotten, however much that is.
+    pub(crate) fn add_forgotten(&mut self, forgotten: Forgotten) {
+        let Forgotten {
+            keys,
+            tags,
+            prefixes,
+            all_tags,
+        } = forgotten;
+        for key in keys {
+            self.add_key(&Key::from_stored_name(&key), None, usize::MAX);
+        }
+        for tag in tags {
+            self.add_tag(&tag, usize::MAX);
+        }
+        self.clears.extend(prefixes);
+        if all_tags {
             self.add_all_tags();
         }
     }
@@ -129,11 +159,17 @@ impl Unsent {
     /// The order does not matter: invalidating a name twice, or before or after others, comes to
     /// the same.
     // P11 unsent-goes-first: before any caller reads through the lane.
-    pub(crate) async fn drain(&mut self, on: &Session, done: &mut u64) -> Result<(), RedisError> {
-        self.send_keys(on, done).await?;
-        self.send_prefixes(on, done).await?;
-        self.send_tags(on, done).await?;
+    pub(crate) async fn drain(
+        &mut self,
+        on: &Session,
+        redo: &Redo,
+        done: &mut u64,
+    ) -> Result<(), RedisError> {
+        self.send_keys(on, redo, done).await?;
+        self.send_prefixes(on, redo, done).await?;
+        self.send_tags(on, redo, done).await?;
         if self.all_tags {
+            let _noted = redo.note(Kind::AllTags, "");
             scan::clear_tags(on.tags_link().target.clone()).await?;
             self.all_tags = false;
             *done += 1;
@@ -141,13 +177,21 @@ impl Unsent {
         Ok(())
     }
 
-    async fn send_keys(&mut self, on: &Session, done: &mut u64) -> Result<(), RedisError> {
+    async fn send_keys(
+        &mut self,
+        on: &Session,
+        redo: &Redo,
+        done: &mut u64,
+    ) -> Result<(), RedisError> {
         while self.len > 0 {
             let batch: Vec<_> = self.keys.values().flatten().take(BATCH).collect();
             let batch: Vec<_> = batch
                 .into_iter()
                 .map(|(key, own)| (key.clone(), own.clone()))
                 .collect();
+            // P30 forgotten-is-redone: this server may forget in its turn.
+            let note = |(key, _): &(Key, _)| redo.note(Kind::Key, key.as_str());
+            let _noted: Vec<_> = batch.iter().map(note).collect();
             let sent = batch.iter().map(|(key, own)| {
                 scripts::invalidate(on.target(key.as_str()), key.as_str(), own.as_ref())
             });
@@ -164,27 +208,34 @@ impl Unsent {
         Ok(())
     }
 
-    async fn send_prefixes(&mut self, on: &Session, done: &mut u64) -> Result<(), RedisError> {
+    async fn send_prefixes(
+        &mut self,
+        on: &Session,
+        redo: &Redo,
+        done: &mut u64,
+    ) -> Result<(), RedisError> {
         while let Some(prefix) = self.prefixes.iter().next().cloned() {
-            // P25 clear-leaves-nothing: what this clears may include keys that were never
-            // remembered, as every clear does.
-            if let Err(error) = clear_before_service(on, &format!("{prefix}:")).await {
-                if is_denied(&error) {
-                    // Not forgotten, because without the clear callers would read old values.
-                    error!(event = "clear_denied", %prefix, %error,
-                        "the user may not clear a prefix, so Redis stays unused: allow SCAN and UNLINK");
-                }
-                return Err(error);
-            }
+            clear(on, redo, &format!("{prefix}:")).await?;
             self.prefixes.remove(&prefix);
+            *done += 1;
+        }
+        while let Some(prefix) = self.clears.iter().next().cloned() {
+            clear(on, redo, &prefix).await?;
+            self.clears.remove(&prefix);
             *done += 1;
         }
         Ok(())
     }
 
-    async fn send_tags(&mut self, on: &Session, done: &mut u64) -> Result<(), RedisError> {
+    async fn send_tags(
+        &mut self,
+        on: &Session,
+        redo: &Redo,
+        done: &mut u64,
+    ) -> Result<(), RedisError> {
         while !self.tags.is_empty() {
             let batch: Vec<_> = self.tags.iter().take(BATCH).cloned().collect();
+            let _noted: Vec<_> = batch.iter().map(|tag| redo.note(Kind::Tag, tag)).collect();
             let target = &on.tags_link().target;
             let sent = join_all(
                 batch
@@ -214,6 +265,21 @@ impl Unsent {
             self.keys.remove(key.prefix());
         }
     }
+}
+
+// P25 clear-leaves-nothing: what this clears may include keys that were never remembered, as every
+// clear does.
+async fn clear(on: &Session, redo: &Redo, prefix: &str) -> Result<(), RedisError> {
+    let _noted = redo.note(Kind::Prefix, prefix);
+    let cleared = clear_before_service(on, prefix).await;
+    if let Err(error) = &cleared
+        && is_denied(error)
+    {
+        // Not forgotten, because without the clear callers would read old values.
+        error!(event = "clear_denied", %prefix, %error,
+            "the user may not clear a prefix, so Redis stays unused: allow SCAN and UNLINK");
+    }
+    cleared
 }
 
 /// Has each invalidation forgotten, by its position, that is done or would be refused again, and

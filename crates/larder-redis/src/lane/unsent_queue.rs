@@ -11,6 +11,7 @@ use crate::{
     connection::session::Session,
     lane::{current::CurrentSession, unsent::Unsent},
     listeners::Listeners,
+    redo::{Redo, log::Forgotten},
 };
 
 /// The invalidations of a lane that could not be sent. They are sent through the lane's next
@@ -19,6 +20,7 @@ pub(crate) struct UnsentQueue {
     /// The most keys and tags that are remembered by themselves.
     max: usize,
     listeners: Arc<Listeners>,
+    redo: Arc<Redo>,
     /// Invalidations that wait for a session.
     waiting: Mutex<Unsent>,
     /// Invalidations from before the session was opened, while they are sent through it.
@@ -40,10 +42,11 @@ pub(crate) enum Remembered {
 const ROUNDS: usize = 4;
 
 impl UnsentQueue {
-    pub(crate) fn new(max: usize, listeners: Arc<Listeners>) -> Self {
+    pub(crate) fn new(max: usize, listeners: Arc<Listeners>, redo: Arc<Redo>) -> Self {
         Self {
             max,
             listeners,
+            redo,
             waiting: Mutex::default(),
             sending: Mutex::default(),
             count: AtomicU64::new(0),
@@ -104,6 +107,16 @@ impl UnsentQueue {
         Ok(Remembered::Yes)
     }
 
+    /// Adds what a server has forgotten, and returns the number of names. They are bounded by the
+    /// redo log.
+    pub(crate) async fn add_forgotten(&self, forgotten: Forgotten) -> u64 {
+        let mut waiting = self.waiting.lock().await;
+        let before = waiting.len();
+        waiting.add_forgotten(forgotten);
+        self.note_change(before, waiting.len());
+        u64::try_from(waiting.len() - before).unwrap_or(u64::MAX)
+    }
+
     /// Sends all that was remembered until now, and, as long as that is much, all that callers add
     /// meanwhile. While the guard lives, no other session is made ready.
     // P11 unsent-goes-first: a clear may take long, so what is remembered meanwhile goes elsewhere,
@@ -135,7 +148,7 @@ impl UnsentQueue {
     // P11 unsent-goes-first
     async fn send(&self, unsent: &mut Unsent, session: &Session) -> RedisResult<()> {
         let (before, mut done) = (unsent.len(), 0);
-        let sent = unsent.drain(session, &mut done).await;
+        let sent = unsent.drain(session, &self.redo, &mut done).await;
         self.note_change(before, unsent.len());
         if done > 0 {
             self.listeners.stats.resent.add(done);

@@ -230,7 +230,8 @@ impl RedisServer {
         }
     }
 
-    /// Starts the server again, empty and at the same address, after killing it if it runs.
+    /// Starts the server again at the same address, after killing it if it runs. It loads what
+    /// `SAVE` has written, if there is anything; otherwise it is empty.
     ///
     /// # Errors
     /// [`ServerError`].

@@ -93,6 +93,12 @@ pub enum Event<'a> {
         /// How many.
         count: u64,
     },
+    /// L2 may have come back with older data. This process invalidates again what the server may
+    /// have forgotten, before any caller reads through the connection.
+    DataLoss {
+        /// The number of keys, prefixes and tags.
+        count: u64,
+    },
     /// No level keeps a loaded or written value, because another caller wrote or invalidated its
     /// key, or invalidated one of its tags, meanwhile.
     Refused {
@@ -170,6 +176,7 @@ pub(crate) fn tell_of_remote(hook: Option<&Hook>, event: RemoteEvent) {
         },
         RemoteEvent::Unsent { count: pending } => Event::Unsent { count: pending },
         RemoteEvent::Resent { count } => Event::Resent { count },
+        RemoteEvent::DataLoss { count } => Event::DataLoss { count },
         _ => return,
     };
     tracing::debug!(?event);

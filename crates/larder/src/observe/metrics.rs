@@ -68,6 +68,7 @@ impl Published {
         add("larder_probe_failures_total", stats.probe_failures);
         add("larder_breaker_opened_total", stats.breaker_opened);
         add("larder_resent_invalidations_total", stats.resent);
+        add("larder_data_losses_total", stats.data_losses);
         set("larder_unsent_invalidations", stats.unsent as f64);
         set(
             "larder_breaker_state",

@@ -36,6 +36,8 @@ macro_rules! stats {
             pub breaker_opened: u64,
             /// Invalidations that were unsent at first, and that this process has sent since.
             pub resent: u64,
+            /// Connections to an L2 that may have come back with older data: one for each lane.
+            pub data_losses: u64,
         }
 
         #[derive(Clone, Copy)]
@@ -73,6 +75,7 @@ macro_rules! stats {
                     breaker: self.breaker.max(other.breaker), // the worse one
                     breaker_opened: self.breaker_opened + other.breaker_opened,
                     resent: self.resent + other.resent,
+                    data_losses: self.data_losses + other.data_losses,
                 }
             }
         }
@@ -161,6 +164,7 @@ impl From<RemoteStats> for Stats {
             breaker,
             breaker_opened,
             resent,
+            data_losses,
         } = report;
         Self {
             pushes,
@@ -171,6 +175,7 @@ impl From<RemoteStats> for Stats {
             breaker,
             breaker_opened,
             resent,
+            data_losses,
             ..Self::default()
         }
     }
