@@ -11,8 +11,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use larder_core::{
-    Claim, Committed, Key, LaneIndex, Lanes, LeaseStore, Replacing, TagStore, Token, ValueStore,
-    WriteClaim,
+    Claim, Committed, Digest, Key, LaneIndex, Lanes, LeaseStore, Replacing, TagStore, Token,
+    ValueStore, WriteClaim,
 };
 use larder_redis::{OnDataLoss, RedisConfig, RedisStore};
 use larder_testkit::{Proxy, RedisCluster, RedisServer, Reply};
@@ -79,20 +79,21 @@ async fn save(server: &RedisServer, choice: OnDataLoss) {
     assert_eq!(saved.text().as_deref(), Some("OK"));
 }
 
-/// Waits until the store has marked everything that it has done so far.
+/// Waits until the stores have marked everything that they have done so far: a mark that is written
+/// meanwhile may be of before, and the next one is not.
 async fn marked(server: &RedisServer) {
     for _ in 0..2 {
-        let before = marks(server).await;
+        let before = least_mark(server).await;
         let give_up = Instant::now() + BOUND;
-        while marks(server).await == before {
+        while least_mark(server).await == before {
             assert!(Instant::now() < give_up, "no mark is written");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
 
-/// The sum of all marks, once each of them has grown.
-async fn marks(server: &RedisServer) -> Vec<u64> {
+/// The least of all marks.
+async fn least_mark(server: &RedisServer) -> u64 {
     let mut client = server.client().await.unwrap();
     let Reply::Array(names) = client
         .command(&["KEYS", "larder:probe:*mark:*"])
@@ -101,12 +102,12 @@ async fn marks(server: &RedisServer) -> Vec<u64> {
     else {
         panic!("KEYS");
     };
-    let mut least = Vec::new();
+    let mut marks = Vec::new();
     for name in names {
         let mark = client.command(&["GET", &name.text().unwrap()]).await;
-        least.push(mark.unwrap().text().unwrap().parse().unwrap());
+        marks.push(mark.unwrap().text().unwrap().parse().unwrap());
     }
-    vec![least.into_iter().min().unwrap_or(0)]
+    marks.into_iter().min().unwrap_or(0)
 }
 
 #[tokio::test]
@@ -130,6 +131,31 @@ async fn snapshot_brings_no_value_back_that_was_replaced() {
             choice != OnDataLoss::Trust,
             "{losses} {choice:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn value_that_a_load_replaced_or_removed_does_not_come_back() {
+    for (choice, found) in CHOICES {
+        let mut server = RedisServer::start().await.unwrap();
+        let store = connect(&server, choice).await;
+        let (token, old) = (Token::new(), Digest::of(b"v1"));
+        for key in ["item:1", "item:2"] {
+            write(&store, key, "v1").await;
+        }
+        save(&server, choice).await;
+        let seen = Replacing::Value(&old);
+        for key in ["item:1", "item:2"] {
+            let claimed = store.claim(key, &token, MINUTE, seen).await.unwrap();
+            assert_eq!(claimed, Claim::Leased);
+        }
+        let replaced = store.commit("item:1", &token, b"v2", MINUTE, seen).await;
+        assert!(replaced.unwrap().is_done());
+        let removed = store.touch("item:2", &token, &old, Duration::ZERO).await;
+        assert!(removed.unwrap().is_done());
+        server.restart().await.unwrap();
+        expect(&store, "item:1", found, choice).await;
+        expect(&store, "item:2", found, choice).await;
     }
 }
 

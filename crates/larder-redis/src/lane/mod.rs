@@ -223,10 +223,8 @@ impl Lane {
         let Some(session) = self.current.load() else {
             return;
         };
-        if let Err(error) = self.redo.write_marks(&session).await {
-            let link = &session.links()[0];
-            self.current.on_error(&session, link, &error);
-        }
+        let failed = |link: &_, error: &_| self.current.on_error(&session, link, error);
+        self.redo.write_marks(&session, failed).await;
     }
 
     /// Tries whether each server takes writes: without them there are neither leases nor

@@ -3,7 +3,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use deadpool_redis::redis::{RedisResult, cmd};
+use deadpool_redis::redis::{RedisError, RedisResult, cmd};
 use larder_core::Token;
 
 use crate::{
@@ -65,12 +65,13 @@ impl Marks {
         Ok(forgot)
     }
 
-    /// Writes the marks of a session.
-    ///
-    /// # Errors
-    /// The last one, after all masters were tried.
-    pub(crate) async fn write(&self, session: &Session, segment: u64) -> RedisResult<()> {
-        let mut done = Ok(());
+    /// Writes the marks of a session, and tells of each master that takes none.
+    pub(crate) async fn write(
+        &self,
+        session: &Session,
+        segment: u64,
+        mut failed: impl FnMut(&Link, &RedisError),
+    ) {
         for link in session.links() {
             let name = link.probe.mark(&self.token);
             let mut set = cmd("SET");
@@ -80,14 +81,10 @@ impl Marks {
                 Err(error) => {
                     // The run alone tells, until a mark can be written.
                     self.note_written(&name, link, 0);
-                    // A final refusal is about the name, and not about the server.
-                    if !is_final(&error) {
-                        done = Err(error);
-                    }
+                    failed(link, &error);
                 }
             }
         }
-        done
     }
 
     /// Forgets the marks of earlier sessions, once this one's are written.

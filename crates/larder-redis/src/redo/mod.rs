@@ -11,7 +11,7 @@ pub(crate) mod choice;
 pub(crate) mod log;
 pub(crate) mod marks;
 
-use deadpool_redis::redis::RedisResult;
+use deadpool_redis::redis::{RedisError, RedisResult};
 use tracing::warn;
 
 use self::{
@@ -19,7 +19,10 @@ use self::{
     log::{Forgotten, Kind, Noted, RedoLog},
     marks::Marks,
 };
-use crate::{config::RedisConfig, connection::session::Session};
+use crate::{
+    config::RedisConfig,
+    connection::session::{Link, Session},
+};
 
 /// The redo log of a lane, and its marks.
 pub(crate) struct Redo {
@@ -80,24 +83,24 @@ impl Redo {
         Ok(Some(forgotten))
     }
 
-    /// Begins to write marks through a session that is about to be in service. An error says that
-    /// the connection is lost, which is soon noticed, or that the server takes no writes for now:
-    /// then its run alone tells it from others.
+    /// Begins to write marks through a session that is about to be in service. A master that takes
+    /// none is lost, which is soon noticed, or takes no writes for now: then its run alone tells it
+    /// from others.
     pub(crate) async fn begin(&self, session: &Session) {
-        let _error = self.write_marks(session).await;
+        self.write_marks(session, |_, _| {}).await;
         self.marks.keep_only(session);
     }
 
-    /// Closes the segment, and marks on each server of the session what is answered.
-    ///
-    /// # Errors
-    /// That of a connection.
-    pub(crate) async fn write_marks(&self, session: &Session) -> RedisResult<()> {
-        match self.choice {
-            OnDataLoss::Trust => Ok(()),
-            OnDataLoss::Redo | OnDataLoss::Clear => {
-                self.marks.write(session, self.log.close()).await
-            }
+    /// Closes the segment, and marks on each server of the session what is answered. Tells of each
+    /// server that takes no mark.
+    pub(crate) async fn write_marks(
+        &self,
+        session: &Session,
+        failed: impl FnMut(&Link, &RedisError),
+    ) {
+        if self.choice != OnDataLoss::Trust {
+            let answered = self.log.close();
+            self.marks.write(session, answered, failed).await;
         }
     }
 }
