@@ -159,6 +159,20 @@ async fn value_that_a_load_replaced_or_removed_does_not_come_back() {
     }
 }
 
+/// The server has data, and no mark: it does not know anything of what this process did.
+#[tokio::test]
+async fn snapshot_from_before_the_process_connected_brings_nothing_back() {
+    for (choice, found) in CHOICES {
+        let mut server = RedisServer::start().await.unwrap();
+        server.command(&["SET", "item:1", "v1"]).await.unwrap();
+        server.command(&["SAVE"]).await.unwrap();
+        let store = connect(&server, choice).await;
+        write(&store, "item:1", "v2").await;
+        server.restart().await.unwrap();
+        expect(&store, "item:1", found, choice).await;
+    }
+}
+
 #[tokio::test]
 async fn server_that_forgets_twice_is_corrected_twice() {
     let mut server = RedisServer::start().await.unwrap();
@@ -246,6 +260,50 @@ async fn replica_that_lagged_and_was_promoted_brings_nothing_back() {
         proxy.cut();
         expect(&store, "item:1", found, choice).await;
     }
+}
+
+/// The server does not say that another one has taken its place. So a lane that finds the other one
+/// takes the store's lanes there: an invalidation must not go to the earlier server alone.
+#[tokio::test]
+async fn lane_that_finds_another_server_takes_the_others_with_it() {
+    let (master, replica) = (
+        RedisServer::start().await.unwrap(),
+        RedisServer::start().await.unwrap(),
+    );
+    let proxy = Proxy::start(&master.addr()).await.unwrap();
+    let store = RedisStore::connect(config(proxy.url(), OnDataLoss::Redo))
+        .await
+        .unwrap();
+    write(&store, "item:1", "v1").await;
+    replicate(&master, &replica).await;
+    replica.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    proxy.lead_to(&replica.addr());
+    let lanes = lanes_at(&master).await;
+    assert_eq!(lanes.len(), 2);
+    master
+        .command(&["CLIENT", "KILL", "ID", &lanes[0]])
+        .await
+        .unwrap();
+    let give_up = Instant::now() + BOUND;
+    while lanes_at(&replica).await.len() < 2 {
+        assert!(Instant::now() < give_up, "a lane stays where it was");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The ids of the connections that the server tracks.
+async fn lanes_at(server: &RedisServer) -> Vec<String> {
+    let clients = server.command(&["CLIENT", "LIST"]).await.unwrap();
+    let clients = clients.text().unwrap();
+    let field = |client: &str, name: &str| {
+        let mut fields = client.split(' ');
+        let value = fields.find_map(|field| field.strip_prefix(name));
+        value.unwrap_or_default().to_owned()
+    };
+    let tracked = clients
+        .lines()
+        .filter(|client| field(client, "flags=").contains('t'));
+    tracked.map(|client| field(client, "id=")).collect()
 }
 
 async fn replicate(master: &RedisServer, replica: &RedisServer) {
