@@ -28,7 +28,8 @@ pub(crate) struct Breaker {
     /// Whether the phase is open: a copy, because every call asks, and must not write to a lock
     /// that all threads share.
     is_open: AtomicBool,
-    listeners: Arc<Listeners>,
+    /// Those who are told; nobody is told of the breaker of one master.
+    listeners: Option<Arc<Listeners>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,14 @@ impl Phase {
 impl Breaker {
     pub(crate) fn new(config: &RedisConfig, shown: String, listeners: Arc<Listeners>) -> Self {
         Self {
+            listeners: Some(listeners),
+            ..Self::of_shard(config, shown)
+        }
+    }
+
+    /// A breaker for one master of a cluster: the store's listeners are not told.
+    pub(crate) fn of_shard(config: &RedisConfig, shown: String) -> Self {
+        Self {
             first: config.breaker_pause,
             longest: config.breaker_max_pause,
             shown,
@@ -85,7 +94,7 @@ impl Breaker {
                 last: Duration::ZERO,
             }),
             is_open: AtomicBool::new(false),
-            listeners,
+            listeners: None,
         }
     }
 
@@ -134,10 +143,12 @@ impl Breaker {
             Some(self.open_after(if is_steady { Duration::ZERO } else { last }))
         });
         if opened {
-            self.listeners.stats.breaker_opened.add(1);
+            if let Some(listeners) = &self.listeners {
+                listeners.stats.breaker_opened.add(1);
+            }
             warn!(event = "breaker_opened", address = %self.shown, %reason,
                 "circuit breaker opened: bypassing Redis");
-            self.listeners.tell_event(RemoteEvent::Opened);
+            self.tell(RemoteEvent::Opened);
         }
     }
 
@@ -148,6 +159,12 @@ impl Breaker {
         Phase::Open {
             until: Instant::now() + pause.mul_f64(1.0 - fastrand::f64() / 2.0),
             pause,
+        }
+    }
+
+    fn tell(&self, event: RemoteEvent) {
+        if let Some(listeners) = &self.listeners {
+            listeners.tell_event(event);
         }
     }
 
@@ -207,7 +224,7 @@ impl Breaker {
             _ => None,
         });
         if begun {
-            self.listeners.tell_event(RemoteEvent::HalfOpen);
+            self.tell(RemoteEvent::HalfOpen);
         }
         begun
     }
@@ -265,7 +282,7 @@ impl Permit<'_> {
             self.breaker.end_trial(Verdict::Passed);
             info!(event = "breaker_closed", address = %self.breaker.shown,
                 "circuit breaker closed: using Redis again");
-            self.breaker.listeners.tell_event(RemoteEvent::Closed);
+            self.breaker.tell(RemoteEvent::Closed);
         }
     }
 
@@ -283,7 +300,7 @@ impl Drop for Permit<'_> {
         if self.is_trial() && self.breaker.end_trial(Verdict::Failed) {
             debug!(event = "breaker_trial_failed", address = %self.breaker.shown,
                 "circuit breaker stays open: the trial failed");
-            self.breaker.listeners.tell_event(RemoteEvent::Opened);
+            self.breaker.tell(RemoteEvent::Opened);
         }
     }
 }

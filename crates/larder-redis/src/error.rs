@@ -1,6 +1,6 @@
 //! The meaning of the errors of servers and connections.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use deadpool_redis::redis::{ErrorKind, RedisError};
 use larder_core::StoreError;
@@ -39,6 +39,11 @@ pub(crate) fn is_outage(error: &RedisError) -> bool {
     error.is_timeout() || has_code(error, &TAKES_NO_WRITES)
 }
 
+/// Tells whether the server is a replica, which takes no writes.
+pub(crate) fn is_replica(error: &RedisError) -> bool {
+    has_code(error, &["READONLY"])
+}
+
 /// Tells whether another client's script keeps the server from everything else.
 pub(crate) fn is_busy(error: &RedisError) -> bool {
     error.code() == Some("BUSY")
@@ -57,6 +62,20 @@ pub(crate) fn is_denied(error: &RedisError) -> bool {
             || detail.contains("ACL failure in script")
     };
     error.code() == Some("NOPERM") || error.detail().is_some_and(in_script)
+}
+
+/// The beginning of the detail of an error which says that a provider of credentials failed.
+const NO_CREDENTIALS: &str = "the credentials provider failed: ";
+
+/// The error of a connection for which the provider had no credentials.
+pub(crate) fn no_credentials(error: &dyn fmt::Display) -> RedisError {
+    let detail = format!("{NO_CREDENTIALS}{error}");
+    RedisError::from((ErrorKind::Client, "cannot log in", detail))
+}
+
+fn is_without_credentials(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    detail.starts_with(NO_CREDENTIALS)
 }
 
 /// Whether the server gave one of these codes. Redis before 7.0 quotes the code of a command within
@@ -112,7 +131,7 @@ pub(crate) fn describe(
             key: key.to_owned(),
         };
     }
-    if is_loss(&error) {
+    if is_loss(&error) || is_without_credentials(&error) {
         return StoreError::Unreachable {
             address,
             source: Some(Arc::new(error)),

@@ -33,6 +33,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use config::RedisConfig;
+pub use credentials::{Credentials, CredentialsProvider};
 pub use redo::choice::OnDataLoss;
 pub use store::RedisStore;
 
@@ -41,6 +42,7 @@ mod breaker;
 mod command;
 mod config;
 mod connection;
+mod credentials;
 mod error;
 mod health;
 mod lane;

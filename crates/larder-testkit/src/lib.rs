@@ -29,7 +29,8 @@ pub mod conformance;
 pub use gate::{Gate, eventually};
 pub use proxy::{Direction, Proxy};
 pub use redis::{
-    Client, RedisCluster, RedisServer, RedisServerBuilder, Reply, ServerError, find_server,
+    Client, RedisCluster, RedisSentinels, RedisServer, RedisServerBuilder, Reply, ServerError,
+    find_server,
 };
 
 /// The example of the README, which the tests run.

@@ -1,11 +1,15 @@
 //! Bad input is a clear error, and nothing is lost.
 
-use larder::{Cache, Error, KeyError, Larder, RedisConfig};
+use larder::{Cache, Error, KeyError, Larder, RedisConfig, StoreError};
+use larder_core::{Lanes, LeaseStore, Replacing, Token, ValueStore};
+use larder_redis::RedisStore;
 use larder_testkit::RedisServer;
 
 use crate::support::{
     calls::{Items, get, gets, load, value},
-    policy::builder,
+    policy::{MINUTE, builder, ms},
+    redis::config,
+    wait::holds,
     world::{World, cache_of},
 };
 
@@ -160,6 +164,52 @@ async fn tls_and_unix_addresses_work() {
     assert!(source.contains("cannot be reached"), "{source}");
     let wrong = RedisConfig::new(server.tls_url().unwrap()).root_certificate("not a certificate");
     assert!(Larder::builder().redis_config(wrong).build().await.is_err());
+}
+
+/// The server takes no connection without the certificate: neither those of lanes, nor those of
+/// large values, nor that of probes.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_asks_for_certificates_takes_only_the_right_one() {
+    let options = RedisServer::builder().tls_with_client_certificates();
+    let server = options.clone().start().await.unwrap();
+    let other = options.start().await.unwrap();
+    let config = config(server.tls_url().unwrap())
+        .root_certificate(server.certificate().unwrap())
+        .probe_interval(ms(50))
+        // A busy machine is given time for the handshakes.
+        .connect_timeout(ms(5000))
+        .command_timeout(ms(5000));
+    let (chain, key) = server.client_certificate().unwrap();
+    let known = config.clone().client_certificate(chain, key);
+    let store = RedisStore::connect(known.clone()).await.unwrap();
+    let large = vec![b'v'; 100 * 1024];
+    let (token, nothing) = (Token::new(), Replacing::Nothing);
+    store.claim("k", &token, MINUTE, nothing).await.unwrap();
+    let kept = store.commit("k", &token, &large, MINUTE, nothing).await;
+    kept.unwrap();
+    for _ in 0..2 {
+        let read = store.get("k").await.unwrap().unwrap();
+        assert!(read == large, "{} bytes", read.len());
+    }
+    holds("the probes write", || store.stats().push_lag.is_some()).await;
+    let cache: Items = cache_of(builder().redis_config(known)).await;
+    assert_eq!(load(&cache, "k", "value").await, "value");
+    server.command(&["DEL", "item:k"]).await.unwrap();
+    gets(&cache, "k", None).await;
+    // Without one, and with one that the server does not trust.
+    let (foreign, foreign_key) = other.client_certificate().unwrap();
+    let untrusted = config.clone().client_certificate(foreign, foreign_key);
+    for refused in [config.clone(), untrusted] {
+        let error = RedisStore::connect(refused).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
+    }
+    let mixed = config.client_certificate(chain, foreign_key);
+    let error = RedisStore::connect(mixed).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Address { problem, .. }
+            if problem.contains("the client certificate cannot be used")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

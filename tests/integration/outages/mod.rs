@@ -2,7 +2,11 @@
 
 pub(crate) mod breaker;
 pub(crate) mod connection;
+pub(crate) mod credentials;
 pub(crate) mod data_loss;
+pub(crate) mod demoted;
 pub(crate) mod lost_lanes;
 pub(crate) mod refusals;
+pub(crate) mod sentinel;
+pub(crate) mod shards;
 pub(crate) mod unsent;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use larder::{Key, StoreError};
 use larder_core::{Invalidated, LaneState, Lanes, ValueStore};
 use larder_testkit::{Proxy, RedisCluster, RedisServer};
+use tokio::time::Instant;
 
 use crate::support::{
     calls::{get, gets, load, load_tagged},
     cluster::{Process, TAGS, cluster, config, keys, names},
-    wait::holds,
+    wait::{BOUND, holds},
 };
 
 /// P27 channel-proves-alive: each connection is proved, and one that is deaf makes the lane so.
@@ -62,6 +63,11 @@ async fn silent_master_is_noticed_while_others_are_busy() {
     asking.await.unwrap();
     cluster.servers[1].resume().unwrap();
     process.is_back().await;
+    let silent = format!("item:{}", keys[1]);
+    let give_up = Instant::now() + BOUND;
+    while process.store.get(&silent).await.is_err() {
+        assert!(Instant::now() < give_up, "it is used again");
+    }
     assert_eq!(load(&process.items, &keys[1], "other").await, "v");
 }
 

@@ -4,24 +4,30 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use deadpool_redis::redis::{
     ProtocolVersion, RedisError, RedisResult, Value, aio::MultiplexedConnection, cmd,
 };
-use futures_util::future::try_join_all;
-use larder_core::StoreError;
+use futures_util::future::join_all;
+use larder_core::{BreakerState, StoreError};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
+    breaker::Breaker,
     config::RedisConfig,
     connection::{
+        addresses::Addresses,
         endpoint::Endpoint,
-        handshake::{PushSink, Tracking, handshake},
+        handshake::{Opened, PushSink, Tracking, handshake},
         large_value_pool::{LargeValuePool, run_id},
+        server_push::text,
+        shards::{Absent, Shards},
         slot_map::SlotMap,
     },
-    error::{describe, is_loss, is_without_resp3},
+    error::{describe, is_busy, is_loss, is_outage, is_without_resp3},
 };
 
 /// Opens the connections of one lane: one to the server at its address, or one to each master of
@@ -29,10 +35,10 @@ use crate::{
 pub(crate) struct Dialer {
     config: RedisConfig,
     sink: PushSink,
-    /// The server that the application named.
-    seed: Arc<Endpoint>,
-    /// Where the cluster's masters last were. They are asked for the slot map if the seed does not
-    /// answer.
+    addresses: Arc<Addresses>,
+    shards: Arc<Shards>,
+    /// Where the cluster's masters last were. They are asked for the slot map if no
+    /// seed answers.
     masters: Vec<Arc<Endpoint>>,
     /// Counts failures: each one makes another server the first to be asked, because the one that
     /// answered may not know what others know.
@@ -44,17 +50,25 @@ pub(crate) struct Dialer {
 
 /// Connections that are not in service yet, and the slots of each master.
 pub(crate) struct Dialed {
-    /// In the order of the slot map's masters.
+    /// In the order of the slot map's masters, and at least one.
     pub(crate) channels: Vec<Channel>,
     pub(crate) slot_map: SlotMap,
+    /// The masters to which there is no connection.
+    pub(crate) absent: Vec<Absent>,
 }
 
 /// An open connection.
 pub(crate) struct Channel {
+    /// The number of the master in the slot map.
+    pub(crate) master: usize,
+    /// The breaker of this one master of a cluster.
+    pub(crate) breaker: Option<Arc<Breaker>>,
     pub(crate) connection: MultiplexedConnection,
     pub(crate) large_values: LargeValuePool,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) tracking: Tracking,
+    /// When the connection is to log in anew.
+    pub(crate) renew_at: Option<Instant>,
     /// The run of the server, if it tells.
     pub(crate) run_id: Option<String>,
 }
@@ -69,11 +83,17 @@ struct Server {
 }
 
 impl Dialer {
-    pub(crate) fn new(config: &RedisConfig, endpoint: &Endpoint, sink: PushSink) -> Self {
+    pub(crate) fn new(
+        config: &RedisConfig,
+        addresses: Arc<Addresses>,
+        shards: Arc<Shards>,
+        sink: PushSink,
+    ) -> Self {
         Self {
             config: config.clone(),
             sink,
-            seed: Arc::new(endpoint.clone()),
+            addresses,
+            shards,
             masters: Vec::new(),
             rotation: 0,
             servers: HashMap::new(),
@@ -99,52 +119,114 @@ impl Dialer {
             return Ok(Dialed {
                 channels: vec![asked],
                 slot_map,
+                absent: Vec::new(),
             });
         }
         let endpoints = slot_map
             .masters()
             .iter()
-            .map(|(host, port)| Arc::new(self.seed.at(host, *port)));
+            .map(|(host, port)| Arc::new(self.addresses.told(host, *port)));
         self.masters = endpoints.collect();
-        let used: Vec<_> = [&self.seed]
-            .into_iter()
-            .chain(&self.masters)
-            .map(|at| at.place())
-            .collect();
+        let used = [&asked.endpoint].into_iter().chain(&self.masters);
+        let used: Vec<_> = used.map(|at| at.place()).collect();
         self.servers.retain(|place, _| used.contains(place));
+        let mut told_state = asked.connection.clone();
+        let (channels, absent) = self.open_masters(asked).await?;
+        if !absent.is_empty() {
+            self.expect_cluster_up(&mut told_state).await?;
+        }
+        Ok(Dialed {
+            channels,
+            slot_map,
+            absent,
+        })
+    }
+
+    /// Opens a connection to each master that can be reached. `asked` is one to a server of the
+    /// cluster.
+    async fn open_masters(
+        &mut self,
+        asked: Channel,
+    ) -> Result<(Vec<Channel>, Vec<Absent>), StoreError> {
         let masters: Vec<_> = self
             .masters
             .clone()
             .into_iter()
-            .map(|at| (self.server(&at), at))
+            .map(|at| (self.server(&at), self.shards.breaker(&at), at))
             .collect();
         let mut asked = Some(asked);
         let (config, sink) = (&self.config, &self.sink);
-        let opening = masters.into_iter().map(|(server, endpoint)| {
+        let opening = masters.iter().map(|(server, breaker, endpoint)| {
             let is_open = asked.take_if(|asked| asked.endpoint.place() == endpoint.place());
             async move {
+                if breaker.state() != BreakerState::Closed {
+                    return Err(StoreError::Unreachable {
+                        address: endpoint.shown.clone(),
+                        source: None,
+                    });
+                }
                 match is_open {
                     Some(channel) => Ok(channel),
-                    None => open(&server, endpoint, config, sink).await,
+                    None => open(server, endpoint.clone(), config, sink).await,
                 }
             }
         });
-        Ok(Dialed {
-            channels: try_join_all(opening).await?,
-            slot_map,
-        })
+        let opened = join_all(opening).await;
+        let (mut channels, mut absent, mut failed) = (Vec::new(), Vec::new(), None);
+        for (master, (opened, (_, breaker, endpoint))) in
+            opened.into_iter().zip(masters).enumerate()
+        {
+            match opened {
+                Ok(channel) => channels.push(Channel {
+                    master,
+                    breaker: Some(breaker),
+                    ..channel
+                }),
+                Err(StoreError::Unauthorized { address }) => {
+                    return Err(StoreError::Unauthorized { address });
+                }
+                Err(error) => {
+                    breaker.trip(&error);
+                    failed.get_or_insert(error);
+                    absent.push(Absent {
+                        master,
+                        endpoint,
+                        breaker,
+                    });
+                }
+            }
+        }
+        match failed {
+            Some(error) if channels.is_empty() => Err(error),
+            _ => Ok((channels, absent)),
+        }
+    }
+
+    /// Asks a server whether the cluster goes on without the masters that are gone.
+    async fn expect_cluster_up(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), StoreError> {
+        let info = cmd("CLUSTER").arg("INFO").take();
+        match info.query_async::<String>(connection).await {
+            Ok(info) if info.contains("cluster_state:fail") => Err(StoreError::Refused {
+                address: self.addresses.shown.clone(),
+                reason: "the cluster is down: a master is gone".to_owned(),
+            }),
+            // One that refuses says so with each command.
+            _ => Ok(()),
+        }
     }
 
     /// Asks one server after the other which master has which slots, until one knows; returns the
     /// connection to it too.
     async fn find_slot_map(&mut self) -> Result<(Channel, SlotMap), StoreError> {
-        let mut candidates: Vec<_> = [&self.seed]
-            .into_iter()
-            .chain(&self.masters)
-            .cloned()
-            .collect();
-        let first = self.rotation % candidates.len();
+        let mut candidates = self.addresses.seeds().await?;
+        candidates.extend(self.masters.iter().cloned());
+        let first = self.rotation % candidates.len().max(1);
         candidates.rotate_left(first);
+        // Last those that are known to be gone.
+        candidates.sort_by_key(|server| self.shards.is_gone(server));
         let mut failed = None;
         for endpoint in candidates {
             let server = self.server(&endpoint);
@@ -163,7 +245,7 @@ impl Dialer {
             }
         }
         Err(failed.unwrap_or_else(|| StoreError::Unreachable {
-            address: self.seed.shown.clone(),
+            address: self.addresses.shown.clone(),
             source: None,
         }))
     }
@@ -203,6 +285,7 @@ impl Dialer {
                     info!(event = "cluster_slots_denied", address = %endpoint.shown,
                         "the user may not run CLUSTER SLOTS: using the server as a standalone one");
                 }
+                expect_master(channel, self.config.command_timeout).await?;
                 Ok(SlotMap::standalone())
             }
         }
@@ -213,6 +296,35 @@ impl Dialer {
     }
 }
 
+/// Asks a server that is no cluster whether it is a master. Neither leases nor invalidations can be
+/// written to a replica, and one that lags has what was invalidated long ago. A server that refuses
+/// to say is taken for a master: it says so when it is written to.
+async fn expect_master(channel: &Channel, limit: Duration) -> Result<(), StoreError> {
+    let asked = cmd("ROLE")
+        .query_async::<Value>(&mut channel.connection.clone())
+        .await;
+    let role = match &asked {
+        Ok(Value::Array(words)) => words.first().and_then(text),
+        Err(error) if is_loss(error) || is_outage(error) || is_busy(error) => {
+            let error = error.clone();
+            return Err(describe(error, &channel.endpoint.shown, limit, ""));
+        }
+        _ => None,
+    };
+    let reason = match role {
+        Some("slave") => "the server is a replica, and takes no writes: give the master's address",
+        Some("sentinel") => {
+            "the server is a sentinel: write redis+sentinel://host:port/service, with the name of \
+             the service"
+        }
+        _ => return Ok(()),
+    };
+    Err(StoreError::Refused {
+        address: channel.endpoint.shown.clone(),
+        reason: reason.to_owned(),
+    })
+}
+
 async fn open(
     server: &Server,
     endpoint: Arc<Endpoint>,
@@ -221,7 +333,11 @@ async fn open(
 ) -> Result<Channel, StoreError> {
     let failed =
         |error: RedisError, limit| Err::<Channel, _>(describe(error, &endpoint.shown, limit, ""));
-    let (connection, tracking) = match connect(server, &endpoint, config, sink).await {
+    let Opened {
+        connection,
+        tracking,
+        renew_at,
+    } = match connect(server, &endpoint, config, sink).await {
         Ok(opened) => opened,
         Err(error) => return failed(error, config.connect_timeout),
     };
@@ -240,6 +356,9 @@ async fn open(
         large_values,
         endpoint,
         tracking,
+        renew_at,
+        master: 0,
+        breaker: None,
         run_id,
     })
 }
@@ -250,7 +369,7 @@ async fn connect(
     endpoint: &Endpoint,
     config: &RedisConfig,
     sink: &PushSink,
-) -> RedisResult<(MultiplexedConnection, Tracking)> {
+) -> RedisResult<Opened> {
     // Acquire and Release: nothing else is published with the flag, it costs nothing here.
     if !server.is_old.load(Ordering::Acquire) {
         match handshake(endpoint, ProtocolVersion::RESP3, config, sink).await {

@@ -1,20 +1,38 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError,
-    RedisResult, Value, parse_redis_value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value,
+    aio::{MultiplexedConnection, PubSub},
+    cmd, parse_redis_value,
 };
 use larder_core::StoreError;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::Instant,
+};
 
-use crate::config::{RedisConfig, redacted};
+use crate::{
+    config::Access,
+    credentials::{Credentials, CredentialsProvider},
+    error::no_credentials,
+};
 
-/// A parsed address, and the text that stands for it in errors and logs: never with a user name or
-/// password.
+/// A server: its address, how to log in to it, and the text that stands for it in errors and logs,
+/// never with a user name or password.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
-    pub(crate) info: ConnectionInfo,
+    info: ConnectionInfo,
     pub(crate) shown: String,
+    /// Knows the user name and password, if they are not those of `info`.
+    provider: Option<Arc<dyn CredentialsProvider>>,
+}
+
+/// How to log in to a server now.
+pub(crate) struct Login {
+    pub(crate) info: ConnectionInfo,
+    /// When a live connection is to log in anew.
+    pub(crate) renew_at: Option<Instant>,
 }
 
 /// Schemes of an address, and what each of them is for.
@@ -22,22 +40,35 @@ const NETWORK: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
 const SOCKET: [&str; 3] = ["unix", "redis+unix", "valkey+unix"];
 
 /// The problem of an address with a character that ends the user name and password too early.
-const ENCODE: &str =
+pub(crate) const ENCODE: &str =
     "percent-encode the user name and password: write ? as %3F, # as %23, / as %2F and @ as %40";
 
 /// How long to wait for the words of a server that turns a connection away: it says them at once.
 const FAREWELL: Duration = Duration::from_millis(200);
 
+/// Live connections log in anew at most this often: 100 ms.
+const SHORTEST_RENEWAL: Duration = Duration::from_millis(100);
+
+/// Live connections log in anew at least this often: 30 days, because a clock cannot count
+/// [`Duration::MAX`].
+const LONGEST_RENEWAL: Duration = Duration::from_secs(30 * 24 * 3600);
+
 impl Endpoint {
-    pub(crate) fn parse(config: &RedisConfig) -> Result<Self, StoreError> {
-        let shown = redacted(&config.url);
+    /// Parses the address of a server.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`], which shows the address as `shown`.
+    pub(crate) fn parse(url: &str, shown: String, access: &Access) -> Result<Self, StoreError> {
         let wrong = |problem: &str| StoreError::Address {
             address: shown.clone(),
             problem: problem.to_owned(),
         };
-        let (scheme, rest) = config.url.split_once("://").unwrap_or_default();
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
         if !NETWORK.contains(&scheme) && !SOCKET.contains(&scheme) {
-            return Err(wrong("it must begin with redis://, rediss:// or unix://"));
+            return Err(wrong(
+                "it must begin with redis://, rediss://, valkey://, valkeys://, redis+sentinel://, \
+                 rediss+sentinel:// or unix://",
+            ));
         }
         let at = rest.rfind('@');
         let ends_early = rest
@@ -51,33 +82,124 @@ impl Endpoint {
                 "this program is built without TLS: enable the feature `tls`",
             ));
         }
-        let info = config
-            .url
-            .as_str()
-            .into_connection_info()
-            .map_err(|error| {
-                // The category and not the detail, which may quote the address.
-                match at {
-                    Some(_) => wrong(&format!("{}; {ENCODE}", error.category())),
-                    None => wrong(error.category()),
-                }
-            })?;
-        let info = with_tls(info, config).map_err(|problem| wrong(&problem))?;
-        Ok(Self { info, shown })
+        let info = url.into_connection_info().map_err(|error| {
+            // The category and not the detail, which may quote the address.
+            match at {
+                Some(_) => wrong(&format!("{}; {ENCODE}", error.category())),
+                None => wrong(error.category()),
+            }
+        })?;
+        let info = with_tls(info, access).map_err(|problem| wrong(&problem))?;
+        let endpoint = Self {
+            info,
+            shown,
+            provider: access.provider.clone(),
+        };
+        Ok(endpoint.with_login(access.user.as_deref(), access.password.as_deref()))
     }
 
-    /// Opens connections of the older protocol, without pushes.
-    pub(crate) fn client(&self) -> RedisResult<Client> {
-        Client::open(self.info_for(ProtocolVersion::RESP2))
+    /// Logs in with these instead, where they are given.
+    fn with_login(mut self, user: Option<&str>, password: Option<&str>) -> Self {
+        let mut settings = self.info.redis_settings().clone();
+        if let Some(user) = user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = password {
+            settings = settings.set_password(password);
+        }
+        self.info = self.info.set_redis_settings(settings);
+        self
     }
 
-    pub(crate) fn info_for(&self, protocol: ProtocolVersion) -> ConnectionInfo {
-        let settings = self.info.redis_settings().clone().set_protocol(protocol);
-        self.info.clone().set_redis_settings(settings)
+    /// The number of the database.
+    pub(crate) fn db(&self) -> i64 {
+        self.info.redis_settings().db()
     }
 
-    /// The endpoint of another server of the same cluster, reached with the same user and the same
-    /// kind of connection.
+    /// Finds out how to log in. A provider is asked for that.
+    pub(crate) async fn login(&self, protocol: ProtocolVersion) -> RedisResult<Login> {
+        let settings = self.info.redis_settings().clone();
+        let (settings, renew_at) = match self.provided().await? {
+            None => (settings, None),
+            Some(credentials) => {
+                let fresh = RedisConnectionInfo::default().set_db(settings.db());
+                let fresh = match &credentials.user {
+                    Some(user) => fresh.set_username(user),
+                    None => fresh,
+                };
+                let renew_at = renew_at(&credentials);
+                (fresh.set_password(credentials.password), renew_at)
+            }
+        };
+        let settings = settings.set_protocol(protocol);
+        let info = self.info.clone().set_redis_settings(settings);
+        Ok(Login { info, renew_at })
+    }
+
+    /// Asks the provider, if there is one.
+    async fn provided(&self) -> RedisResult<Option<Credentials>> {
+        let Some(provider) = &self.provider else {
+            return Ok(None);
+        };
+        let provided = provider.credentials().await;
+        provided.map(Some).map_err(|error| no_credentials(&*error))
+    }
+
+    /// Logs in anew over a live connection, with what the provider says now. Returns when to do so
+    /// again.
+    pub(crate) async fn log_in_again(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<Option<Instant>> {
+        let Some(credentials) = self.provided().await? else {
+            return Ok(None);
+        };
+        let mut auth = cmd("AUTH");
+        if let Some(user) = &credentials.user {
+            auth.arg(user);
+        }
+        auth.arg(&credentials.password);
+        auth.exec_async(connection).await?;
+        Ok(renew_at(&credentials))
+    }
+
+    /// Opens a connection. Returns when it is to log in anew, too.
+    pub(crate) async fn connect(
+        &self,
+        protocol: ProtocolVersion,
+        options: &AsyncConnectionConfig,
+    ) -> RedisResult<(MultiplexedConnection, Option<Instant>)> {
+        let Login { info, renew_at } = self.login(protocol).await?;
+        let client = Client::open(info)?;
+        let connection = client
+            .get_multiplexed_async_connection_with_config(options)
+            .await?;
+        Ok((connection, renew_at))
+    }
+
+    /// Opens a connection for subscriptions. Returns when another one is to take its place, too.
+    pub(crate) async fn subscriber(&self) -> RedisResult<(PubSub, Option<Instant>)> {
+        let Login { info, renew_at } = self.login(ProtocolVersion::RESP2).await?;
+        match Client::open(info)?.get_async_pubsub().await {
+            Ok(connection) => Ok((connection, renew_at)),
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+
+    /// The endpoint of a sentinel, reached over the same kind of connection.
+    pub(crate) fn sentinel_at(&self, host: &str, port: u16, access: &Access) -> Self {
+        let mut sentinel = self.at(host, port);
+        let no_login = RedisConnectionInfo::default();
+        sentinel.info = sentinel.info.set_redis_settings(no_login);
+        sentinel.provider = None;
+        sentinel.with_login(
+            access.sentinel_user.as_deref(),
+            access.sentinel_password.as_deref(),
+        )
+    }
+
+    /// The endpoint of another server, reached with the same user and over the same kind of
+    /// connection.
     pub(crate) fn at(&self, host: &str, port: u16) -> Self {
         let mut addr = self.info.addr().clone();
         let scheme = match &mut addr {
@@ -95,6 +217,7 @@ impl Endpoint {
         Self {
             info: self.info.clone().set_addr(addr),
             shown: format!("{scheme}://{host}:{port}"),
+            provider: self.provider.clone(),
         }
     }
 
@@ -145,6 +268,11 @@ impl Endpoint {
     }
 }
 
+fn renew_at(credentials: &Credentials) -> Option<Instant> {
+    let time = credentials.renew_in?;
+    Some(Instant::now() + time.clamp(SHORTEST_RENEWAL, LONGEST_RENEWAL))
+}
+
 /// Reads an error reply, of at most 1 KiB.
 async fn read_error(stream: impl AsyncRead + Unpin) -> Option<RedisError> {
     let mut said = Vec::new();
@@ -156,110 +284,27 @@ async fn read_error(stream: impl AsyncRead + Unpin) -> Option<RedisError> {
 }
 
 #[cfg(feature = "tls-rustls")]
-fn with_tls(info: ConnectionInfo, config: &RedisConfig) -> Result<ConnectionInfo, String> {
+fn with_tls(info: ConnectionInfo, access: &Access) -> Result<ConnectionInfo, String> {
     use crate::connection::tls;
 
-    let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-    match (is_tls, &config.root_certificate) {
-        (true, root) => tls::configure(info, root.as_deref()),
-        (false, None) => Ok(info),
-        (false, Some(_)) => Err("a root certificate is for rediss:// only".to_owned()),
+    if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+        return tls::configure(info, access);
+    }
+    match (&access.root_certificate, &access.client_certificate) {
+        (None, None) => Ok(info),
+        (Some(_), _) => Err("a root certificate is for rediss:// only".to_owned()),
+        (None, Some(_)) => Err("a client certificate is for rediss:// only".to_owned()),
     }
 }
 
 #[cfg(not(feature = "tls-rustls"))]
-fn with_tls(info: ConnectionInfo, _: &RedisConfig) -> Result<ConnectionInfo, String> {
+fn with_tls(info: ConnectionInfo, _: &Access) -> Result<ConnectionInfo, String> {
     Ok(info)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn refused(config: &RedisConfig) -> StoreError {
-        match Endpoint::parse(config) {
-            Err(error) => error,
-            Ok(endpoint) => panic!("{} is accepted", endpoint.shown),
-        }
-    }
-
-    #[test]
-    fn other_server_is_reached_as_this_one_is() {
-        for (url, shown) in [
-            ("rediss://u:secret@a:1", "rediss://b:2"),
-            ("valkeys://u:secret@a:1", "rediss://b:2"),
-            ("redis://u:secret@a:1", "redis://b:2"),
-            ("valkey://u:secret@a:1", "redis://b:2"),
-            ("unix:///run/redis.sock?pass=secret", "redis://b:2"),
-        ] {
-            if url.contains("s://") && !cfg!(feature = "tls-rustls") {
-                continue;
-            }
-            let other = Endpoint::parse(&RedisConfig::new(url)).unwrap().at("b", 2);
-            assert_eq!(
-                (&*other.shown, &*other.place(), other.host()),
-                (shown, "b:2", "b")
-            );
-            assert_eq!(other.info.redis_settings().password(), Some("secret"));
-        }
-    }
-
-    #[test]
-    fn unusable_address_says_what_would_be_right() {
-        for url in [
-            "",
-            "localhost:6379",
-            "http://u:secret@host",
-            "redis://u:secret@host:port",
-            "redis://",
-        ] {
-            let error = refused(&RedisConfig::new(url));
-            let text = format!("{error} {error:?}");
-            assert!(
-                matches!(error, StoreError::Address { .. }) && !text.contains("secret"),
-                "{text}"
-            );
-        }
-        assert_eq!(
-            refused(&RedisConfig::new("localhost:6379")).to_string(),
-            "localhost:6379 is not an address of a remote store: \
-             it must begin with redis://, rediss:// or unix://"
-        );
-    }
-
-    #[test]
-    fn password_that_is_not_percent_encoded_is_refused_and_never_shown() {
-        for url in [
-            "redis://user:s3cr?t@host",
-            "redis://user:s3cr#t@host:6379/1",
-            "redis://user:s3cr/t@host",
-            "redis://s3cr?t@host",
-            "redis://user:6379?s3cr@host",
-            "redis://user:s3cr?t=x@host",
-            "redis://:s3cr[t@host:port",
-            "valkeys://user:s3cr?t@@host",
-        ] {
-            let config = RedisConfig::new(url);
-            let error = refused(&config);
-            let text = format!("{error} {error:?} {config:?}");
-            assert!(error.to_string().contains("percent-encode"), "{text}");
-            for secret in ["s3cr", "user", "t@", "t=x"] {
-                assert!(
-                    !text.replace("the user name", "").contains(secret),
-                    "{url}: {text}"
-                );
-            }
-        }
-        let encoded = RedisConfig::new("redis://user:s3cr%3Ft@host");
-        assert_eq!(
-            Endpoint::parse(&encoded)
-                .unwrap()
-                .info
-                .redis_settings()
-                .password(),
-            Some("s3cr?t")
-        );
-    }
 
     #[tokio::test]
     async fn server_that_turns_clients_away_is_quoted() {
@@ -273,8 +318,8 @@ mod tests {
                 .await
                 .unwrap();
         });
-        let endpoint =
-            Endpoint::parse(&RedisConfig::new(format!("redis://127.0.0.1:{port}"))).unwrap();
+        let url = format!("redis://127.0.0.1:{port}");
+        let endpoint = Endpoint::parse(&url, url.clone(), &Access::default()).unwrap();
         let broken = || RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
         let error = endpoint.explain(broken()).await;
         assert!(

@@ -1,10 +1,11 @@
 use std::{io, sync::Arc};
 
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, RedisResult,
+    AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisResult,
     aio::{MultiplexedConnection, SendError},
     cmd,
 };
+use tokio::time::Instant;
 
 use crate::{
     config::RedisConfig,
@@ -27,6 +28,14 @@ pub(crate) enum Tracking {
 /// another place.
 const BUFFER: usize = 1024;
 
+/// A lane's connection, as it was opened.
+pub(crate) struct Opened {
+    pub(crate) connection: MultiplexedConnection,
+    pub(crate) tracking: Tracking,
+    /// When the connection is to log in anew.
+    pub(crate) renew_at: Option<Instant>,
+}
+
 /// Opens a lane's connection to a server, with tracking switched on if the server lets us.
 ///
 /// # Errors
@@ -36,22 +45,22 @@ pub(crate) async fn handshake(
     protocol: ProtocolVersion,
     config: &RedisConfig,
     sink: &PushSink,
-) -> RedisResult<(MultiplexedConnection, Tracking)> {
+) -> RedisResult<Opened> {
     let opened = async {
-        let client = Client::open(endpoint.info_for(protocol))?;
         let options = options(protocol, config, sink);
-        let mut connection = match client
-            .get_multiplexed_async_connection_with_config(&options)
-            .await
-        {
-            Ok(connection) => connection,
+        let (mut connection, renew_at) = match endpoint.connect(protocol, &options).await {
+            Ok(connected) => connected,
             Err(error) => return Err(endpoint.explain(error).await),
         };
         let tracking = match protocol {
             ProtocolVersion::RESP2 => Tracking::Refused, // it has no pushes
             _ => switch_tracking_on(&mut connection).await?,
         };
-        Ok((connection, tracking))
+        Ok(Opened {
+            connection,
+            tracking,
+            renew_at,
+        })
     };
     // The limit covers what the client's own time-outs do not: a server that accepts and then says
     // nothing.

@@ -1,13 +1,15 @@
 use std::{io, sync::Arc, time::Duration};
 
-use deadpool_redis::{
-    Connection, Hook, HookError, Manager, Pool, PoolError, Runtime,
-    redis::{
-        AsyncConnectionConfig, ErrorKind, ProtocolVersion, RedisError, RedisResult,
-        aio::MultiplexedConnection, cmd,
-    },
+use deadpool::{
+    Runtime,
+    managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult},
+};
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, ErrorKind, ProtocolVersion, RedisError, RedisResult,
+    aio::MultiplexedConnection, cmd,
 };
 use larder_core::StoreError;
+use tokio::time::Instant;
 
 use crate::{
     command::target::{Scope, Target},
@@ -24,14 +26,57 @@ const CONNECTIONS: usize = 4;
 /// value before, and tracks it.
 #[derive(Clone)]
 pub(crate) struct LargeValuePool {
-    pool: Pool,
+    pool: Pool<Manager>,
     endpoint: Arc<Endpoint>,
     limit: Duration,
 }
 
+/// Opens the connections of a pool.
+struct Manager {
+    endpoint: Arc<Endpoint>,
+    options: AsyncConnectionConfig,
+    /// The identifier of the run of the lane's server.
+    expected_run_id: Option<String>,
+}
+
+/// A connection of a pool.
+struct Pooled {
+    connection: MultiplexedConnection,
+    /// When its credentials end.
+    renew_at: Option<Instant>,
+}
+
 /// A connection that is not returned to the pool if its use is cut off: the rest of a large value
 /// may still be on its way.
-struct CheckedOut(Option<Connection>);
+struct CheckedOut(Option<Object<Manager>>);
+
+impl managed::Manager for Manager {
+    type Type = Pooled;
+    type Error = RedisError;
+
+    async fn create(&self) -> RedisResult<Pooled> {
+        let protocol = ProtocolVersion::RESP2;
+        let (mut connection, renew_at) = self.endpoint.connect(protocol, &self.options).await?;
+        // P29 large-out-of-band: another server may have had long ago, or not yet, what the lane's
+        // server tracks.
+        if run_id(&mut connection).await? != self.expected_run_id {
+            let problem = "the address leads to another server than before";
+            return Err(RedisError::from((ErrorKind::Client, problem)));
+        }
+        Ok(Pooled {
+            connection,
+            renew_at,
+        })
+    }
+
+    async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<RedisError> {
+        if pooled.renew_at.is_some_and(|at| at <= Instant::now()) {
+            return Err(RecycleError::message("its credentials end"));
+        }
+        cmd("PING").exec_async(&mut pooled.connection).await?;
+        Ok(())
+    }
+}
 
 impl LargeValuePool {
     /// Connects to this server, and to no other one that its address may lead to.
@@ -40,41 +85,34 @@ impl LargeValuePool {
         endpoint: &Arc<Endpoint>,
         expected_run_id: Option<String>,
     ) -> Result<Self, StoreError> {
-        let wrong = |problem: String| StoreError::Address {
-            address: endpoint.shown.clone(),
-            problem,
-        };
         let options = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.command_timeout));
-        let manager = Manager::new_with_config(endpoint.info_for(ProtocolVersion::RESP2), options)
-            .map_err(|error| wrong(error.category().to_owned()))?;
-        // P29 large-out-of-band: another server may have had long ago, or not yet, what the lane's
-        // server tracks.
-        let is_same_server = Hook::async_fn(move |connection: &mut MultiplexedConnection, _| {
-            let expected = expected_run_id.clone();
-            Box::pin(async move {
-                match run_id(connection).await {
-                    Ok(run_id) if run_id == expected => Ok(()),
-                    Ok(_) => Err(HookError::message(
-                        "the address leads to another server than before",
-                    )),
-                    Err(error) => Err(HookError::Backend(error)),
-                }
-            })
-        });
+        let manager = Manager {
+            endpoint: endpoint.clone(),
+            options,
+            expected_run_id,
+        };
         let builder = Pool::builder(manager)
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1);
-        let pool = builder
-            .post_create(is_same_server)
-            .build()
-            .map_err(|error| wrong(error.to_string()))?;
+        let pool = builder.build().map_err(|error| StoreError::Address {
+            address: endpoint.shown.clone(),
+            problem: error.to_string(),
+        })?;
         Ok(Self {
             pool,
             endpoint: endpoint.clone(),
             limit: config.command_timeout,
         })
+    }
+
+    /// Closes the connections that nobody uses and whose credentials end.
+    pub(crate) fn close_ended(&self) {
+        let now = Instant::now();
+        let _ended = self
+            .pool
+            .retain(|pooled, _| pooled.renew_at.is_none_or(|at| at > now));
     }
 
     /// Runs commands over a connection that no other caller uses meanwhile.
@@ -89,9 +127,10 @@ impl LargeValuePool {
                 Err(error) => return Err(self.endpoint.explain(cause(error)).await),
             };
             let mut checked_out = CheckedOut(Some(connection));
-            let Some(connection) = checked_out.0.as_deref().cloned() else {
+            let Some(pooled) = checked_out.0.as_deref() else {
                 return Err(cause(PoolError::Closed));
             };
+            let connection = pooled.connection.clone();
             let asked = ask(Target {
                 connection,
                 scope: scope.clone(),
@@ -129,13 +168,13 @@ pub(crate) async fn run_id(connection: &mut MultiplexedConnection) -> RedisResul
 
 impl Drop for CheckedOut {
     fn drop(&mut self) {
-        self.0.take().map(Connection::take);
+        self.0.take().map(Object::take);
     }
 }
 
-fn cause(error: PoolError) -> RedisError {
+fn cause(error: PoolError<RedisError>) -> RedisError {
     match error {
-        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => error,
+        PoolError::Backend(error) => error,
         error => RedisError::from((ErrorKind::Client, "the pool failed", error.to_string())),
     }
 }

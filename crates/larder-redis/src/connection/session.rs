@@ -1,9 +1,12 @@
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
+use tokio::time::Instant;
+
 use crate::{
+    breaker::Breaker,
     command::{
         names::Names,
         publisher::Publisher,
@@ -28,6 +31,8 @@ use crate::{
 /// in order.
 pub(crate) struct Session {
     links: Vec<Link>,
+    /// For each master of a cluster its link, or none if it is left out.
+    by_master: Vec<Option<usize>>,
     pub(crate) slot_map: SlotMap,
     /// Whether every server pushes what it is told to track.
     pub(crate) tracks: bool,
@@ -42,9 +47,13 @@ pub(crate) struct Link {
     /// Carries large values from and to the same server.
     pub(crate) large_values: LargeValuePool,
     pub(crate) endpoint: Arc<Endpoint>,
+    /// When the connection is to log in anew.
+    renew_at: Mutex<Option<Instant>>,
     /// Whether anything was asked since the last look.
     is_used: AtomicBool,
     pub(crate) probe: ProbeKey,
+    /// The breaker of this one master of a cluster.
+    pub(crate) breaker: Option<Arc<Breaker>>,
     /// The run of the server, if it tells.
     pub(crate) run_id: Option<String>,
 }
@@ -68,7 +77,7 @@ impl Session {
             names: names.clone(),
             publisher,
         });
-        let link = |(master, channel): (usize, &Channel)| Link {
+        let link = |channel: &Channel| Link {
             target: Target {
                 connection: channel.connection.clone(),
                 scope: scope.clone(),
@@ -76,13 +85,22 @@ impl Session {
             reads: ReadBatcher::new(channel.connection.clone()),
             large_values: channel.large_values.clone(),
             endpoint: channel.endpoint.clone(),
+            renew_at: Mutex::new(channel.renew_at),
             is_used: AtomicBool::new(false),
-            probe: ProbeKey::new(names, &dialed.slot_map, master),
+            probe: ProbeKey::new(names, &dialed.slot_map, channel.master),
+            breaker: channel.breaker.clone(),
             run_id: channel.run_id.clone(),
         };
-        let links = dialed.channels.iter().enumerate().map(link).collect();
+        let links = dialed.channels.iter().map(link).collect();
+        let mut by_master = vec![None; dialed.slot_map.masters().len()];
+        for (link, channel) in dialed.channels.iter().enumerate() {
+            if let Some(at) = by_master.get_mut(channel.master) {
+                *at = Some(link);
+            }
+        }
         Self {
             links,
+            by_master,
             slot_map: dialed.slot_map.clone(),
             tracks,
             scope,
@@ -93,22 +111,39 @@ impl Session {
         &self.links
     }
 
-    /// The connection to the server that has this key.
-    pub(crate) fn link(&self, key: &str) -> &Link {
-        match self.links.as_slice() {
-            [only] => only,
-            links => &links[self.slot_map.master(slot(key))],
+    /// The connection to the server that has this key; none if that one is left out.
+    pub(crate) fn link(&self, key: &str) -> Option<&Link> {
+        match self.by_master.as_slice() {
+            [] | [_] => self.links.first(),
+            _ => self.link_of(self.slot_map.master(slot(key))),
         }
     }
 
-    /// The target of a script on this key.
-    pub(crate) fn target(&self, key: &str) -> Target {
-        self.link(key).target.clone()
+    /// The connection to a master, by its number in the slot map.
+    pub(crate) fn link_of(&self, master: usize) -> Option<&Link> {
+        let link = (*self.by_master.get(master)?)?;
+        self.links.get(link)
+    }
+
+    /// The connections with the numbers of their masters.
+    pub(crate) fn links_by_master(&self) -> impl Iterator<Item = (usize, &Link)> {
+        let masters = self.by_master.iter().enumerate();
+        masters.filter_map(|(master, link)| Some((master, self.links.get((*link)?)?)))
     }
 
     /// The connection to the server that has the tags.
-    pub(crate) fn tags_link(&self) -> &Link {
+    pub(crate) fn tags_link(&self) -> Option<&Link> {
         self.link(self.scope.names.epoch())
+    }
+
+    /// Whether no master is left out.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.by_master.iter().all(Option::is_some)
+    }
+
+    /// Whether more than one server has the keys.
+    pub(crate) fn is_scattered(&self) -> bool {
+        self.by_master.len() > 1
     }
 
     pub(crate) fn names(&self) -> &Names {
@@ -143,6 +178,16 @@ impl Link {
         if !self.is_used.load(Ordering::Relaxed) {
             self.is_used.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// When the connection is to log in anew, if it ever is.
+    pub(crate) fn renew_at(&self) -> Option<Instant> {
+        *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes when the connection is to log in anew.
+    pub(crate) fn set_renew_at(&self, at: Option<Instant>) {
+        *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// Tells whether anything was asked since the last call.

@@ -1,34 +1,41 @@
 //! TLS by rustls, with the cryptography that the process has chosen, or else that of this crate's
 //! features.
 
-use deadpool_redis::redis::{Client, ConnectionInfo, TlsCertificates};
+use deadpool_redis::redis::{Client, ClientTlsConfig, ConnectionInfo, TlsCertificates};
 use rustls::{
-    RootCertStore,
+    ClientConfig, RootCertStore,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-/// Prepares a `rediss://` endpoint to trust this root certificate (PEM) instead of the system's.
+use crate::config::Access;
+
+/// Prepares a `rediss://` endpoint to trust the root certificate instead of the system's, and to
+/// show the client certificate, where they are given.
 ///
 /// # Errors
-/// The problem of the certificate.
-pub(crate) fn configure(
-    info: ConnectionInfo,
-    root_certificate: Option<&[u8]>,
-) -> Result<ConnectionInfo, String> {
+/// The problem of a certificate.
+pub(crate) fn configure(info: ConnectionInfo, access: &Access) -> Result<ConnectionInfo, String> {
     install_provider()?;
-    if let Some(pem) = root_certificate {
+    if let Some(pem) = &access.root_certificate {
         check_root_certificate(pem)?;
     }
-    let root_cert = root_certificate.map(<[u8]>::to_vec);
-    let client = Client::build_with_tls(
-        info,
-        TlsCertificates {
-            client_tls: None,
-            root_cert,
-        },
-    )
-    .map_err(|error| format!("the root certificate cannot be used: {error}"))?;
+    let client_tls = match &access.client_certificate {
+        None => None,
+        Some((chain, key)) => {
+            check_client_certificate(chain, key)?;
+            Some(ClientTlsConfig {
+                client_cert: chain.clone(),
+                client_key: key.clone(),
+            })
+        }
+    };
+    let certificates = TlsCertificates {
+        client_tls,
+        root_cert: access.root_certificate.clone(),
+    };
+    let client = Client::build_with_tls(info, certificates)
+        .map_err(|error| format!("the certificates cannot be used: {error}"))?;
     Ok(client.get_connection_info().clone())
 }
 
@@ -72,16 +79,50 @@ fn check_root_certificate(pem: &[u8]) -> Result<(), String> {
     })
 }
 
+/// Tells what is wrong with a client certificate and its private key.
+fn check_client_certificate(chain: &[u8], key: &[u8]) -> Result<(), String> {
+    let chain = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("the client certificate is not PEM: {error}"))?;
+    if chain.is_empty() {
+        return Err(
+            "the client certificate is not PEM: it has no -----BEGIN CERTIFICATE-----".to_owned(),
+        );
+    }
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| format!("the client certificate's key is not PEM: {error}"))?;
+    ClientConfig::builder()
+        .with_root_certificates(RootCertStore::empty())
+        .with_client_auth_cert(chain, key)
+        .map(drop)
+        .map_err(|error| format!("the client certificate cannot be used: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::{config::RedisConfig, connection::endpoint::Endpoint};
+    use crate::{config::RedisConfig, connection::addresses::Addresses};
+
+    fn problem_of(config: &RedisConfig) -> String {
+        match Addresses::parse(config) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("{config:?} is accepted"),
+        }
+    }
 
     fn problem(pem: &str) -> String {
-        let config = RedisConfig::new("rediss://host").root_certificate(pem);
-        match Endpoint::parse(&config) {
-            Err(error) => error.to_string(),
-            Ok(_) => panic!("{pem:?} is accepted"),
-        }
+        problem_of(&RedisConfig::new("rediss://host").root_certificate(pem))
+    }
+
+    #[test]
+    fn garbage_is_no_client_certificate() {
+        let config = |url| RedisConfig::new(url).client_certificate("garbage", "garbage");
+        let problem = problem_of(&config("rediss://host"));
+        assert!(
+            problem.contains("the client certificate is not PEM"),
+            "{problem}"
+        );
+        let problem = problem_of(&config("redis://host"));
+        assert!(problem.contains("rediss://"), "{problem}");
     }
 
     #[test]
@@ -111,9 +152,7 @@ mod tests {
     #[test]
     fn root_certificate_without_tls_is_refused() {
         let config = RedisConfig::new("redis://host").root_certificate("garbage");
-        let Err(error) = Endpoint::parse(&config) else {
-            panic!("accepted")
-        };
-        assert!(error.to_string().contains("rediss://"), "{error}");
+        let problem = problem_of(&config);
+        assert!(problem.contains("rediss://"), "{problem}");
     }
 }

@@ -1,6 +1,9 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use deadpool_redis::redis::{AsyncConnectionConfig, RedisResult, aio::MultiplexedConnection, cmd};
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, Cmd, ProtocolVersion, RedisResult, aio::MultiplexedConnection, cmd,
+};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
@@ -10,6 +13,7 @@ use crate::{
         endpoint::Endpoint,
         session::{Link, Session},
     },
+    error::is_replica,
     health::ping::ping,
     lane::{Lane, health::Hearing},
 };
@@ -73,12 +77,14 @@ async fn probe_link(
     writers: &mut Writers,
 ) -> Probed {
     let name = link.probe.name.as_str();
+    // A server that was demoted refuses a write, though it passes on what the new master is told.
+    // Nothing is pushed for it, because nobody has read the key yet.
+    let set = writers.set(name);
+    let write = async |mut on: Target| set.exec_async(&mut on.connection).await;
     let read = async |mut on: Target| cmd("GET").arg(name).exec_async(&mut on.connection).await;
-    if lane
-        .current
-        .ask_on(session, link, name, read)
-        .await
-        .is_err()
+    let current = &lane.current;
+    if current.ask_on(session, link, name, write).await.is_err()
+        || current.ask_on(session, link, name, read).await.is_err()
     {
         return Probed::Unknown;
     }
@@ -121,6 +127,8 @@ struct Writers {
 
 struct Writer {
     connection: MultiplexedConnection,
+    /// When its credentials end.
+    renew_at: Option<Instant>,
     /// Whether it was used since the last look.
     is_used: bool,
 }
@@ -139,39 +147,50 @@ impl Writers {
         }
     }
 
-    /// Closes the connections to servers that no lane has any more.
+    /// Closes the connections to servers that no lane has any more, and those whose credentials
+    /// end.
     fn close_idle(&mut self) {
-        self.open
-            .retain(|_, writer| std::mem::take(&mut writer.is_used));
+        self.open.retain(|_, writer| {
+            let is_due = writer.renew_at.is_some_and(|at| at <= Instant::now());
+            std::mem::take(&mut writer.is_used) && !is_due
+        });
     }
 
     /// Writes a probe's key.
     async fn write(&mut self, endpoint: &Endpoint, name: &str) -> RedisResult<()> {
         let place = endpoint.place();
-        let mut connection = match self.open.remove(&place) {
-            Some(writer) => writer.connection,
-            None => {
-                endpoint
-                    .client()?
-                    .get_multiplexed_async_connection_with_config(&self.options)
-                    .await?
+        if let Some(mut writer) = self.open.remove(&place) {
+            match self.write_over(&mut writer, name).await {
+                // Its server was demoted, and the address may lead to another one by now.
+                Err(error) if is_replica(&error) => {}
+                Err(error) => return Err(error), // one that failed is not kept
+                Ok(()) => {
+                    self.open.insert(place, writer);
+                    return Ok(());
+                }
             }
+        }
+        let protocol = ProtocolVersion::RESP2;
+        let (connection, renew_at) = endpoint.connect(protocol, &self.options).await?;
+        let mut writer = Writer {
+            connection,
+            renew_at,
+            is_used: true,
         };
+        self.write_over(&mut writer, name).await?;
+        self.open.insert(place, writer);
+        Ok(())
+    }
+
+    async fn write_over(&self, writer: &mut Writer, name: &str) -> RedisResult<()> {
+        writer.is_used = true;
+        self.set(name).exec_async(&mut writer.connection).await
+    }
+
+    fn set(&self, name: &str) -> Cmd {
         let life_ms = u64::try_from(self.life.as_millis()).unwrap_or(u64::MAX);
         let mut set = cmd("SET");
-        set.arg(name)
-            .arg(fastrand::u64(..))
-            .arg("PX")
-            .arg(life_ms)
-            .exec_async(&mut connection)
-            .await?;
-        self.open.insert(
-            place,
-            Writer {
-                connection,
-                is_used: true,
-            },
-        ); // one that failed is not kept
-        Ok(())
+        set.arg(name).arg(fastrand::u64(..)).arg("PX").arg(life_ms);
+        set
     }
 }

@@ -7,7 +7,11 @@ use tracing::{debug, info};
 use crate::{
     breaker::Permit,
     connection::dialer::{Dialed, Dialer},
-    health::ping::{Pinged, ping_session},
+    health::{
+        ping::{Pinged, ping_session},
+        renewal::keep_logged_in,
+        shards::changed,
+    },
     lane::Lane,
 };
 
@@ -17,18 +21,29 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 const YOUNG: Duration = Duration::from_secs(1);
 
+/// The times that a connection in service is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A connection that was idle for this time is pinged.
+    pub(crate) ping_interval: Duration,
+    /// A renewal of the credentials ends after this time.
+    pub(crate) renewal: Duration,
+    /// A trial of a master that is left out ends after this time.
+    pub(crate) trial: Duration,
+}
+
 /// Keeps a lane connected, for as long as its store lives and the circuit breaker lets it.
 pub(crate) async fn keep_connected(
     lane: Arc<Lane>,
     mut dialer: Dialer,
-    ping_interval: Duration,
+    limits: Limits,
     mut dialed: Option<Dialed>,
 ) {
     let mut pause = Duration::ZERO;
     loop {
         if let Some(dialed) = dialed.take() {
             let born = Instant::now();
-            watch(&lane, ping_interval).await;
+            watch(&lane, &dialed, limits).await;
             drop(dialed); // closed before the next connections are opened
             // A lost connection does not open the breaker, so a server that accepts each one and
             // drops it is bounded here.
@@ -73,10 +88,10 @@ pub(crate) async fn connect(
 
 /// Waits until the lane has lost its session, or the breaker opens.
 // P13 silence-is-not-health: a half-open connection does not say so, so an idle one is pinged.
-async fn watch(lane: &Lane, ping_interval: Duration) {
+async fn watch(lane: &Lane, dialed: &Dialed, limits: Limits) {
     let kept = async {
         while !lane.current.is_down() {
-            let is_suspected = tokio::time::timeout(ping_interval, lane.current.suspected())
+            let is_suspected = tokio::time::timeout(limits.ping_interval, lane.current.suspected())
                 .await
                 .is_ok();
             ping_session(
@@ -94,6 +109,8 @@ async fn watch(lane: &Lane, ping_interval: Duration) {
     // the server gone.
     tokio::select! {
         () = kept => {}
+        () = keep_logged_in(&lane.current, limits.renewal) => {}
+        reason = changed(&lane.current, &dialed.absent, limits.trial) => lane.current.give_up(&reason),
         () = lane.current.breaker.opened() => lane.current.give_up(&"the circuit breaker is open"),
     }
 }

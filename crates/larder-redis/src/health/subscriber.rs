@@ -1,12 +1,16 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    sync::Arc,
+    time::Duration,
+};
 
 use deadpool_redis::redis::{
-    RedisResult,
+    Msg, RedisResult,
     aio::{PubSubSink, PubSubStream},
 };
 use futures_util::StreamExt;
 use larder_core::Push;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::{
@@ -32,6 +36,42 @@ pub(crate) struct Subscriber {
 /// The pause before the next try to subscribe, on average.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// The pause before a renewal that failed is tried again: 1 s.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// A subscription to the invalidation channel.
+struct Subscribed {
+    messages: PubSubStream,
+    /// Keeps the connection open.
+    _sink: PubSubSink,
+    /// When another one is to take its place; of one that was replaced, when it is closed.
+    renew_at: Option<Instant>,
+}
+
+/// Waits until this moment, if there is one.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// Waits for the next message of a subscription, if there is one.
+async fn next_of(subscribed: &mut Option<Subscribed>) -> Option<Msg> {
+    match subscribed {
+        Some(subscribed) => subscribed.messages.next().await,
+        None => pending().await,
+    }
+}
+
+/// Waits for a future, if there is one.
+async fn output_of<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
 /// Whether the log says that subscribing fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reported {
@@ -49,11 +89,10 @@ impl Subscriber {
                 continue;
             };
             // The limit covers a server that accepts and then says nothing.
-            match tokio::time::timeout(self.config.connect_timeout, self.subscribe(&endpoint)).await
-            {
-                Ok(Ok((_sink, messages))) => {
+            match timeout(self.config.connect_timeout, self.subscribe(&endpoint)).await {
+                Ok(Ok(subscribed)) => {
                     failure = Reported::No;
-                    self.serve(messages).await;
+                    self.serve(subscribed, &endpoint).await;
                 }
                 failed => {
                     self.bus.note_tried();
@@ -73,18 +112,19 @@ impl Subscriber {
         }
     }
 
-    async fn subscribe(&self, endpoint: &Endpoint) -> RedisResult<(PubSubSink, PubSubStream)> {
-        let connected = match endpoint.client()?.get_async_pubsub().await {
-            Ok(connected) => connected,
-            Err(error) => return Err(endpoint.explain(error).await),
-        };
-        let (mut sink, messages) = connected.split();
+    async fn subscribe(&self, endpoint: &Endpoint) -> RedisResult<Subscribed> {
+        let (connection, renew_at) = endpoint.subscriber().await?;
+        let (mut sink, messages) = connection.split();
         sink.subscribe(self.bus.publisher.channel()).await?;
-        Ok((sink, messages))
+        Ok(Subscribed {
+            messages,
+            _sink: sink,
+            renew_at,
+        })
     }
 
     /// Listens until the subscription ends or is found deaf.
-    async fn serve(&self, messages: PubSubStream) {
+    async fn serve(&self, subscribed: Subscribed, endpoint: &Endpoint) {
         let channel = self.bus.publisher.channel();
         // P26 scripts-publish: subscribed before it is believed; what was read until now nobody has
         // told of.
@@ -94,7 +134,7 @@ impl Subscriber {
         info!(event = "channel_subscribed", %channel,
             "CLIENT TRACKING unavailable: subscribed to the invalidation channel");
         let reason = tokio::select! {
-            () = self.listen(messages) => "it has ended",
+            () = self.listen(subscribed, endpoint) => "it has ended",
             () = self.beat() => "it is deaf",
         };
         // P26 scripts-publish, in the order of P10 loss-told-before-successor: first nobody
@@ -111,16 +151,54 @@ impl Subscriber {
         self.lanes.iter().for_each(|lane| lane.current.tell_lost());
     }
 
-    async fn listen(&self, mut messages: PubSubStream) {
-        while let Some(message) = messages.next().await {
-            if let Ok(message) = message.get_payload::<String>() {
-                self.handle(&message);
+    async fn listen(&self, mut subscribed: Subscribed, endpoint: &Endpoint) {
+        let mut renewal = None;
+        let mut older: Option<Subscribed> = None;
+        loop {
+            let renew_at = subscribed.renew_at;
+            let close_at = older.as_ref().and_then(|older| older.renew_at);
+            tokio::select! {
+                message = subscribed.messages.next() => match message {
+                    Some(message) => self.handle(&message),
+                    None => return,
+                },
+                // What was published before the newer subscription comes over the older one alone.
+                message = next_of(&mut older) => match message {
+                    Some(message) => self.handle(&message),
+                    None => older = None,
+                },
+                () = due(renew_at), if renewal.is_none() => {
+                    // A subscribed connection of the older protocol cannot log in anew, so that
+                    // another one takes its place.
+                    let limit = self.config.connect_timeout;
+                    renewal = Some(Box::pin(timeout(limit, self.subscribe(endpoint))));
+                }
+                renewed = output_of(&mut renewal) => {
+                    renewal = None;
+                    match renewed {
+                        Ok(Ok(newer)) => {
+                            let mut replaced = std::mem::replace(&mut subscribed, newer);
+                            // A beat that is on its way has come by then, or is late anyway.
+                            replaced.renew_at = Some(Instant::now() + self.config.command_timeout);
+                            older = Some(replaced);
+                        }
+                        _failed => subscribed.renew_at = Some(Instant::now() + RENEWAL_PAUSE),
+                    }
+                }
+                () = due(close_at) => {
+                    older = None;
+                    // P26 scripts-publish: what it was told last is missed, if anything was.
+                    self.tell_lost();
+                }
             }
         }
     }
 
-    fn handle(&self, message: &str) {
-        match self.bus.publisher.parse(message) {
+    fn handle(&self, message: &Msg) {
+        let Ok(message) = message.get_payload::<String>() else {
+            return;
+        };
+        match self.bus.publisher.parse(&message) {
             Message::Changed(name) => {
                 let lanes = self.lanes.iter().map(|lane| lane.index());
                 self.listeners.tell_change(&self.names, lanes, name);
@@ -158,7 +236,7 @@ impl Subscriber {
             }
             // The limit is that of any other reply.
             let heard = heard.wait_for(|heard| *heard >= beat);
-            match tokio::time::timeout(self.config.command_timeout, heard).await {
+            match timeout(self.config.command_timeout, heard).await {
                 Ok(_) => self.listeners.stats.note_push_lag(sent.elapsed()),
                 Err(_) => {
                     self.listeners.stats.probe_failures.add(1);

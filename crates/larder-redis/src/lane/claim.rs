@@ -22,7 +22,7 @@ pub(crate) async fn claim(
     replacing: Replacing<'_>,
 ) -> Result<Claim, StoreError> {
     let session = current.get()?;
-    let link = session.link(key);
+    let link = current.link(&session, key)?;
     let ask = async |on| scripts::claim(on, key, token, lease, replacing).await;
     Ok(match current.ask_on(&session, link, key, ask).await? {
         ClaimReply::Hit(stored) => Claim::Hit(stored),
@@ -46,9 +46,8 @@ pub(crate) async fn commit(
 ) -> Result<Committed, StoreError> {
     let session = current.get()?;
     let told = session.tracks && !health.is_deaf();
-    let is_done = current
-        .ask_on(&session, session.link(key), key, commit)
-        .await?;
+    let link = current.link(&session, key)?;
+    let is_done = current.ask_on(&session, link, key, commit).await?;
     Ok(if is_done {
         Committed::Tracked { told }
     } else {
@@ -64,9 +63,8 @@ pub(crate) async fn commit_large(
 ) -> Result<Committed, StoreError> {
     current.note_large_value();
     let session = current.get()?;
-    let is_done = current
-        .ask_out_of_band(session.link(key), key, commit)
-        .await?;
+    let link = current.link(&session, key)?;
+    let is_done = current.ask_out_of_band(link, key, commit).await?;
     Ok(if is_done {
         Committed::Stored
     } else {

@@ -20,6 +20,9 @@ pub(crate) async fn clear(current: &CurrentSession, prefix: &str) -> Result<u64,
     let mut cleared = 0;
     for _ in 0..TRIES {
         let session = current.get()?;
+        if !session.is_whole() {
+            return Err(current.unreachable()); // what it has would be left
+        }
         if are_slots_as_known(current, &session).await? == Slots::AsKnown {
             let clears = session.links().iter().map(|link| {
                 current.ask_on(&session, link, prefix, async |on| {
@@ -54,8 +57,11 @@ pub(crate) async fn clear_before_service(session: &Session, prefix: &str) -> Red
     publish
         .arg(publisher.channel())
         .arg(publisher.prefix_message(prefix));
+    let Some(link) = session.links().first() else {
+        return Ok(());
+    };
     publish
-        .exec_async(&mut session.target(prefix).connection)
+        .exec_async(&mut link.target.connection.clone())
         .await
 }
 
@@ -95,7 +101,7 @@ async fn expect_slots(session: &Session) -> RedisResult<()> {
     if session.slot_map.masters().is_empty() {
         return Ok(());
     }
-    for (master, link) in session.links().iter().enumerate() {
+    for (master, link) in session.links_by_master() {
         let said: String = cluster_nodes()
             .query_async(&mut link.target.connection.clone())
             .await?;

@@ -132,7 +132,24 @@ impl CurrentSession {
         ask: impl AsyncFnOnce(Target) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
         let session = self.get()?;
-        self.ask_on(&session, session.link(key), key, ask).await
+        self.ask_on(&session, self.link(&session, key)?, key, ask)
+            .await
+    }
+
+    /// The connection to the server that has this key.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] while that server is left out.
+    pub(crate) fn link<'s>(&self, session: &'s Session, key: &str) -> Result<&'s Link, StoreError> {
+        session.link(key).ok_or_else(|| self.unreachable())
+    }
+
+    /// Whether there is no connection to the server that has this key.
+    pub(crate) fn is_down_for(&self, key: &str) -> bool {
+        let session = self.session.load();
+        session
+            .as_ref()
+            .is_none_or(|session| session.link(key).is_none())
     }
 
     /// Runs commands on one server.
@@ -185,12 +202,12 @@ impl CurrentSession {
         publisher: &Publisher,
         message: &str,
     ) -> Result<(), StoreError> {
-        let anywhere = fastrand::u32(..).to_string();
+        let session = self.get()?;
+        let links = session.links();
+        let link = &links[fastrand::usize(..links.len())];
         let publish = cmd("PUBLISH").arg(publisher.channel()).arg(message).clone();
-        self.ask(&anywhere, async |mut on| {
-            publish.exec_async(&mut on.connection).await
-        })
-        .await
+        let ask = async |mut on: Target| publish.exec_async(&mut on.connection).await;
+        self.ask_on(&session, link, "", ask).await
     }
 
     /// Gives up the session, or the server, if an error says that it is not to be relied on.
@@ -199,7 +216,8 @@ impl CurrentSession {
         // What fails late on a session that was replaced says nothing about the server as it is
         // now.
         if is_outage && self.is_in_service(session) {
-            self.breaker.trip(error);
+            // Of a cluster, the other masters go on.
+            link.breaker.as_ref().unwrap_or(&self.breaker).trip(error);
         }
         if is_outage || is_loss(error) {
             self.drop_session(session, &link.endpoint.shown, error);

@@ -20,7 +20,7 @@ pub(crate) async fn get(
     want: Want,
 ) -> Result<Option<Stored>, StoreError> {
     let session = current.get()?;
-    let link = session.link(key);
+    let link = current.link(&session, key)?;
     link.note_used();
     match link
         .reads

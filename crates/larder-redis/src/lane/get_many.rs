@@ -105,24 +105,22 @@ fn may_be_large(found: &Result<Vec<(usize, Option<Stored>)>, StoreError>) -> boo
     }
 }
 
-/// Splits keys, which are given by their positions, by the server that has them.
+/// Splits keys, which are given by their positions, by the server that has them. A key whose server
+/// is left out is in no request, and so not found.
 fn by_server<'a>(session: &'a Session, keys: &[&str], positions: &[usize]) -> Vec<Request<'a>> {
-    if let [only] = session.links() {
+    if let ([only], false) = (session.links(), session.is_scattered()) {
         return vec![(only, vec![positions.to_vec()])];
     }
     let mut slots: Vec<(u16, usize)> = positions.iter().map(|at| (slot(keys[*at]), *at)).collect();
     slots.sort_unstable();
-    let mut requests: Vec<_> = session
-        .links()
-        .iter()
-        .map(|link| (link, Vec::new()))
-        .collect();
+    let mut requests: Vec<Vec<SlotGroup>> = vec![Vec::new(); session.slot_map.masters().len()];
     for group in slots.chunk_by(|(one, _), (other, _)| one == other) {
         let master = session.slot_map.master(group[0].0);
-        requests[master]
-            .1
-            .push(group.iter().map(|(_, at)| *at).collect());
+        requests[master].push(group.iter().map(|(_, at)| *at).collect());
     }
-    requests.retain(|(_, groups)| !groups.is_empty());
+    let requests = requests.into_iter().enumerate();
     requests
+        .filter(|(_, groups)| !groups.is_empty())
+        .filter_map(|(master, groups)| Some((session.link_of(master)?, groups)))
+        .collect()
 }

@@ -34,9 +34,9 @@ impl Health {
     pub(crate) fn state(&self, session: Option<&Session>) -> LaneState {
         match session {
             None => LaneState::Down,
-            Some(session) if session.tracks && !self.is_deaf() => match session.links() {
-                [_] => LaneState::Tracking,
-                _ => LaneState::Scattered, // P24 tags-known-by-lane
+            Some(session) if session.tracks && !self.is_deaf() => match session.is_scattered() {
+                false => LaneState::Tracking,
+                true => LaneState::Scattered, // P24 tags-known-by-lane
             },
             Some(session) if !session.tracks && self.bus.is_up() => LaneState::Subscribed,
             Some(_) => LaneState::Untracked,

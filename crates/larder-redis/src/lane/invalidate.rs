@@ -35,23 +35,18 @@ pub(crate) async fn invalidate(
     // P30 forgotten-is-redone: before the session is taken.
     let _noted = redo.note(Kind::Key, key.as_str());
     for _ in 0..TRIES {
-        let Some(session) = current.load() else {
+        let session = current.load();
+        let link = session
+            .as_ref()
+            .and_then(|session| Some((session, session.link(key.as_str())?)));
+        let Some((session, link)) = link else {
             match unsent.remember_key(current, key, own).await? {
                 Remembered::Yes => return Ok(Invalidated::Deferred),
                 Remembered::LaneIsUp => continue,
             }
         };
         let ask = async |on| scripts::invalidate(on, key.as_str(), own).await;
-        if send_on(
-            current,
-            &session,
-            session.link(key.as_str()),
-            key.as_str(),
-            ask,
-        )
-        .await?
-            == Sent::Yes
-        {
+        if send_on(current, session, link, key.as_str(), ask).await? == Sent::Yes {
             return Ok(Invalidated::Done);
         }
     }
@@ -72,7 +67,10 @@ pub(crate) async fn invalidate_tag(
         return Ok(Sent::LaneIsDown);
     };
     let ask = async |on| scripts::invalidate_tag(on, tag).await;
-    let (epoch, link) = (session.names().epoch(), session.tags_link());
+    let Some(link) = session.tags_link() else {
+        return Ok(Sent::LaneIsDown);
+    };
+    let epoch = session.names().epoch();
     send_on(current, &session, link, epoch, ask).await
 }
 

@@ -239,6 +239,9 @@ impl Lane {
             match written {
                 // A final refusal is about the name, and not about the server.
                 Err(error) if !is_final(&error) => {
+                    if let Some(breaker) = &link.breaker {
+                        breaker.trip(&error); // the next session leaves it out
+                    }
                     return Err(self.current.describe(error, &link.endpoint.shown, name));
                 }
                 _ => {}

@@ -168,9 +168,11 @@ impl Unsent {
         self.send_keys(on, redo, done).await?;
         self.send_prefixes(on, redo, done).await?;
         self.send_tags(on, redo, done).await?;
-        if self.all_tags {
+        if self.all_tags
+            && let Some(link) = on.tags_link()
+        {
             let _noted = redo.note(Kind::AllTags, "");
-            scan::clear_tags(on.tags_link().target.clone()).await?;
+            scan::clear_tags(link.target.clone()).await?;
             self.all_tags = false;
             *done += 1;
         }
@@ -183,22 +185,27 @@ impl Unsent {
         redo: &Redo,
         done: &mut u64,
     ) -> Result<(), RedisError> {
-        while self.len > 0 {
-            let batch: Vec<_> = self.keys.values().flatten().take(BATCH).collect();
-            let batch: Vec<_> = batch
-                .into_iter()
-                .map(|(key, own)| (key.clone(), own.clone()))
-                .collect();
+        // Those of a master that is left out wait for the session that has it again.
+        let ready: Vec<_> = self
+            .keys
+            .values()
+            .flatten()
+            .filter_map(|(key, own)| {
+                let target = &on.link(key.as_str())?.target;
+                Some((key.clone(), own.clone(), target))
+            })
+            .collect();
+        for batch in ready.chunks(BATCH) {
             // P30 forgotten-is-redone: this server may forget in its turn.
-            let note = |(key, _): &(Key, _)| redo.note(Kind::Key, key.as_str());
+            let note = |(key, ..): &(Key, _, _)| redo.note(Kind::Key, key.as_str());
             let _noted: Vec<_> = batch.iter().map(note).collect();
-            let sent = batch.iter().map(|(key, own)| {
-                scripts::invalidate(on.target(key.as_str()), key.as_str(), own.as_ref())
+            let sent = batch.iter().map(|(key, own, target)| {
+                scripts::invalidate((*target).clone(), key.as_str(), own.as_ref())
             });
             let sent = join_all(sent).await;
             forget_done(
                 sent.into_iter()
-                    .zip(batch.iter().map(|(key, _)| key.as_str())),
+                    .zip(batch.iter().map(|(key, ..)| key.as_str())),
                 |nth| {
                     self.forget(&batch[nth].0);
                     *done += 1;
@@ -214,10 +221,22 @@ impl Unsent {
         redo: &Redo,
         done: &mut u64,
     ) -> Result<(), RedisError> {
-        while let Some(prefix) = self.prefixes.iter().next().cloned() {
+        let prefixes: Vec<_> = self.prefixes.iter().cloned().collect();
+        for prefix in prefixes {
             clear(on, redo, &format!("{prefix}:")).await?;
-            self.prefixes.remove(&prefix);
-            *done += 1;
+            // A master that is left out is yet to be cleared.
+            if on.is_whole() {
+                self.prefixes.remove(&prefix);
+                *done += 1;
+            }
+        }
+        let clears: Vec<_> = self.clears.iter().cloned().collect();
+        for prefix in clears {
+            clear(on, redo, &prefix).await?;
+            if on.is_whole() {
+                self.clears.remove(&prefix);
+                *done += 1;
+            }
         }
         while let Some(prefix) = self.clears.iter().next().cloned() {
             clear(on, redo, &prefix).await?;
@@ -233,10 +252,13 @@ impl Unsent {
         redo: &Redo,
         done: &mut u64,
     ) -> Result<(), RedisError> {
+        let Some(link) = on.tags_link() else {
+            return Ok(());
+        };
         while !self.tags.is_empty() {
             let batch: Vec<_> = self.tags.iter().take(BATCH).cloned().collect();
             let _noted: Vec<_> = batch.iter().map(|tag| redo.note(Kind::Tag, tag)).collect();
-            let target = &on.tags_link().target;
+            let target = &link.target;
             let sent = join_all(
                 batch
                     .iter()

@@ -8,6 +8,7 @@ use larder_core::{Key, RemoteEvent, StoreError, Token};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
+    command::names::Names,
     connection::session::Session,
     lane::{current::CurrentSession, unsent::Unsent},
     listeners::Listeners,
@@ -67,30 +68,32 @@ impl UnsentQueue {
         key: &Key,
         own: Option<&Token>,
     ) -> Result<Remembered, StoreError> {
-        self.remember(current, |waiting| waiting.add_key(key, own, self.max))
-            .await
+        let add = |waiting: &mut Unsent| waiting.add_key(key, own, self.max);
+        self.remember(current, key.as_str(), add).await
     }
 
     /// Remembers the invalidation of a tag while the lane is down.
     pub(crate) async fn remember_tag(
         &self,
         current: &CurrentSession,
+        names: &Names,
         tag: &str,
     ) -> Result<Remembered, StoreError> {
         let add = |waiting: &mut Unsent| {
             waiting.add_tag(tag, self.max);
             true
         };
-        self.remember(current, add).await
+        self.remember(current, names.epoch(), add).await
     }
 
     async fn remember(
         &self,
         current: &CurrentSession,
+        name: &str,
         add: impl FnOnce(&mut Unsent) -> bool,
     ) -> Result<Remembered, StoreError> {
         let mut waiting = self.waiting.lock().await;
-        if !current.is_down() {
+        if !current.is_down_for(name) {
             return Ok(Remembered::LaneIsUp);
         }
         let before = waiting.len();

@@ -49,7 +49,10 @@ impl Marks {
         let before = self.written().clone();
         let mut forgot = None;
         for (name, written) in before {
-            let link = session.link(&name);
+            // One that is left out is looked at by the session that has it again.
+            let Some(link) = session.link(&name) else {
+                continue;
+            };
             let mark = read(link, &name).await?;
             let is_there = mark.is_some();
             let known = mark.and_then(|mark| mark.parse().ok()).unwrap_or(0);
@@ -87,11 +90,13 @@ impl Marks {
         }
     }
 
-    /// Forgets the marks of earlier sessions, once this one's are written.
+    /// Forgets the marks of earlier sessions, once this one's are written, but those on masters
+    /// that are left out.
     pub(crate) fn keep_only(&self, session: &Session) {
         let links = session.links().iter();
         let names: Vec<_> = links.map(|link| link.probe.mark(&self.token)).collect();
-        self.written().retain(|name, _| names.contains(name));
+        self.written()
+            .retain(|name, _| names.contains(name) || session.link(name).is_none());
     }
 
     fn note_written(&self, name: &str, link: &Link, segment: u64) {

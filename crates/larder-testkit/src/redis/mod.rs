@@ -4,9 +4,11 @@ mod certificate;
 mod client;
 mod cluster;
 mod program;
+mod sentinel;
 mod server;
 
 pub use client::{Client, Reply};
 pub use cluster::RedisCluster;
 pub use program::{ServerError, find_server};
+pub use sentinel::RedisSentinels;
 pub use server::{RedisServer, RedisServerBuilder};

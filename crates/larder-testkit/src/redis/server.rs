@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::{
-    certificate::{CERTIFICATE_FILE, Certificate, KEY_FILE},
+    certificate::{CERTIFICATE_FILE, CLIENT_FILE, Certificate, KEY_FILE},
     client::{Client, Reply},
     program::{Running, ServerError, free_port},
 };
@@ -52,6 +52,7 @@ pub struct RedisServerBuilder {
     password: Option<String>,
     args: Vec<String>,
     tls: bool,
+    asks_for_certificates: bool,
     cluster: bool,
 }
 
@@ -97,6 +98,22 @@ impl RedisServerBuilder {
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// Listens for TLS too, and asks every client there for a certificate; see
+    /// [`RedisServer::client_certificate`].
+    #[must_use]
+    pub fn tls_with_client_certificates(mut self) -> Self {
+        (self.tls, self.asks_for_certificates) = (true, true);
+        self
+    }
+
+    /// The words with which a replica logs in to its master.
+    pub(super) fn replica_args(&self) -> Vec<&str> {
+        match &self.password {
+            Some(password) => vec!["--masterauth", password],
+            None => Vec::new(),
+        }
     }
 
     /// Starts the server in cluster mode, without slots; see [`RedisCluster`](crate::RedisCluster).
@@ -153,6 +170,20 @@ impl RedisServer {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Returns the port on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the port on loopback for TLS; `None` for a server without TLS.
+    pub fn tls_port(&self) -> Option<u16> {
+        self.certificate.as_ref().map(|shown| shown.port)
+    }
+
+    pub(super) fn password(&self) -> Option<&str> {
+        self.options.password.as_deref()
+    }
+
     /// Returns the host, the port, and the port for the other nodes of the cluster.
     pub(crate) fn cluster_address(&self) -> (&str, u16, u16) {
         ("127.0.0.1", self.port, self.bus_port.unwrap_or_default())
@@ -178,6 +209,14 @@ impl RedisServer {
         self.certificate
             .as_ref()
             .map(|certificate| certificate.text.as_str())
+    }
+
+    /// Returns the certificate that clients are to show, and its key, both in PEM; `None` for a
+    /// server that asks for none.
+    pub fn client_certificate(&self) -> Option<(&str, &str)> {
+        let shown = self.certificate.as_ref();
+        let shown = shown.filter(|_| self.options.asks_for_certificates);
+        shown.map(|shown| (&*shown.client.0, &*shown.client.1))
     }
 
     /// Returns the address over a Unix socket.
@@ -285,10 +324,14 @@ impl RedisServer {
         if let Some(certificate) = &self.certificate {
             let file = |name: &str| self.folder.path().join(name).into();
             set("tls-port", certificate.port.to_string().into());
-            set("tls-auth-clients", "no".into());
+            let (asks, trusted) = match self.options.asks_for_certificates {
+                true => ("yes", CLIENT_FILE),
+                false => ("no", CERTIFICATE_FILE),
+            };
+            set("tls-auth-clients", asks.into());
             set("tls-cert-file", file(CERTIFICATE_FILE));
             set("tls-key-file", file(KEY_FILE));
-            set("tls-ca-cert-file", file(CERTIFICATE_FILE));
+            set("tls-ca-cert-file", file(trusted));
         }
         args.extend(self.options.args.iter().map(OsString::from));
         args

@@ -1,3 +1,10 @@
+mod access;
+mod reach;
+mod shown;
+
+pub(crate) use access::{Access, AddressMap};
+pub(crate) use shown::redacted;
+
 use std::{fmt, thread::available_parallelism, time::Duration};
 
 use larder_core::StoreError;
@@ -21,7 +28,7 @@ use crate::redo::choice::OnDataLoss;
 #[derive(Clone)]
 pub struct RedisConfig {
     pub(crate) url: String,
-    pub(crate) root_certificate: Option<Vec<u8>>,
+    pub(crate) access: Access,
     pub(crate) namespace: Option<String>,
     pub(crate) lanes: u16,
     pub(crate) connect_timeout: Duration,
@@ -47,11 +54,15 @@ impl RedisConfig {
     ///
     /// - `redis://[user:password@]host[:port][/db]`, or `valkey://…`
     /// - `rediss://…` or `valkeys://…`: the same over TLS
+    /// - `redis+sentinel://[user:password@]host[:port],host[:port],…/service[/db]`: the master that
+    ///   these sentinels name, at port 26379 unless another one is given; `rediss+sentinel://…`
+    ///   reaches the sentinels and the master over TLS
     /// - `unix:///path[?db=…&user=…&pass=…]`: a Unix socket
     ///
     /// Of a cluster, the address of any of its servers; the store reaches the others in the same
     /// way, as the same user. A `?`, `#`, `/`, `@` or `%` in a user name or password must be
-    /// percent-encoded. The address is checked when the store connects.
+    /// percent-encoded, unless [`user`](Self::user) and [`password`](Self::password) give them. The
+    /// address is checked when the store connects.
     ///
     /// ```
     /// use larder_redis::RedisConfig;
@@ -59,11 +70,13 @@ impl RedisConfig {
     /// let plain = RedisConfig::new("redis://127.0.0.1:6379");
     /// // The password is `what?`.
     /// let with_user = RedisConfig::new("redis://app:what%3F@cache.example/2");
+    /// let valkey = RedisConfig::new("valkeys://cache.example:6380");
+    /// let sentinel = RedisConfig::new("redis+sentinel://one.example,two.example/mymaster");
     /// ```
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            root_certificate: None,
+            access: Access::default(),
             namespace: None,
             lanes: if available_parallelism().is_ok_and(|cores| cores.get() < 4) {
                 1
@@ -81,25 +94,6 @@ impl RedisConfig {
             clear_on_data_loss: Vec::new(),
             max_redo: 100_000,
         }
-    }
-
-    /// Trusts this root certificate (PEM) for `rediss://`, instead of the system's. The store does not connect
-    /// with a text that is no certificate, or with an address without TLS.
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// # let path = std::env::temp_dir().join("larder-redis-doc-ca.pem");
-    /// # std::fs::write(&path, "")?;
-    /// use larder_redis::RedisConfig;
-    ///
-    /// let pem = std::fs::read(path)?;
-    /// let config = RedisConfig::new("rediss://cache.example").root_certificate(pem);
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.root_certificate = Some(pem.into());
-        self
     }
 
     /// Puts `{namespace}/` in front of every name that the store writes or subscribes to by itself:
@@ -346,6 +340,7 @@ impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("address", &redacted(&self.url))
+            .field("access", &self.access)
             .field("namespace", &self.namespace)
             .field("lanes", &self.lanes)
             .field("connect_timeout", &self.connect_timeout)
@@ -358,57 +353,6 @@ impl fmt::Debug for RedisConfig {
             .field("on_data_loss", &self.on_data_loss)
             .field("max_redo", &self.max_redo)
             .finish_non_exhaustive()
-    }
-}
-
-/// Shows an address without anything that may be a user name or password: nothing before its last
-/// `@`, and no query.
-pub(crate) fn redacted(url: &str) -> String {
-    let (scheme, rest) = match url.split_once("://") {
-        Some((scheme, rest)) if is_scheme(scheme) => (format!("{scheme}://"), rest),
-        _ => (String::new(), url),
-    };
-    let query = rest.find('?');
-    let Some(at) = rest.rfind('@') else {
-        return format!(
-            "{scheme}{}",
-            without_password(&rest[..query.unwrap_or(rest.len())])
-        );
-    };
-    // A question mark before the last `@` is part of a password, or it begins a query with an `@`
-    // in one of its values: in that case, what follows the `@` is secret too.
-    if query.is_some_and(|query| {
-        query < at && (scheme.contains("unix") || rest[query..at].contains('='))
-    }) {
-        return format!("{scheme}…");
-    }
-    let shown = &rest[at + 1..];
-    format!(
-        "{scheme}{}",
-        &shown[..shown.find(['?', '#']).unwrap_or(shown.len())]
-    )
-}
-
-/// Whether a text is a scheme of which it is known that it holds no secret.
-fn is_scheme(text: &str) -> bool {
-    matches!(
-        text.rsplit('+').next(),
-        Some("redis" | "rediss" | "valkey" | "valkeys" | "unix" | "http" | "https" | "tcp")
-    ) && text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphabetic() || byte == b'+')
-}
-
-/// Hides what stands in the place of the port and is no number: whoever forgot the host wrote a
-/// password there.
-fn without_password(host: &str) -> String {
-    match host.rsplit_once(':') {
-        Some((host, port))
-            if !port.starts_with(|c: char| c.is_ascii_digit()) && !host.starts_with(['/', '[']) =>
-        {
-            format!("{host}:…")
-        }
-        _ => host.to_owned(),
     }
 }
 
@@ -467,30 +411,5 @@ mod tests {
             "the namespace \"a/b\" cannot be used: \
              it has a '/'; ASCII letters, digits, `_`, `.` and `-` are allowed"
         );
-    }
-
-    #[test]
-    fn shown_address_has_no_credentials() {
-        for (url, shown) in [
-            ("redis://host:1/2", "redis://host:1/2"),
-            ("rediss://u:p@ss@host:1", "rediss://host:1"),
-            (
-                "unix:///run/redis.sock?pass=secret&db=1",
-                "unix:///run/redis.sock",
-            ),
-            ("unix:///run/redis.sock?pass=sec@ret", "unix://…"),
-            ("unix:///run/a@b.sock", "unix://b.sock"),
-            ("u:p@host", "host"),
-            ("u:p://q@host", "host"),
-            ("redis://u:p?q@host:1", "redis://host:1"),
-            ("redis://u:p#q@host:1/2?protocol=resp3", "redis://host:1/2"),
-            ("redis://u:p/q@host", "redis://host"),
-            ("redis://host?pass=p@q", "redis://…"),
-            ("redis://u:p?q=r@host", "redis://…"),
-            ("redis://u:secret", "redis://u:…"),
-            ("redis://[::1]:6379", "redis://[::1]:6379"),
-        ] {
-            assert_eq!(redacted(url), shown, "{url}");
-        }
     }
 }

@@ -1,3 +1,5 @@
+mod tags;
+
 use std::{
     fmt,
     sync::{Arc, Weak},
@@ -6,36 +8,38 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use deadpool_redis::redis::{PushInfo, cmd};
+use deadpool_redis::redis::PushInfo;
 use larder_core::{
     Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore,
-    PushListener, RemoteStats, Replacing, StoreError, Stored, TagEpoch, TagStore, Token,
-    ValueStore, Want, WriteClaim,
+    PushListener, RemoteStats, Replacing, StoreError, Stored, Token, ValueStore, Want, WriteClaim,
 };
 use tokio::task::AbortHandle;
 
 use crate::{
     advice,
     breaker::Breaker,
-    command::{names::Names, reply::LARGE_VALUE, scripts, slots::slot, target::Target},
+    command::{names::Names, reply::LARGE_VALUE, scripts, slots::slot},
     config::RedisConfig,
     connection::{
+        addresses::Addresses,
         bus::Bus,
         dialer::{Dialed, Dialer},
-        endpoint::Endpoint,
         handshake::PushSink,
+        shards::Shards,
     },
-    health::{probe, reconnect, subscriber::Subscriber},
+    health::{
+        failover, probe,
+        reconnect::{self, Limits},
+        subscriber::Subscriber,
+    },
     lane::{
         Lane, Peers, Shared,
         claim::{claim, commit, commit_large},
         clear::clear,
-        current::TRIES,
         get::get,
         get_many::get_many,
-        invalidate::{Sent, invalidate, invalidate_tag},
+        invalidate::invalidate,
         note_in_all,
-        unsent_queue::Remembered,
     },
     listeners::Listeners,
     redo::log::Kind,
@@ -56,9 +60,14 @@ use crate::{
 /// invalidation channel. All processes that share a server must then do so: one that tracks does
 /// not publish.
 ///
-/// In a cluster, each lane is connected to every master. When a slot moves, the lanes that meet it
-/// reconnect, and until then calls fail; while a slot migrates, a clear is refused. What is known
-/// of a tag is then in no order with the values of other masters: see [`LaneState::Scattered`].
+/// Behind Sentinel, and at an address that fails over, the lanes follow the master. A replica is
+/// never used.
+///
+/// In a cluster, each lane is connected to every master. The keys of a master that is gone are out
+/// of reach, and those of the others are not, unless the servers refuse that. When a slot moves,
+/// the lanes that meet it reconnect, and until then calls fail; while a slot migrates, a clear is
+/// refused. What is known of a tag is then in no order with the values of other masters: see
+/// [`LaneState::Scattered`].
 ///
 /// Dropping the store closes its connections.
 ///
@@ -155,16 +164,17 @@ impl RedisStore {
     /// Makes the store, with the lanes that are to be connected.
     fn new(config: &RedisConfig) -> Result<(Self, Unconnected), StoreError> {
         let names = Arc::new(Names::new(config.checked_namespace()?));
-        let endpoint = Endpoint::parse(config)?;
+        let addresses = Arc::new(Addresses::parse(config)?);
+        let shards = Arc::new(Shards::new(config));
         let listeners = Arc::new(Listeners::default());
-        let bus = Arc::new(Bus::new(names.channel(endpoint.info.redis_settings().db())));
+        let bus = Arc::new(Bus::new(names.channel(addresses.db())));
         let breaker = Arc::new(Breaker::new(
             config,
-            endpoint.shown.clone(),
+            addresses.shown.clone(),
             listeners.clone(),
         ));
         let shared = Shared {
-            shown: endpoint.shown.clone(),
+            shown: addresses.shown.clone(),
             names: names.clone(),
             listeners: listeners.clone(),
             breaker: breaker.clone(),
@@ -173,7 +183,7 @@ impl RedisStore {
         };
         let unconnected = |index| {
             let lane = Arc::new(Lane::new(index, config, shared.clone()));
-            let dialer = Dialer::new(config, &endpoint, sink(&lane));
+            let dialer = Dialer::new(config, addresses.clone(), shards.clone(), sink(&lane));
             (lane, dialer)
         };
         let unconnected: Unconnected = LaneIndex::all(config.lanes).map(unconnected).collect();
@@ -191,10 +201,16 @@ impl RedisStore {
         let tasks = vec![
             tokio::spawn(subscriber.run()).abort_handle(),
             tokio::spawn(probe::run(lanes.clone(), config.clone())).abort_handle(),
+            tokio::spawn(failover::run(
+                addresses.clone(),
+                lanes.clone(),
+                config.connect_timeout,
+            ))
+            .abort_handle(),
         ];
         Ok((
             Self {
-                shown: endpoint.shown,
+                shown: addresses.shown.clone(),
                 lanes,
                 names,
                 listeners,
@@ -217,7 +233,11 @@ impl RedisStore {
         let task = tokio::spawn(reconnect::keep_connected(
             lane,
             dialer,
-            config.ping_interval,
+            Limits {
+                ping_interval: config.ping_interval,
+                renewal: config.connect_timeout,
+                trial: config.connect_timeout,
+            },
             dialed,
         ));
         self.tasks.push(task.abort_handle());
@@ -237,13 +257,6 @@ impl RedisStore {
     fn lane_of(&self, key: &str) -> &Lane {
         &self.lanes[usize::from(self.lane(key).0)]
     }
-}
-
-fn epochs(replies: Vec<Option<u64>>) -> Vec<Option<TagEpoch>> {
-    replies
-        .into_iter()
-        .map(|epoch| epoch.map(TagEpoch))
-        .collect()
 }
 
 /// Gives a lane the pushes of its connections, for as long as the lane lives.
@@ -421,80 +434,5 @@ impl LeaseStore for RedisStore {
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
         let ask = async |on| scripts::release(on, key, token).await;
         self.lane_of(key).current.ask(key, ask).await
-    }
-}
-
-#[async_trait]
-impl TagStore for RedisStore {
-    async fn tag_epoch(&self, lane: LaneIndex) -> Result<TagEpoch, StoreError> {
-        self.lane_at(lane)?
-            .current
-            .ask(self.names.epoch(), scripts::tag_epoch)
-            .await
-            .map(TagEpoch)
-    }
-
-    async fn tags(
-        &self,
-        lane: LaneIndex,
-        tags: &[&str],
-    ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
-        let names: Vec<String> = tags.iter().map(|tag| self.names.tag(tag)).collect();
-        let ask = async |mut on: Target| {
-            cmd("MGET")
-                .arg(&names)
-                .query_async(&mut on.connection)
-                .await
-        };
-        Ok(epochs(
-            self.lane_at(lane)?
-                .current
-                .ask(self.names.epoch(), ask)
-                .await?,
-        ))
-    }
-
-    async fn pin_tags(
-        &self,
-        lane: LaneIndex,
-        tags: &[&str],
-        epoch: TagEpoch,
-        ttl: Duration,
-    ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
-        let ask = async |on| scripts::pin_tags(on, tags, epoch.0, ttl).await;
-        Ok(epochs(
-            self.lane_at(lane)?
-                .current
-                .ask(self.names.epoch(), ask)
-                .await?,
-        ))
-    }
-
-    async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
-        let _noted = note_in_all(&self.lanes, Kind::Tag, tag);
-        for _ in 0..TRIES {
-            for lane in &self.lanes {
-                if invalidate_tag(&lane.current, tag).await? == Sent::Yes {
-                    return Ok(Invalidated::Done);
-                }
-            }
-            // P11 unsent-goes-first: entries with the tag are read through every lane, so each one
-            // must send it before a caller reads through it.
-            let mut all_are_down = true;
-            for lane in &self.lanes {
-                all_are_down &=
-                    lane.unsent.remember_tag(&lane.current, tag).await? == Remembered::Yes;
-            }
-            if all_are_down {
-                return Ok(Invalidated::Deferred);
-            }
-        }
-        // Connections come and fail: leave it to the next ones.
-        for lane in &self.lanes {
-            while lane.unsent.remember_tag(&lane.current, tag).await? == Remembered::LaneIsUp {
-                lane.current.give_up(&"an invalidation failed on it");
-            }
-        }
-        Ok(Invalidated::Deferred)
     }
 }
