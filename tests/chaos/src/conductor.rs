@@ -1,9 +1,10 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use indicatif::ProgressBar;
-use larder_testkit::{RedisServer, Reply};
+use larder_testkit::Reply;
 use tokio::{
     sync::watch,
+    task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -11,13 +12,14 @@ use crate::{
     Problem,
     clock::now,
     database::Database,
-    faults::FaultKind,
+    faults::{FaultKind, Topology},
     foreign::Foreign,
-    inject::inject,
-    keys::{Key, Namespace},
-    member::{Copies, Member},
-    node::Caches,
+    keys::{Key, Namespace, PolicyName},
+    member::{Common, Copies, Member},
+    node::{Caches, Config},
     outcome::{HEALED, Outcome},
+    scene::Scene,
+    servers::{Places, Servers},
     told::{Shared, Told, lock},
 };
 
@@ -41,6 +43,12 @@ pub struct Settings {
     pub seed: u64,
     /// The least time between two faults.
     pub pause: Duration,
+    /// How the servers belong together.
+    pub topology: Topology,
+    /// The nodes' answer when a server comes back with older data: `redo`, `clear` or `trust`.
+    pub on_data_loss: String,
+    /// Whether the run ends when a read breaks the promise.
+    pub stops_early: bool,
     /// Shows the progress of the run.
     pub progress: ProgressBar,
 }
@@ -50,35 +58,41 @@ pub struct Settings {
 /// # Errors
 /// If the run itself did not work out: no server, or a node that ended or does not answer.
 pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
-    let mut random = fastrand::Rng::with_seed(settings.seed);
-    let mut server = RedisServer::start().await?;
-    let database = Arc::new(Database::start().await?);
-    let told = Shared::default();
+    let (database, wants) = Database::start().await?;
+    let database = Arc::new(database);
     let start = now();
-    let mut members = start_members(settings, &server, &database, &mut random, &told).await?;
-    let quiet = Arc::new(tokio::sync::Mutex::new(()));
+    let mut scene = set(settings, &database).await?;
+    let stop = watch::Sender::new(false);
     let foreign = Foreign {
-        server: server.addr(),
+        servers: scene.places.clone(),
         database: database.clone(),
-        told: told.clone(),
-        quiet,
+        told: scene.told.clone(),
+        quiet: scene.quiet.clone(),
+        wants,
+        losses: scene.losses.subscribe(),
     };
-    let (quiet, stop) = (foreign.quiet.clone(), watch::Sender::new(false));
-    let foreign =
-        tokio::spawn(foreign.write_on(fastrand::Rng::with_seed(random.u64(..)), stop.subscribe()));
+    let random = fastrand::Rng::with_seed(scene.random.u64(..));
+    let foreign = tokio::spawn(foreign.write_on(random, stop.subscribe()));
 
-    disturb(settings, &mut server, &members, &mut random, &quiet, &told).await?;
+    let disturbed = disturb(settings, &database, &mut scene, &foreign).await;
     stop.send_replace(true);
     foreign.await??;
-    for member in &mut members {
+    disturbed?;
+    for member in &mut scene.members {
         member.stop().await?;
     }
     sleep(HEALED).await;
-    let unequal = unequal(&mut members, &server, &database).await?;
+    let (copies, outside) = (
+        copies(&mut scene).await?,
+        names_outside(&scene.servers).await?,
+    );
 
-    drop(members);
+    let told = scene.told.clone();
+    drop(scene);
     let mut told = std::mem::take(&mut *lock(&told));
     told.history.commits = database.commits();
+    let mut unequal = differing(&copies, &database, &told);
+    unequal.extend(outside);
     let verdict = told.history.check();
     let Told {
         history,
@@ -93,49 +107,56 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
         failed_reads,
         failed_writes,
         misses,
+        loads: database.loads(),
         start,
         seed: settings.seed,
     })
 }
 
-async fn start_members(
-    settings: &Settings,
-    server: &RedisServer,
-    database: &Database,
-    random: &mut fastrand::Rng,
-    told: &Shared,
-) -> Result<Vec<Member>, Problem> {
+/// Starts the servers and the nodes.
+async fn set<'a>(settings: &'a Settings, database: &Database) -> Result<Scene<'a>, Problem> {
+    let mut random = fastrand::Rng::with_seed(settings.seed);
+    let servers = Servers::start().await?;
+    let told = Shared::default();
+    let common = Common {
+        program: &settings.program,
+        database: database.addr(),
+        on_data_loss: &settings.on_data_loss,
+        readers: 4,
+    };
     let mut members = Vec::new();
-    for (index, namespace) in (0..).zip(NODES) {
-        members.push(
-            Member::start(
-                (index, namespace),
-                &settings.program,
-                server,
-                database,
-                random.u64(..),
-                told.clone(),
-            )
-            .await?,
-        );
+    for (node, namespace) in (0..).zip(NODES) {
+        let (seed, told) = (random.u64(..), told.clone());
+        members.push(Member::start(node, namespace, &common, &servers, seed, told).await?);
     }
-    Ok(members)
+    let places = Places::default();
+    places.set(servers.addresses());
+    Ok(Scene {
+        servers,
+        next: u16::try_from(members.len())?,
+        members,
+        common,
+        random,
+        told,
+        places,
+        quiet: Arc::default(),
+        losses: watch::Sender::new(0),
+    })
 }
 
 /// One fault after the other, each kind as often as any other, until the time is over.
 async fn disturb(
     settings: &Settings,
-    server: &mut RedisServer,
-    members: &[Member],
-    random: &mut fastrand::Rng,
-    quiet: &tokio::sync::Mutex<()>,
-    told: &Shared,
+    database: &Database,
+    scene: &mut Scene<'_>,
+    foreign: &JoinHandle<Result<(), Problem>>,
 ) -> Result<(), Problem> {
     let begin = Instant::now();
     let end = begin + settings.length;
     let mut kinds = Vec::new();
     loop {
-        let next = Instant::now() + settings.pause + Duration::from_millis(random.u64(0..600));
+        let pause = settings.pause + Duration::from_millis(scene.random.u64(0..600));
+        let next = Instant::now() + pause;
         // The bar moves also between two faults.
         while Instant::now() < next.min(end) {
             sleep_until(
@@ -144,79 +165,94 @@ async fn disturb(
                     .min(end),
             )
             .await;
-            let told = lock(told);
+            let told = lock(&scene.told);
             let (reads, faults) = (told.history.reads.len(), told.history.faults.len());
             settings.progress.set_position(begin.elapsed().as_secs());
             settings
                 .progress
                 .set_message(format!("{reads} reads, {faults} faults"));
         }
-        if next >= end {
+        if next >= end
+            || foreign.is_finished()
+            || (settings.stops_early && is_over(scene, database))
+        {
             return Ok(());
         }
         if kinds.is_empty() {
-            kinds.extend(FaultKind::ALL);
-            random.shuffle(&mut kinds);
+            kinds = settings.topology.faults();
+            scene.random.shuffle(&mut kinds);
         }
         let kind = kinds.pop().unwrap_or(FaultKind::Cut);
-        let fault = inject(kind, server, members, random, quiet).await?;
-        lock(told).history.faults.push(fault);
+        scene.inject(kind).await?;
     }
 }
 
-/// Deviations when all is quiet: copies that differ from the database, and
-/// names in no namespace.
-async fn unequal(
-    members: &mut [Member],
-    server: &RedisServer,
-    database: &Database,
-) -> Result<Vec<String>, Problem> {
-    let mut unequal = Vec::new();
-    for (index, member) in members.iter_mut().enumerate() {
-        let copies = member.copies().await?;
-        unequal.extend(differing(&format!("node {index}"), copies, database));
-    }
-    unequal.extend(differing("L2", copies_of_l2(server).await?, database));
-    unequal.extend(names_outside(server).await?);
-    Ok(unequal)
+/// Whether some read has broken the promise already.
+fn is_over(scene: &Scene<'_>, database: &Database) -> bool {
+    let mut told = lock(&scene.told);
+    // After the lock was taken: no read is of a later version.
+    told.history.commits = database.commits();
+    !told.failed_reads.is_empty() || !told.history.check().violations.is_empty()
 }
 
-/// A copy that differs from the database, as a text.
-fn differing(whose: &str, copies: Copies, database: &Database) -> Vec<String> {
-    let differs = |(key, copy): (Key, Option<u32>)| {
+/// The copies of every node, and those of a process that starts now, each with a name.
+async fn copies(scene: &mut Scene<'_>) -> Result<Vec<(String, Copies)>, Problem> {
+    let mut all = Vec::new();
+    for member in &mut scene.members {
+        all.push((format!("node {}", member.node), member.copies().await?));
+    }
+    for namespace in Namespace::ALL {
+        let config = Config {
+            node: u16::MAX,
+            redis: scene.servers.url(namespace, &scene.servers.addresses()),
+            places: Vec::new(),
+            on_data_loss: "redo".to_owned(),
+            database: String::new(),
+            namespace,
+            readers: 0,
+            seed: 0,
+        };
+        let (_larder, caches) = Caches::connect(&config).await?;
+        let mut copies = Vec::new();
+        for policy in PolicyName::ALL {
+            copies.extend(caches.copies(namespace, policy).await?);
+        }
+        all.push((format!("L2 in {}", namespace.name()), copies));
+    }
+    Ok(all)
+}
+
+/// The copies that differ from the database, and need not, each as a text.
+fn differing(all: &[(String, Copies)], database: &Database, told: &Told) -> Vec<String> {
+    let differs = |whose: &str, key: Key, copy: Option<u32>| {
         let (held, copy) = (database.version(key), copy?);
-        (copy != held)
+        (copy != held && !told.history.excuses(key, copy))
             .then(|| format!("{whose} has version {copy} of {key}; the database has {held}"))
     };
-    copies.into_iter().filter_map(differs).collect()
+    all.iter()
+        .flat_map(|(whose, copies)| copies.iter().map(move |(key, copy)| (whose, *key, *copy)))
+        .filter_map(|(whose, key, copy)| differs(whose, key, copy))
+        .collect()
 }
 
 /// The names in Redis that lie in no namespace: none should.
-async fn names_outside(server: &RedisServer) -> Result<Vec<String>, Problem> {
-    let Reply::Array(names) = server.command(&["KEYS", "*"]).await? else {
-        return Err("the server does not say what it holds".into());
-    };
-    let names = names.iter().filter_map(Reply::text);
-    let lies_outside = |name: &String| {
-        !Namespace::ALL
-            .iter()
-            .any(|of| name.starts_with(&format!("{}/", of.name())))
-    };
-    Ok(names
-        .filter(lies_outside)
-        .map(|name| format!("{name} lies in no namespace"))
-        .collect())
-}
-
-/// The values that a process which starts now is served from L2.
-async fn copies_of_l2(server: &RedisServer) -> Result<Copies, Problem> {
-    let mut copies = Vec::new();
-    for namespace in Namespace::ALL {
-        let (_larder, caches) = Caches::connect(&server.url(), namespace).await?;
-        for key in Key::all(namespace) {
-            let copy = caches.of(key).get(key.in_policy()).await?;
-            copies.push((key, copy.map(|value| value.version)));
-        }
+async fn names_outside(servers: &Servers) -> Result<Vec<String>, Problem> {
+    let mut outside = Vec::new();
+    for server in servers.all() {
+        let Reply::Array(names) = server.command(&["KEYS", "*"]).await? else {
+            return Err("the server does not say what it holds".into());
+        };
+        let names = names.iter().filter_map(Reply::text);
+        let lies_outside = |name: &String| {
+            !Namespace::ALL
+                .iter()
+                .any(|of| name.starts_with(&format!("{}/", of.name())))
+        };
+        outside.extend(
+            names
+                .filter(lies_outside)
+                .map(|name| format!("{name} lies in no namespace")),
+        );
     }
-    Ok(copies)
+    Ok(outside)
 }

@@ -1,66 +1,108 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::AbortHandle,
 };
 
-use crate::{clock::now, keys::Key};
+use crate::{
+    clock::now,
+    keys::{Key, Namespace, PolicyName},
+};
+
+/// A write that took place in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// When, in nanoseconds.
+    pub at: u64,
+    /// The process that wrote; none for the foreign program.
+    pub node: Option<u16>,
+    /// Whether the process invalidates by itself after it has written.
+    pub by_hand: bool,
+}
 
 /// The source of truth: a version for each key, and when each was committed. Reads and writes take
 /// some milliseconds, before and after the moment at which they take place.
 #[derive(Debug)]
 pub(crate) struct Database {
     address: SocketAddr,
-    commits: Arc<Commits>,
+    shared: Arc<Shared>,
     accepting: AbortHandle,
 }
 
-/// For each key, when each of its versions was committed; the first is version 1.
 #[derive(Debug)]
-struct Commits(Mutex<Vec<Vec<u64>>>);
+struct Shared {
+    /// For each key, its versions; the first is version 1.
+    commits: Mutex<Vec<Vec<Commit>>>,
+    loads: AtomicU64,
+    /// Keys of the foreign program that are being loaded: it is to write them just then.
+    wanted: mpsc::Sender<Key>,
+}
 
-impl Commits {
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<Commit>>> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn version(&self, key: Key) -> u32 {
         u32::try_from(self.lock()[key.index()].len()).unwrap_or(u32::MAX)
     }
 
-    fn commit(&self, key: Key) -> u32 {
-        self.lock()[key.index()].push(now());
-        self.version(key)
+    fn commit(&self, key: Key, node: Option<u16>, by_hand: bool) -> u32 {
+        let mut commits = self.lock();
+        let of_key = &mut commits[key.index()];
+        of_key.push(Commit {
+            at: now(),
+            node,
+            by_hand,
+        });
+        u32::try_from(of_key.len()).unwrap_or(u32::MAX)
     }
 }
 
-const READ: u8 = b'r';
-const WRITE: u8 = b'w';
+/// A question to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    Read = b'r' as isize,
+    Write = b'w' as isize,
+    /// A write after which the process invalidates by itself.
+    WriteByHand = b'h' as isize,
+}
 
 impl Database {
-    pub(crate) async fn start() -> io::Result<Self> {
+    /// Starts it, and returns the keys of the foreign program that are being loaded.
+    pub(crate) async fn start() -> io::Result<(Self, mpsc::Receiver<Key>)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let commits = Arc::new(Commits(Mutex::new(vec![Vec::new(); Key::COUNT])));
-        let served = commits.clone();
+        let (wanted, wants) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            commits: Mutex::new(vec![Vec::new(); Key::COUNT]),
+            loads: AtomicU64::new(0),
+            wanted,
+        });
+        let served = shared.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // Ends with its connection.
                 tokio::spawn(serve(stream, served.clone()));
             }
         });
-        Ok(Self {
+        let database = Self {
             address,
-            commits,
+            shared,
             accepting: accepting.abort_handle(),
-        })
+        };
+        Ok((database, wants))
     }
 
     pub(crate) fn addr(&self) -> String {
@@ -69,17 +111,22 @@ impl Database {
 
     /// The version in the database; zero if the key was never written.
     pub(crate) fn version(&self, key: Key) -> u32 {
-        self.commits.version(key)
+        self.shared.version(key)
     }
 
-    /// Writes, without the time that it takes others.
+    /// Writes as the foreign program, without the time that it takes others.
     pub(crate) fn write(&self, key: Key) -> u32 {
-        self.commits.commit(key)
+        self.shared.commit(key, None, false)
     }
 
-    /// When each version of each key was committed.
-    pub(crate) fn commits(&self) -> Vec<Vec<u64>> {
-        self.commits.lock().clone()
+    /// All writes of each key, in the order of its versions.
+    pub(crate) fn commits(&self) -> Vec<Vec<Commit>> {
+        self.shared.lock().clone()
+    }
+
+    /// The number of reads so far.
+    pub(crate) fn loads(&self) -> u64 {
+        self.shared.loads.load(Ordering::Relaxed)
     }
 }
 
@@ -89,58 +136,70 @@ impl Drop for Database {
     }
 }
 
-async fn serve(mut stream: TcpStream, commits: Arc<Commits>) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let node = Some(stream.read_u16().await?);
     loop {
         let (what, key) = (stream.read_u8().await?, Key(stream.read_u16().await?));
         pause().await;
-        let version = if what == WRITE {
-            commits.commit(key)
+        let version = if what == Request::Read as u8 {
+            shared.loads.fetch_add(1, Ordering::Relaxed);
+            shared.version(key)
         } else {
-            commits.version(key)
+            let by_hand = what == Request::WriteByHand as u8;
+            shared.commit(key, node, by_hand)
         };
+        let is_foreign = (key.namespace(), key.policy()) == (Namespace::North, PolicyName::Foreign);
+        if is_foreign && fastrand::u8(0..4) == 0 {
+            // If it is at work already, it is disturbed by chance.
+            let _ = shared.wanted.try_send(key);
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
         pause().await;
         stream.write_u32(version).await?;
     }
 }
 
+/// Seldom long, so that processes are killed and locks are lost in the middle of it.
 async fn pause() {
-    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=1))).await;
+    let millis = match fastrand::u8(0..32) {
+        0 => fastrand::u64(5..=40),
+        _ => fastrand::u64(0..=1),
+    };
+    tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
 /// A node's way to the database.
 #[derive(Debug)]
 pub(crate) struct DatabaseClient {
     address: String,
+    node: u16,
     idle: Mutex<Vec<TcpStream>>,
 }
 
 impl DatabaseClient {
-    pub(crate) fn new(address: String) -> Self {
+    pub(crate) fn new(address: String, node: u16) -> Self {
         Self {
             address,
+            node,
             idle: Mutex::default(),
         }
     }
 
-    pub(crate) async fn read(&self, key: Key) -> io::Result<u32> {
-        self.ask(READ, key).await
-    }
-
-    pub(crate) async fn write(&self, key: Key) -> io::Result<u32> {
-        self.ask(WRITE, key).await
-    }
-
-    async fn ask(&self, what: u8, key: Key) -> io::Result<u32> {
+    pub(crate) async fn ask(&self, what: Request, key: Key) -> io::Result<u32> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle().pop();
         // Whoever is cancelled takes the connection along, with the answer that is still to come.
         let mut stream = match kept {
             Some(stream) => stream,
-            None => TcpStream::connect(&self.address).await?,
+            None => {
+                let mut stream = TcpStream::connect(&self.address).await?;
+                stream.write_u16(self.node).await?;
+                stream
+            }
         };
         let [high, low] = key.0.to_be_bytes();
-        stream.write_all(&[what, high, low]).await?;
+        stream.write_all(&[what as u8, high, low]).await?;
         let version = stream.read_u32().await?;
         idle().push(stream);
         Ok(version)

@@ -5,8 +5,8 @@ use std::fmt;
 pub struct Fault {
     /// The kind of fault.
     pub kind: FaultKind,
-    /// Whom it hit; none if it was the server.
-    pub node: Option<usize>,
+    /// The process that it hit; none if it was a server.
+    pub node: Option<u16>,
     /// When it began, in nanoseconds.
     pub start: u64,
     /// When it was over.
@@ -34,11 +34,57 @@ pub enum FaultKind {
     Restart,
     /// A process is stopped for longer than its leases live.
     Stop,
+    /// A process is killed, and another one takes its place.
+    Death,
+    /// The server is killed, and starts again from a snapshot of an earlier moment.
+    Snapshot,
+    /// The server is killed, and starts again from a log of its commands that lost its end.
+    LostLog,
+    /// A replica that lagged takes the server's place: at its address, or by leading the address
+    /// elsewhere.
+    Replica,
+    /// The master is killed, and its cluster or its sentinels promote a replica that lagged.
+    Failover,
+}
+
+/// How the servers of a run belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topology {
+    /// One server.
+    Single,
+}
+
+impl Topology {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Single];
+
+    /// Its name, as an option.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+        }
+    }
+
+    /// The topology of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|topology| topology.name() == name)
+    }
+
+    /// The faults that it can have.
+    pub fn faults(self) -> Vec<FaultKind> {
+        let mut faults = FaultKind::ALL.to_vec();
+        faults.retain(|fault| match self {
+            Self::Single => *fault != FaultKind::Failover,
+        });
+        faults
+    }
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Cut,
         Self::Refusal,
         Self::Stall,
@@ -48,6 +94,11 @@ impl FaultKind {
         Self::Eviction,
         Self::Restart,
         Self::Stop,
+        Self::Death,
+        Self::Snapshot,
+        Self::LostLog,
+        Self::Replica,
+        Self::Failover,
     ];
 
     /// Its name in reports.
@@ -62,13 +113,26 @@ impl FaultKind {
             Self::Eviction => "eviction",
             Self::Restart => "server restarted empty",
             Self::Stop => "a process stopped (SIGSTOP)",
+            Self::Death => "a process killed (SIGKILL)",
+            Self::Snapshot => "server restarted from a snapshot",
+            Self::LostLog => "server restarted from a log without its end",
+            Self::Replica => "a lagging replica in the server's place",
+            Self::Failover => "failover to a lagging replica",
         }
+    }
+
+    /// Whether the server comes back with the data of an earlier moment.
+    pub(crate) fn loses_data(self) -> bool {
+        matches!(
+            self,
+            Self::Snapshot | Self::LostLog | Self::Replica | Self::Failover
+        )
     }
 
     pub(crate) fn hits_a_node(self) -> bool {
         matches!(
             self,
-            Self::Cut | Self::Refusal | Self::Stall | Self::Deafness | Self::Stop
+            Self::Cut | Self::Refusal | Self::Stall | Self::Deafness | Self::Stop | Self::Death
         )
     }
 }

@@ -1,42 +1,58 @@
 use std::{sync::Arc, time::Duration};
 
-use larder_testkit::Reply;
-use tokio::{sync::watch, time::sleep};
+use larder_testkit::{Client, Reply};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
 
-use crate::told::{Shared, lock};
 use crate::{
     Problem,
     clock::now,
     database::Database,
-    journal::Write,
+    journal::{Link, Write},
     keys::{Key, Namespace, PolicyName, Versioned},
+    servers::Places,
+    told::{Shared, lock},
 };
 
 /// A program that knows nothing of larder: it writes the database, then Redis, and goes on only
-/// when Redis has it.
+/// when Redis has it. After a loss of data it writes all values anew.
 pub(crate) struct Foreign {
-    pub(crate) server: String,
+    pub(crate) servers: Places,
     pub(crate) database: Arc<Database>,
     pub(crate) told: Shared,
+    /// Held by others while it is not to write.
     pub(crate) quiet: Arc<tokio::sync::Mutex<()>>,
+    /// Keys that are being loaded.
+    pub(crate) wants: mpsc::Receiver<Key>,
+    /// The number of losses of data so far.
+    pub(crate) losses: watch::Receiver<usize>,
 }
 
 impl Foreign {
     pub(crate) async fn write_on(
-        self,
+        mut self,
         mut random: fastrand::Rng,
         stop: watch::Receiver<bool>,
     ) -> Result<(), Problem> {
         while !*stop.borrow() {
-            sleep(Duration::from_millis(random.u64(5..30))).await;
-            let _quiet = self.quiet.lock().await;
-            let namespace = random.choice(Namespace::ALL).unwrap_or(Namespace::North);
-            let key = Key::pick(namespace, PolicyName::Foreign, &mut random);
+            let key = tokio::select! {
+                biased;
+                _ = self.losses.changed() => {
+                    self.write_anew().await?;
+                    continue;
+                }
+                Some(key) = self.wants.recv() => key,
+                () = sleep(Duration::from_millis(random.u64(5..30))) => {
+                    // In the other namespace, no process hears of a foreign program's write.
+                    Key::pick(Namespace::North, PolicyName::Foreign, &mut random)
+                }
+            };
+            let quiet = self.quiet.clone();
+            let _quiet = quiet.lock().await;
             let version = self.database.write(key);
-            let value = serde_json::to_string(&Versioned { key, version })?;
-            while self.set(key, &value).await.is_err() {
-                sleep(Duration::from_millis(5)).await;
-            }
+            self.set(key, version).await?;
             let returned = now();
             let write = Write {
                 node: None,
@@ -47,14 +63,50 @@ impl Foreign {
             };
             lock(&self.told).history.writes.push(write);
         }
+        if self.losses.has_changed()? {
+            self.write_anew().await?;
+        }
         Ok(())
     }
 
-    async fn set(&self, key: Key, value: &str) -> std::io::Result<()> {
-        let mut client = larder_testkit::Client::connect(&self.server, None).await?;
-        match client.command(&["SET", &key.to_string(), value]).await? {
-            Reply::Status(_) => Ok(()),
-            other => Err(std::io::Error::other(format!("{other:?}"))),
+    async fn write_anew(&mut self) -> Result<(), Problem> {
+        self.losses.mark_unchanged();
+        let start = now();
+        for key in Key::all(Namespace::North, PolicyName::Foreign) {
+            let version = self.database.version(key);
+            if version > 0 {
+                self.set(key, version).await?;
+            }
         }
+        let end = now();
+        let link = Link {
+            node: None,
+            start,
+            end,
+        };
+        lock(&self.told).history.links.push(link);
+        Ok(())
+    }
+
+    async fn set(&self, key: Key, version: u32) -> Result<(), Problem> {
+        let value = serde_json::to_string(&Versioned::new(key, version))?;
+        while !self.try_set(key, &value).await {
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Asks one server after the other: only the master that has the key takes it.
+    async fn try_set(&self, key: Key, value: &str) -> bool {
+        for address in self.servers.get() {
+            let Ok(mut client) = Client::connect(&address, None).await else {
+                continue;
+            };
+            let name = key.to_string();
+            if let Ok(Reply::Status(_)) = client.command(&["SET", &name, value]).await {
+                return true;
+            }
+        }
+        false
     }
 }

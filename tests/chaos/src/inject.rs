@@ -9,105 +9,147 @@ use crate::{
     Problem,
     clock::now,
     faults::{Fault, FaultKind},
-    member::Member,
+    losses,
+    scene::Scene,
+    told::lock,
 };
 
-/// Has something go wrong, until it is over. `foreign` is held while the server evicts: what a
-/// foreign program has written and the server evicts again is not noticed by a load under way.
-pub(crate) async fn inject(
-    kind: FaultKind,
-    server: &mut RedisServer,
-    members: &[Member],
-    random: &mut fastrand::Rng,
-    foreign: &tokio::sync::Mutex<()>,
-) -> Result<Fault, Problem> {
-    let node = kind.hits_a_node().then(|| random.usize(0..members.len()));
-    let length = Duration::from_millis(random.u64(100..1_500));
-    let quiet = if kind == FaultKind::Eviction {
-        Some(foreign.lock().await)
-    } else {
-        None
-    };
-    if quiet.is_some() {
-        tokio::time::sleep(Duration::from_millis(250)).await;
+impl Scene<'_> {
+    /// Has something go wrong, until it is over, and takes it down.
+    pub(crate) async fn inject(&mut self, kind: FaultKind) -> Result<(), Problem> {
+        let fault = if kind.hits_a_node() {
+            self.hit(kind).await?
+        } else if kind.loses_data() {
+            let (start, end) = losses::lose(kind, self).await?;
+            self.losses.send_modify(|losses| *losses += 1);
+            Fault {
+                kind,
+                node: None,
+                start,
+                end,
+            }
+        } else {
+            self.disturb(kind).await?
+        };
+        lock(&self.told).history.faults.push(fault);
+        // Between a snapshot and the restart from it there may be other faults.
+        if self.random.u8(0..4) == 0 {
+            let master = self.random.usize(0..self.servers.all().len());
+            losses::save(&self.servers.all()[master]).await?;
+        }
+        Ok(())
     }
-    let start = now();
-    if let Some(member) = node.and_then(|node| members.get(node)) {
-        hit(kind, member, length, random).await?;
-    } else {
-        disturb(kind, server, length).await?;
-    }
-    drop(quiet);
-    Ok(Fault {
-        kind,
-        node,
-        start,
-        end: now(),
-    })
-}
 
-async fn hit(
-    kind: FaultKind,
-    member: &Member,
-    length: Duration,
-    random: &mut fastrand::Rng,
-) -> io::Result<()> {
-    let proxy = &member.proxy;
-    match kind {
-        FaultKind::Refusal => {
-            proxy.refuse(true);
-            proxy.cut();
-            tokio::time::sleep(length).await;
-            proxy.refuse(false);
+    async fn hit(&mut self, kind: FaultKind) -> Result<Fault, Problem> {
+        let index = self.random.usize(0..self.members.len());
+        let (length, node) = (self.length(), self.members[index].node);
+        let start = now();
+        match kind {
+            FaultKind::Death => self.kill_member(index, start, length).await?,
+            FaultKind::Stop => {
+                let pid = self.members[index].pid;
+                signal(pid, "-STOP").await?;
+                tokio::time::sleep(Duration::from_millis(1_000) + length / 2).await;
+                signal(pid, "-CONT").await?;
+            }
+            _ => self.disconnect(kind, index, length).await,
         }
-        FaultKind::Stall => {
-            let direction = if random.bool() {
-                Direction::ToServer
-            } else {
-                Direction::ToClient
-            };
-            proxy.stall(direction, true);
-            tokio::time::sleep(length).await;
-            proxy.stall(direction, false);
-        }
-        FaultKind::Deafness => {
-            proxy.deafen(true);
-            // A channel that hears again before it was probed cannot be found out.
-            tokio::time::sleep(Duration::from_millis(700) + length / 2).await;
-            proxy.deafen(false);
-        }
-        FaultKind::Stop => {
-            signal(member.pid, "-STOP").await?;
-            tokio::time::sleep(Duration::from_millis(1_000) + length / 2).await;
-            signal(member.pid, "-CONT").await?;
-        }
-        _ => proxy.cut(),
+        Ok(Fault {
+            kind,
+            node: Some(node),
+            start,
+            end: now(),
+        })
     }
-    Ok(())
-}
 
-async fn disturb(
-    kind: FaultKind,
-    server: &mut RedisServer,
-    length: Duration,
-) -> Result<(), Problem> {
-    match kind {
-        FaultKind::Kill => {
-            server
-                .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
-                .await?;
+    async fn disconnect(&mut self, kind: FaultKind, index: usize, length: Duration) {
+        let direction = if self.random.bool() {
+            Direction::ToServer
+        } else {
+            Direction::ToClient
+        };
+        let proxies = &self.members[index].proxies;
+        match kind {
+            FaultKind::Refusal => {
+                proxies.iter().for_each(|proxy| {
+                    proxy.refuse(true);
+                    proxy.cut();
+                });
+                tokio::time::sleep(length).await;
+                proxies.iter().for_each(|proxy| proxy.refuse(false));
+            }
+            FaultKind::Stall => {
+                let stall = |yes| proxies.iter().for_each(|proxy| proxy.stall(direction, yes));
+                stall(true);
+                tokio::time::sleep(length).await;
+                stall(false);
+            }
+            FaultKind::Deafness => {
+                proxies.iter().for_each(|proxy| proxy.deafen(true));
+                // A channel that hears again before it was probed cannot be found out.
+                tokio::time::sleep(Duration::from_millis(700) + length / 2).await;
+                proxies.iter().for_each(|proxy| proxy.deafen(false));
+            }
+            _ => proxies.iter().for_each(larder_testkit::Proxy::cut),
         }
-        FaultKind::Flush => {
-            server.command(&["FLUSHALL"]).await?;
-        }
-        FaultKind::Restart => {
-            server.kill();
-            tokio::time::sleep(length / 2).await;
-            server.restart().await?;
-        }
-        _ => evict(server, length).await?,
     }
-    Ok(())
+
+    async fn kill_member(
+        &mut self,
+        index: usize,
+        start: u64,
+        length: Duration,
+    ) -> Result<(), Problem> {
+        let (node, seed) = (self.next, self.random.u64(..));
+        let member = &mut self.members[index];
+        member.kill().await?;
+        lock(&self.told).history.deaths.insert(member.node, start);
+        tokio::time::sleep(length / 2).await;
+        self.next += 1;
+        let told = self.told.clone();
+        member
+            .replace(node, &self.common, &self.servers, seed, told)
+            .await
+    }
+
+    async fn disturb(&mut self, kind: FaultKind) -> Result<Fault, Problem> {
+        let length = self.length();
+        let quiet = if kind == FaultKind::Eviction {
+            Some(self.quiet.clone().lock_owned().await)
+        } else {
+            None
+        };
+        if quiet.is_some() {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        let one = self.random.usize(0..self.servers.all().len());
+        let server = &mut self.servers.all_mut()[one];
+        let start = now();
+        match kind {
+            FaultKind::Kill => {
+                server
+                    .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+                    .await?;
+            }
+            FaultKind::Flush => {
+                server.command(&["FLUSHALL"]).await?;
+            }
+            FaultKind::Restart => {
+                server.kill();
+                losses::remove_snapshot(server)?;
+                tokio::time::sleep(length / 2).await;
+                server.restart().await?;
+            }
+            _ => evict(server, length).await?,
+        }
+        drop(quiet);
+        Ok(Fault {
+            kind,
+            node: None,
+            start,
+            end: now(),
+        })
+    }
 }
 
 /// Gives the server less memory than it uses, with enough beside our keys that not all of them go.

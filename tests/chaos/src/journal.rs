@@ -8,8 +8,8 @@ use crate::keys::Key;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
     /// The process that read.
-    pub node: u8,
-    /// The version that it read.
+    pub node: u16,
+    /// The key that it read.
     pub key: Key,
     /// The version that it was given.
     pub version: u32,
@@ -17,14 +17,16 @@ pub struct Read {
     pub start: u64,
     /// When it was answered.
     pub end: u64,
+    /// Whether it asked for a load of its own, by `refresh`.
+    pub refresh: bool,
 }
 
 /// One write or invalidation that returned without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The process that wrote; none for the foreign program.
-    pub node: Option<u8>,
-    /// The version that it wrote.
+    pub node: Option<u16>,
+    /// The key that it wrote.
     pub key: Key,
     /// The version that it left in the database.
     pub version: u32,
@@ -34,6 +36,17 @@ pub struct Write {
     pub told: Option<u64>,
 }
 
+/// A process reached every server, with all its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The process; none for the foreign program.
+    pub node: Option<u16>,
+    /// When it asked the servers.
+    pub start: u64,
+    /// When all of them had answered.
+    pub end: u64,
+}
+
 /// A line of a node's standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
@@ -41,6 +54,7 @@ pub(crate) enum Line {
     Ready,
     Read(Read),
     Write(Write),
+    Linked(Link),
     /// A `get` that found nothing.
     Missed,
     /// A read that failed, which none should.
@@ -49,7 +63,7 @@ pub(crate) enum Line {
     WriteFailed(String),
     /// Every operation has ended, and this is all that was told.
     Stopped,
-    /// The node's copy of a key at the end.
+    /// The node's copy of a key.
     Copy(Key, Option<u32>),
     /// That were all copies.
     Copied,
@@ -64,9 +78,11 @@ impl fmt::Display for Line {
                 version,
                 start,
                 end,
+                refresh,
                 ..
             }) => {
-                write!(f, "r {} {version} {start} {end}", key.0)
+                let verb = if *refresh { "f" } else { "r" };
+                write!(f, "{verb} {} {version} {start} {end}", key.0)
             }
             Self::Write(Write {
                 key,
@@ -77,6 +93,7 @@ impl fmt::Display for Line {
             }) => {
                 write!(f, "w {} {version} {returned} {}", key.0, told.unwrap_or(0))
             }
+            Self::Linked(Link { start, end, .. }) => write!(f, "l {start} {end}"),
             Self::Missed => write!(f, "missed"),
             Self::ReadFailed(error) => write!(f, "!r {}", error.replace('\n', " ")),
             Self::WriteFailed(error) => write!(f, "!w {}", error.replace('\n', " ")),
@@ -89,19 +106,20 @@ impl fmt::Display for Line {
 
 impl Line {
     /// Reads a line of this node.
-    pub(crate) fn parse(line: &str, node: u8) -> Option<Self> {
+    pub(crate) fn parse(line: &str, node: u16) -> Option<Self> {
         let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
         let number = |at: usize| rest.split(' ').nth(at)?.parse::<u64>().ok();
         let key = || Some(Key(u16::try_from(number(0)?).ok()?));
         let version = || u32::try_from(number(1)?).ok();
         Some(match kind {
             "ready" => Self::Ready,
-            "r" => Self::Read(Read {
+            "r" | "f" => Self::Read(Read {
                 node,
                 key: key()?,
                 version: version()?,
                 start: number(2)?,
                 end: number(3)?,
+                refresh: kind == "f",
             }),
             "w" => Self::Write(Write {
                 node: Some(node),
@@ -109,6 +127,11 @@ impl Line {
                 version: version()?,
                 returned: number(2)?,
                 told: number(3).filter(|told| *told > 0),
+            }),
+            "l" => Self::Linked(Link {
+                node: Some(node),
+                start: number(0)?,
+                end: number(1)?,
             }),
             "missed" => Self::Missed,
             "!r" => Self::ReadFailed(rest.to_owned()),
@@ -134,19 +157,30 @@ mod tests {
             returned: 11,
             told: Some(12),
         };
+        let read = Read {
+            node: 2,
+            key: Key(7),
+            version: 9,
+            start: 10,
+            end: 11,
+            refresh: false,
+        };
         let lines = [
             Line::Ready,
+            Line::Read(read),
             Line::Read(Read {
-                node: 2,
-                key: Key(7),
-                version: 9,
-                start: 10,
-                end: 11,
+                refresh: true,
+                ..read
             }),
             Line::Write(write),
             Line::Write(Write {
                 told: None,
                 ..write
+            }),
+            Line::Linked(Link {
+                node: Some(2),
+                start: 3,
+                end: 4,
             }),
             Line::Missed,
             Line::ReadFailed("no such thing".to_owned()),

@@ -31,7 +31,28 @@ pub(crate) const TABLE: &str = r#"
     ttl = "1h"
     lease = "1s"
     max_wait = "5s"
+
+    [stale]
+    ttl = "300ms"
+    stale_for = "1h"
+    soft_timeout = "3ms"
+    lease = "1s"
+    max_wait = "5s"
+
+    [large]
+    ttl = "1h"
+    lease = "1s"
+    max_wait = "5s"
+
+    [beacon]
+    ttl = "1h"
+    lease = "1s"
+    max_wait = "5s"
+    levels = "l2"
 "#;
+
+/// The policy of the entries by which a node tells whether it reaches every server.
+pub(crate) const BEACON: &str = "beacon";
 
 /// The kinds of data, each with a policy of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +67,22 @@ pub enum PolicyName {
     Instant,
     /// Both levels, written by a foreign program alone.
     Foreign,
+    /// Both levels, with values that are soon stale, and kept for long.
+    Stale,
+    /// Both levels, with values that travel out of band.
+    Large,
 }
 
 impl PolicyName {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Item,
         Self::Shared,
         Self::Tagged,
         Self::Instant,
         Self::Foreign,
+        Self::Stale,
+        Self::Large,
     ];
 
     /// Its name in the table.
@@ -66,17 +93,28 @@ impl PolicyName {
             Self::Tagged => "tagged",
             Self::Instant => "instant",
             Self::Foreign => "foreign",
+            Self::Stale => "stale",
+            Self::Large => "large",
+        }
+    }
+
+    /// How many of its keys are used often, and how many in all.
+    fn sizes(self) -> (u16, u16) {
+        match self {
+            Self::Large => (6, 12),
+            Self::Foreign => (12, 48),
+            _ => (24, IN_POLICY),
         }
     }
 }
 
 /// One of two applications on the one server. Both have the same policies, keys and tags; only
-/// their namespaces differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// their namespaces differ, and the rights of their users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Namespace {
-    /// The first one.
+    /// The first one. The server pushes to it.
     North,
-    /// The second one.
+    /// The second one. It may not use tracking, so its processes tell each other over the bus.
     South,
 }
 
@@ -92,11 +130,12 @@ impl Namespace {
         }
     }
 
-    /// The namespace of a name, if it is one of these two.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|namespace| namespace.name() == name)
+    /// The user as which it logs in, for a URL.
+    pub(crate) fn login(self) -> &'static str {
+        match self {
+            Self::North => "",
+            Self::South => "south:south@",
+        }
     }
 }
 
@@ -105,29 +144,41 @@ impl Namespace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(pub u16);
 
-const IN_POLICY: u16 = 24;
-const IN_NAMESPACE: u16 = 5 * IN_POLICY;
-const IN_GROUP: u16 = 4;
+/// Keys of each policy.
+pub(crate) const IN_POLICY: u16 = 120;
+const IN_NAMESPACE: u16 = PolicyName::ALL.len() as u16 * IN_POLICY;
+/// Tags of each namespace. Each has keys that are used often, and others.
+const TAGS: u16 = 8;
+/// 70,000 bytes: more than a lane reads of a value.
+const LARGE: usize = 70_000;
 
 impl Key {
     /// The number of keys in both namespaces.
     pub const COUNT: usize = IN_NAMESPACE as usize * Namespace::ALL.len();
 
-    /// All keys of a namespace.
-    pub fn all(namespace: Namespace) -> impl Iterator<Item = Self> {
-        (namespace as u16 * IN_NAMESPACE..)
-            .map(Self)
-            .take(usize::from(IN_NAMESPACE))
+    /// All keys of a policy.
+    pub fn all(namespace: Namespace, policy: PolicyName) -> impl Iterator<Item = Self> {
+        (0..IN_POLICY).map(move |in_policy| Self::of(namespace, policy, in_policy))
     }
 
-    /// A random key of a policy, some more often than others.
+    /// A key by its parts.
+    pub(crate) fn of(namespace: Namespace, policy: PolicyName, in_policy: u16) -> Self {
+        Self(namespace as u16 * IN_NAMESPACE + policy as u16 * IN_POLICY + in_policy % IN_POLICY)
+    }
+
+    /// A random key of a policy: some are used often, and most seldom.
     pub(crate) fn pick(
         namespace: Namespace,
         policy: PolicyName,
         random: &mut fastrand::Rng,
     ) -> Self {
-        let skewed = (0..5).map(|_| random.u16(0..IN_POLICY)).min();
-        Self(namespace as u16 * IN_NAMESPACE + policy as u16 * IN_POLICY + skewed.unwrap_or(0))
+        let (hot, all) = policy.sizes();
+        let in_policy = if random.u8(0..10) < 6 {
+            (0..5).map(|_| random.u16(0..hot)).min().unwrap_or(0)
+        } else {
+            random.u16(0..all)
+        };
+        Self::of(namespace, policy, in_policy)
     }
 
     /// Its namespace.
@@ -147,14 +198,13 @@ impl Key {
 
     /// Its tag, if it has one.
     pub(crate) fn tag(self) -> Option<String> {
-        (self.policy() == PolicyName::Tagged)
-            .then(|| format!("group:{}", self.in_policy() / IN_GROUP))
+        (self.policy() == PolicyName::Tagged).then(|| format!("group:{}", self.in_policy() % TAGS))
     }
 
     /// Another one with the same tag.
-    pub(crate) fn neighbour(self) -> Self {
-        let group = self.0 - self.0 % IN_GROUP;
-        Self(group + (self.0 + 1) % IN_GROUP)
+    pub(crate) fn neighbour(self, random: &mut fastrand::Rng) -> Self {
+        let place = random.u16(0..IN_POLICY / TAGS) * TAGS + self.in_policy() % TAGS;
+        Self::of(self.namespace(), self.policy(), place)
     }
 
     pub(crate) fn index(self) -> usize {
@@ -174,4 +224,21 @@ impl fmt::Display for Key {
 pub(crate) struct Versioned {
     pub(crate) key: Key,
     pub(crate) version: u32,
+    /// The size of a large value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) padding: String,
+}
+
+impl Versioned {
+    pub(crate) fn new(key: Key, version: u32) -> Self {
+        let padding = match key.policy() {
+            PolicyName::Large => "x".repeat(LARGE),
+            _ => String::new(),
+        };
+        Self {
+            key,
+            version,
+            padding,
+        }
+    }
 }

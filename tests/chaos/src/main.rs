@@ -1,40 +1,37 @@
-//! `chaos [--minutes N] [--seed S] [--report FILE]`: runs processes and faults, checks every read,
-//! and writes a report.
+//! Runs processes and faults, checks every read, and writes a report.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use larder_chaos::{Namespace, Problem, Settings, html, node, run};
+use larder_chaos::{Problem, Settings, Topology, html, mutants, node, run};
 
 const HELP: &str = "\
-usage: chaos [--minutes N] [--seed S] [--report FILE]
+usage: chaos [options]
+       chaos --mutants [NAME...]    builds each of tests/chaos/mutants.toml, and looks how soon it is found
 
-  --minutes N    how long; default 1
-  --seed S       the random choices of an earlier run; default: new ones
-  --report FILE  where the report goes; default target/chaos/report.html";
+  --minutes N      how long; default 1
+  --seed S         the random choices of an earlier run; default: new ones
+  --topology NAME  single
+  --pause-ms N     the least time between two faults; default 1500
+  --on-data-loss   redo, clear or trust; default redo
+  --until-found    ends when a read breaks the promise
+  --report FILE    where the report goes; default target/chaos/report.html";
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        ["node", redis, database, namespace, seed] => {
-            match (Namespace::named(namespace), seed.parse()) {
-                (Some(namespace), Ok(seed)) => {
-                    let (redis, database) = ((*redis).to_owned(), (*database).to_owned());
-                    node::run(node::Config {
-                        redis,
-                        database,
-                        namespace,
-                        seed,
-                    })
-                    .await
-                    .map(|()| true)
-                }
-                _ => Err(HELP.into()),
-            }
-        }
+        ["node", config] => match serde_json::from_str(config) {
+            Ok(config) => node::run(config).await.map(|()| true),
+            Err(_) => Err(HELP.into()),
+        },
+        ["--mutants", names @ ..] => mutants::find(names),
         ["--help" | "-h" | "help"] => {
             println!("{HELP}");
             Ok(true)
@@ -46,40 +43,52 @@ async fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
             eprintln!("{problem}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }
 
 async fn conduct(options: &[&str]) -> Result<bool, Problem> {
-    let (mut minutes, mut seed) = (1.0, fastrand::u64(..));
+    let mut settings = Settings {
+        program: std::env::current_exe()?,
+        length: Duration::from_secs(60),
+        seed: fastrand::u64(..),
+        pause: Duration::from_millis(1_500),
+        topology: Topology::Single,
+        on_data_loss: "redo".to_owned(),
+        stops_early: false,
+        progress: ProgressBar::hidden(),
+    };
     let mut report = PathBuf::from("target/chaos/report.html");
-    for option in options.chunks(2) {
+    let mut words = options.iter().copied();
+    while let Some(option) = words.next() {
+        let mut value = || words.next().ok_or(HELP);
         match option {
-            ["--minutes", number] => minutes = number.parse().map_err(|_| HELP)?,
-            ["--seed", number] => seed = number.parse().map_err(|_| HELP)?,
-            ["--report", file] => report = PathBuf::from(file),
+            "--minutes" => {
+                let minutes: f64 = value()?.parse().map_err(|_| HELP)?;
+                settings.length = Duration::try_from_secs_f64(60.0 * minutes).map_err(|_| HELP)?;
+            }
+            "--seed" => settings.seed = value()?.parse().map_err(|_| HELP)?,
+            "--pause-ms" => {
+                settings.pause = Duration::from_millis(value()?.parse().map_err(|_| HELP)?);
+            }
+            "--topology" => settings.topology = Topology::named(value()?).ok_or(HELP)?,
+            "--on-data-loss" => settings.on_data_loss = value()?.to_owned(),
+            "--until-found" => settings.stops_early = true,
+            "--report" => report = PathBuf::from(value()?),
             _ => return Err(HELP.into()),
         }
     }
-    let length = Duration::try_from_secs_f64(60.0 * minutes).map_err(|_| HELP)?;
-    let progress = ProgressBar::new(length.as_secs());
-    progress.set_style(ProgressStyle::with_template(
-        "{bar:40} {elapsed} of {len} s, {msg}",
-    )?);
-    let pause = Duration::from_millis(1_500);
-    println!("seed {seed}");
-    let program = std::env::current_exe()?;
-    let outcome = run(&Settings {
-        program,
-        length,
-        seed,
-        pause,
-        progress: progress.clone(),
-    })
-    .await?;
-    progress.finish_and_clear();
+    let style = ProgressStyle::with_template("{bar:40} {elapsed} of {len} s, {msg}")?;
+    settings.progress = ProgressBar::new(settings.length.as_secs()).with_style(style);
+    println!("seed {}", settings.seed);
+    let began = Instant::now();
+    let outcome = run(&settings).await?;
+    settings.progress.finish_and_clear();
     print!("{outcome}");
+    if !outcome.is_good() {
+        println!("found after {:.1} s", began.elapsed().as_secs_f64());
+    }
     if let Some(folder) = report.parent() {
         std::fs::create_dir_all(folder)?;
     }

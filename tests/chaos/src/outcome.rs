@@ -29,6 +29,8 @@ pub struct Outcome {
     pub failed_writes: BTreeMap<String, usize>,
     /// Reads of the cache alone that found nothing.
     pub misses: usize,
+    /// Reads of the database.
+    pub loads: u64,
     /// When it began, in nanoseconds.
     pub start: u64,
     /// The seed of the random choices.
@@ -127,9 +129,10 @@ impl Outcome {
         writeln!(f, "seed {}", self.seed)?;
         writeln!(
             f,
-            "{} reads checked, and {} that found nothing",
+            "{} reads checked, and {} that found nothing; {} loads",
             reads.len(),
-            self.misses
+            self.misses,
+            self.loads
         )?;
         writeln!(
             f,

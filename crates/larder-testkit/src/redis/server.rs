@@ -1,4 +1,4 @@
-use std::{ffi::OsString, fs, io, time::Duration};
+use std::{ffi::OsString, fs, io, path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -142,7 +142,7 @@ impl RedisServerBuilder {
                 server.certificate = Some(Certificate::make(server.folder.path())?);
             }
             tries += 1;
-            match server.run().await {
+            match server.run(&[]).await {
                 Ok(()) => return Ok(server),
                 Err(ServerError::DoesNotStart { .. }) if tries < START_TRIES => {}
                 Err(error) => return Err(error),
@@ -224,6 +224,11 @@ impl RedisServer {
         format!("unix://{}", self.folder.path().join("redis.sock").display())
     }
 
+    /// Returns the folder in which the server keeps its files, such as `dump.rdb`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Returns the server's log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -275,12 +280,23 @@ impl RedisServer {
     /// # Errors
     /// [`ServerError`].
     pub async fn restart(&mut self) -> Result<(), ServerError> {
-        self.kill();
-        self.run().await
+        self.restart_with(&[]).await
     }
 
-    async fn run(&mut self) -> Result<(), ServerError> {
-        let running = Running::start(self.server_args())?;
+    /// Starts the server again like [`restart`](Self::restart), this time with more words on its
+    /// command line, such as `["--appendonly", "yes"]`.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn restart_with(&mut self, args: &[&str]) -> Result<(), ServerError> {
+        self.kill();
+        self.run(args).await
+    }
+
+    async fn run(&mut self, more: &[&str]) -> Result<(), ServerError> {
+        let mut args = self.server_args();
+        args.extend(more.iter().map(OsString::from));
+        let running = Running::start(args)?;
         let pid = running.pid;
         self.running = Some(running);
         let give_up = Instant::now() + START_BOUND;
@@ -421,7 +437,7 @@ mod tests {
             running: None,
         };
         assert!(matches!(
-            other.run().await,
+            other.run(&[]).await,
             Err(ServerError::DoesNotStart { .. })
         ));
     }

@@ -1,0 +1,25 @@
+use serde::{Deserialize, Serialize};
+
+use crate::keys::Namespace;
+
+/// The orders to a node at its start, in JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// Its number.
+    pub node: u16,
+    /// Where Redis is.
+    pub redis: String,
+    /// The addresses that servers tell of themselves, each with the one at which the node reaches
+    /// it.
+    pub places: Vec<(String, String)>,
+    /// The answer to a server that comes back with older data: `redo`, `clear` or `trust`.
+    pub on_data_loss: String,
+    /// Where the database is.
+    pub database: String,
+    /// Where its names in Redis lie.
+    pub namespace: Namespace,
+    /// Tasks that read.
+    pub readers: u64,
+    /// The seed of the node's random choices.
+    pub seed: u64,
+}

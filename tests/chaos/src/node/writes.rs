@@ -1,0 +1,127 @@
+//! The writes of a node.
+
+use std::{io, sync::Arc, time::Duration};
+
+use larder::Loaded;
+
+use super::{Node, full, loaded, reads::ON_PURPOSE};
+use crate::{
+    clock::now,
+    database::Request,
+    journal::{Line, Write},
+    keys::{Key, PolicyName, Versioned},
+};
+
+/// The policies that a node writes, and the one whose entries it only invalidates.
+const WRITTEN: [PolicyName; 7] = PolicyName::ALL;
+
+impl Node {
+    pub(super) async fn write_on(self: Arc<Self>, mut random: fastrand::Rng) {
+        while !self.is_stopping() {
+            {
+                let _running = self.running.read().await;
+                let policy = random.choice(WRITTEN).unwrap_or(PolicyName::Item);
+                let key = Key::pick(self.namespace, policy, &mut random);
+                match policy {
+                    PolicyName::Foreign => self.forget(key).await,
+                    _ => self.write(key, &mut random).await,
+                }
+                self.tell();
+            }
+            tokio::time::sleep(Duration::from_millis(random.u64(2..14))).await;
+        }
+        // What could not be sent is sent once the node is connected again, or the conductor gives
+        // up.
+        while !self.tell() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Makes room for a load of a value that the foreign program writes.
+    async fn forget(&self, key: Key) {
+        if let Err(error) = self.caches.of(key).invalidate(key.in_policy()).await {
+            self.say_failed(&error);
+        }
+    }
+
+    async fn write(&self, key: Key, random: &mut fastrand::Rng) {
+        let (cache, database) = (self.caches.of(key), self.database.clone());
+        let writer = move || async move { database.ask(Request::Write, key).await };
+        let written = match (random.u8(0..100), key.tag()) {
+            (0..40, _) => {
+                let writer =
+                    move || async move { writer().await.map(|version| loaded(key, version)) };
+                cache
+                    .write_through(key.in_policy(), writer)
+                    .await
+                    .map(|value| vec![(key, value.version)])
+            }
+            (40..60, _) => cache
+                .write_around(key.in_policy(), writer)
+                .await
+                .map(|version| vec![(key, version)]),
+            (60..66, _) => {
+                let writer = move || async move {
+                    let _version = writer().await?;
+                    Err::<Loaded<Versioned>, _>(io::Error::other(ON_PURPOSE))
+                };
+                cache
+                    .write_through(key.in_policy(), writer)
+                    .await
+                    .map(|_| Vec::new())
+            }
+            (66..68, _) => self.write_then(&[key], cache.clear()).await,
+            (68..84, Some(tag)) => {
+                let mut keys = vec![key];
+                keys.extend((0..3).map(|_| key.neighbour(random)));
+                keys.sort_unstable();
+                keys.dedup();
+                self.write_then(&keys, self.larder.invalidate_tag(&tag))
+                    .await
+            }
+            _ => {
+                self.write_then(&[key], cache.invalidate(key.in_policy()))
+                    .await
+            }
+        };
+        let returned = now();
+        match written {
+            Ok(written) => {
+                let write = |(key, version)| Write {
+                    node: None,
+                    key,
+                    version,
+                    returned,
+                    told: None,
+                };
+                self.untold().extend(written.into_iter().map(write));
+            }
+            Err(error) => self.say_failed(&error),
+        }
+    }
+
+    fn say_failed(&self, error: &larder::Error) {
+        // Without the key, so that equal failures are counted together.
+        let text = full(error);
+        let text = error
+            .key()
+            .map_or(text.clone(), |key| text.replace(key, "a key"));
+        self.say(Line::WriteFailed(text));
+    }
+
+    /// Writes the database as a program does that invalidates by hand.
+    async fn write_then(
+        &self,
+        keys: &[Key],
+        invalidate: impl Future<Output = Result<(), larder::Error>>,
+    ) -> Result<Vec<(Key, u32)>, larder::Error> {
+        let mut written = Vec::new();
+        for key in keys {
+            match self.database.ask(Request::WriteByHand, *key).await {
+                Ok(version) => written.push((*key, version)),
+                Err(error) => self.say(Line::WriteFailed(full(&error))),
+            }
+        }
+        invalidate.await.map(|()| written)
+    }
+}
