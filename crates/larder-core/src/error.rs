@@ -36,6 +36,15 @@ pub enum StoreError {
         /// The address, without its password.
         address: String,
     },
+    /// The server answers, and cannot be used: it is none that holds a cache, or the user lacks
+    /// what a cache needs.
+    #[error("the remote store at {address} cannot be used: {problem}")]
+    Unfit {
+        /// The address, without its password.
+        address: String,
+        /// The reason, which names all that is missing.
+        problem: String,
+    },
     /// The server did not answer in time. The call may have taken effect, or still may.
     #[error("the remote store at {address} did not answer within {after:?}")]
     TimedOut {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, RemoteStore, Replacing, StoreError, Stored, Token,
-    WriteClaim,
+    Claim, Committed, Digest, Invalidated, Key, LONGEST_LEASE, RemoteStore, Replacing, StoreError,
+    Stored, Token, WriteClaim,
 };
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
@@ -124,6 +124,7 @@ impl Leases {
     }
 
     /// Asks for the right to fill a key, see [`LeaseStore::claim`](larder_core::LeaseStore::claim).
+    /// A lease of more than [`LONGEST_LEASE`] lives for that.
     ///
     /// # Cancellation
     /// If the future is dropped, a lease that it may have got is released in the background.
@@ -136,6 +137,7 @@ impl Leases {
         lease: Duration,
         replacing: Replacing<'_>,
     ) -> Result<Claimed, StoreError> {
+        let lease = lease.min(LONGEST_LEASE);
         // P8 register-then-claim: register, then claim
         let waiter = self.waiters.register(key.hash());
         let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
@@ -157,7 +159,8 @@ impl Leases {
     }
 
     /// Asks for the right to write behind a key, see
-    /// [`LeaseStore::begin_write`](larder_core::LeaseStore::begin_write).
+    /// [`LeaseStore::begin_write`](larder_core::LeaseStore::begin_write). A lease of more than
+    /// [`LONGEST_LEASE`] lives for that.
     ///
     /// ```
     /// # use std::{sync::Arc, time::Duration};
@@ -181,6 +184,7 @@ impl Leases {
     /// # Errors
     /// The store's own error, if the key could not even be invalidated; no lease is kept then.
     pub async fn begin_write(&self, key: &Key, lease: Duration) -> Result<WriteBegun, StoreError> {
+        let lease = lease.min(LONGEST_LEASE);
         // P8 register-then-claim: register, then claim
         let waiter = self.waiters.register(key.hash());
         let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());

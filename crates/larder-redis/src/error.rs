@@ -49,17 +49,27 @@ pub(crate) fn is_busy(error: &RedisError) -> bool {
     error.code() == Some("BUSY")
 }
 
-/// Tells whether the refusal is permanent: it is about this key's type or this user's rights.
+/// Tells whether the server answered and refused just this command, for a reason that will not pass
+/// by itself: the type of a key, the user's rights, a script that fails. It says nothing about
+/// other commands.
 pub(crate) fn is_final(error: &RedisError) -> bool {
-    error.code() == Some("WRONGTYPE") || is_denied(error)
+    let was_killed = |detail: &str| detail.contains("Script killed by user");
+    !(is_loss(error) || is_outage(error) || is_busy(error))
+        && !has_code(error, &["NOSCRIPT"])
+        && !error.detail().is_some_and(was_killed)
+}
+
+/// Tells whether the key holds a value of another type than the command is for.
+pub(crate) fn is_wrong_type(error: &RedisError) -> bool {
+    has_code(error, &["WRONGTYPE"])
 }
 
 /// Tells whether the user lacks the right to do this.
 pub(crate) fn is_denied(error: &RedisError) -> bool {
     // Within a script only the words say so, which differ up to Redis 7.0 and after it.
     let in_script = |detail: &str| {
-        detail.contains("user executing the script can't")
-            || detail.contains("ACL failure in script")
+        let words = in_script(detail).unwrap_or(detail);
+        words.contains("user executing the script can't") || words.contains("ACL failure in script")
     };
     error.code() == Some("NOPERM") || error.detail().is_some_and(in_script)
 }
@@ -81,14 +91,55 @@ fn is_without_credentials(error: &RedisError) -> bool {
 /// Whether the server gave one of these codes. Redis before 7.0 quotes the code of a command within
 /// a script.
 fn has_code(error: &RedisError, codes: &[&str]) -> bool {
-    match error.code() {
-        Some("ERR") => {
-            let detail = error.detail().unwrap_or_default();
-            codes
-                .iter()
-                .any(|code| detail.contains(&format!(": -{code} ")))
+    let given = match (error.code(), error.detail()) {
+        (Some("ERR"), Some(detail)) => in_script(detail).and_then(first_word),
+        (Some("@user_script:"), Some(detail)) => first_word(without_places(detail)),
+        (code, _) => code,
+    };
+    given.is_some_and(|given| codes.contains(&given))
+}
+
+/// The words of a command that failed within a script, as Redis before 7.0 quotes them.
+fn in_script(detail: &str) -> Option<&str> {
+    let (_, words) = detail
+        .strip_prefix("Error running script (call to f_")?
+        .split_once("): ")?;
+    Some(without_places(words))
+}
+
+/// The words without the places in the script that stand before them: `@user_script:11: `, or
+/// `@user_script: 11: -`.
+fn without_places(mut words: &str) -> &str {
+    loop {
+        let place = words.trim_start_matches("@user_script:").trim_start();
+        let rest = place.trim_start_matches(|c: char| c.is_ascii_digit());
+        match rest.strip_prefix(": ") {
+            Some(rest) if rest.len() + 2 < place.len() => words = rest,
+            _ => return words.strip_prefix('-').unwrap_or(words),
         }
-        code => code.is_some_and(|code| codes.contains(&code)),
+    }
+}
+
+fn first_word(words: &str) -> Option<&str> {
+    words.split(' ').next()
+}
+
+/// The most characters of a server's words that an error or the log shows, 80: they may quote what
+/// another program wrote.
+const SHOWN: usize = 80;
+
+/// The server's or connection's words, short enough for a log.
+pub(crate) fn words(error: &RedisError) -> String {
+    let said = match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => match in_script(detail) {
+            Some(words) => words.to_owned(),
+            None => format!("{code} {detail}"),
+        },
+        _ => error.to_string(),
+    };
+    match said.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &said[..end]),
+        None => said,
     }
 }
 
@@ -121,12 +172,12 @@ pub(crate) fn describe(
         return match error.code() {
             Some("NOPERM") => StoreError::Refused {
                 address,
-                reason: error.to_string(),
+                reason: words(&error),
             },
             _ => StoreError::Unauthorized { address },
         };
     }
-    if error.code() == Some("WRONGTYPE") {
+    if is_wrong_type(&error) {
         return StoreError::WrongType {
             key: key.to_owned(),
         };
@@ -139,7 +190,7 @@ pub(crate) fn describe(
     }
     StoreError::Refused {
         address,
-        reason: error.to_string(),
+        reason: words(&error),
     }
 }
 
@@ -197,14 +248,64 @@ mod tests {
             ),
             ("NOSCRIPT No matching script. Please use EVAL.", false),
             (
+                "ERR Error running script (call to f_d9b4): @user_script:1: Script killed by user with SCRIPT KILL...",
+                false,
+            ),
+            (
                 "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
                 false,
             ),
-            ("ERR value is not an integer or out of range", false),
+            ("ERR value is not an integer or out of range", true),
+            (
+                "ERR unknown command 'EVALSHA', with args beginning with: ",
+                true,
+            ),
+            (
+                "ERR Error running script (call to f_d9b4): @user_script:1: user_script:1: attempt to compare nil",
+                true,
+            ),
+            // What a script quotes is no code.
+            (
+                "ERR Error running script (call to f_d9b4): @user_script:1: bad: -READONLY You can't",
+                true,
+            ),
         ] {
             let error = said(words);
             assert!(!is_outage(&error) && !is_loss(&error), "{words}");
             assert_eq!(is_final(&error), is_final_too, "{words}");
         }
+    }
+
+    #[test]
+    fn wrong_type_is_known_by_the_words_of_every_version() {
+        let refusal = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        let (old, place) = (
+            "ERR Error running script (call to f_d9b4): ",
+            "@user_script:13: ",
+        );
+        for words in [
+            refusal.to_owned(),
+            format!("{refusal} script: d9b4, on @user_script:1."),
+            format!("{old}{place}{refusal}"),
+            format!("{old}{place}@user_script: 13: -{refusal}"),
+        ] {
+            assert!(is_wrong_type(&said(&words)), "{words}");
+        }
+        assert!(!is_wrong_type(&said("ERR WRONGTYPE is what it is called")));
+        assert!(is_outage(&said(
+            "@user_script: 1: -OOM command not allowed"
+        )));
+    }
+
+    #[test]
+    fn words_of_a_server_are_cut() {
+        let shown = words(&said(&format!("ERR no number: {}", "ü".repeat(5000))));
+        assert!(
+            shown.starts_with("ERR no number: ü") && shown.ends_with("ü…"),
+            "{shown}"
+        );
+        assert_eq!(shown.chars().count(), SHOWN + 1);
+        let error = describe(said(&"x".repeat(5000)), "a", Duration::ZERO, "k");
+        assert!(error.to_string().len() < 200, "{error}");
     }
 }

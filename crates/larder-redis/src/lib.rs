@@ -32,9 +32,10 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub use config::RedisConfig;
+pub use config::{RedisConfig, coherence::Coherence};
 pub use credentials::{Credentials, CredentialsProvider};
 pub use redo::choice::OnDataLoss;
+pub use rights::{Named, RIGHTS, Right, rights_in_markdown};
 pub use store::RedisStore;
 
 mod advice;
@@ -44,10 +45,13 @@ mod config;
 mod connection;
 mod credentials;
 mod error;
+#[cfg(test)]
+mod garbage;
 mod health;
 mod lane;
 mod listeners;
 mod redo;
+mod rights;
 mod stats;
 mod store;
 

@@ -16,8 +16,8 @@ use larder_core::{
     Claim, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, Push, PushListener,
     Replacing, StoreError, TagEpoch, TagStore, Token, ValueStore, WriteClaim,
 };
-use larder_redis::{RedisConfig, RedisStore};
-use larder_testkit::{RedisServer, Reply, eventually};
+use larder_redis::{Coherence, RedisConfig, RedisStore};
+use larder_testkit::{RedisServer, Reply, eventually, no_tracking};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const BOUND: Duration = Duration::from_secs(20);
@@ -45,11 +45,16 @@ struct Tenant {
 }
 
 impl Tenant {
-    async fn new(server: &RedisServer, name: &'static str) -> Self {
+    async fn new(server: &RedisServer, name: &'static str, state: LaneState) -> Self {
         let config = RedisConfig::new(server.url())
             .lanes(1)
-            .probe_interval(Duration::from_millis(20));
+            .probe_interval(Duration::from_millis(20))
+            .coherence(match state {
+                LaneState::Subscribed => Coherence::Channel,
+                _ => Coherence::Auto,
+            });
         let store = RedisStore::connect(config.namespace(name)).await.unwrap();
+        assert_eq!(store.lane_state(LaneIndex(0)), state);
         let pushes = Arc::new(Recorder::default());
         let listener: Arc<dyn PushListener> = pushes.clone();
         store.subscribe(Arc::downgrade(&listener));
@@ -127,8 +132,8 @@ async fn both_kinds_of_server() -> [(RedisServer, LaneState); 2] {
 async fn clears_tags_and_messages_of_one_namespace_are_not_seen_by_another() {
     for (server, state) in both_kinds_of_server().await {
         let (shop, blog) = (
-            Tenant::new(&server, "shop").await,
-            Tenant::new(&server, "blog").await,
+            Tenant::new(&server, "shop", state).await,
+            Tenant::new(&server, "blog", state).await,
         );
         for tenant in [&shop, &blog] {
             assert_eq!(tenant.store.lane_state(LaneIndex(0)), state);
@@ -181,7 +186,7 @@ async fn remove_all(tenant: &Tenant) {
 
 /// Has the tenant told of one more change, so that whatever else would be told has been.
 async fn pushes_until_the_next(server: &RedisServer, tenant: &Tenant) -> Vec<String> {
-    let other = Tenant::new(server, tenant.name).await;
+    let other = Tenant::new(server, tenant.name, tenant.store.lane_state(LaneIndex(0))).await;
     let key = tenant.key("user:42");
     other
         .store
@@ -209,10 +214,10 @@ async fn user_of_one_namespace_needs_no_other_keys_and_channels() {
             "&shop/*",
         ];
         if state == LaneState::Subscribed {
-            user.push("-client|tracking");
+            user.extend(no_tracking());
         }
         server.command(&user).await.unwrap();
-        let shop = Tenant::new(&server, "shop").await;
+        let shop = Tenant::new(&server, "shop", state).await;
         shop.put("user:42", b"x").await;
         assert!(shop.pin("org:7").await.is_some());
         shop.begin_write("user:{a", &Token::new()).await;

@@ -29,8 +29,8 @@ pub mod conformance;
 pub use gate::{Gate, eventually};
 pub use proxy::{Direction, Proxy};
 pub use redis::{
-    Client, RedisCluster, RedisSentinels, RedisServer, RedisServerBuilder, Reply, ServerError,
-    find_server,
+    Client, RedisCluster, RedisSentinels, RedisServer, RedisServerBuilder, Reply, SERVER_VARIABLE,
+    ServerError, find_server, has_tls, no_tracking, version_of,
 };
 
 /// The example of the README, which the tests run.

@@ -42,6 +42,8 @@ pub(crate) const BUILTIN: &str = "builtin";
 const SHORTEST_TTL: Duration = Duration::from_millis(1);
 /// 100 ms: a process renews its lease after each third of it, and each renewal is a round trip.
 const SHORTEST_LEASE: Duration = Duration::from_millis(100);
+/// 24 h: what is longer in Redis is not believed.
+const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_PREFIX: usize = 64;
 /// The prefix of larder's own keys in the store.
 const RESERVED: &str = "larder";
@@ -136,6 +138,11 @@ impl PolicyDraft {
                 "lease",
                 policy.lease() >= SHORTEST_LEASE,
                 "it must be at least 100ms, because it is renewed after each third of it",
+            ),
+            (
+                "lease",
+                policy.lease() <= LONGEST_LEASE,
+                "it must be at most 24h: a lease that lives longer is taken for one that lost its end",
             ),
             ("schema", policy.schema >= 1, "it counts from 1"),
             ("degraded_l1_ttl", policy.degraded_l1_ttl >= SHORTEST_TTL, "it must be at least 1ms"),

@@ -282,7 +282,7 @@ impl Policy {
         self.load_timeout
     }
 
-    /// Returns the life of a lease, at least 100 ms; by default 10 s. A living process renews its
+    /// Returns the life of a lease, 100 ms to 24 h; by default 10 s. A living process renews its
     /// lease, so this bounds only how long the key of a process that died stays blocked.
     ///
     /// ```

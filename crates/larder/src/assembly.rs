@@ -147,6 +147,19 @@ impl Assembly {
         }
     }
 
+    /// The prefixes of the policies that live in L2, without the built-in ones, which an
+    /// application may not use.
+    pub(crate) fn own_prefixes(&self) -> Vec<String> {
+        let builtin = TtlTable::builtin();
+        let own = |policy: &&Policy| builtin.policy(policy.name()) != Some(*policy);
+        self.table
+            .policies()
+            .filter(own)
+            .filter(|policy| policy.levels().has_l2())
+            .map(|policy| self.prefix(policy))
+            .collect()
+    }
+
     /// The text in front of a policy's keys, without its colon.
     fn prefix(&self, settings: &Policy) -> String {
         match &self.namespace {

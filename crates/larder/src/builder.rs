@@ -369,8 +369,9 @@ impl LarderBuilder {
     ///
     /// # Errors
     /// - [`Error::Options`]: two options contradict each other, or one of them is out of its range.
-    /// - [`Error::Store`]: the address is wrong. Or Redis is out of reach or refuses the password,
-    ///   and the larder may not [`start_without_redis`](Self::start_without_redis).
+    /// - [`Error::Store`]: the address is wrong. Or Redis is out of reach, refuses the password, is
+    ///   a replica or a Sentinel, or its user lacks a command or keys, which the error names, and
+    ///   the larder may not [`start_without_redis`](Self::start_without_redis).
     /// - [`Error::NoRuntime`]: the call was made outside a tokio runtime.
     pub async fn build(self) -> Result<Larder, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
@@ -431,7 +432,9 @@ impl LarderBuilder {
         let remote = remote.map(|remote| Connect {
             remote,
             namespace: self.assembly.namespace.clone(),
-            prefixes: self.assembly.key_beginnings(),
+            prefixes: self.assembly.own_prefixes(),
+            max_value_size: self.assembly.max_value_size,
+            clears: self.assembly.key_beginnings(),
             lazily: self.start_without_redis,
         });
         Ok((self.assembly, remote, schedule))

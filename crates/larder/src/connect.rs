@@ -18,13 +18,17 @@ pub(crate) enum Remote {
 /// An L2 that is to be connected.
 #[cfg_attr(
     not(feature = "redis"),
-    expect(dead_code, reason = "only Redis has a namespace and connects lazily")
+    expect(dead_code, reason = "only Redis has these options")
 )]
 pub(crate) struct Connect {
     pub(crate) remote: Remote,
     pub(crate) namespace: Option<String>,
-    /// The beginning of each policy's keys.
+    /// The texts before the colon with which the keys of its values begin.
     pub(crate) prefixes: Vec<String>,
+    /// The largest value that is read or written, in bytes.
+    pub(crate) max_value_size: usize,
+    /// The beginnings of all keys in L2.
+    pub(crate) clears: Vec<String>,
     /// Whether to connect in the background.
     pub(crate) lazily: bool,
 }
@@ -43,7 +47,10 @@ impl Connect {
                     Some(namespace) => config.namespace(namespace),
                     None => *config,
                 };
-                let config = config.clear_on_data_loss(self.prefixes);
+                let config = config
+                    .prefixes(self.prefixes)
+                    .max_value_size(self.max_value_size)
+                    .clear_on_data_loss(self.clears);
                 let store = match self.lazily {
                     true => RedisStore::connect_lazy(config),
                     false => RedisStore::connect(config).await,

@@ -88,7 +88,7 @@ pub use larder_core::{Clock, ManualClock, MemoryRemote, MemoryServer};
 pub use larder_derive::CacheKey;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
-pub use larder_redis::{Credentials, CredentialsProvider, OnDataLoss, RedisConfig};
+pub use larder_redis::{Coherence, Credentials, CredentialsProvider, OnDataLoss, RedisConfig};
 pub use larder_ttl::{Advice, Levels, OnOutage, Policy, TableError, TtlTable};
 pub use observe::{Event, Level, LoadOutcome, Stats};
 pub use value::{BoxError, LoadManyResult, LoadResult, Loaded, Value};

@@ -19,12 +19,22 @@ use crate::{
 /// A writer, not started yet: its reply to the caller, and the value to cache, if there is one.
 pub(crate) type Writer<R> = BoxFuture<'static, Result<(R, Option<CachedValue>), Error>>;
 
+/// The purpose of a write, which decides what it does where L2 cannot hold its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To write the database: the value is kept where it can be.
+    Database,
+    /// To cache the value, and nothing else.
+    Cache,
+}
+
 /// Runs a write to its end, in a task of its own: a caller that is dropped does not stop it
 /// half-way.
 pub(crate) async fn write<R: Send + 'static>(
     process: Arc<Process>,
     policy: Arc<ActivePolicy>,
     key: Key,
+    purpose: Purpose,
     writer: Writer<R>,
 ) -> Result<R, Error> {
     let (name, lifecycle, counted) = (key.to_string(), process.lifecycle.clone(), policy.clone());
@@ -33,6 +43,7 @@ pub(crate) async fn write<R: Send + 'static>(
         let done = Write {
             policy: &policy,
             key: &key,
+            purpose,
         }
         .run(writer)
         .await;
@@ -47,6 +58,7 @@ pub(crate) async fn write<R: Send + 'static>(
 struct Write<'a> {
     policy: &'a ActivePolicy,
     key: &'a Key,
+    purpose: Purpose,
 }
 
 impl Write<'_> {
@@ -101,13 +113,20 @@ impl Write<'_> {
                         });
                     }
                 }
-                // The key holds no value of ours, and there will be none.
-                Ok(WriteBegun::Withdrawn(error)) | Err(error @ StoreError::WrongType { .. }) => {
+                Ok(WriteBegun::Withdrawn(error)) => {
                     policy.reporter.remote_failed(&error);
                     return match policy.settings().on_outage() {
                         OnOutage::Serve => Ok(None),
                         OnOutage::Fail => Err(Error::store(key, error)),
                     };
+                }
+                // The key holds no value of ours, and there will be none.
+                Err(error @ StoreError::WrongType { .. })
+                    if self.purpose == Purpose::Database
+                        && policy.settings().on_outage() == OnOutage::Serve =>
+                {
+                    policy.reporter.remote_failed(&error);
+                    return Ok(None);
                 }
                 Err(error) => {
                     policy.reporter.remote_failed(&error);
@@ -205,7 +224,13 @@ impl Write<'_> {
             }
             Err(error) => {
                 policy.reporter.remote_failed(&error);
-                self.withdraw(Some(lease)).await
+                self.withdraw(Some(lease)).await?;
+                match (self.purpose, &error) {
+                    (Purpose::Cache, StoreError::WrongType { .. } | StoreError::Refused { .. }) => {
+                        Err(Error::store(key, error))
+                    }
+                    _ => Ok(()),
+                }
             }
         }
     }

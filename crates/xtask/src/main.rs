@@ -7,6 +7,7 @@ mod counts;
 mod packages;
 mod rules;
 mod server;
+mod servers;
 mod steps;
 
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ usage: cargo xtask <chore> [options]
 
   tour [--load [--seconds N]] [--no-redis]   shows the library at work, on a private Redis and a real SQLite
   test [options of cargo test]               runs the examples and all tests, on private Redis servers
+  servers [options of cargo test]            runs the suite on each of LARDER_SERVERS, by default
+                                             redis:6.2 redis:7.0 redis:8 valkey:8 valkey:9
   check                                      format, clippy, docs, licences and unused dependencies
   rules                                      writes docs/rules.md: where each rule is kept, and which tests try it
   counts [FOLDER]                            prints figures about the source, of this checkout or of another one
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         "test" => test(&options, installs),
         "guard" => guard(&options, installs),
         "check" => check(),
+        "servers" => servers::run(&options, installs),
         "rules" => rules::write(),
         "counts" => counts::run(&options),
         "chaos" => chaos(&options, installs),

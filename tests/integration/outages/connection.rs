@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use larder::{Error, RedisConfig, StoreError};
+use larder::{Coherence, Error, RedisConfig, StoreError};
 use larder_core::{Key, LaneIndex, LaneState, Lanes, Push, PushListener, ValueStore};
 use larder_lock::LeaseLock;
 use larder_redis::RedisStore;
@@ -217,8 +217,15 @@ async fn server_without_resp3_is_used_without_tracking() {
         .start()
         .await
         .unwrap();
+    for (coherence, state) in [
+        (Coherence::Auto, LaneState::Untracked),
+        (Coherence::Channel, LaneState::Subscribed),
+    ] {
+        let config = config(server.url()).coherence(coherence);
+        let store = RedisStore::connect(config).await.unwrap();
+        assert_eq!(store.lane_state(LaneIndex(0)), state);
+    }
     let store = Arc::new(RedisStore::connect(config(server.url())).await.unwrap());
-    assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
     let cache: Items = cache_of(builder().remote_store(store)).await;
     assert_eq!(load(&cache, "k", "value").await, "value");
     assert_eq!(

@@ -11,8 +11,8 @@ use std::{
 
 use larder::StoreError;
 use larder_core::{LaneState, Lanes, LeaseStore, Replacing, Token, ValueStore};
-use larder_redis::{Credentials, RedisConfig, RedisStore};
-use larder_testkit::{RedisServer, Reply};
+use larder_redis::{Coherence, Credentials, RedisConfig, RedisStore};
+use larder_testkit::{RedisServer, Reply, no_tracking};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::support::{
@@ -157,14 +157,13 @@ async fn token_that_is_replaced_under_load_costs_no_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn token_that_is_replaced_costs_no_subscription() {
     let server = RedisServer::start().await.unwrap();
-    let rights = ["-client|tracking"];
-    accept(&server, "token-0", &rights).await;
+    let rights = no_tracking();
+    accept(&server, "token-0", rights).await;
     let issuer = Issuer::new("token-0");
-    let store = RedisStore::connect(issuer.config(server.url()))
-        .await
-        .unwrap();
+    let config = issuer.config(server.url()).coherence(Coherence::Channel);
+    let store = RedisStore::connect(config).await.unwrap();
     assert!(are(&store, LaneState::Subscribed));
-    rotate(&server, &issuer, &rights).await;
+    rotate(&server, &issuer, rights).await;
     assert_eq!(store.stats().lanes_lost, 0);
     assert!(are(&store, LaneState::Subscribed));
 }

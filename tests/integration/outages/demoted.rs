@@ -157,7 +157,7 @@ async fn replica_is_never_used() {
         .await
         .unwrap_err();
     assert!(
-        matches!(&error, StoreError::Refused { reason, .. } if reason.contains("replica")),
+        matches!(&error, StoreError::Unfit { problem, .. } if problem.contains("replica")),
         "{error:?}"
     );
     let store = RedisStore::connect_lazy(config(pair.servers[1].url())).unwrap();

@@ -5,6 +5,7 @@ pub(crate) mod connection;
 pub(crate) mod credentials;
 pub(crate) mod data_loss;
 pub(crate) mod demoted;
+pub(crate) mod foreign;
 pub(crate) mod lost_lanes;
 pub(crate) mod refusals;
 pub(crate) mod sentinel;

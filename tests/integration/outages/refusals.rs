@@ -13,7 +13,7 @@ use crate::support::{
     calls::{Items, gets, load, value},
     policy::builder,
     redis::config,
-    store::{Events, are, key},
+    store::{Events, are, cut_off, key},
     wait::{BOUND, holds},
     world::{World, cache_of, process_of},
 };
@@ -193,31 +193,74 @@ async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
     }
 }
 
-/// P11 unsent-goes-first: also where the server takes all other writes.
+/// P11 unsent-goes-first: also where the server takes all other writes, but what is refused for
+/// ever keeps nobody from anything else.
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_drain_leaves_the_lane_down_and_everything_remembered() {
+async fn refusal_that_will_not_pass_is_forgotten_when_it_is_sent_again() {
     let server = RedisServer::start().await.unwrap();
-    let store = RedisStore::connect(config(server.url())).await.unwrap();
-    let events = Events::of(&store, None);
-    tell(&server, &["SET larder:{tags} nonsense"]).await; // the script cannot add to that
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    let store = RedisStore::connect(config(proxy.url())).await.unwrap();
+    cut_off(&store, &proxy).await;
     assert_eq!(
         store.invalidate_tag("t").await.unwrap(),
         Invalidated::Deferred
     );
-    let tried = events.count(RemoteEvent::HalfOpen) + 3;
-    holds("it is tried", || {
-        assert!(are(&store, LaneState::Down));
-        events.count(RemoteEvent::HalfOpen) >= tried
-    })
-    .await;
     assert_eq!(
-        (store.stats().unsent, store.stats().resent),
-        (2, 0),
-        "once for each lane"
+        store.invalidate(&key("item", 1), None).await.unwrap(),
+        Invalidated::Deferred
     );
-    tell(&server, &["DEL larder:{tags}"]).await;
+    server.command(&["SET", "item:1", "old"]).await.unwrap();
+    tell(&server, &["ACL SETUSER default -time"]).await; // the tag's script fails
+    proxy.refuse(false);
     holds("it is back", || are(&store, LaneState::Tracking)).await;
-    assert_eq!((store.stats().unsent, store.stats().resent), (0, 2));
+    assert_eq!((store.stats().unsent, store.stats().resent), (0, 3));
+    assert_eq!(store.get("item:1").await.unwrap(), None);
+}
+
+/// P11 unsent-goes-first, P25 clear-leaves-nothing: a clear that is refused when it is sent again
+/// keeps the lane down, because callers would otherwise be served what it was to remove.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_clear_leaves_the_lane_down_and_everything_remembered() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = Proxy::start(&server.addr()).await.unwrap();
+    // Each key is remembered as a clear of its prefix, and each tag as one of all tags.
+    let store = RedisStore::connect(config(proxy.url()).lanes(1).max_unsent(0))
+        .await
+        .unwrap();
+    for (command, prefixes) in [("unlink", 1), ("scan", 1), ("scan", 0)] {
+        let events = Events::of(&store, None);
+        let resent = store.stats().resent;
+        server.command(&["SET", "item:1", "old"]).await.unwrap();
+        cut_off(&store, &proxy).await;
+        let deferred = match prefixes {
+            1 => store.invalidate(&key("item", 1), None).await,
+            _ => store.invalidate_tag("t").await,
+        };
+        assert_eq!(deferred.unwrap(), Invalidated::Deferred);
+        tell(&server, &[&format!("ACL SETUSER default -{command}")]).await;
+        let tried = events.count(RemoteEvent::HalfOpen) + 3;
+        proxy.refuse(false);
+        holds("it is tried", || {
+            assert!(are(&store, LaneState::Down), "{command}");
+            events.count(RemoteEvent::HalfOpen) >= tried
+        })
+        .await;
+        assert_eq!(
+            (store.stats().unsent, store.stats().resent),
+            (1, resent),
+            "{command}"
+        );
+        tell(&server, &[&format!("ACL SETUSER default +{command}")]).await;
+        holds("it is back", || are(&store, LaneState::Tracking)).await;
+        assert_eq!(
+            (store.stats().unsent, store.stats().resent),
+            (0, resent + 1),
+            "{command}"
+        );
+        if prefixes == 1 {
+            assert_eq!(store.get("item:1").await.unwrap(), None, "{command}");
+        }
+    }
 }
 
 /// Starts a script that does not end by itself.
@@ -276,7 +319,7 @@ async fn busy_server_loses_no_invalidation_and_tracks_afterwards() {
             .await
             .unwrap();
     }
-    tell(&server, &["CONFIG SET busy-reply-threshold 1"]).await;
+    tell(&server, &["CONFIG SET lua-time-limit 1"]).await;
     let script = keep_busy(&server).await;
     let give_up = Instant::now() + BOUND;
     loop {

@@ -3,27 +3,29 @@
 
 use std::sync::Arc;
 
-use larder::{Larder, Levels};
+use larder::{Clock, Coherence, Larder, Levels, RedisConfig};
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::RedisStore;
-use larder_testkit::{Gate, Reply};
+use larder_testkit::{Gate, Reply, no_tracking};
 
 use crate::support::{
     calls::{Items, get, gets, load, load_tagged, slow_load},
     gated::{Call, When, gated_cache},
+    log::Log,
     policy::{MINUTE, builder, builder_of, named, policy},
     redis::config,
     wait::{holds, woken},
     world::{World, cache_of, cache_on},
 };
 
+/// Options of a process of a fleet that is told by the channel.
+fn told(url: impl Into<String>) -> RedisConfig {
+    config(url).coherence(Coherence::Channel)
+}
+
 /// A larder whose store the test can ask too.
 async fn process(world: &World) -> (Arc<RedisStore>, Larder, Items) {
-    let store = Arc::new(
-        RedisStore::connect(config(world.server.url()))
-            .await
-            .unwrap(),
-    );
+    let store = Arc::new(RedisStore::connect(told(world.server.url())).await.unwrap());
     let policies = [policy(), named("instant").instant_clear(true)];
     let larder = builder_of(&policies)
         .remote_store(store.clone())
@@ -98,7 +100,7 @@ async fn tag_whose_removal_has_not_been_told_yet_is_not_believed() {
     let world = World::without_tracking().await;
     let proxy = world.proxy().await;
     let store = Arc::new(
-        RedisStore::connect(config(proxy.url()).lanes(1))
+        RedisStore::connect(told(proxy.url()).lanes(1))
             .await
             .unwrap(),
     );
@@ -151,12 +153,8 @@ async fn lost_subscription_is_a_lost_lane() {
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_read_without_a_subscription_are_short_lived() {
     let world = World::without_tracking().await;
-    let (clock, hand) = larder::Clock::manual();
-    let store = Arc::new(
-        RedisStore::connect(config(world.server.url()))
-            .await
-            .unwrap(),
-    );
+    let (clock, hand) = Clock::manual();
+    let store = Arc::new(RedisStore::connect(told(world.server.url())).await.unwrap());
     let cache: Items = cache_of(builder().remote_store(store.clone()).clock(clock)).await;
     world
         .server
@@ -235,12 +233,55 @@ async fn message_is_ignored_by_its_sender_and_answered_by_nobody() {
     );
 }
 
+/// P12 tracking-never-assumed, P26 scripts-publish: a process whose user may not track is not told
+/// by those that do, so it serves what one of them has replaced for `degraded_l1_ttl` at most.
+#[tokio::test]
+async fn process_of_lesser_rights_serves_what_a_tracking_one_replaced_for_a_short_time() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let world = World::new().await;
+    let user = ["ACL", "SETUSER", "plain", "on", ">pw", "~*", "&*", "+@all"];
+    let user = [&user[..], no_tracking()].concat();
+    world.server.command(&user).await.unwrap();
+    let url = format!("redis://plain:pw@{}", world.server.addr());
+    let (clock, hand) = Clock::manual();
+    let policy = policy().stale_for(MINUTE);
+    let plain = builder_of(std::slice::from_ref(&policy))
+        .redis(url)
+        .clock(clock);
+    let plain: Items = cache_of(plain).await;
+    let tracking: Items = world.cache(&policy).await;
+    for (nth, round) in ["write", "invalidate", "clear"].iter().enumerate() {
+        let (old, new) = (format!("old{nth}"), format!("new{nth}"));
+        tracking.insert("k", old.clone()).await.unwrap();
+        hand.advance(plain.policy().degraded_l1_ttl());
+        assert_eq!(get(&plain, "k").await.as_ref(), Some(&old), "{round}");
+        match *round {
+            "invalidate" => tracking.invalidate("k").await.unwrap(),
+            "clear" => tracking.clear().await.unwrap(),
+            _ => {}
+        }
+        tracking.insert("k", new.clone()).await.unwrap();
+        assert_eq!(
+            get(&plain, "k").await,
+            Some(old),
+            "{round}: nothing tells of it"
+        );
+        hand.advance(plain.policy().degraded_l1_ttl());
+        assert_eq!(get(&plain, "k").await, Some(new), "{round}");
+    }
+    plain.insert("k", "last".to_owned()).await.unwrap();
+    gets(&tracking, "k", Some("last")).await;
+    let warnings = log.count("refuses CLIENT TRACKING");
+    assert!((1..=2).contains(&warnings), "{warnings} for two lanes");
+}
+
 /// A process that starts while the server is away subscribes when it is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn process_that_starts_before_its_server_subscribes_later() {
     let mut world = World::without_tracking().await;
     world.server.kill();
-    let store = Arc::new(RedisStore::connect_lazy(config(world.server.url())).unwrap());
+    let store = Arc::new(RedisStore::connect_lazy(told(world.server.url())).unwrap());
     assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Down);
     world.server.restart().await.unwrap();
     holds("it hears", || {

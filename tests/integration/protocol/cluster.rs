@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larder_core::{LaneIndex, LaneState, Lanes, RemoteStore};
-use larder_redis::{RedisConfig, RedisStore};
+use larder_redis::{Coherence, RedisConfig, RedisStore};
 use larder_testkit::{Gate, Proxy, RedisCluster, RedisServer, conformance};
 
 use crate::support::{
@@ -33,15 +33,18 @@ async fn redis_store_on_a_cluster_conforms() {
 async fn redis_store_on_a_cluster_without_tracking_conforms() {
     let options = RedisServer::builder().refusing(&["-client|tracking"]);
     let cluster = RedisCluster::start_as(&options, 3, 0).await.unwrap();
+    let told = || {
+        RedisConfig::new(cluster.url())
+            .lanes(2)
+            .coherence(Coherence::Channel)
+    };
     let store = async || {
-        let store = RedisStore::connect(RedisConfig::new(cluster.url()).lanes(2))
-            .await
-            .unwrap();
+        let store = RedisStore::connect(told()).await.unwrap();
         assert_eq!(store.lane_state(LaneIndex(0)), LaneState::Subscribed);
         Arc::new(store) as Arc<dyn RemoteStore>
     };
     conformance::remote_store(store).await;
-    let (one, other) = (Process::new(&cluster).await, Process::new(&cluster).await);
+    let (one, other) = (Process::with(told()).await, Process::with(told()).await);
     for key in keys(&cluster, "item").await {
         load(&one.items, &key, "old").await;
         assert_eq!(get(&other.items, &key).await.as_deref(), Some("old"));

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use larder::{Cache, CacheKey, Larder, LarderBuilder, Value};
 use larder_core::RemoteStore;
-use larder_redis::{RedisConfig, RedisStore};
+use larder_redis::{Coherence, RedisConfig, RedisStore};
 use larder_testkit::{Proxy, RedisServer};
 use larder_ttl::PolicyBuilder;
 use tokio::time::Instant;
@@ -16,18 +16,23 @@ use super::{
 /// A server, and as many larders on it as a test wants: each stands for a process.
 pub(crate) struct World {
     pub(crate) server: RedisServer,
+    coherence: Coherence,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         Self {
             server: RedisServer::start().await.unwrap(),
+            coherence: Coherence::Auto,
         }
     }
 
-    /// A world whose server refuses tracking.
+    /// A world whose server refuses tracking, and whose processes all know that.
     pub(crate) async fn without_tracking() -> Self {
-        Self::refusing(&["-client|tracking"]).await
+        Self {
+            coherence: Coherence::Channel,
+            ..Self::refusing(&["-client|tracking"]).await
+        }
     }
 
     /// A world whose server refuses these commands.
@@ -35,6 +40,7 @@ impl World {
         let server = RedisServer::builder().refusing(commands);
         Self {
             server: server.start().await.unwrap(),
+            coherence: Coherence::Auto,
         }
     }
 
@@ -57,7 +63,9 @@ impl World {
 
     /// With as many lanes on every machine.
     pub(crate) fn config(&self) -> RedisConfig {
-        RedisConfig::new(self.server.url()).lanes(2)
+        RedisConfig::new(self.server.url())
+            .lanes(2)
+            .coherence(self.coherence)
     }
 
     pub(crate) async fn larder(&self) -> Larder {

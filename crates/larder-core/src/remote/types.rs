@@ -51,6 +51,10 @@ impl<'a> From<Option<&'a Digest>> for Replacing<'a> {
     }
 }
 
+/// The longest life of a lease: a day. A lease that would live longer was not taken by a larder, or
+/// has lost its end: it is taken over.
+pub const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);
+
 /// The answer to [`LeaseStore::claim`](crate::LeaseStore::claim).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {

@@ -10,18 +10,6 @@ use crate::command::reply::{ReadReply, unexpected};
 /// each by its position among the keys that the caller asked for.
 pub(crate) type SlotGroup = Vec<usize>;
 
-/// Makes the server track the keys, without sending their values.
-pub(crate) fn tracking_commands(keys: &[&str], groups: &[SlotGroup]) -> Pipeline {
-    let mut commands = pipe();
-    for group in groups {
-        let exists = commands.cmd("EXISTS");
-        for at in group {
-            exists.arg(keys[*at]);
-        }
-    }
-    commands
-}
-
 /// Reads the keys' values.
 pub(crate) fn read_commands(keys: &[&str], groups: &[SlotGroup], want: Want) -> Pipeline {
     let mut commands = pipe();

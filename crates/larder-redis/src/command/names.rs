@@ -54,6 +54,11 @@ impl Names {
         }
     }
 
+    /// The pattern of all names that the store writes by itself.
+    pub(crate) fn pattern(&self) -> String {
+        format!("{}*", self.own)
+    }
+
     /// Tells what a name stands for.
     pub(crate) fn parse<'a>(&self, name: &'a str) -> Name<'a> {
         let Some(own) = name.strip_prefix(&*self.own) else {

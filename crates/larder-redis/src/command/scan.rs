@@ -3,7 +3,10 @@
 use deadpool_redis::redis::{RedisResult, cmd, pipe};
 use futures_util::future::join_all;
 
-use crate::command::{scripts, target::Target};
+use crate::{
+    command::{scripts, target::Target},
+    error::is_wrong_type,
+};
 
 /// How many keys the server looks at for each reply: it answers nobody else meanwhile.
 const STEP: usize = 512;
@@ -30,7 +33,7 @@ async fn break_leases(mut on: Target, prefix: &str) -> RedisResult<()> {
         });
         for done in join_all(invalidations).await {
             match done {
-                Err(error) if error.code() != Some("WRONGTYPE") => return Err(error),
+                Err(error) if !is_wrong_type(&error) => return Err(error),
                 _ => {}
             }
         }

@@ -1,35 +1,116 @@
 //! The Lua scripts, each of which is one atomic step of the protocol. Their headers say what they
 //! read, write and reply.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{LazyLock, atomic::Ordering},
+    time::Duration,
+};
 
 use deadpool_redis::redis::{
-    Cmd, ErrorKind, Pipeline, RedisResult, Script, ServerErrorKind, Value, from_redis_value,
+    self, Arg, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisResult, ServerErrorKind, Value, cmd,
+    from_redis_value,
 };
 use larder_core::{Digest, Replacing, Stored, Token, WriteClaim};
+use tracing::warn;
 
-use crate::command::{
-    reply::{LARGE_VALUE, bytes, pttl, unexpected},
-    target::Target,
+use crate::{
+    command::{
+        reply::{LARGE_VALUE, bytes, pttl, unexpected},
+        target::Target,
+    },
+    error::is_denied,
 };
 
+/// A script as a server runs it.
+struct Script {
+    /// With the functions that it uses before it.
+    source: &'static str,
+    hash: String,
+}
+
 macro_rules! script {
-    ($name:ident, $file:literal) => {
-        static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!($file)));
+    ($name:ident, $($file:literal),+) => {
+        static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(concat!($(include_str!(concat!("scripts/", $file, ".lua"))),+)));
     };
 }
-script!(CLAIM, "scripts/claim.lua");
-script!(BEGIN_WRITE, "scripts/begin_write.lua");
-script!(RENEW, "scripts/renew.lua");
-script!(COMMIT, "scripts/commit.lua");
-script!(HOLDS, "scripts/holds.lua");
-script!(RELEASE, "scripts/release.lua");
-script!(INVALIDATE, "scripts/invalidate.lua");
-script!(TAG_EPOCH, "scripts/tag_epoch.lua");
-script!(PIN_TAGS, "scripts/pin_tags.lua");
-script!(INVALIDATE_TAG, "scripts/invalidate_tag.lua");
+script!(CLAIM, "own", "lease", "claim");
+script!(BEGIN_WRITE, "own", "lease", "tell", "begin_write");
+script!(RENEW, "own", "renew");
+script!(COMMIT, "own", "tell", "commit");
+script!(HOLDS, "holds");
+script!(RELEASE, "own", "tell", "release");
+script!(REMOVE_OVERSIZED, "tell", "remove_oversized");
+script!(INVALIDATE, "own", "lease", "tell", "invalidate");
+script!(TAG_EPOCH, "own", "tag_epoch");
+script!(PIN_TAGS, "own", "tell", "pin_tags");
+script!(INVALIDATE_TAG, "own", "tell", "invalidate_tag");
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        let hash = redis::Script::new(source).get_hash().to_owned();
+        Self { source, hash }
+    }
+
+    /// A call of the script with these keys, to which `arguments` are added that have `size` bytes
+    /// together, as far as they are long.
+    fn call(&self, keys: &[&str], arguments: usize, size: usize) -> Cmd {
+        /// The bytes that the words and numbers around a key or argument need at most.
+        const WORDS: usize = 400;
+        let size = keys.iter().map(|key| key.len()).sum::<usize>() + size + WORDS;
+        let mut call = Cmd::with_capacity(3 + keys.len() + arguments, size);
+        call.arg("EVALSHA").arg(&self.hash).arg(keys.len());
+        keys.iter().for_each(|key| {
+            call.arg(*key);
+        });
+        call
+    }
+
+    /// Sends a call, and reads the reply.
+    async fn run<T: FromRedisValue>(&self, on: &mut Target, call: &Cmd) -> RedisResult<T> {
+        let sent = call.query_async(&mut on.connection).await;
+        match sent {
+            Err(error) if is_unknown_script(&error) => {
+                let whole = self.whole(call);
+                match whole.query_async(&mut on.connection).await {
+                    // A user that may not send a script may still be allowed to load it.
+                    Err(denied) if is_denied(&denied) => {
+                        self.load(on).await.map_err(|_also| denied)?;
+                        call.query_async(&mut on.connection).await
+                    }
+                    sent => sent,
+                }
+            }
+            sent => sent,
+        }
+    }
+
+    /// Makes a call with the source in the place of its hash. The server knows the script after
+    /// that, and need not allow `SCRIPT`.
+    fn whole(&self, call: &Cmd) -> Cmd {
+        let mut whole = cmd("EVAL");
+        whole.arg(self.source);
+        for argument in call.args_iter().skip(2) {
+            if let Arg::Simple(bytes) = argument {
+                whole.arg(bytes);
+            }
+        }
+        whole
+    }
+
+    async fn load(&self, on: &mut Target) -> RedisResult<()> {
+        let mut load = cmd("SCRIPT");
+        load.arg("LOAD").arg(self.source);
+        load.exec_async(&mut on.connection).await
+    }
+}
+
+fn is_unknown_script(error: &redis::RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
 
 /// The answer of the script `claim`.
+#[derive(Debug)]
 pub(crate) enum ClaimReply {
     Hit(Stored),
     /// There is a value, too large to travel over the lane.
@@ -68,12 +149,18 @@ pub(crate) async fn claim(
     lease: Duration,
     replacing: Replacing<'_>,
 ) -> RedisResult<ClaimReply> {
-    let mut call = CLAIM.key(key);
-    call.key(on.names().lease(key))
-        .arg(token.as_str())
-        .arg(millis(lease));
-    call.arg(digest(replacing)).arg(LARGE_VALUE);
-    match call.invoke_async(&mut on.connection).await? {
+    let lease_name = on.names().lease(key);
+    let mut call = CLAIM.call(&[key, &lease_name], 4, 0);
+    call.arg(token.as_str())
+        .arg(millis(lease))
+        .arg(digest(replacing))
+        .arg(LARGE_VALUE);
+    claim_reply(CLAIM.run(&mut on, &call).await?)
+}
+
+/// Reads the reply of the script `claim`.
+pub(crate) fn claim_reply(reply: Value) -> RedisResult<ClaimReply> {
+    match reply {
         Value::Okay => Ok(ClaimReply::Leased),
         Value::Array(found) if found.is_empty() => Ok(ClaimReply::LargeHit),
         Value::Array(found) => {
@@ -94,12 +181,17 @@ pub(crate) async fn begin_write(
     token: &Token,
     lease: Duration,
 ) -> RedisResult<WriteClaim> {
-    let mut call = BEGIN_WRITE.key(key);
-    call.key(on.names().lease(key))
-        .arg(token.as_str())
+    let lease_name = on.names().lease(key);
+    let mut call = BEGIN_WRITE.call(&[key, &lease_name], 4, 0);
+    call.arg(token.as_str())
         .arg(millis(lease))
         .arg(on.publisher());
-    match call.invoke_async(&mut on.connection).await? {
+    write_claim(BEGIN_WRITE.run(&mut on, &call).await?)
+}
+
+/// Reads the reply of the script `begin_write`.
+pub(crate) fn write_claim(reply: Value) -> RedisResult<WriteClaim> {
+    match reply {
         Value::Okay => Ok(WriteClaim::Leased),
         busy => Ok(WriteClaim::Busy(pttl(busy)?.unwrap_or_default())),
     }
@@ -111,11 +203,9 @@ pub(crate) async fn renew(
     token: &Token,
     lease: Duration,
 ) -> RedisResult<bool> {
-    let mut call = RENEW.key(on.names().lease(key));
-    call.arg(token.as_str())
-        .arg(millis(lease))
-        .invoke_async(&mut on.connection)
-        .await
+    let mut call = RENEW.call(&[&on.names().lease(key)], 2, 0);
+    call.arg(token.as_str()).arg(millis(lease));
+    RENEW.run(&mut on, &call).await
 }
 
 pub(crate) async fn commit(
@@ -176,35 +266,39 @@ async fn run_commit(
     token: &Token,
     commit: Commit<'_>,
 ) -> RedisResult<bool> {
-    // Written out, because a script's invocation would copy the value once more.
-    const WORDS: usize = 400;
-    let mut script = Cmd::with_capacity(11, commit.value.len() + 3 * key.len() + WORDS);
-    script
-        .arg("EVALSHA")
-        .arg(COMMIT.get_hash())
-        .arg(2)
-        .arg(key)
-        .arg(on.names().lease(key));
-    script
-        .arg(token.as_str())
+    let lease_name = on.names().lease(key);
+    let mut call = COMMIT.call(&[key, &lease_name], 7, commit.value.len());
+    call.arg(token.as_str())
         .arg(commit.value)
         .arg(commit.ttl_ms)
         .arg(commit.digest)
-        .arg(commit.how);
-    script.arg(on.publisher());
-    let mut both = Pipeline::with_capacity(2);
-    // P4 l1-read-from-l2, P17 pushes-before-replies: the server sends the push for the script after
-    // the script's own reply, and before the reply to whatever follows.
-    both.add_command(script).cmd("PING");
-    let mut done = first_reply(&mut on, &both).await;
-    if done
-        .as_ref()
-        .is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
-    {
-        COMMIT.load_async(&mut on.connection).await?;
-        done = first_reply(&mut on, &both).await;
-    }
+        .arg(commit.how)
+        .arg(on.publisher());
+    let both = with_ping(call);
+    let sent = first_reply(&mut on, &both).await;
+    let done = match sent {
+        Err(error) if is_unknown_script(&error) => {
+            let whole = both.cmd_iter().next().map(|call| COMMIT.whole(call));
+            match first_reply(&mut on, &with_ping(whole.unwrap_or_default())).await {
+                Err(denied) if is_denied(&denied) => {
+                    COMMIT.load(&mut on).await.map_err(|_also| denied)?;
+                    first_reply(&mut on, &both).await
+                }
+                sent => sent,
+            }
+        }
+        sent => sent,
+    };
     Ok(from_redis_value(done?)?)
+}
+
+/// A call and a `PING` in one pipeline.
+// P4 l1-read-from-l2, P17 pushes-before-replies: the server sends the push for the script after the
+// script's own reply, and before the reply to whatever follows.
+fn with_ping(call: Cmd) -> Pipeline {
+    let mut both = Pipeline::with_capacity(2);
+    both.add_command(call).cmd("PING");
+    both
 }
 
 async fn first_reply(on: &mut Target, commands: &Pipeline) -> RedisResult<Value> {
@@ -217,32 +311,40 @@ async fn first_reply(on: &mut Target, commands: &Pipeline) -> RedisResult<Value>
 }
 
 pub(crate) async fn holds(mut on: Target, key: &str, digest: &Digest) -> RedisResult<bool> {
-    HOLDS
-        .key(key)
-        .arg(digest.as_str())
-        .invoke_async(&mut on.connection)
-        .await
+    let mut call = HOLDS.call(&[key], 1, 0);
+    call.arg(digest.as_str());
+    HOLDS.run(&mut on, &call).await
 }
 
 pub(crate) async fn release(mut on: Target, key: &str, token: &Token) -> RedisResult<bool> {
-    let mut call = RELEASE.key(on.names().lease(key));
-    call.arg(token.as_str())
-        .arg(on.publisher())
-        .invoke_async(&mut on.connection)
-        .await
+    let mut call = RELEASE.call(&[&on.names().lease(key)], 3, 0);
+    call.arg(token.as_str()).arg(on.publisher());
+    RELEASE.run(&mut on, &call).await
 }
 
 pub(crate) async fn invalidate(mut on: Target, key: &str, own: Option<&Token>) -> RedisResult<()> {
-    let mut call = INVALIDATE.key(key);
-    call.key(on.names().lease(key))
-        .arg(own.map_or("", Token::as_str))
-        .arg(on.publisher());
-    call.invoke_async(&mut on.connection).await
+    let lease_name = on.names().lease(key);
+    let mut call = INVALIDATE.call(&[key, &lease_name], 3, 0);
+    call.arg(own.map_or("", Token::as_str)).arg(on.publisher());
+    INVALIDATE.run(&mut on, &call).await
+}
+
+/// Removes a value of more bytes than the limit.
+pub(crate) async fn remove_oversized(mut on: Target, key: &str, limit: usize) -> RedisResult<()> {
+    let mut call = REMOVE_OVERSIZED.call(&[key], 3, 0);
+    call.arg(limit).arg(on.publisher());
+    let removed: bool = REMOVE_OVERSIZED.run(&mut on, &call).await?;
+    // Relaxed: it orders nothing.
+    if removed && !on.scope.oversized_reported.swap(true, Ordering::Relaxed) {
+        warn!(event = "oversized_value", %key, limit,
+            "removed a value that is larger than any that is kept; further ones are not logged");
+    }
+    Ok(())
 }
 
 pub(crate) async fn tag_epoch(mut on: Target) -> RedisResult<u64> {
-    let call = TAG_EPOCH.key(on.names().epoch());
-    call.invoke_async(&mut on.connection).await
+    let call = TAG_EPOCH.call(&[on.names().epoch()], 0, 0);
+    TAG_EPOCH.run(&mut on, &call).await
 }
 
 pub(crate) async fn pin_tags(
@@ -251,20 +353,18 @@ pub(crate) async fn pin_tags(
     epoch: u64,
     ttl: Duration,
 ) -> RedisResult<Vec<Option<u64>>> {
-    let mut call = PIN_TAGS.key(on.names().epoch());
-    tags.iter().for_each(|tag| {
-        call.key(on.names().tag(tag));
-    });
-    call.arg(epoch)
-        .arg(millis(ttl))
-        .invoke_async(&mut on.connection)
-        .await
+    let names: Vec<String> = tags.iter().map(|tag| on.names().tag(tag)).collect();
+    let keys: Vec<&str> = [on.names().epoch()]
+        .into_iter()
+        .chain(names.iter().map(String::as_str))
+        .collect();
+    let mut call = PIN_TAGS.call(&keys, 4, 0);
+    call.arg(epoch).arg(millis(ttl)).arg(on.publisher());
+    PIN_TAGS.run(&mut on, &call).await
 }
 
 pub(crate) async fn invalidate_tag(mut on: Target, tag: &str) -> RedisResult<()> {
-    let mut call = INVALIDATE_TAG.key(on.names().epoch());
-    call.key(on.names().tag(tag))
-        .arg(on.publisher())
-        .invoke_async(&mut on.connection)
-        .await
+    let mut call = INVALIDATE_TAG.call(&[on.names().epoch(), &on.names().tag(tag)], 2, 0);
+    call.arg(on.publisher());
+    INVALIDATE_TAG.run(&mut on, &call).await
 }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 
@@ -13,10 +13,12 @@ pub(crate) struct Target {
 }
 
 /// The names and the publisher that all commands of a session share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Scope {
     pub(crate) names: Arc<Names>,
     pub(crate) publisher: Publisher,
+    /// Whether the log says already that a value was too large.
+    pub(crate) oversized_reported: AtomicBool,
 }
 
 impl Target {

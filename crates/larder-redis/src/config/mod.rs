@@ -1,5 +1,7 @@
 mod access;
+pub(crate) mod coherence;
 mod reach;
+mod server;
 mod shown;
 
 pub(crate) use access::{Access, AddressMap};
@@ -9,6 +11,7 @@ use std::{fmt, thread::available_parallelism, time::Duration};
 
 use larder_core::StoreError;
 
+use self::coherence::Coherence;
 use crate::redo::choice::OnDataLoss;
 
 /// Where Redis is, and how long to wait for it. Every option but the address has a default that
@@ -38,6 +41,9 @@ pub struct RedisConfig {
     pub(crate) max_unsent: usize,
     pub(crate) breaker_pause: Duration,
     pub(crate) breaker_max_pause: Duration,
+    pub(crate) coherence: Coherence,
+    pub(crate) max_value_size: usize,
+    pub(crate) prefixes: Vec<String>,
     pub(crate) on_data_loss: OnDataLoss,
     pub(crate) clear_on_data_loss: Vec<String>,
     pub(crate) max_redo: usize,
@@ -90,6 +96,9 @@ impl RedisConfig {
             max_unsent: 100_000,
             breaker_pause: Duration::from_millis(50),
             breaker_max_pause: Duration::from_secs(1),
+            coherence: Coherence::default(),
+            max_value_size: 512 << 20,
+            prefixes: Vec::new(),
             on_data_loss: OnDataLoss::default(),
             clear_on_data_loss: Vec::new(),
             max_redo: 100_000,

@@ -2,13 +2,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, watch};
 
-use crate::command::publisher::Publisher;
+use crate::{command::publisher::Publisher, config::coherence::Coherence};
 
 /// The state of the invalidation channel. The scripts publish on it what they change where the
 /// server refuses tracking, and the store's subscriber hears what other processes' scripts have
 /// changed.
 pub(crate) struct Bus {
     pub(crate) publisher: Publisher,
+    pub(crate) coherence: Coherence,
     /// Whether this process is subscribed.
     is_up: AtomicBool,
     /// Wakes the subscriber: a lane has found that its server does not track.
@@ -20,9 +21,10 @@ pub(crate) struct Bus {
 }
 
 impl Bus {
-    pub(crate) fn new(channel: String) -> Self {
+    pub(crate) fn new(channel: String, coherence: Coherence) -> Self {
         Self {
             publisher: Publisher::new(channel),
+            coherence,
             is_up: AtomicBool::new(false),
             wanted: Notify::new(),
             heard: watch::Sender::new(0),
@@ -40,8 +42,10 @@ impl Bus {
         self.wanted.notified().await;
     }
 
-    pub(crate) fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Acquire)
+    /// Whether this process hears of every other process's changes.
+    // P26 scripts-publish: only a fleet that is set so publishes all of its changes.
+    pub(crate) fn tells_all(&self) -> bool {
+        self.coherence == Coherence::Channel && self.is_up.load(Ordering::Acquire)
     }
 
     /// Notes whether the process is subscribed.

@@ -296,6 +296,10 @@ impl Dialer {
     }
 }
 
+/// The problem with a server that is a replica.
+pub(crate) const IS_REPLICA: &str =
+    "it is a replica, and takes no writes: give the master's address";
+
 /// Asks a server that is no cluster whether it is a master. Neither leases nor invalidations can be
 /// written to a replica, and one that lags has what was invalidated long ago. A server that refuses
 /// to say is taken for a master: it says so when it is written to.
@@ -311,17 +315,16 @@ async fn expect_master(channel: &Channel, limit: Duration) -> Result<(), StoreEr
         }
         _ => None,
     };
-    let reason = match role {
-        Some("slave") => "the server is a replica, and takes no writes: give the master's address",
+    let problem = match role {
+        Some("slave") => IS_REPLICA,
         Some("sentinel") => {
-            "the server is a sentinel: write redis+sentinel://host:port/service, with the name of \
-             the service"
+            "it is a Sentinel: write redis+sentinel://host:port/service, with the name of the service"
         }
         _ => return Ok(()),
     };
-    Err(StoreError::Refused {
+    Err(StoreError::Unfit {
         address: channel.endpoint.shown.clone(),
-        reason: reason.to_owned(),
+        problem: problem.to_owned(),
     })
 }
 
@@ -343,8 +346,8 @@ async fn open(
     };
     if tracking == Tracking::Refused && !server.is_reported.swap(true, Ordering::Relaxed) {
         warn!(event = "tracking_refused", address = %endpoint.shown,
-            "the server refuses CLIENT TRACKING: processes publish what they change on the invalidation channel, and what \
-             other programs write is noticed only when an entry's time in L1 ends");
+            "the server refuses CLIENT TRACKING: entries in L1 live at most as long as degraded_l1_ttl says, because \
+             processes that may track do not publish what they change. If none may, set coherence = Channel in all of them");
     }
     let run_id = match run_id(&mut connection.clone()).await {
         Ok(run_id) => run_id,

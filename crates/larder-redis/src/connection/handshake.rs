@@ -8,7 +8,7 @@ use deadpool_redis::redis::{
 use tokio::time::Instant;
 
 use crate::{
-    config::RedisConfig,
+    config::{RedisConfig, coherence::Coherence},
     connection::endpoint::Endpoint,
     error::{is_busy, is_loss, is_outage},
 };
@@ -22,6 +22,8 @@ pub(crate) type PushSink = Arc<dyn Fn(&PushInfo) + Send + Sync>;
 pub(crate) enum Tracking {
     On,
     Refused,
+    /// The processes tell each other of their changes.
+    Unwanted,
 }
 
 /// The requests that may wait for one connection's writer: 1024. More only makes callers wait in
@@ -53,6 +55,7 @@ pub(crate) async fn handshake(
             Err(error) => return Err(endpoint.explain(error).await),
         };
         let tracking = match protocol {
+            _ if config.coherence == Coherence::Channel => Tracking::Unwanted,
             ProtocolVersion::RESP2 => Tracking::Refused, // it has no pushes
             _ => switch_tracking_on(&mut connection).await?,
         };

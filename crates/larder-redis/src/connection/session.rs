@@ -76,6 +76,7 @@ impl Session {
         let scope = Arc::new(Scope {
             names: names.clone(),
             publisher,
+            oversized_reported: AtomicBool::new(false),
         });
         let link = |channel: &Channel| Link {
             target: Target {

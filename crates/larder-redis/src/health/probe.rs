@@ -81,7 +81,8 @@ async fn probe_link(
     // Nothing is pushed for it, because nobody has read the key yet.
     let set = writers.set(name);
     let write = async |mut on: Target| set.exec_async(&mut on.connection).await;
-    let read = async |mut on: Target| cmd("GET").arg(name).exec_async(&mut on.connection).await;
+    // Of any type and size: the write has replaced it.
+    let read = async |mut on: Target| cmd("EXISTS").arg(name).exec_async(&mut on.connection).await;
     let current = &lane.current;
     if current.ask_on(session, link, name, write).await.is_err()
         || current.ask_on(session, link, name, read).await.is_err()

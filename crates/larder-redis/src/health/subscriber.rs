@@ -20,6 +20,7 @@ use crate::{
         bus::{Bus, Subscription},
         endpoint::Endpoint,
     },
+    error::words,
     lane::Lane,
     listeners::Listeners,
 };
@@ -98,7 +99,7 @@ impl Subscriber {
                     self.bus.note_tried();
                     if failure == Reported::No {
                         let reason = match failed {
-                            Ok(Err(refused)) => refused.to_string(),
+                            Ok(Err(refused)) => words(&refused),
                             _ => "no answer in time".to_owned(),
                         };
                         warn!(event = "channel_refused", channel = %self.bus.publisher.channel(), %reason,
@@ -131,8 +132,7 @@ impl Subscriber {
         self.bus.set_up(Subscription::Up);
         self.tell_lost();
         self.bus.note_tried();
-        info!(event = "channel_subscribed", %channel,
-            "CLIENT TRACKING unavailable: subscribed to the invalidation channel");
+        info!(event = "channel_subscribed", %channel, "subscribed to the invalidation channel");
         let reason = tokio::select! {
             () = self.listen(subscribed, endpoint) => "it has ended",
             () = self.beat() => "it is deaf",

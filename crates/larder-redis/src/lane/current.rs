@@ -18,7 +18,7 @@ use crate::{
     command::{publisher::Publisher, target::Target},
     config::RedisConfig,
     connection::session::{Link, Session},
-    error::{describe, is_loss, is_outage},
+    error::{describe, is_loss, is_outage, words},
     listeners::Listeners,
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct CurrentSession {
     shown: String,
     connect_timeout: Duration,
     command_timeout: Duration,
+    /// The largest value that is read, in bytes.
+    max_value_size: usize,
     session: ArcSwapOption<Session>,
     /// Shared by all lanes of the store.
     pub(crate) breaker: Arc<Breaker>,
@@ -41,8 +43,8 @@ pub(crate) struct CurrentSession {
     suspected: Notify,
     /// Wakes the tasks that wait for the next session.
     replaced: Notify,
-    /// Whether a large value has been read or written over this lane.
-    has_large_values: AtomicBool,
+    /// Whether a large value has been read or written over any lane of the store.
+    has_large_values: Arc<AtomicBool>,
 }
 
 impl CurrentSession {
@@ -52,18 +54,20 @@ impl CurrentSession {
         config: &RedisConfig,
         listeners: Arc<Listeners>,
         breaker: Arc<Breaker>,
+        has_large_values: Arc<AtomicBool>,
     ) -> Self {
         Self {
             lane,
             shown,
             connect_timeout: config.connect_timeout,
             command_timeout: config.command_timeout,
+            max_value_size: config.max_value_size,
             session: ArcSwapOption::empty(),
             breaker,
             listeners,
             suspected: Notify::new(),
             replaced: Notify::new(),
-            has_large_values: AtomicBool::new(false),
+            has_large_values,
         }
     }
 
@@ -78,6 +82,11 @@ impl CurrentSession {
     /// The limit on the time of a command.
     pub(crate) fn command_timeout(&self) -> Duration {
         self.command_timeout
+    }
+
+    /// The largest value that is read, in bytes.
+    pub(crate) fn max_value_size(&self) -> usize {
+        self.max_value_size
     }
 
     /// The session in service, for a command.
@@ -217,10 +226,13 @@ impl CurrentSession {
         // now.
         if is_outage && self.is_in_service(session) {
             // Of a cluster, the other masters go on.
-            link.breaker.as_ref().unwrap_or(&self.breaker).trip(error);
+            link.breaker
+                .as_ref()
+                .unwrap_or(&self.breaker)
+                .trip(&words(error));
         }
         if is_outage || is_loss(error) {
-            self.drop_session(session, &link.endpoint.shown, error);
+            self.drop_session(session, &link.endpoint.shown, &words(error));
         }
     }
 

@@ -6,6 +6,7 @@ use larder_core::{StoreError, Stored, Want};
 use crate::{
     command::{
         reply::{LARGE_VALUE, ReadReply, unexpected},
+        scripts,
         target::Target,
     },
     connection::session::Link,
@@ -48,20 +49,30 @@ pub(crate) async fn get_large(
     key: &str,
 ) -> Result<Option<Stored>, StoreError> {
     current.note_large_value();
+    let limit = current.max_value_size();
     current
-        .ask_out_of_band(link, key, async |on| read_whole(on, key).await)
+        .ask_out_of_band(link, key, async |on| read_whole(on, key, limit).await)
         .await
 }
 
-/// Reads a whole value and its time to live, in one round trip.
-async fn read_whole(mut on: Target, key: &str) -> RedisResult<Option<Stored>> {
+/// Reads a whole value and its time to live, in one round trip. A value beyond the limit was
+/// written by another program: it is removed, and no more of it is read than the limit.
+async fn read_whole(mut on: Target, key: &str, limit: usize) -> RedisResult<Option<Stored>> {
     let mut both = pipe();
-    both.cmd("GET").arg(key).cmd("PTTL").arg(key);
+    both.cmd("GETRANGE").arg(key).arg(0).arg(limit);
+    both.cmd("PTTL").arg(key);
     let replies = on.connection.send_packed_commands(&both, 0, 2).await?;
     let [value, pttl] = <[Value; 2]>::try_from(replies).map_err(|_| unexpected())?;
-    ReadReply {
+    let found = ReadReply {
         value,
         pttl: Some(pttl),
     }
-    .stored()
+    .stored_unless_empty()?;
+    match found {
+        Some(stored) if stored.value.len() > limit => {
+            scripts::remove_oversized(on, key, limit).await?;
+            Ok(None)
+        }
+        found => Ok(found),
+    }
 }

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use deadpool_redis::redis::RedisResult;
 use futures_util::future::try_join_all;
 use larder_core::{StoreError, Stored, Want};
 
 use crate::{
     command::{
-        mget::{SlotGroup, read_commands, read_replies, tracking_commands},
+        many::{read_commands, read_replies, size_commands, sizes},
+        mget::{self, SlotGroup},
         reply::LARGE_VALUE,
+        scripts,
         slots::slot,
         target::Target,
     },
@@ -23,8 +26,13 @@ const KEYS_PER_REQUEST: usize = 1000;
 /// The size in bytes from which on the values of one reply are large together: 1 MiB.
 const LARGE_REPLY: usize = 16 * LARGE_VALUE;
 
-/// Reads many values, those of each server in one round trip for every thousand keys, or in two
-/// once large values have been met: how large a value is, is known only when it is here.
+/// The bytes of one reply that travels out of band, 4 MiB, unless one value is larger: it must
+/// arrive in the time of one command.
+const OUT_OF_BAND_REPLY: usize = 64 * LARGE_VALUE;
+
+/// Reads many values, those of each server in one round trip for every thousand keys, or in two and
+/// more once large values have been met: the lane asks for their sizes, and they travel out of
+/// band.
 pub(crate) async fn get_many(
     current: &CurrentSession,
     keys: &[&str],
@@ -35,71 +43,163 @@ pub(crate) async fn get_many(
     let positions: Vec<usize> = (0..keys.len()).collect();
     for positions in positions.chunks(KEYS_PER_REQUEST) {
         let requests = by_server(&session, keys, positions);
-        let asked = requests
-            .iter()
-            .map(|request| get_from_server(current, &session, keys, request, want));
+        let asked = requests.iter().map(|(link, groups)| {
+            let request = Request {
+                current,
+                link,
+                keys,
+                want,
+            };
+            let session = &session;
+            async move { request.run(session, groups).await }
+        });
         for (at, stored) in try_join_all(asked).await?.into_iter().flatten() {
-            found[at] = stored;
+            found[at] = Some(stored);
         }
     }
     Ok(found)
 }
 
-/// The keys that one server has.
-type Request<'a> = (&'a Link, Vec<SlotGroup>);
+/// The values that were found, each with its key's position.
+type Found = Vec<(usize, Stored)>;
 
-async fn get_from_server(
-    current: &CurrentSession,
-    session: &Arc<Session>,
-    keys: &[&str],
-    (link, groups): &Request<'_>,
+/// A request to one server. Keys are given by their positions.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    current: &'a CurrentSession,
+    link: &'a Link,
+    keys: &'a [&'a str],
     want: Want,
-) -> Result<Vec<(usize, Option<Stored>)>, StoreError> {
-    let first = groups
-        .first()
-        .and_then(|group| group.first())
-        .map_or("", |at| keys[*at]);
-    let read = async |mut on: Target| {
-        let commands = read_commands(keys, groups, want);
+}
+
+impl Request<'_> {
+    async fn run(&self, session: &Arc<Session>, groups: &[SlotGroup]) -> Result<Found, StoreError> {
+        let (current, at) = (self.current, groups.concat());
+        if current.has_large_values() {
+            let ask = async |on| self.sizes(on, &at).await;
+            let sized = current
+                .ask_on(session, self.link, self.key(&at), ask)
+                .await?;
+            return self.read_out_of_band(&sized).await;
+        }
+        // Without their sizes, which would cost as much again: what was met once is not met twice.
+        let ask = async |on| self.read_by_mget(on, groups).await;
+        let read = current.ask_on(session, self.link, self.key(&at), ask).await;
+        if may_be_large(&read) {
+            current.note_large_value();
+        }
+        let mut found = read?;
+        let limit = current.max_value_size();
+        let oversized: Vec<usize> = found
+            .extract_if(.., |(_, stored)| stored.value.len() > limit)
+            .map(|(at, _)| at)
+            .collect();
+        self.remove(&oversized).await?;
+        Ok(found)
+    }
+
+    async fn read_by_mget(&self, mut on: Target, groups: &[SlotGroup]) -> RedisResult<Found> {
+        let commands = mget::read_commands(self.keys, groups, self.want);
         let replies = on
             .connection
             .send_packed_commands(&commands, 0, commands.len())
             .await?;
-        read_replies(groups, replies, want)
-    };
-    if !current.has_large_values() {
-        let found = current.ask_on(session, link, first, read).await;
-        if may_be_large(&found) {
-            current.note_large_value();
-        }
-        return found;
+        let found = mget::read_replies(groups, replies, self.want)?.into_iter();
+        Ok(found
+            .filter_map(|(at, stored)| Some((at, stored?)))
+            .collect())
     }
-    // P29 large-out-of-band: the lane reads the keys that it is to be told of, and the values
-    // travel out of band.
-    let track = async |mut on: Target| {
-        let commands = tracking_commands(keys, groups);
+
+    /// Removes values that are larger than any that is kept.
+    async fn remove(&self, at: &[usize]) -> Result<(), StoreError> {
+        let limit = self.current.max_value_size();
+        for at in at {
+            let ask = async |on| scripts::remove_oversized(on, self.keys[*at], limit).await;
+            self.current
+                .ask_out_of_band(self.link, self.keys[*at], ask)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Any of the keys, for an error.
+    fn key(&self, at: &[usize]) -> &str {
+        at.first().map_or("", |at| self.keys[*at])
+    }
+
+    async fn read(&self, mut on: Target, at: &[usize], most: usize) -> RedisResult<Found> {
+        let commands = read_commands(at.iter().map(|at| self.keys[*at]), most, self.want);
         let replies = on
             .connection
-            .send_packed_commands(&commands, 0, groups.len())
+            .send_packed_commands(&commands, 0, commands.len())
             .await?;
-        replies
-            .into_iter()
-            .try_for_each(|reply| reply.extract_error().map(drop)) // an error tracks nothing
-    };
-    current.ask_on(session, link, first, track).await?;
-    current.ask_out_of_band(link, first, read).await
+        let found = at.iter().copied().zip(read_replies(replies, self.want)?);
+        Ok(found
+            .filter_map(|(at, stored)| Some((at, stored?)))
+            .collect())
+    }
+
+    /// The sizes of the values that are there.
+    async fn sizes(&self, mut on: Target, at: &[usize]) -> RedisResult<Vec<(usize, usize)>> {
+        let commands = size_commands(at.iter().map(|at| self.keys[*at]));
+        let replies = on
+            .connection
+            .send_packed_commands(&commands, 0, commands.len())
+            .await?;
+        let sized = at.iter().copied().zip(sizes(replies)?);
+        Ok(sized.filter(|(_, size)| *size > 0).collect())
+    }
+
+    // P29 large-out-of-band: the lane has read the keys, so it is told of whatever happens to them.
+    async fn read_out_of_band(&self, sized: &[(usize, usize)]) -> Result<Found, StoreError> {
+        let (current, limit) = (self.current, self.current.max_value_size());
+        let mut found = Vec::new();
+        for at in in_replies(sized, limit) {
+            let ask = async |on: Target| {
+                let mut found = self.read(on.clone(), &at, limit.saturating_add(1)).await?;
+                for (at, _) in found.extract_if(.., |(_, stored)| stored.value.len() > limit) {
+                    scripts::remove_oversized(on.clone(), self.keys[at], limit).await?;
+                }
+                Ok(found)
+            };
+            found.extend(
+                current
+                    .ask_out_of_band(self.link, self.key(&at), ask)
+                    .await?,
+            );
+        }
+        let oversized = sized.iter().filter(|(_, size)| *size > limit);
+        self.remove(&oversized.map(|(at, _)| *at).collect::<Vec<_>>())
+            .await?;
+        Ok(found)
+    }
+}
+
+/// Puts values that are not too large, each given with its size, into replies of limited size.
+fn in_replies(sized: &[(usize, usize)], limit: usize) -> Vec<Vec<usize>> {
+    let (mut replies, mut room) = (Vec::<Vec<usize>>::new(), 0);
+    for (at, size) in sized.iter().filter(|(_, size)| *size <= limit) {
+        match replies.last_mut() {
+            Some(reply) if *size <= room => {
+                reply.push(*at);
+                room -= size;
+            }
+            _ => {
+                replies.push(vec![*at]);
+                room = OUT_OF_BAND_REPLY.saturating_sub(*size);
+            }
+        }
+    }
+    replies
 }
 
 /// Tells whether a reply had large values, or so many that they are large together, or may have
 /// been so large that it did not arrive in time.
-fn may_be_large(found: &Result<Vec<(usize, Option<Stored>)>, StoreError>) -> bool {
-    match found {
+fn may_be_large(read: &Result<Found, StoreError>) -> bool {
+    match read {
         Ok(found) => {
-            let mut sizes = found
-                .iter()
-                .filter_map(|(_, stored)| stored.as_ref().map(|stored| stored.value.len()));
-            sizes.clone().any(|size| size >= LARGE_VALUE)
-                || sizes.by_ref().sum::<usize>() >= LARGE_REPLY
+            let sizes = found.iter().map(|(_, stored)| stored.value.len());
+            sizes.clone().any(|size| size >= LARGE_VALUE) || sizes.sum::<usize>() >= LARGE_REPLY
         }
         Err(error) => matches!(error, StoreError::TimedOut { .. }),
     }
@@ -107,7 +207,11 @@ fn may_be_large(found: &Result<Vec<(usize, Option<Stored>)>, StoreError>) -> boo
 
 /// Splits keys, which are given by their positions, by the server that has them. A key whose server
 /// is left out is in no request, and so not found.
-fn by_server<'a>(session: &'a Session, keys: &[&str], positions: &[usize]) -> Vec<Request<'a>> {
+fn by_server<'a>(
+    session: &'a Session,
+    keys: &[&str],
+    positions: &[usize],
+) -> Vec<(&'a Link, Vec<SlotGroup>)> {
     if let ([only], false) = (session.links(), session.is_scattered()) {
         return vec![(only, vec![positions.to_vec()])];
     }
@@ -123,4 +227,25 @@ fn by_server<'a>(session: &'a Session, keys: &[&str], positions: &[usize]) -> Ve
         .filter(|(_, groups)| !groups.is_empty())
         .filter_map(|(master, groups)| Some((session.link_of(master)?, groups)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_cut_by_bytes_and_leave_out_what_is_too_large() {
+        let mib = 1 << 20;
+        let sized = [
+            (0, mib),
+            (1, 2 * mib),
+            (2, mib),
+            (3, 1),
+            (4, 9 * mib),
+            (5, 99 * mib),
+            (6, 1),
+        ];
+        let replies = in_replies(&sized, 10 * mib);
+        assert_eq!(replies, [vec![0, 1, 2], vec![3], vec![4], vec![6]]);
+    }
 }

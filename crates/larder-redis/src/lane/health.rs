@@ -38,7 +38,8 @@ impl Health {
                 false => LaneState::Tracking,
                 true => LaneState::Scattered, // P24 tags-known-by-lane
             },
-            Some(session) if !session.tracks && self.bus.is_up() => LaneState::Subscribed,
+            // Other processes may track, and these publish nothing.
+            Some(session) if !session.tracks && self.bus.tells_all() => LaneState::Subscribed,
             Some(_) => LaneState::Untracked,
         }
     }

@@ -8,7 +8,7 @@ use larder_core::{Invalidated, Key, StoreError, Token};
 use crate::{
     command::{scripts, target::Target},
     connection::session::{Link, Session},
-    error::is_final,
+    error::{is_final, words},
     lane::{
         current::{CurrentSession, TRIES},
         unsent_queue::{Remembered, UnsentQueue},
@@ -84,10 +84,10 @@ async fn send_on(
     match current.try_on(session, link, ask).await {
         Ok(()) => Ok(Sent::Yes),
         Err(error) if is_final(&error) => Err(current.describe(error, &link.endpoint.shown, key)),
-        // P11 unsent-goes-first: also what was refused must be done before any caller reads through
-        // the lane again.
+        // P11 unsent-goes-first: also what was refused for now must be done before any caller reads
+        // through the lane again.
         Err(error) => {
-            current.drop_session(session, &link.endpoint.shown, &error);
+            current.drop_session(session, &link.endpoint.shown, &words(&error));
             Ok(Sent::LaneIsDown)
         }
     }

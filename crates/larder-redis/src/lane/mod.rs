@@ -13,7 +13,7 @@ pub(crate) mod unsent_queue;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
 };
 
 use deadpool_redis::redis::{PushInfo, RedisResult, cmd};
@@ -31,7 +31,7 @@ use crate::{
         server_push::{ServerPush, text},
         session::Session,
     },
-    error::is_final,
+    error::{is_denied, words},
     lane::{current::CurrentSession, health::Health, unsent_queue::UnsentQueue},
     listeners::Listeners,
     redo::{
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) bus: Arc<Bus>,
     pub(crate) peers: Peers,
+    /// Whether a large value has been read or written over any lane.
+    pub(crate) has_large_values: Arc<AtomicBool>,
 }
 
 impl Lane {
@@ -80,12 +82,20 @@ impl Lane {
             breaker,
             bus,
             peers,
+            has_large_values,
         } = shared;
         let redo = Arc::new(Redo::new(config));
         Self {
             names,
             unsent: UnsentQueue::new(config.max_unsent, listeners.clone(), redo.clone()),
-            current: CurrentSession::new(index, shown, config, listeners, breaker),
+            current: CurrentSession::new(
+                index,
+                shown,
+                config,
+                listeners,
+                breaker,
+                has_large_values,
+            ),
             redo,
             health: Health::new(bus),
             peers,
@@ -237,10 +247,10 @@ impl Lane {
             let written: RedisResult<()> =
                 set.exec_async(&mut link.target.connection.clone()).await;
             match written {
-                // A final refusal is about the name, and not about the server.
-                Err(error) if !is_final(&error) => {
+                // What the user lacks is about the name, and not about the server.
+                Err(error) if !is_denied(&error) => {
                     if let Some(breaker) = &link.breaker {
-                        breaker.trip(&error); // the next session leaves it out
+                        breaker.trip(&words(&error)); // the next session leaves it out
                     }
                     return Err(self.current.describe(error, &link.endpoint.shown, name));
                 }

@@ -8,7 +8,7 @@ use tracing::error;
 use crate::{
     command::{scan, scripts},
     connection::session::Session,
-    error::{is_denied, is_final},
+    error::{is_denied, is_final, is_wrong_type, words},
     lane::clear::clear_before_service,
     redo::{
         Redo,
@@ -35,7 +35,12 @@ pub(crate) struct Unsent {
     tags: HashSet<String>,
     /// Whether every tag is to be invalidated.
     all_tags: bool,
+    /// The times in a row that a server refused some of these in words that do not say why.
+    unclear: usize,
 }
+
+/// The times that such a refusal is taken for one that may pass: a proxy can say anything.
+const UNCLEAR_TRIES: usize = 3;
 
 /// The invalidations that are sent at once: 1024.
 const BATCH: usize = 1024;
@@ -203,14 +208,14 @@ impl Unsent {
                 scripts::invalidate((*target).clone(), key.as_str(), own.as_ref())
             });
             let sent = join_all(sent).await;
-            forget_done(
-                sent.into_iter()
-                    .zip(batch.iter().map(|(key, ..)| key.as_str())),
-                |nth| {
-                    self.forget(&batch[nth].0);
-                    *done += 1;
-                },
-            )?;
+            let names = batch.iter().map(|(key, ..)| key.as_str());
+            let mut tries = self.unclear;
+            let left = forget_done(sent.into_iter().zip(names), &mut tries, |nth| {
+                self.forget(&batch[nth].0);
+                *done += 1;
+            });
+            self.unclear = tries;
+            left?;
         }
         Ok(())
     }
@@ -265,13 +270,14 @@ impl Unsent {
                     .map(|tag| scripts::invalidate_tag(target.clone(), tag)),
             )
             .await;
-            forget_done(
-                sent.into_iter().zip(batch.iter().map(String::as_str)),
-                |nth| {
-                    self.tags.remove(&batch[nth]);
-                    *done += 1;
-                },
-            )?;
+            let names = batch.iter().map(String::as_str);
+            let mut tries = self.unclear;
+            let left = forget_done(sent.into_iter().zip(names), &mut tries, |nth| {
+                self.tags.remove(&batch[nth]);
+                *done += 1;
+            });
+            self.unclear = tries;
+            left?;
         }
         Ok(())
     }
@@ -298,42 +304,96 @@ async fn clear(on: &Session, redo: &Redo, prefix: &str) -> Result<(), RedisError
         && is_denied(error)
     {
         // Not forgotten, because without the clear callers would read old values.
-        error!(event = "clear_denied", %prefix, %error,
+        error!(event = "clear_denied", %prefix, reason = words(error),
             "the user may not clear a prefix, so Redis stays unused: allow SCAN and UNLINK");
     }
     cleared
 }
 
 /// Has each invalidation forgotten, by its position, that is done or would be refused again, and
-/// returns the last error if anything is left.
+/// returns the last error if anything is left. Counts the tries that met an unclear refusal.
+// P11 unsent-goes-first: a refusal must not keep the lane down for ever.
 fn forget_done<'a>(
     sent: impl Iterator<Item = (Result<(), RedisError>, &'a str)>,
+    unclear_tries: &mut usize,
     mut forget: impl FnMut(usize),
 ) -> Result<(), RedisError> {
-    let mut left = Ok(());
+    let (mut left, mut refused, mut is_unclear) = (Ok(()), 0_usize, false);
     for (nth, (sent, name)) in sent.enumerate() {
         match sent {
-            Err(error) if is_denied(&error) => {
-                error!(event = "invalidation_denied", %name, %error,
-                    "the user may not invalidate a key or tag: others may be served what it held");
-            }
-            // A key of another type is none of ours.
             Err(error) if !is_final(&error) => {
                 left = Err(error);
                 continue;
             }
+            Err(error)
+                if *unclear_tries + 1 < UNCLEAR_TRIES
+                    && !is_wrong_type(&error)
+                    && !is_denied(&error) =>
+            {
+                (left, is_unclear) = (Err(error), true);
+                continue;
+            }
+            // A key of another type is none of ours.
+            Err(error) if !is_wrong_type(&error) => {
+                if refused == 0 {
+                    error!(event = "invalidation_denied", %name, reason = words(&error),
+                        "the server refuses to invalidate a key or tag: others may be served what it held");
+                }
+                refused += 1;
+            }
             Err(_) | Ok(()) => {}
         }
         forget(nth);
+    }
+    if refused > 1 {
+        error!(
+            event = "invalidation_denied",
+            refused, "so it does for others"
+        );
+    }
+    match (is_unclear, &left) {
+        (true, _) => *unclear_tries += 1,
+        (false, Ok(())) => *unclear_tries = 0,
+        // An outage says nothing about them.
+        (false, Err(_)) => {}
     }
     left
 }
 
 #[cfg(test)]
 mod tests {
+    use deadpool_redis::redis::parse_redis_value;
     use larder_core::KeyBuf;
 
     use super::*;
+
+    /// How many of these refusals are forgotten, and whether anything is left.
+    fn forgotten(tries: &mut usize, refusals: &[&str]) -> (usize, bool) {
+        let sent = refusals.iter().map(|words| {
+            let reply = parse_redis_value(format!("-{words}\r\n").as_bytes());
+            (reply.unwrap().extract_error().map(drop), *words)
+        });
+        let mut count = 0;
+        let left = forget_done(sent, tries, |_| count += 1);
+        (count, left.is_err())
+    }
+
+    #[test]
+    fn refusal_that_does_not_say_why_is_forgotten_at_the_third_try() {
+        let (proxy, denied) = ("ERR upstream failure", "NOPERM no right to this key");
+        let mut tries = 0;
+        assert_eq!(forgotten(&mut tries, &[proxy, denied]), (1, true));
+        assert_eq!(forgotten(&mut tries, &["OOM no room"]), (0, true));
+        assert_eq!(
+            forgotten(&mut tries, &[proxy, "WRONGTYPE a list"]),
+            (1, true)
+        );
+        assert_eq!(forgotten(&mut tries, &[proxy]), (1, false));
+        assert_eq!(forgotten(&mut tries, &[proxy]), (0, true), "it counts anew");
+        for _ in 0..2 * UNCLEAR_TRIES {
+            assert_eq!(forgotten(&mut tries, &["LOADING a dataset"]), (0, true));
+        }
+    }
 
     fn key(prefix: &str, n: usize) -> Key {
         KeyBuf::format(prefix, &n).to_key()

@@ -43,6 +43,7 @@ use crate::{
     },
     listeners::Listeners,
     redo::log::Kind,
+    rights,
 };
 
 /// A [`RemoteStore`](larder_core::RemoteStore) on Redis 6.2 or later, or Valkey.
@@ -56,9 +57,9 @@ use crate::{
 /// | `larder:probe:…` | keys by which connections prove that pushes arrive, and marks by which a server shows that it has forgotten nothing |
 /// | `larder:bus:0` | the invalidation channel of database 0 |
 ///
-/// Where the server refuses `CLIENT TRACKING`, processes publish what they change on the
-/// invalidation channel. All processes that share a server must then do so: one that tracks does
-/// not publish.
+/// Where the server refuses `CLIENT TRACKING`, the process publishes what it changes on the
+/// invalidation channel, and listens there. A process that tracks publishes nothing, so entries
+/// live in L1 for at most `degraded_l1_ttl`, unless [all processes](crate::Coherence::Channel) publish.
 ///
 /// Behind Sentinel, and at an address that fails over, the lanes follow the master. A replica is
 /// never used.
@@ -109,6 +110,8 @@ impl RedisStore {
     /// - [`StoreError::Unreachable`] or [`StoreError::TimedOut`] if no server answers at the
     ///   address
     /// - [`StoreError::Unauthorized`] if the server refuses the user name or password
+    /// - [`StoreError::Unfit`] if the server is a replica or a Sentinel, or if the user lacks a
+    ///   command, keys or the channel, which it names
     /// - [`StoreError::Refused`] with the words of a server that turns the connection away
     ///
     /// ```no_run
@@ -125,6 +128,11 @@ impl RedisStore {
         let (mut store, lanes) = Self::new(&config)?;
         for (lane, mut dialer) in lanes {
             let dialed = reconnect::connect(&lane, &mut dialer, &store.breaker.at_start()).await?;
+            if lane.index() == LaneIndex(0)
+                && let Some(session) = lane.current.load()
+            {
+                Box::pin(rights::check(&session, &config.prefixes, &store.shown)).await?;
+            }
             store.keep_connected(&config, lane, dialer, Some(dialed));
         }
         if store.lanes.iter().any(|lane| lane.needs_bus()) {
@@ -167,7 +175,7 @@ impl RedisStore {
         let addresses = Arc::new(Addresses::parse(config)?);
         let shards = Arc::new(Shards::new(config));
         let listeners = Arc::new(Listeners::default());
-        let bus = Arc::new(Bus::new(names.channel(addresses.db())));
+        let bus = Arc::new(Bus::new(names.channel(addresses.db()), config.coherence));
         let breaker = Arc::new(Breaker::new(
             config,
             addresses.shown.clone(),
@@ -180,6 +188,7 @@ impl RedisStore {
             breaker: breaker.clone(),
             bus: bus.clone(),
             peers: Peers::default(),
+            has_large_values: Arc::default(),
         };
         let unconnected = |index| {
             let lane = Arc::new(Lane::new(index, config, shared.clone()));

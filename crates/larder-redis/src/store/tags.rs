@@ -1,12 +1,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_redis::redis::cmd;
 use larder_core::{Invalidated, LaneIndex, StoreError, TagEpoch, TagStore};
 
 use super::RedisStore;
 use crate::{
-    command::{scripts, target::Target},
+    command::{scripts, tags},
     lane::{
         current::TRIES,
         invalidate::{Sent, invalidate_tag},
@@ -38,13 +37,7 @@ impl TagStore for RedisStore {
         lane: LaneIndex,
         tags: &[&str],
     ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
-        let names: Vec<String> = tags.iter().map(|tag| self.names.tag(tag)).collect();
-        let ask = async |mut on: Target| {
-            cmd("MGET")
-                .arg(&names)
-                .query_async(&mut on.connection)
-                .await
-        };
+        let ask = async |on| tags::read(on, tags).await;
         Ok(epochs(
             self.lane_at(lane)?
                 .current

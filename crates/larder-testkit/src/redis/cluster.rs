@@ -75,8 +75,11 @@ impl RedisCluster {
                     cluster.first_slot(number),
                     cluster.first_slot(number + 1) - 1,
                 );
-                let slots = [first.to_string(), last.to_string()];
-                expect(server, &["CLUSTER", "ADDSLOTSRANGE", &slots[0], &slots[1]]).await?;
+                // Not as a range, which Redis before 7.0 does not know.
+                let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
+                let slots = slots.iter().map(String::as_str);
+                let words: Vec<&str> = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots).collect();
+                expect(server, &words).await?;
             }
             let (host, port, bus) = cluster.servers[0].cluster_address();
             if number > 0 {

@@ -9,6 +9,6 @@ mod server;
 
 pub use client::{Client, Reply};
 pub use cluster::RedisCluster;
-pub use program::{ServerError, find_server};
+pub use program::{SERVER_VARIABLE, ServerError, find_server, has_tls, no_tracking, version_of};
 pub use sentinel::RedisSentinels;
 pub use server::{RedisServer, RedisServerBuilder};

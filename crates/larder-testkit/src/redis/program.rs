@@ -1,9 +1,10 @@
 use std::{
     ffi::OsString,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::LazyLock,
 };
 
 /// Why there is no server.
@@ -29,7 +30,11 @@ pub enum ServerError {
     Certificate(#[from] rcgen::Error),
 }
 
-/// Finds `redis-server` or `valkey-server` on the PATH.
+/// The variable with the path of the server that tests run on, instead of the one on the PATH.
+pub const SERVER_VARIABLE: &str = "LARDER_SERVER";
+
+/// Finds the server that tests run on: the program that `LARDER_SERVER` names, else `redis-server`
+/// or `valkey-server` on the PATH.
 ///
 /// ```
 /// if let Some(program) = larder_testkit::find_server() {
@@ -37,12 +42,93 @@ pub enum ServerError {
 /// }
 /// ```
 pub fn find_server() -> Option<PathBuf> {
+    if let Some(program) = std::env::var_os(SERVER_VARIABLE) {
+        return Some(program.into()).filter(|program: &PathBuf| program.is_file());
+    }
     let path = std::env::var_os("PATH")?;
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     ["redis-server", "valkey-server"]
         .into_iter()
         .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
         .find(|program| program.is_file())
+}
+
+/// Asks a server's program for its major and minor version, such as 7 and 0.
+///
+/// ```
+/// if let Some(program) = larder_testkit::find_server() {
+///     assert!(larder_testkit::version_of(&program) >= Some((6, 2)));
+/// }
+/// ```
+pub fn version_of(program: &Path) -> Option<(u32, u32)> {
+    let said = Command::new(program).arg("--version").output().ok()?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let version = said
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("v="))?;
+    let mut numbers = version.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Tells whether the server that tests run on was built with TLS.
+///
+/// ```
+/// if larder_testkit::find_server().is_some() && !larder_testkit::has_tls() {
+///     println!("tests of TLS are left out");
+/// }
+/// ```
+pub fn has_tls() -> bool {
+    // A server stops at the first line of its configuration that it does not know, and quotes it.
+    const CONFIGURATION: &[u8] = b"tls-port 0\nno-such-line 0\n";
+    static HAS_TLS: LazyLock<bool> = LazyLock::new(|| {
+        let said = find_server().and_then(|program| {
+            let mut server = Command::new(program)
+                .arg("-")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .ok()?;
+            server.stdin.take()?.write_all(CONFIGURATION).ok()?;
+            let said = server.wait_with_output().ok()?;
+            Some([said.stdout, said.stderr].concat())
+        });
+        said.is_some_and(|said| {
+            let said = String::from_utf8_lossy(&said).into_owned();
+            said.contains("no-such-line") && !said.contains("'tls-port")
+        })
+    });
+    *HAS_TLS
+}
+
+/// Whether the server that tests run on is older than Redis 7.0.
+pub(super) fn is_before_7() -> bool {
+    static BEFORE_7: LazyLock<bool> =
+        LazyLock::new(|| find_server().and_then(|program| version_of(&program)) < Some((7, 0)));
+    *BEFORE_7
+}
+
+/// The ACL rules that take `CLIENT TRACKING` from a user who may do everything. Redis before 7.0
+/// can only take all of `CLIENT`, and give back single parts.
+///
+/// ```
+/// let rules = ["+@all"].into_iter().chain(larder_testkit::no_tracking().iter().copied());
+/// assert!(rules.count() > 1);
+/// ```
+pub fn no_tracking() -> &'static [&'static str] {
+    if is_before_7() {
+        &[
+            "-client",
+            "+client|id",
+            "+client|info",
+            "+client|kill",
+            "+client|list",
+            "+client|pause",
+            "+client|unpause",
+        ]
+    } else {
+        &["-client|tracking"]
+    }
 }
 
 /// A server's process, and the shell that kills it when this process ends in any way.
@@ -101,4 +187,24 @@ impl Running {
 /// Asks the operating system for a port on loopback. Another process may take it before the server.
 pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A port for a server of a cluster, and the one for its other nodes: before Redis 7.0 that is
+/// 10,000 higher, and cannot be chosen.
+pub(super) fn free_cluster_ports() -> io::Result<(u16, u16)> {
+    const TRIES: usize = 1000;
+    if !is_before_7() {
+        return Ok((free_port()?, free_port()?));
+    }
+    for _ in 0..TRIES {
+        let port = free_port()?;
+        if let Some(bus) = port.checked_add(10_000)
+            && TcpListener::bind(("127.0.0.1", bus)).is_ok()
+        {
+            return Ok((port, bus));
+        }
+    }
+    Err(io::Error::other(
+        "no two ports are free that are 10,000 apart",
+    ))
 }

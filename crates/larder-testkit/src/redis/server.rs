@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{
     certificate::{CERTIFICATE_FILE, CLIENT_FILE, Certificate, KEY_FILE},
     client::{Client, Reply},
-    program::{Running, ServerError, free_port},
+    program::{Running, ServerError, free_cluster_ports, free_port, is_before_7, no_tracking},
 };
 
 /// A private Redis or Valkey server: its own port on loopback, a temporary folder, no persistence.
@@ -54,6 +54,7 @@ pub struct RedisServerBuilder {
     tls: bool,
     asks_for_certificates: bool,
     cluster: bool,
+    sentinel: bool,
 }
 
 /// 30 s: a start takes some 50 ms, and a busy machine may stop a test for seconds.
@@ -69,7 +70,8 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Adds words to the server's command line, such as `["--maxmemory", "10mb"]`.
+    /// Adds words to the server's command line, such as `["--maxmemory", "10mb"]`. The ACL rule
+    /// `-client|tracking` stands for [`no_tracking`](crate::no_tracking).
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
@@ -123,6 +125,13 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Starts a Sentinel that watches nothing yet.
+    #[must_use]
+    pub fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self
+    }
+
     /// Starts the server and waits until it answers, at most 30 s.
     ///
     /// # Errors
@@ -130,11 +139,17 @@ impl RedisServerBuilder {
     pub async fn start(self) -> Result<RedisServer, ServerError> {
         let mut tries = 0;
         loop {
+            let (port, bus_port) = if self.cluster {
+                let (port, bus_port) = free_cluster_ports()?;
+                (port, Some(bus_port))
+            } else {
+                (free_port()?, None)
+            };
             let mut server = RedisServer {
                 folder: tempfile::Builder::new().prefix("larder-redis-").tempdir()?,
-                port: free_port()?,
+                port,
                 certificate: None,
-                bus_port: self.cluster.then(free_port).transpose()?,
+                bus_port,
                 options: self.clone(),
                 running: None,
             };
@@ -294,7 +309,7 @@ impl RedisServer {
     }
 
     async fn run(&mut self, more: &[&str]) -> Result<(), ServerError> {
-        let mut args = self.server_args();
+        let mut args = self.server_args()?;
         args.extend(more.iter().map(OsString::from));
         let running = Running::start(args)?;
         let pid = running.pid;
@@ -314,24 +329,34 @@ impl RedisServer {
         Ok(())
     }
 
-    fn server_args(&self) -> Vec<OsString> {
+    fn server_args(&self) -> io::Result<Vec<OsString>> {
         let mut args: Vec<OsString> = Vec::new();
+        if self.options.sentinel {
+            // It keeps what it learns in its file.
+            let file = self.folder.path().join("sentinel.conf");
+            fs::write(&file, "")?;
+            args.extend([file.into(), "--sentinel".into()]);
+        }
         let mut set =
             |name: &str, value: OsString| args.extend([format!("--{name}").into(), value]);
         set("bind", "127.0.0.1".into());
         set("port", self.port.to_string().into());
         set("dir", self.folder.path().into());
         set("logfile", self.folder.path().join("log").into());
-        set("unixsocket", self.folder.path().join("redis.sock").into());
-        set("save", "".into());
-        set("appendonly", "no".into());
         set("daemonize", "no".into());
+        if !self.options.sentinel {
+            set("unixsocket", self.folder.path().join("redis.sock").into());
+            set("save", "".into());
+            set("appendonly", "no".into());
+        }
         if let Some(password) = &self.options.password {
             set("requirepass", password.into());
         }
         if let Some(port) = self.bus_port {
             set("cluster-enabled", "yes".into());
-            set("cluster-port", port.to_string().into());
+            if !is_before_7() {
+                set("cluster-port", port.to_string().into());
+            }
             set(
                 "cluster-config-file",
                 self.folder.path().join("nodes.conf").into(),
@@ -349,8 +374,13 @@ impl RedisServer {
             set("tls-key-file", file(KEY_FILE));
             set("tls-ca-cert-file", file(trusted));
         }
-        args.extend(self.options.args.iter().map(OsString::from));
-        args
+        for arg in &self.options.args {
+            match arg.as_str() {
+                "-client|tracking" => args.extend(no_tracking().iter().map(OsString::from)),
+                arg => args.push(arg.into()),
+            }
+        }
+        Ok(args)
     }
 
     /// Whether this process answers, and not another server that took the port first.

@@ -20,7 +20,7 @@ use crate::{
     },
     runtime::in_task,
     value::{CachedValue, CallId, Value, typed},
-    write::write,
+    write::{Purpose, write},
 };
 
 /// 1,000: the number of keys of one call that it looks up, loads or writes at once. It takes
@@ -236,7 +236,13 @@ impl<K: 'static, V: Value> Cache<K, V> {
         for entries in in_chunks(entries) {
             let writes = entries.into_iter().map(|(key, value)| {
                 let writer = Box::pin(std::future::ready(Ok(((), Some(value)))));
-                write(self.process.clone(), self.policy.clone(), key, writer)
+                write(
+                    self.process.clone(),
+                    self.policy.clone(),
+                    key,
+                    Purpose::Cache,
+                    writer,
+                )
             });
             done = join_all(writes).await.into_iter().fold(done, Result::and);
         }

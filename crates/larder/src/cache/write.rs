@@ -9,7 +9,7 @@ use crate::{
     invalidate::{clear::clear_policies, invalidate_keys},
     observe::Count,
     value::{CachedValue, Value, typed},
-    write::{Writer, write},
+    write::{Purpose, Writer, write},
 };
 
 /// Writes and invalidations.
@@ -68,7 +68,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
                 None => Err(nothing(name, &value)),
             }
         };
-        self.write(key, Box::pin(writing.instrument(span))).await
+        self.write(key, Purpose::Database, Box::pin(writing.instrument(span)))
+            .await
     }
 
     /// Runs the writer, which writes the database, and leaves the key without a value in every
@@ -104,7 +105,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
             let reply = writer().await.map_err(|error| Error::write(name, error))?;
             Ok((reply, None))
         };
-        self.write(key, Box::pin(writing.instrument(span))).await
+        self.write(key, Purpose::Database, Box::pin(writing.instrument(span)))
+            .await
     }
 
     /// Puts a value into both levels, after the caller has written the database: a write-through
@@ -126,15 +128,16 @@ impl<K: 'static, V: Value> Cache<K, V> {
     ///
     /// # Errors
     /// [`Error::ValueTooLarge`], [`Error::Encode`] and [`Error::Tag`], before the cache sends
-    /// anything; otherwise as for [`write_through`](Self::write_through).
+    /// anything. [`Error::Store`] if the key holds a value of another Redis type, which stays, or
+    /// if the server refuses the value. Otherwise as for [`write_through`](Self::write_through).
     pub async fn insert(
         &self,
         key: impl CacheKey<K>,
         value: impl Into<Loaded<V>>,
     ) -> Result<(), Error> {
         let (key, value) = self.insertable(&key, value)?;
-        self.write(key, Box::pin(std::future::ready(Ok(((), Some(value))))))
-            .await
+        let writer = Box::pin(std::future::ready(Ok(((), Some(value)))));
+        self.write(key, Purpose::Cache, writer).await
     }
 
     /// Removes the key's value from every level of every process. For keys of several policies at
@@ -188,8 +191,20 @@ impl<K: 'static, V: Value> Cache<K, V> {
         clear_policies(&self.process, vec![self.policy.clone()]).await
     }
 
-    async fn write<R: Send + 'static>(&self, key: Key, writer: Writer<R>) -> Result<R, Error> {
-        write(self.process.clone(), self.policy.clone(), key, writer).await
+    async fn write<R: Send + 'static>(
+        &self,
+        key: Key,
+        purpose: Purpose,
+        writer: Writer<R>,
+    ) -> Result<R, Error> {
+        write(
+            self.process.clone(),
+            self.policy.clone(),
+            key,
+            purpose,
+            writer,
+        )
+        .await
     }
 
     /// A value that can be put in.

@@ -129,7 +129,13 @@ impl Tagging {
         let cells = self.cells(lane, names);
         let asked: Vec<&str> = names.iter().map(String::as_str).collect();
         let pinned = remote.pin_tags(lane, &asked, epoch, ttl).await?;
-        Ok(learn(epoch, cells, pinned).is_some())
+        let is_valid = learn(epoch, cells, pinned).is_some();
+        if !is_valid {
+            // The tag epoch has moved, perhaps without a push: by another program, or where the
+            // server pushes nothing.
+            self.tags.forget_epoch(lane);
+        }
+        Ok(is_valid)
     }
 
     /// Pins the tags of a stored value again that is to live on, as [`pin`](Self::pin) does.

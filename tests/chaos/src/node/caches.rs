@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use larder::{Cache, Larder, OnDataLoss, RedisConfig, TtlTable};
+use larder::{Cache, Coherence, Larder, OnDataLoss, RedisConfig, TtlTable};
 
 use super::config::Config;
 use crate::keys::{Key, Namespace, PolicyName, TABLE, Versioned};
@@ -17,6 +17,10 @@ impl Caches {
             .connect_timeout(Duration::from_millis(300))
             .ping_interval(Duration::from_millis(100))
             .probe_interval(Duration::from_millis(300))
+            .coherence(match config.namespace {
+                Namespace::North => Coherence::Auto,
+                Namespace::South => Coherence::Channel,
+            })
             .on_data_loss(match config.on_data_loss.as_str() {
                 "clear" => OnDataLoss::Clear,
                 "trust" => OnDataLoss::Trust,

@@ -1,14 +1,14 @@
 -- Asks for the right to write behind a key.
 -- KEYS[1]  D(k), the value        KEYS[2]  L(k), the lease
--- ARGV[1]  token    ARGV[2]  lease in ms    ARGV[3]  channel, or ''    ARGV[4]  sender
+-- ARGV[1]  token    ARGV[2]  lease in ms    ARGV[3]  channel    ARGV[4]  sender
 -- Replies  OK       the caller holds the lease; a reader's lease is broken and the value is gone
 --          integer  another writer holds the lease, for this many ms
 -- Keeps    P6 one-writer-first: a writer's lease stands, also a marked one.
 --          P14 no-wait-for-expiry-push: the lease is read, so that the lane tracks it.
 --          P26 scripts-publish
-local holder = redis.call('GET', KEYS[2])
+local holder, rest = lease(KEYS[2])
 if holder and string.sub(holder, 1, 1) ~= 'r' then
-  return redis.call('PTTL', KEYS[2])
+  return rest
 end
 local found = redis.pcall('STRLEN', KEYS[1])
 if type(found) == 'table' and found.err then
@@ -16,8 +16,5 @@ if type(found) == 'table' and found.err then
 end
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[2], 'w' .. ARGV[1], 'PX', ARGV[2])
-if ARGV[3] ~= '' then
-  redis.pcall('PUBLISH', ARGV[3], ARGV[4] .. KEYS[1])
-  redis.pcall('PUBLISH', ARGV[3], ARGV[4] .. KEYS[2])
-end
+tell(ARGV[3], ARGV[4], KEYS[1], KEYS[2])
 return redis.status_reply('OK')

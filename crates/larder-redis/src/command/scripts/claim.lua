@@ -23,5 +23,9 @@ end
 if redis.call('SET', KEYS[2], 'r' .. ARGV[1], 'NX', 'PX', ARGV[2]) then
   return redis.status_reply('OK')
 end
-redis.call('GET', KEYS[2])
-return redis.call('PTTL', KEYS[2])
+local holder, rest = lease(KEYS[2])
+if holder then
+  return rest
+end
+redis.call('SET', KEYS[2], 'r' .. ARGV[1], 'PX', ARGV[2])
+return redis.status_reply('OK')

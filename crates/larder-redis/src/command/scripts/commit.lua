@@ -5,20 +5,18 @@
 -- ARGV[5]  'exact'  that value must be there, or none if ARGV[4] is ''
 --          'ended'  that value may be gone, because its time has ended since the caller saw it
 --          'touch'  that value is to live on for ARGV[3], or to go if that is 0; ARGV[2] is ''
--- ARGV[6]  channel, or ''    ARGV[7]  sender
+-- ARGV[6]  channel    ARGV[7]  sender
 -- Replies  1 stored or living on, 0 refused
 -- Keeps    P3 clean-lease-commits: the lease is held and clean, and D is as the claim found it.
 --          P4 l1-read-from-l2: D is read before it is written, so that the lane is told of the
 --          write once, and after it, so that the lane is told of what comes next.
 --          P26 scripts-publish
-local holder = redis.call('GET', KEYS[2])
-if not holder or string.sub(holder, 2) ~= ARGV[1] then
+local holder = text(KEYS[2], 33)
+if string.sub(holder, 2) ~= ARGV[1] then
   return 0
 end
 redis.call('DEL', KEYS[2])
-if ARGV[6] ~= '' then
-  redis.pcall('PUBLISH', ARGV[6], ARGV[7] .. KEYS[2])
-end
+tell(ARGV[6], ARGV[7], KEYS[2])
 if string.sub(holder, 1, 1) == 'd' then
   return 0
 end
@@ -36,7 +34,5 @@ else
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 end
 redis.call('EXISTS', KEYS[1])
-if ARGV[6] ~= '' then
-  redis.pcall('PUBLISH', ARGV[6], ARGV[7] .. KEYS[1])
-end
+tell(ARGV[6], ARGV[7], KEYS[1])
 return 1

@@ -3,8 +3,7 @@
 -- ARGV[1]  token    ARGV[2]  lease in ms
 -- Replies  1 held, 0 lost
 -- Keeps    P6 one-writer-first: a marked writer's lease is extended too.
-local holder = redis.call('GET', KEYS[1])
-if holder and string.sub(holder, 2) == ARGV[1] then
+if string.sub(text(KEYS[1], 33), 2) == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return 1
 end
