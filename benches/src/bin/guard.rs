@@ -54,13 +54,15 @@ const TABLE: &str = r#"
 "#;
 
 /// The operations: the name of each, and the number of its runs that are counted.
-const OPERATIONS: [(&str, u64); 6] = [
+const OPERATIONS: [(&str, u64); 8] = [
     ("l1_hit", 20_000),
     ("l1_hit_quick", 20_000),
     ("l2_hit", 2_000),
     ("l2_hit_of_many", 3_200),
     ("promotion", 2_000),
     ("miss", 1_000),
+    ("write", 1_000),
+    ("invalidation", 1_000),
 ];
 
 /// The cost of one operation.
@@ -218,7 +220,7 @@ fn run(operation: &str, times: u64) -> u64 {
     );
     // A constant number, so that it cancels out in the difference between two runs.
     let there = match operation {
-        "miss" => 0,
+        "miss" | "write" | "invalidation" => 0,
         _ if is_hit => HOT,
         _ => COLD,
     };
@@ -229,9 +231,15 @@ fn run(operation: &str, times: u64) -> u64 {
         let loader = move || async move { Ok::<_, Infallible>(User::new(id)) };
         runtime.block_on(cache.get_or_load(id, loader)).unwrap();
     };
-    let read = |id: u64| match is_hit {
-        true => drop(cache.get(id).now_or_never().unwrap().unwrap().unwrap()),
-        false => load(id),
+    let write = |id: u64| {
+        let writer = move || async move { Ok::<_, Infallible>(User::new(id)) };
+        runtime.block_on(cache.write_through(id, writer)).unwrap();
+    };
+    let run = |id: u64| match operation {
+        "write" => write(id),
+        "invalidation" => runtime.block_on(cache.invalidate(id)).unwrap(),
+        _ if is_hit => drop(cache.get(id).now_or_never().unwrap().unwrap().unwrap()),
+        _ => load(id),
     };
     let key = |n: u64| if is_hit { n % HOT } else { n };
     if is_hit {
@@ -239,12 +247,12 @@ fn run(operation: &str, times: u64) -> u64 {
     }
     // The first use of each part sets it up, which is not the operation's cost.
     let warm = 200; // the same number always, too
-    (0..warm).for_each(|n| read(key(n)));
+    (0..warm).for_each(|n| run(key(n)));
     if operation == "l2_hit_of_many" {
         let all = read_by_many(&cache, times);
         return allocation_counter::measure(|| drop(runtime.block_on(all))).count_total;
     }
-    allocation_counter::measure(|| (warm..warm + times).for_each(|n| read(key(n)))).count_total
+    allocation_counter::measure(|| (warm..warm + times).for_each(|n| run(key(n)))).count_total
 }
 
 /// Opens a larder with one lane and one connection: no probe and no ping falls into the counted
