@@ -25,7 +25,9 @@ usage: cargo xtask <chore> [options]
   check                                      format, clippy, docs, licences and unused dependencies
   rules                                      writes docs/rules.md: where each rule is kept, and which tests try it
   counts [FOLDER]                            prints figures about the source, of this checkout or of another one
-  chaos [--minutes N] [--seed S]             runs processes under faults, checks every read, and writes a report
+  chaos [--minutes N] [--topology NAME]      runs processes under faults, checks every read, and writes a report
+  chaos --failovers N --kind KIND            loses data N times under load, and measures what that costs
+  chaos --mutants [NAME...]                  builds broken copies of the code, and looks how soon chaos finds them
   guard [--write]                            counts what an operation costs, and compares; writes benches/guard.toml
   outages                                    breaks the database and Redis in every combination, and writes docs/outages.md
   outages --steady | --memory [--minutes N]  reads while Redis is gone; writes a million keys while it is out of reach

@@ -1,7 +1,6 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use indicatif::ProgressBar;
-use larder_testkit::Reply;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -11,12 +10,12 @@ use tokio::{
 use crate::{
     Problem,
     clock::now,
+    copies::{copies, differing, names_outside},
     database::Database,
     faults::{FaultKind, Topology},
     foreign::Foreign,
-    keys::{Key, Namespace, PolicyName},
-    member::{Common, Copies, Member},
-    node::{Caches, Config},
+    keys::Namespace,
+    member::{Common, Member},
     outcome::{HEALED, Outcome},
     scene::Scene,
     servers::{Places, Servers},
@@ -45,6 +44,8 @@ pub struct Settings {
     pub pause: Duration,
     /// How the servers belong together.
     pub topology: Topology,
+    /// The kinds of faults: [`Topology::faults`], or some of them.
+    pub faults: Vec<FaultKind>,
     /// The nodes' answer when a server comes back with older data: `redo`, `clear` or `trust`.
     pub on_data_loss: String,
     /// Whether the run ends when a read breaks the promise.
@@ -107,7 +108,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
         failed_reads,
         failed_writes,
         misses,
-        loads: database.loads(),
+        loads: database.loads(0..u64::MAX),
         start,
         seed: settings.seed,
     })
@@ -116,13 +117,13 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
 /// Starts the servers and the nodes.
 async fn set<'a>(settings: &'a Settings, database: &Database) -> Result<Scene<'a>, Problem> {
     let mut random = fastrand::Rng::with_seed(settings.seed);
-    let servers = Servers::start().await?;
+    let servers = Servers::start(settings.topology).await?;
     let told = Shared::default();
     let common = Common {
         program: &settings.program,
         database: database.addr(),
         on_data_loss: &settings.on_data_loss,
-        readers: 4,
+        is_gentle: false,
     };
     let mut members = Vec::new();
     for (node, namespace) in (0..).zip(NODES) {
@@ -179,7 +180,7 @@ async fn disturb(
             return Ok(());
         }
         if kinds.is_empty() {
-            kinds = settings.topology.faults();
+            kinds.clone_from(&settings.faults);
             scene.random.shuffle(&mut kinds);
         }
         let kind = kinds.pop().unwrap_or(FaultKind::Cut);
@@ -193,66 +194,4 @@ fn is_over(scene: &Scene<'_>, database: &Database) -> bool {
     // After the lock was taken: no read is of a later version.
     told.history.commits = database.commits();
     !told.failed_reads.is_empty() || !told.history.check().violations.is_empty()
-}
-
-/// The copies of every node, and those of a process that starts now, each with a name.
-async fn copies(scene: &mut Scene<'_>) -> Result<Vec<(String, Copies)>, Problem> {
-    let mut all = Vec::new();
-    for member in &mut scene.members {
-        all.push((format!("node {}", member.node), member.copies().await?));
-    }
-    for namespace in Namespace::ALL {
-        let config = Config {
-            node: u16::MAX,
-            redis: scene.servers.url(namespace, &scene.servers.addresses()),
-            places: Vec::new(),
-            on_data_loss: "redo".to_owned(),
-            database: String::new(),
-            namespace,
-            readers: 0,
-            seed: 0,
-        };
-        let (_larder, caches) = Caches::connect(&config).await?;
-        let mut copies = Vec::new();
-        for policy in PolicyName::ALL {
-            copies.extend(caches.copies(namespace, policy).await?);
-        }
-        all.push((format!("L2 in {}", namespace.name()), copies));
-    }
-    Ok(all)
-}
-
-/// The copies that differ from the database, and need not, each as a text.
-fn differing(all: &[(String, Copies)], database: &Database, told: &Told) -> Vec<String> {
-    let differs = |whose: &str, key: Key, copy: Option<u32>| {
-        let (held, copy) = (database.version(key), copy?);
-        (copy != held && !told.history.excuses(key, copy))
-            .then(|| format!("{whose} has version {copy} of {key}; the database has {held}"))
-    };
-    all.iter()
-        .flat_map(|(whose, copies)| copies.iter().map(move |(key, copy)| (whose, *key, *copy)))
-        .filter_map(|(whose, key, copy)| differs(whose, key, copy))
-        .collect()
-}
-
-/// The names in Redis that lie in no namespace: none should.
-async fn names_outside(servers: &Servers) -> Result<Vec<String>, Problem> {
-    let mut outside = Vec::new();
-    for server in servers.all() {
-        let Reply::Array(names) = server.command(&["KEYS", "*"]).await? else {
-            return Err("the server does not say what it holds".into());
-        };
-        let names = names.iter().filter_map(Reply::text);
-        let lies_outside = |name: &String| {
-            !Namespace::ALL
-                .iter()
-                .any(|of| name.starts_with(&format!("{}/", of.name())))
-        };
-        outside.extend(
-            names
-                .filter(lies_outside)
-                .map(|name| format!("{name} lies in no namespace")),
-        );
-    }
-    Ok(outside)
 }

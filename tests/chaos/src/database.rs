@@ -1,10 +1,8 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -44,7 +42,8 @@ pub(crate) struct Database {
 struct Shared {
     /// For each key, its versions; the first is version 1.
     commits: Mutex<Vec<Vec<Commit>>>,
-    loads: AtomicU64,
+    /// When each key was read.
+    loads: Mutex<Vec<u64>>,
     /// Keys of the foreign program that are being loaded: it is to write them just then.
     wanted: mpsc::Sender<Key>,
 }
@@ -52,6 +51,10 @@ struct Shared {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Vec<Vec<Commit>>> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loads(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn version(&self, key: Key) -> u32 {
@@ -87,7 +90,7 @@ impl Database {
         let (wanted, wants) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             commits: Mutex::new(vec![Vec::new(); Key::COUNT]),
-            loads: AtomicU64::new(0),
+            loads: Mutex::default(),
             wanted,
         });
         let served = shared.clone();
@@ -124,9 +127,10 @@ impl Database {
         self.shared.lock().clone()
     }
 
-    /// The number of reads so far.
-    pub(crate) fn loads(&self) -> u64 {
-        self.shared.loads.load(Ordering::Relaxed)
+    /// The number of reads in this time.
+    pub(crate) fn loads(&self, times: Range<u64>) -> usize {
+        let loads = self.shared.loads();
+        loads.iter().filter(|at| times.contains(at)).count()
     }
 }
 
@@ -143,13 +147,14 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         let (what, key) = (stream.read_u8().await?, Key(stream.read_u16().await?));
         pause().await;
         let version = if what == Request::Read as u8 {
-            shared.loads.fetch_add(1, Ordering::Relaxed);
+            shared.loads().push(now());
             shared.version(key)
         } else {
             let by_hand = what == Request::WriteByHand as u8;
             shared.commit(key, node, by_hand)
         };
-        let is_foreign = (key.namespace(), key.policy()) == (Namespace::North, PolicyName::Foreign);
+        let is_foreign =
+            key.namespace() == Namespace::North && PolicyName::FOREIGN.contains(&key.policy());
         if is_foreign && fastrand::u8(0..4) == 0 {
             // If it is at work already, it is disturbed by chance.
             let _ = shared.wanted.try_send(key);

@@ -52,16 +52,22 @@ pub enum FaultKind {
 pub enum Topology {
     /// One server.
     Single,
+    /// Three masters with a replica each.
+    Cluster,
+    /// A master and a replica, with three sentinels.
+    Sentinel,
 }
 
 impl Topology {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Single];
+    pub const ALL: [Self; 3] = [Self::Single, Self::Cluster, Self::Sentinel];
 
     /// Its name, as an option.
     pub fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
+            Self::Cluster => "cluster",
+            Self::Sentinel => "sentinel",
         }
     }
 
@@ -77,6 +83,12 @@ impl Topology {
         let mut faults = FaultKind::ALL.to_vec();
         faults.retain(|fault| match self {
             Self::Single => *fault != FaultKind::Failover,
+            Self::Cluster => true,
+            // A master that is away for long is replaced, whatever the reason.
+            Self::Sentinel => {
+                *fault == FaultKind::Failover
+                    || !(fault.loses_data() || *fault == FaultKind::Restart)
+            }
         });
         faults
     }

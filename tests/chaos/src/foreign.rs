@@ -46,7 +46,8 @@ impl Foreign {
                 Some(key) = self.wants.recv() => key,
                 () = sleep(Duration::from_millis(random.u64(5..30))) => {
                     // In the other namespace, no process hears of a foreign program's write.
-                    Key::pick(Namespace::North, PolicyName::Foreign, &mut random)
+                    let policy = random.choice(PolicyName::FOREIGN).unwrap_or(PolicyName::Foreign);
+                    Key::pick(Namespace::North, policy, &mut random)
                 }
             };
             let quiet = self.quiet.clone();
@@ -72,7 +73,8 @@ impl Foreign {
     async fn write_anew(&mut self) -> Result<(), Problem> {
         self.losses.mark_unchanged();
         let start = now();
-        for key in Key::all(Namespace::North, PolicyName::Foreign) {
+        let keys = PolicyName::FOREIGN.map(|policy| Key::all(Namespace::North, policy));
+        for key in keys.into_iter().flatten() {
             let version = self.database.version(key);
             if version > 0 {
                 self.set(key, version).await?;

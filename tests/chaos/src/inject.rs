@@ -34,7 +34,8 @@ impl Scene<'_> {
         lock(&self.told).history.faults.push(fault);
         // Between a snapshot and the restart from it there may be other faults.
         if self.random.u8(0..4) == 0 {
-            let master = self.random.usize(0..self.servers.all().len());
+            let masters = self.servers.masters().await?;
+            let master = self.random.choice(masters).ok_or("there is no master")?;
             losses::save(&self.servers.all()[master]).await?;
         }
         Ok(())
@@ -122,7 +123,8 @@ impl Scene<'_> {
         if quiet.is_some() {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
-        let one = self.random.usize(0..self.servers.all().len());
+        let masters = self.servers.masters().await?;
+        let one = self.random.choice(masters).ok_or("there is no master")?;
         let server = &mut self.servers.all_mut()[one];
         let start = now();
         match kind {
@@ -139,6 +141,7 @@ impl Scene<'_> {
                 losses::remove_snapshot(server)?;
                 tokio::time::sleep(length / 2).await;
                 server.restart().await?;
+                losses::is_up(server).await?;
             }
             _ => evict(server, length).await?,
         }

@@ -44,6 +44,18 @@ pub(crate) const TABLE: &str = r#"
     lease = "1s"
     max_wait = "5s"
 
+    [grouped]
+    ttl = "1h"
+    lease = "1s"
+    max_wait = "5s"
+    levels = "l2"
+
+    [guest]
+    ttl = "1h"
+    lease = "1s"
+    max_wait = "5s"
+    levels = "l2"
+
     [beacon]
     ttl = "1h"
     lease = "1s"
@@ -71,11 +83,15 @@ pub enum PolicyName {
     Stale,
     /// Both levels, with values that travel out of band.
     Large,
+    /// L2 alone; some entries have a tag in common.
+    Grouped,
+    /// L2 alone, written by a foreign program alone.
+    Guest,
 }
 
 impl PolicyName {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Item,
         Self::Shared,
         Self::Tagged,
@@ -83,7 +99,22 @@ impl PolicyName {
         Self::Foreign,
         Self::Stale,
         Self::Large,
+        Self::Grouped,
+        Self::Guest,
     ];
+
+    /// Those whose values stay until a process writes or invalidates them.
+    pub(crate) const LASTING: [Self; 6] = [
+        Self::Item,
+        Self::Shared,
+        Self::Tagged,
+        Self::Instant,
+        Self::Large,
+        Self::Grouped,
+    ];
+
+    /// Those that a foreign program writes.
+    pub(crate) const FOREIGN: [Self; 2] = [Self::Foreign, Self::Guest];
 
     /// Its name in the table.
     pub fn name(self) -> &'static str {
@@ -95,14 +126,20 @@ impl PolicyName {
             Self::Foreign => "foreign",
             Self::Stale => "stale",
             Self::Large => "large",
+            Self::Grouped => "grouped",
+            Self::Guest => "guest",
         }
+    }
+
+    /// Whether its values are in L2 alone, so that a read is never given what was replaced.
+    pub(crate) fn is_without_l1(self) -> bool {
+        matches!(self, Self::Shared | Self::Grouped | Self::Guest)
     }
 
     /// How many of its keys are used often, and how many in all.
     fn sizes(self) -> (u16, u16) {
         match self {
             Self::Large => (6, 12),
-            Self::Foreign => (12, 48),
             _ => (24, IN_POLICY),
         }
     }
@@ -198,7 +235,12 @@ impl Key {
 
     /// Its tag, if it has one.
     pub(crate) fn tag(self) -> Option<String> {
-        (self.policy() == PolicyName::Tagged).then(|| format!("group:{}", self.in_policy() % TAGS))
+        let number = self.in_policy() % TAGS;
+        match self.policy() {
+            PolicyName::Tagged => Some(format!("tagged:{number}")),
+            PolicyName::Grouped => Some(format!("grouped:{number}")),
+            _ => None,
+        }
     }
 
     /// Another one with the same tag.

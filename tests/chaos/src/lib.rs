@@ -15,9 +15,12 @@
 //!
 //! `cargo xtask chaos --minutes 10` runs it; a short run is one of the tests.
 
+mod asking;
 mod clock;
 mod conductor;
+mod copies;
 mod database;
+mod failovers;
 mod faults;
 mod foreign;
 mod history;
@@ -26,6 +29,7 @@ mod journal;
 mod keys;
 mod losses;
 mod member;
+mod meter;
 pub mod mutants;
 pub mod node;
 mod outcome;
@@ -40,6 +44,7 @@ pub use faults::{Fault, FaultKind, Topology};
 pub use history::{History, Kind, Stale, Verdict, Violation};
 pub use journal::{Link, Read, Write};
 pub use keys::{Key, Namespace, PolicyName};
+pub use meter::{Metered, Rounds, meter};
 pub use outcome::Outcome;
 pub use report::html;
 

@@ -6,12 +6,14 @@ use std::{
     time::Duration,
 };
 
-use larder_testkit::{RedisServer, Reply};
+use larder_testkit::RedisServer;
 use tokio::time::sleep;
 
 use crate::{
     Problem,
+    asking::{self, expect, until},
     clock::now,
+    failovers,
     faults::FaultKind,
     scene::Scene,
     servers::{Servers, options},
@@ -22,14 +24,17 @@ pub(crate) async fn lose(kind: FaultKind, scene: &mut Scene<'_>) -> Result<(u64,
     let lag = Duration::from_millis(scene.random.u64(1..1_200));
     let away = Duration::from_millis(scene.random.u64(1..700));
     let is_in_place = scene.random.bool();
+    let is_single = matches!(scene.servers, Servers::Single(_));
     let cut = scene.random.f64();
-    let one = scene.random.usize(0..scene.servers.all().len());
+    let masters = scene.servers.masters().await?;
+    let one = scene.random.choice(masters).ok_or("there is no master")?;
     match kind {
+        FaultKind::Failover => failovers::fail_over(&mut scene.servers, one, lag, away).await,
         FaultKind::LostLog => {
             let server = &mut scene.servers.all_mut()[one];
             lose_end_of_log(server, lag, away, cut).await
         }
-        FaultKind::Replica if is_in_place => {
+        FaultKind::Replica if is_in_place || !is_single => {
             let server = &mut scene.servers.all_mut()[one];
             restart_from_replica(server, lag, away).await
         }
@@ -51,7 +56,7 @@ async fn restart(server: &mut RedisServer, away: Duration) -> Result<(u64, u64),
     server.kill();
     sleep(away).await;
     server.restart().await?;
-    until(server, "persistence", "loading:0").await?;
+    is_up(server).await?;
     Ok((start, now()))
 }
 
@@ -83,7 +88,7 @@ async fn lose_end_of_log(
     server
         .restart_with(&["--appendonly", "yes", "--aof-load-truncated", "yes"])
         .await?;
-    until(server, "persistence", "loading:0").await?;
+    is_up(server).await?;
     let end = now();
     expect(server, &["CONFIG", "SET", "appendonly", "no"]).await?;
     fs::remove_dir_all(folder)?;
@@ -117,7 +122,7 @@ async fn restart_from_replica(
     fs::copy(snapshot(&replica), snapshot(server))?;
     sleep(away).await;
     server.restart().await?;
-    until(server, "persistence", "loading:0").await?;
+    is_up(server).await?;
     Ok((start, now()))
 }
 
@@ -127,7 +132,9 @@ async fn lead_to_replica(
     lag: Duration,
     away: Duration,
 ) -> Result<(u64, u64), Problem> {
-    let Servers::Single(server) = &mut scene.servers;
+    let Servers::Single(server) = &mut scene.servers else {
+        return Err("the address of one of several servers leads nowhere else".into());
+    };
     let replica = lagging_replica(server).await?;
     sleep(lag).await;
     let start = now();
@@ -169,28 +176,11 @@ fn snapshot(server: &RedisServer) -> PathBuf {
     server.folder().join("dump.rdb")
 }
 
-/// Runs a command whose refusal is an error.
-pub(crate) async fn expect(server: &RedisServer, words: &[&str]) -> Result<(), Problem> {
-    match server.command(words).await? {
-        Reply::Error(refused) => Err(format!("{words:?}: {refused}").into()),
-        _ => Ok(()),
-    }
-}
-
-/// Waits until a section of the server's own figures has a line.
-pub(crate) async fn until(server: &RedisServer, section: &str, line: &str) -> Result<(), Problem> {
-    let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        let info = server.command(&["INFO", section]).await?;
-        if info
-            .text()
-            .is_some_and(|info| info.lines().any(|said| said == line))
-        {
-            return Ok(());
-        }
-        if tokio::time::Instant::now() > give_up {
-            return Err(format!("the server does not come to {line}").into());
-        }
-        sleep(Duration::from_millis(5)).await;
-    }
+/// Waits until a server that was started again serves its keys. In a cluster that takes seconds.
+pub(crate) async fn is_up(server: &RedisServer) -> Result<(), Problem> {
+    until(server, "persistence", "loading:0").await?;
+    asking::told(server, &["CLUSTER", "INFO"], |said| {
+        said.contains("cluster_state:ok") || said.contains("support disabled")
+    })
+    .await
 }

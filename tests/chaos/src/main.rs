@@ -8,15 +8,17 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use larder_chaos::{Problem, Settings, Topology, html, mutants, node, run};
+use larder_chaos::{Problem, Rounds, Settings, Topology, html, meter, mutants, node, run};
 
 const HELP: &str = "\
 usage: chaos [options]
+       chaos --failovers N --kind KIND [--on-data-loss WHAT] [--seed S]
+           measures N losses of data under load; KIND is sentinel, cluster, replica, snapshot or aof
        chaos --mutants [NAME...]    builds each of tests/chaos/mutants.toml, and looks how soon it is found
 
   --minutes N      how long; default 1
   --seed S         the random choices of an earlier run; default: new ones
-  --topology NAME  single
+  --topology NAME  single, cluster or sentinel; default single
   --pause-ms N     the least time between two faults; default 1500
   --on-data-loss   redo, clear or trust; default redo
   --until-found    ends when a read breaks the promise
@@ -32,6 +34,7 @@ async fn main() -> ExitCode {
             Err(_) => Err(HELP.into()),
         },
         ["--mutants", names @ ..] => mutants::find(names),
+        ["--failovers", number, "--kind", kind, rest @ ..] => fail_over(number, kind, rest).await,
         ["--help" | "-h" | "help"] => {
             println!("{HELP}");
             Ok(true)
@@ -55,6 +58,7 @@ async fn conduct(options: &[&str]) -> Result<bool, Problem> {
         seed: fastrand::u64(..),
         pause: Duration::from_millis(1_500),
         topology: Topology::Single,
+        faults: Vec::new(),
         on_data_loss: "redo".to_owned(),
         stops_early: false,
         progress: ProgressBar::hidden(),
@@ -79,6 +83,7 @@ async fn conduct(options: &[&str]) -> Result<bool, Problem> {
             _ => return Err(HELP.into()),
         }
     }
+    settings.faults = settings.topology.faults();
     let style = ProgressStyle::with_template("{bar:40} {elapsed} of {len} s, {msg}")?;
     settings.progress = ProgressBar::new(settings.length.as_secs()).with_style(style);
     println!("seed {}", settings.seed);
@@ -95,4 +100,30 @@ async fn conduct(options: &[&str]) -> Result<bool, Problem> {
     std::fs::write(&report, html(&outcome))?;
     println!("report: {}", report.display());
     Ok(outcome.is_good())
+}
+
+async fn fail_over(number: &str, kind: &str, options: &[&str]) -> Result<bool, Problem> {
+    let number = number.parse().map_err(|_| HELP)?;
+    let (topology, fault) = Rounds::kind(kind).ok_or(HELP)?;
+    let mut rounds = Rounds {
+        program: std::env::current_exe()?,
+        topology,
+        fault,
+        number,
+        on_data_loss: "redo".to_owned(),
+        seed: fastrand::u64(..),
+        progress: ProgressBar::new(number),
+    };
+    for option in options.chunks(2) {
+        match option {
+            ["--on-data-loss", what] => rounds.on_data_loss = (*what).to_owned(),
+            ["--seed", seed] => rounds.seed = seed.parse().map_err(|_| HELP)?,
+            _ => return Err(HELP.into()),
+        }
+    }
+    let metered = meter(&rounds).await?;
+    rounds.progress.finish_and_clear();
+    println!("{kind}, {}, seed {}", rounds.on_data_loss, rounds.seed);
+    print!("{metered}");
+    Ok(metered.is_good())
 }

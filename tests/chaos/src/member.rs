@@ -32,7 +32,7 @@ pub(crate) struct Common<'a> {
     pub(crate) program: &'a Path,
     pub(crate) database: String,
     pub(crate) on_data_loss: &'a str,
-    pub(crate) readers: u64,
+    pub(crate) is_gentle: bool,
 }
 
 /// A node, as the conductor has it.
@@ -108,7 +108,7 @@ impl Member {
             on_data_loss: common.on_data_loss.to_owned(),
             database: common.database.clone(),
             namespace,
-            readers: common.readers,
+            is_gentle: common.is_gentle,
             seed,
         };
         let mut process = Command::new(common.program)
@@ -157,6 +157,18 @@ impl Member {
             Answer::Stopped => Ok(()),
             Answer::Copies(_) => Err("a node does not stop".into()),
         }
+    }
+
+    /// Ends the operations under way, and begins no others until [`go_on`](Self::go_on).
+    pub(crate) async fn pause(&mut self) -> Result<(), Problem> {
+        match self.ask("pause").await? {
+            Answer::Stopped => Ok(()),
+            Answer::Copies(_) => Err("a node does not pause".into()),
+        }
+    }
+
+    pub(crate) async fn go_on(&mut self) -> Result<(), Problem> {
+        self.tell("go on").await
     }
 
     pub(crate) async fn copies(&mut self) -> Result<Copies, Problem> {

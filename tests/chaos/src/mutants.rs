@@ -28,7 +28,7 @@ pub struct Mutant {
 }
 
 /// How long a mutant is looked for.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The project's root.
 fn root() -> PathBuf {

@@ -30,7 +30,7 @@ pub struct Outcome {
     /// Reads of the cache alone that found nothing.
     pub misses: usize,
     /// Reads of the database.
-    pub loads: u64,
+    pub loads: usize,
     /// When it began, in nanoseconds.
     pub start: u64,
     /// The seed of the random choices.

@@ -13,7 +13,7 @@ use crate::{
     database::Commit,
     faults::Fault,
     journal::{Link, Read, Write},
-    keys::{Key, PolicyName},
+    keys::Key,
 };
 
 /// All that was read and written, and when.
@@ -186,7 +186,7 @@ impl History {
         let since = told
             .filter_map(|(node, at)| bounds.lapses.binds(*node, *at, times))
             .min()?;
-        if read.key.policy() == PolicyName::Shared {
+        if read.key.policy().is_without_l1() {
             return Some(Kind::OlderThanL2 { since });
         }
         let age = read.start - since;

@@ -6,7 +6,7 @@ use super::config::Config;
 use crate::keys::{Key, Namespace, PolicyName, TABLE, Versioned};
 
 /// The caches of a larder, one for each policy.
-pub(crate) struct Caches([Cache<u16, Versioned>; PolicyName::ALL.len()]);
+pub(crate) struct Caches(Vec<Cache<u16, Versioned>>);
 
 impl Caches {
     pub(crate) async fn connect(config: &Config) -> Result<(Larder, Self), larder::Error> {
@@ -17,6 +17,7 @@ impl Caches {
             .connect_timeout(Duration::from_millis(300))
             .ping_interval(Duration::from_millis(100))
             .probe_interval(Duration::from_millis(300))
+            .address_map(translate(config.places.clone()))
             .coherence(match config.namespace {
                 Namespace::North => Coherence::Auto,
                 Namespace::South => Coherence::Channel,
@@ -33,8 +34,9 @@ impl Caches {
             .namespace(config.namespace.name())
             .build()
             .await?;
-        let [a, b, c, d, e, f, g] = PolicyName::ALL.map(|policy| larder.cache(policy.name()));
-        Ok((larder, Self([a?, b?, c?, d?, e?, f?, g?])))
+        let caches = PolicyName::ALL.map(|policy| larder.cache(policy.name()));
+        let caches = caches.into_iter().collect::<Result<_, _>>()?;
+        Ok((larder, Self(caches)))
     }
 
     pub(crate) fn of(&self, key: Key) -> &Cache<u16, Versioned> {
@@ -56,5 +58,18 @@ impl Caches {
         let found = self.of_policy(policy).get_many(&asked).await?;
         let version = |key: Key| found.get(&key.in_policy()).map(|value| value.version);
         Ok(keys.into_iter().map(|key| (key, version(key))).collect())
+    }
+}
+
+/// Leads to the proxy before each server. An address without one is taken as it is.
+fn translate(places: Vec<(String, String)>) -> impl Fn(&str, u16) -> (String, u16) + Send + Sync {
+    move |host, port| {
+        let told = format!("{host}:{port}");
+        let reached = places.iter().find(|(address, _)| *address == told);
+        let reached = reached.and_then(|(_, reached)| {
+            let (host, port) = reached.rsplit_once(':')?;
+            Some((host.to_owned(), port.parse().ok()?))
+        });
+        reached.unwrap_or_else(|| (host.to_owned(), port))
     }
 }

@@ -18,8 +18,8 @@ pub struct Config {
     pub database: String,
     /// Where its names in Redis lie.
     pub namespace: Namespace,
-    /// Tasks that read.
-    pub readers: u64,
+    /// Whether it reads much and writes little, and loads only what has gone.
+    pub is_gentle: bool,
     /// The seed of the node's random choices.
     pub seed: u64,
 }

@@ -32,6 +32,7 @@ use crate::{
     keys::{BEACON, Key, Namespace, PolicyName, Versioned},
 };
 
+const READERS: u64 = 4;
 const WRITERS: u64 = 2;
 
 /// Runs a node to its end, driven by standard input.
@@ -45,10 +46,10 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     node.say(Line::Ready);
     let mut tasks = JoinSet::new();
     let random = |task| fastrand::Rng::with_seed(config.seed ^ task);
-    for task in 0..config.readers {
+    for task in 0..READERS {
         tasks.spawn(node.clone().read_on(random(task)));
     }
-    for task in config.readers..config.readers + WRITERS {
+    for task in READERS..READERS + WRITERS {
         tasks.spawn(node.clone().write_on(random(task)));
     }
     let beacon = tokio::spawn(node.clone().look_on());
@@ -92,6 +93,7 @@ async fn speak(mut said: mpsc::UnboundedReceiver<Line>) -> io::Result<()> {
 
 struct Node {
     namespace: Namespace,
+    is_gentle: bool,
     larder: Larder,
     caches: Caches,
     beacon: Cache<u16, u16>,
@@ -117,6 +119,7 @@ impl Node {
         let database = Arc::new(DatabaseClient::new(config.database.clone(), config.node));
         Ok(Self {
             namespace: config.namespace,
+            is_gentle: config.is_gentle,
             larder,
             caches,
             beacon,
@@ -135,6 +138,16 @@ impl Node {
 
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    fn pick(&self, random: &mut fastrand::Rng) -> Key {
+        let policies = if self.is_gentle {
+            &PolicyName::LASTING[..]
+        } else {
+            &PolicyName::ALL[..]
+        };
+        let policy = random.choice(policies).copied();
+        Key::pick(self.namespace, policy.unwrap_or(PolicyName::Item), random)
     }
 
     /// Says when every server answers over every connection.

@@ -29,14 +29,13 @@ impl Node {
     }
 
     async fn read_once(&self, random: &mut fastrand::Rng) {
-        let policy = random.choice(PolicyName::ALL).unwrap_or(PolicyName::Item);
-        let key = Key::pick(self.namespace, policy, random);
+        let key = self.pick(random);
         let cache = self.caches.of(key);
         let load = load(&self.database, key);
         let (start, verb) = (now(), random.u8(0..100));
         let read = match verb {
             0..25 => cache.get(key.in_policy()).await,
-            25..31 => cache.refresh(key.in_policy(), load).await.map(Some),
+            25..31 if !self.is_gentle => cache.refresh(key.in_policy(), load).await.map(Some),
             31..45 => return self.read_many(key, random).await,
             45..65 => {
                 let revalidate = revalidate(&self.database, key);
@@ -69,7 +68,7 @@ impl Node {
                 version: value.version,
                 start,
                 end,
-                refresh: (25..31).contains(&verb),
+                refresh: (25..31).contains(&verb) && !self.is_gentle,
             }),
             Ok(None) => Line::Missed,
             Err(error) if error.contains(ON_PURPOSE) => Line::Missed,

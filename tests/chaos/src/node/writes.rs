@@ -12,23 +12,20 @@ use crate::{
     keys::{Key, PolicyName, Versioned},
 };
 
-/// The policies that a node writes, and the one whose entries it only invalidates.
-const WRITTEN: [PolicyName; 7] = PolicyName::ALL;
-
 impl Node {
     pub(super) async fn write_on(self: Arc<Self>, mut random: fastrand::Rng) {
         while !self.is_stopping() {
             {
                 let _running = self.running.read().await;
-                let policy = random.choice(WRITTEN).unwrap_or(PolicyName::Item);
-                let key = Key::pick(self.namespace, policy, &mut random);
-                match policy {
-                    PolicyName::Foreign => self.forget(key).await,
+                let key = self.pick(&mut random);
+                match key.policy() {
+                    PolicyName::Foreign | PolicyName::Guest => self.forget(key).await,
                     _ => self.write(key, &mut random).await,
                 }
                 self.tell();
             }
-            tokio::time::sleep(Duration::from_millis(random.u64(2..14))).await;
+            let pause = if self.is_gentle { 40..120 } else { 2..14 };
+            tokio::time::sleep(Duration::from_millis(random.u64(pause))).await;
         }
         // What could not be sent is sent once the node is connected again, or the conductor gives
         // up.
@@ -70,7 +67,7 @@ impl Node {
                     .await
                     .map(|_| Vec::new())
             }
-            (66..68, _) => self.write_then(&[key], cache.clear()).await,
+            (66..68, _) if !self.is_gentle => self.write_then(&[key], cache.clear()).await,
             (68..84, Some(tag)) => {
                 let mut keys = vec![key];
                 keys.extend((0..3).map(|_| key.neighbour(random)));
