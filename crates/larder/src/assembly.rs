@@ -12,11 +12,12 @@ use tokio::runtime::Handle;
 
 use crate::{
     L1Store, Larder,
+    connect::Everything,
     invalidate::l1_listener::L1Listener,
     l1::L1,
     observe::Hook,
     outbox::{OutboxSchedule, counts::DrainCounts, keep_draining},
-    policy::{ActivePolicy, Levels, Parts, Reporter, SizeLimits},
+    policy::{ActivePolicy, Levels, Parts, Reporter, SizeLimits, policy_tag},
     process::Process,
     runtime::Lifecycle,
 };
@@ -168,15 +169,20 @@ impl Assembly {
         }
     }
 
-    /// The beginnings of all keys in L2.
-    pub(crate) fn key_beginnings(&self) -> Vec<String> {
-        let in_l2 = self
+    /// Names for all values in L2: one tag for each policy that has one, and a prefix for each of
+    /// the others.
+    pub(crate) fn everything_in_l2(&self) -> Everything {
+        let (tagged, others): (Vec<_>, Vec<_>) = self
             .table
             .policies()
-            .filter(|policy| policy.levels().has_l2());
-        in_l2
-            .map(|policy| format!("{}:", self.prefix(policy)))
-            .collect()
+            .filter(|policy| policy.levels().has_l2())
+            .partition(|policy| policy.instant_clear());
+        let tag = |policy: &Policy| policy_tag(&self.prefix(policy));
+        let prefix = |policy: &Policy| format!("{}:", self.prefix(policy));
+        Everything {
+            tags: tagged.into_iter().map(tag).collect(),
+            prefixes: others.into_iter().map(prefix).collect(),
+        }
     }
 
     fn activate(&self, shared: &Shared, index: usize, settings: &Policy) -> Arc<ActivePolicy> {

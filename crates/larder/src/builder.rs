@@ -434,7 +434,7 @@ impl LarderBuilder {
             namespace: self.assembly.namespace.clone(),
             prefixes: self.assembly.own_prefixes(),
             max_value_size: self.assembly.max_value_size,
-            clears: self.assembly.key_beginnings(),
+            everything: self.assembly.everything_in_l2(),
             lazily: self.start_without_redis,
         });
         Ok((self.assembly, remote, schedule))

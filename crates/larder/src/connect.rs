@@ -27,10 +27,22 @@ pub(crate) struct Connect {
     pub(crate) prefixes: Vec<String>,
     /// The largest value that is read or written, in bytes.
     pub(crate) max_value_size: usize,
-    /// The beginnings of all keys in L2.
-    pub(crate) clears: Vec<String>,
+    /// The names of all that L2 may hold.
+    pub(crate) everything: Everything,
     /// Whether to connect in the background.
     pub(crate) lazily: bool,
+}
+
+/// Names for all values in L2.
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "only Redis forgets")
+)]
+pub(crate) struct Everything {
+    /// Beginnings of keys, with their colons.
+    pub(crate) prefixes: Vec<String>,
+    /// The tags of policies with `instant_clear`.
+    pub(crate) tags: Vec<String>,
 }
 
 impl Connect {
@@ -50,7 +62,8 @@ impl Connect {
                 let config = config
                     .prefixes(self.prefixes)
                     .max_value_size(self.max_value_size)
-                    .clear_on_data_loss(self.clears);
+                    .clear_on_data_loss(self.everything.prefixes)
+                    .invalidate_on_data_loss(self.everything.tags);
                 let store = match self.lazily {
                     true => RedisStore::connect_lazy(config),
                     false => RedisStore::connect(config).await,

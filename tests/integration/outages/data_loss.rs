@@ -10,7 +10,7 @@ use larder_redis::OnDataLoss;
 
 use crate::support::{
     calls::{Items, gets, load, load_tagged, value},
-    policy::{builder, ms},
+    policy::{builder, builder_of, ms, policy},
     wait::holds,
     world::{World, process_of},
 };
@@ -79,5 +79,38 @@ async fn value_that_was_replaced_does_not_come_back_with_a_snapshot() {
         for cache in [&writer, &other] {
             assert_eq!(load(cache, "k", "newer").await, "newer", "{verb}");
         }
+    }
+}
+
+/// P30 forgotten-is-redone: a policy with `instant_clear` is cleared in one step where the log does
+/// not reach back.
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_with_a_header_is_cleared_without_a_scan() {
+    for is_instant in [true, false] {
+        let mut world = World::new().await;
+        let config = world.config().probe_interval(ms(20)).max_redo(2);
+        let policies = [policy().instant_clear(is_instant)];
+        let (larder, cache) = process_of(builder_of(&policies).redis_config(config)).await;
+        let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
+        for key in &keys {
+            load(&cache, key, "old").await;
+        }
+        let saved = world.server.command(&["SAVE"]).await.unwrap();
+        assert_eq!(saved.text().as_deref(), Some("OK"));
+        for key in &keys {
+            cache.write_through(&**key, || value("new")).await.unwrap();
+        }
+        world.server.restart().await.unwrap();
+        holds("each lane has cleared the policy", || {
+            let stats = larder.stats();
+            stats.data_losses == 2 && stats.unsent == 0
+        })
+        .await;
+        for key in &keys {
+            assert_eq!(load(&cache, key, "newer").await, "newer", "{key}");
+        }
+        let ran = world.server.command(&["INFO", "commandstats"]).await;
+        let has_scanned = ran.unwrap().text().unwrap().contains("cmdstat_scan");
+        assert_eq!(has_scanned, !is_instant);
     }
 }

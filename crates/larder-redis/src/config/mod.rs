@@ -46,6 +46,7 @@ pub struct RedisConfig {
     pub(crate) prefixes: Vec<String>,
     pub(crate) on_data_loss: OnDataLoss,
     pub(crate) clear_on_data_loss: Vec<String>,
+    pub(crate) invalidate_on_data_loss: Vec<String>,
     pub(crate) max_redo: usize,
 }
 
@@ -101,6 +102,7 @@ impl RedisConfig {
             prefixes: Vec::new(),
             on_data_loss: OnDataLoss::default(),
             clear_on_data_loss: Vec::new(),
+            invalidate_on_data_loss: Vec::new(),
             max_redo: 100_000,
         }
     }
@@ -287,6 +289,25 @@ impl RedisConfig {
     ) -> Self {
         let prefixes = prefixes.into_iter().map(Into::into);
         self.clear_on_data_loss.extend(prefixes);
+        self
+    }
+
+    /// Adds tags, which the store invalidates where it would clear
+    /// [prefixes](Self::clear_on_data_loss): one command for each tag, however many entries have
+    /// it. The facade `larder` adds those of its policies with `instant_clear`.
+    ///
+    /// ```
+    /// use larder_redis::RedisConfig;
+    ///
+    /// let config = RedisConfig::new("redis://127.0.0.1").invalidate_on_data_loss(["catalogue"]);
+    /// ```
+    #[must_use]
+    pub fn invalidate_on_data_loss(
+        mut self,
+        tags: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let tags = tags.into_iter().map(Into::into);
+        self.invalidate_on_data_loss.extend(tags);
         self
     }
 

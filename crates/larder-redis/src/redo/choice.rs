@@ -11,10 +11,12 @@
 pub enum OnDataLoss {
     /// Invalidates again what this process has written and invalidated since the moment that the
     /// server remembers. If the process does not know all of that any more, it clears the
-    /// [prefixes](crate::RedisConfig::clear_on_data_loss).
+    /// [prefixes](crate::RedisConfig::clear_on_data_loss), and invalidates the
+    /// [tags](crate::RedisConfig::invalidate_on_data_loss).
     #[default]
     Redo,
-    /// Clears the [prefixes](crate::RedisConfig::clear_on_data_loss).
+    /// Clears the [prefixes](crate::RedisConfig::clear_on_data_loss), and invalidates the
+    /// [tags](crate::RedisConfig::invalidate_on_data_loss).
     Clear,
     /// Believes the server: callers are served older values until the values' time ends.
     Trust,

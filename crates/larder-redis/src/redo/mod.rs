@@ -27,7 +27,9 @@ use crate::{
 /// The redo log of a lane, and its marks.
 pub(crate) struct Redo {
     choice: OnDataLoss,
+    /// Prefixes and tags with everything that the server may hold.
     clears: Vec<String>,
+    tags: Vec<String>,
     log: RedoLog,
     marks: Marks,
 }
@@ -38,6 +40,7 @@ impl Redo {
         Self {
             choice: config.on_data_loss,
             clears: config.clear_on_data_loss.clone(),
+            tags: config.invalidate_on_data_loss.clone(),
             log: RedoLog::new(if is_kept { config.max_redo } else { 0 }),
             marks: Marks::new(),
         }
@@ -71,7 +74,7 @@ impl Redo {
         let is_complete = logged.is_some() && self.choice == OnDataLoss::Redo;
         let mut forgotten = logged.unwrap_or_else(|| self.log.all());
         if !is_complete {
-            if self.clears.is_empty() {
+            if self.clears.is_empty() && self.tags.is_empty() {
                 warn!(
                     event = "redo_incomplete",
                     "a server came back with older data than this process can correct: entries end by their time"
@@ -79,6 +82,8 @@ impl Redo {
             }
             let clears = self.clears.iter().map(|prefix| prefix.as_str().into());
             forgotten.prefixes.extend(clears);
+            let tags = self.tags.iter().map(|tag| tag.as_str().into());
+            forgotten.tags.extend(tags);
         }
         Ok(Some(forgotten))
     }
