@@ -122,13 +122,17 @@ fn test(options: &[String], installs: Installs) -> Result<(), String> {
         }
         false => Ok(()),
     };
+    let on_oldest = match options.is_empty() {
+        true => servers::run_on_oldest(installs),
+        false => Ok(()),
+    };
     // Last, so that the run ends with the runner's own summary.
     let tested = steps.cargo(
         "tests",
         &["test", "--workspace", "--lib", "--bins", "--tests"],
         options,
     );
-    guarded.and(tested)
+    guarded.and(on_oldest).and(tested)
 }
 
 fn chaos(options: &[String], installs: Installs) -> Result<(), String> {

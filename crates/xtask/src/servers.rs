@@ -16,6 +16,26 @@ use crate::{packages::Installs, steps::Steps};
 const VARIABLE: &str = "LARDER_SERVERS";
 const ALL: &str = "redis:6.2 redis:7.0 redis:8 valkey:8 valkey:9";
 
+/// The server on which the test run repeats the suite: the oldest one that is promised.
+const OLDEST: &str = "redis:6.2";
+
+/// The tests that need a server. They are built as those of the whole workspace are, so that
+/// nothing is compiled twice.
+const SUITE: [&str; 12] = [
+    "test",
+    "--workspace",
+    "--test",
+    "integration",
+    "--test",
+    "connect",
+    "--test",
+    "data_loss",
+    "--test",
+    "namespace",
+    "--test",
+    "rights",
+];
+
 /// Where a server comes from that is not on the PATH.
 enum Source {
     /// A wheel of the Python package index, and the program's place in it.
@@ -91,6 +111,15 @@ const LIBRARIES: [&str; 11] = [
 /// Runs the suite on each server.
 pub(crate) fn run(options: &[String], installs: Installs) -> Result<(), String> {
     let wanted = env::var(VARIABLE).unwrap_or_else(|_| ALL.to_owned());
+    run_on(&wanted, options, installs)
+}
+
+/// Runs the suite on the oldest server.
+pub(crate) fn run_on_oldest(installs: Installs) -> Result<(), String> {
+    run_on(OLDEST, &[], installs)
+}
+
+fn run_on(wanted: &str, options: &[String], installs: Installs) -> Result<(), String> {
     let servers = wanted
         .split_whitespace()
         .map(|spec| Ok((spec, provide(spec, installs)?)))
@@ -98,21 +127,9 @@ pub(crate) fn run(options: &[String], installs: Installs) -> Result<(), String> 
     for (spec, program) in servers {
         let path = program.to_string_lossy().into_owned();
         println!("── {spec}: {path}");
-        let suite = [
-            "test",
-            "-p",
-            "larder-tests",
-            "-p",
-            "larder-redis",
-            "-p",
-            "larder-testkit",
-            "--all-features",
-            "--lib",
-            "--tests",
-        ];
         Steps::new().with_env(SERVER_VARIABLE, &path).cargo(
             &format!("tests on {spec}"),
-            &suite,
+            &SUITE,
             options,
         )?;
     }

@@ -100,6 +100,8 @@ async fn shards_go_on_without_one_that_is_killed() {
     assert_eq!(&**written.unwrap(), "new");
     gets(&process.items, &keys[dead], Some("new")).await;
     assert!(!names(&cluster.servers[dead], "item:*").await.is_empty());
+    let losses = process.store.stats().data_losses;
+    assert_eq!(losses, 0, "it came back empty, so nothing old is there");
 }
 
 /// P13 silence-is-not-health: one that hangs costs each lane a time-out, and then nothing.

@@ -85,7 +85,8 @@ async fn is_back(
     }
 }
 
-/// Writes a key of the master's own slots to it.
+/// Writes a key of the master's own slots to it, and removes the key: a server that came back empty
+/// must still look so (P30 forgotten-is-redone).
 async fn takes_writes(session: &Session, shard: &Absent, limit: Duration) -> RedisResult<()> {
     let options = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(limit))
@@ -95,7 +96,11 @@ async fn takes_writes(session: &Session, shard: &Absent, limit: Duration) -> Red
     let probe = ProbeKey::new(session.names(), &session.slot_map, shard.master);
     let mut set = cmd("SET");
     set.arg(&probe.name).arg("trial").arg("PX").arg(1000);
-    set.exec_async(&mut connection).await
+    set.exec_async(&mut connection).await?;
+    cmd("DEL")
+        .arg(&probe.name)
+        .exec_async(&mut connection)
+        .await
 }
 
 /// Asks a master of the session whether the slots are where they were.
