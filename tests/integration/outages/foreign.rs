@@ -277,7 +277,10 @@ async fn process_works_without_commands_that_services_forbid() {
         let what = format!("{rule:?} {args:?}");
         let server = RedisServer::builder().args(&args).start().await.unwrap();
         let user = ["ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all"];
-        let user: Vec<&str> = user.into_iter().chain(rule).collect();
+        let mut user: Vec<&str> = user.into_iter().chain(rule).collect();
+        if rule == Some("-@dangerous") {
+            user.push("+client|tracking"); // before Redis 7.0 all of CLIENT is dangerous
+        }
         server.command(&user).await.unwrap();
         let url = format!("redis://app:pw@{}", server.addr());
         let (store, larder) = process_at(url).await;
