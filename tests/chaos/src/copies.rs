@@ -25,6 +25,7 @@ pub(crate) async fn copies(scene: &mut Scene<'_>) -> Result<Vec<(String, Copies)
             redis: scene.servers.url(namespace, &scene.servers.addresses()),
             places: Vec::new(),
             on_data_loss: "redo".to_owned(),
+            timeout_ms: 10_000,
             database: String::new(),
             namespace,
             is_gentle: false,

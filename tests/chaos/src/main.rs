@@ -46,6 +46,11 @@ async fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
             eprintln!("{problem}");
+            let mut cause = problem.source();
+            while let Some(next) = cause {
+                eprintln!("  because {next}");
+                cause = next.source();
+            }
             ExitCode::from(2)
         }
     }
@@ -121,9 +126,9 @@ async fn fail_over(number: &str, kind: &str, options: &[&str]) -> Result<bool, P
             _ => return Err(HELP.into()),
         }
     }
+    println!("{kind}, {}, seed {}", rounds.on_data_loss, rounds.seed);
     let metered = meter(&rounds).await?;
     rounds.progress.finish_and_clear();
-    println!("{kind}, {}, seed {}", rounds.on_data_loss, rounds.seed);
     print!("{metered}");
     Ok(metered.is_good())
 }

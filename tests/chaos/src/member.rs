@@ -106,6 +106,8 @@ impl Member {
             redis: servers.url(namespace, &reached),
             places: servers.addresses().into_iter().zip(reached).collect(),
             on_data_loss: common.on_data_loss.to_owned(),
+            // Faults are noticed fast, so that many find their place in a run.
+            timeout_ms: 300,
             database: common.database.clone(),
             namespace,
             is_gentle: common.is_gentle,

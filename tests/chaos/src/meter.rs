@@ -83,8 +83,8 @@ pub struct Metered {
 
 /// Processes under load, which write and invalidate.
 const NODES: u16 = 2;
-/// 700 ms: values are loaded and written before the next fault.
-const CALM: Duration = Duration::from_millis(700);
+/// 350 ms: values are loaded and written before the next fault.
+const CALM: Duration = Duration::from_millis(350);
 /// 100 ms: a killed server answers no more.
 const KILLED: u64 = 100_000_000;
 /// 60 s: how long links are remembered.

@@ -33,7 +33,7 @@ async fn run_on(topology: Topology, faults: &[FaultKind], seconds: u64) -> Outco
 async fn every_read_under_faults_keeps_the_promise() {
     let _turn = TURN.lock().await;
     let faults = Topology::Single.faults();
-    let outcome = run_on(Topology::Single, &faults, 24).await;
+    let outcome = run_on(Topology::Single, &faults, 22).await;
     assert!(outcome.history.reads.len() > 5_000, "{outcome}");
     assert!(outcome.history.writes.len() > 500, "{outcome}");
     assert_eq!(outcome.faults().len(), faults.len(), "{outcome}");
@@ -49,7 +49,7 @@ async fn every_read_during_failovers_keeps_the_promise() {
     let _turn = TURN.lock().await;
     let faults = [FaultKind::Failover, FaultKind::Death, FaultKind::Cut];
     for topology in [Topology::Cluster, Topology::Sentinel] {
-        let outcome = run_on(topology, &faults, 12).await;
+        let outcome = run_on(topology, &faults, 9).await;
         assert!(
             outcome.faults().contains_key(&FaultKind::Failover),
             "{outcome}"
@@ -64,7 +64,7 @@ async fn promise_is_kept_in_each_round_of_the_meter() {
         program: env!("CARGO_BIN_EXE_chaos").into(),
         topology: Topology::Single,
         fault: FaultKind::Snapshot,
-        number: 2,
+        number: 1,
         on_data_loss: on_data_loss.to_owned(),
         seed: fastrand::u64(..),
         progress: ProgressBar::hidden(),

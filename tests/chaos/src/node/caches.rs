@@ -10,11 +10,11 @@ pub(crate) struct Caches(Vec<Cache<u16, Versioned>>);
 
 impl Caches {
     pub(crate) async fn connect(config: &Config) -> Result<(Larder, Self), larder::Error> {
-        // Faults are noticed fast, so that many find their place in a run.
+        let timeout = Duration::from_millis(config.timeout_ms);
         let options = RedisConfig::new(&config.redis)
             .lanes(2)
-            .command_timeout(Duration::from_millis(300))
-            .connect_timeout(Duration::from_millis(300))
+            .command_timeout(timeout)
+            .connect_timeout(timeout)
             .ping_interval(Duration::from_millis(100))
             .probe_interval(Duration::from_millis(300))
             .address_map(translate(config.places.clone()))

@@ -14,6 +14,8 @@ pub struct Config {
     pub places: Vec<(String, String)>,
     /// The answer to a server that comes back with older data: `redo`, `clear` or `trust`.
     pub on_data_loss: String,
+    /// How long it waits for a server, in milliseconds.
+    pub timeout_ms: u64,
     /// Where the database is.
     pub database: String,
     /// Where its names in Redis lie.

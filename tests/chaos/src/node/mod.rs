@@ -40,6 +40,10 @@ const WRITERS: u64 = 2;
 /// # Errors
 /// If its larder cannot be built, or what it says is not heard.
 pub async fn run(config: Config) -> Result<(), Problem> {
+    if std::env::var_os("CHAOS_LOG").is_some() {
+        let log = tracing_subscriber::fmt().with_writer(io::stderr);
+        log.with_ansi(false).init();
+    }
     let (lines, said) = mpsc::unbounded_channel();
     let speaking = tokio::spawn(speak(said));
     let node = Arc::new(Node::start(&config, lines).await?);
