@@ -1,6 +1,6 @@
 use std::{
     ffi::OsString,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -78,25 +78,27 @@ pub fn version_of(program: &Path) -> Option<(u32, u32)> {
 /// }
 /// ```
 pub fn has_tls() -> bool {
-    // A server stops at the first line of its configuration that it does not know, and quotes it.
-    const CONFIGURATION: &[u8] = b"tls-port 0\nno-such-line 0\n";
+    // A server with TLS stops because these are no certificates; others know no TLS at all.
+    const ARGS: [&str; 8] = [
+        "--port",
+        "0",
+        "--tls-port",
+        "1",
+        "--tls-cert-file",
+        "none",
+        "--tls-key-file",
+        "none",
+    ];
     static HAS_TLS: LazyLock<bool> = LazyLock::new(|| {
         let said = find_server().and_then(|program| {
-            let mut server = Command::new(program)
-                .arg("-")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
+            let said = Command::new(program)
+                .args(ARGS)
+                .stdin(Stdio::null())
+                .output()
                 .ok()?;
-            server.stdin.take()?.write_all(CONFIGURATION).ok()?;
-            let said = server.wait_with_output().ok()?;
             Some([said.stdout, said.stderr].concat())
         });
-        said.is_some_and(|said| {
-            let said = String::from_utf8_lossy(&said).into_owned();
-            said.contains("no-such-line") && !said.contains("'tls-port")
-        })
+        said.is_some_and(|said| String::from_utf8_lossy(&said).contains("Failed to configure TLS"))
     });
     *HAS_TLS
 }
