@@ -12,6 +12,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    ops::Range,
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use larder::{Cache, L1Store, Larder, RedisConfig, TtlTable};
 use larder_benches::User;
 use larder_testkit::RedisServer;
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
+use tokio::{runtime::Runtime, task::JoinSet};
 
 const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/guard.toml");
 const HEADER: &str = "\
@@ -38,6 +39,10 @@ const TRIES: usize = 3;
 /// The number of keys that are read over and over, and the number of keys that are read once.
 const HOT: u64 = 100;
 const COLD: u64 = 6_400;
+
+/// The number of runs before the counted ones: the first use of each part sets it up, which is not
+/// the operation's cost.
+const WARM: u64 = 200;
 
 /// The number of tasks that read at the same time, where an operation has several.
 const TASKS: u64 = 64;
@@ -231,28 +236,41 @@ fn run(operation: &str, times: u64) -> u64 {
         let loader = move || async move { Ok::<_, Infallible>(User::new(id)) };
         runtime.block_on(cache.get_or_load(id, loader)).unwrap();
     };
-    let write = |id: u64| {
-        let writer = move || async move { Ok::<_, Infallible>(User::new(id)) };
-        runtime.block_on(cache.write_through(id, writer)).unwrap();
-    };
-    let run = |id: u64| match operation {
-        "write" => write(id),
-        "invalidation" => runtime.block_on(cache.invalidate(id)).unwrap(),
-        _ if is_hit => drop(cache.get(id).now_or_never().unwrap().unwrap().unwrap()),
-        _ => load(id),
-    };
-    let key = |n: u64| if is_hit { n % HOT } else { n };
+    if operation == "write" || operation == "invalidation" {
+        return change(&runtime, &cache, operation == "write", times);
+    }
     if is_hit {
         (0..HOT).for_each(load);
+        hit(&cache, 0..WARM).now_or_never().unwrap();
+        let hits = hit(&cache, WARM..WARM + times);
+        return allocation_counter::measure(|| hits.now_or_never().unwrap()).count_total;
     }
-    // The first use of each part sets it up, which is not the operation's cost.
-    let warm = 200; // the same number always, too
-    (0..warm).for_each(|n| run(key(n)));
+    (0..WARM).for_each(load);
     if operation == "l2_hit_of_many" {
         let all = read_by_many(&cache, times);
         return allocation_counter::measure(|| drop(runtime.block_on(all))).count_total;
     }
-    allocation_counter::measure(|| (warm..warm + times).for_each(|n| run(key(n)))).count_total
+    allocation_counter::measure(|| (WARM..WARM + times).for_each(load)).count_total
+}
+
+/// Reads keys that are in L1, one after the other, as a caller does.
+async fn hit(cache: &Cache<u64, User>, numbers: Range<u64>) {
+    for n in numbers {
+        drop(cache.get(n % HOT).await.unwrap().unwrap());
+    }
+}
+
+/// Writes keys, or invalidates them, and returns the number of allocations.
+fn change(runtime: &Runtime, cache: &Cache<u64, User>, is_write: bool, times: u64) -> u64 {
+    let change = |id: u64| {
+        let writer = move || async move { Ok::<_, Infallible>(User::new(id)) };
+        match is_write {
+            true => drop(runtime.block_on(cache.write_through(id, writer)).unwrap()),
+            false => runtime.block_on(cache.invalidate(id)).unwrap(),
+        }
+    };
+    (0..WARM).for_each(change);
+    allocation_counter::measure(|| (WARM..WARM + times).for_each(change)).count_total
 }
 
 /// Opens a larder with one lane and one connection: no probe and no ping falls into the counted

@@ -215,6 +215,19 @@ impl Breaker {
         }
     }
 
+    /// Closes it without a trial: another breaker decides how often this server is tried.
+    pub(crate) fn close(&self) {
+        self.change(|phase| {
+            let (Phase::Open { pause, .. } | Phase::HalfOpen { pause }) = phase else {
+                return None;
+            };
+            Some(Phase::Closed {
+                since: Instant::now(),
+                last: pause,
+            })
+        });
+    }
+
     /// Becomes half-open; `false` if the pause is not over, or another lane tries.
     fn begin_trial(&self) -> bool {
         let begun = self.change(|phase| match phase {

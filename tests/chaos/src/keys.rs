@@ -136,6 +136,11 @@ impl PolicyName {
         matches!(self, Self::Shared | Self::Grouped | Self::Guest)
     }
 
+    /// Whether its values have tags.
+    pub(crate) fn has_tags(self) -> bool {
+        matches!(self, Self::Grouped)
+    }
+
     /// How many of its keys are used often, and how many in all.
     fn sizes(self) -> (u16, u16) {
         match self {

@@ -154,12 +154,16 @@ impl Dialer {
             .into_iter()
             .map(|at| (self.server(&at), self.shards.breaker(&at), at))
             .collect();
+        let is_closed = |breaker: &Breaker| breaker.state() == BreakerState::Closed;
+        // Only a session tries masters that are left out. So if all of them are, there is none that
+        // would, and they are tried here, as often as the store's own breaker lets a lane connect.
+        let are_all_out = masters.iter().all(|(_, breaker, _)| !is_closed(breaker));
         let mut asked = Some(asked);
         let (config, sink) = (&self.config, &self.sink);
         let opening = masters.iter().map(|(server, breaker, endpoint)| {
             let is_open = asked.take_if(|asked| asked.endpoint.place() == endpoint.place());
             async move {
-                if breaker.state() != BreakerState::Closed {
+                if !are_all_out && !is_closed(breaker) {
                     return Err(StoreError::Unreachable {
                         address: endpoint.shown.clone(),
                         source: None,
@@ -172,34 +176,14 @@ impl Dialer {
             }
         });
         let opened = join_all(opening).await;
-        let (mut channels, mut absent, mut failed) = (Vec::new(), Vec::new(), None);
-        for (master, (opened, (_, breaker, endpoint))) in
-            opened.into_iter().zip(masters).enumerate()
-        {
-            match opened {
-                Ok(channel) => channels.push(Channel {
-                    master,
-                    breaker: Some(breaker),
-                    ..channel
-                }),
-                Err(StoreError::Unauthorized { address }) => {
-                    return Err(StoreError::Unauthorized { address });
-                }
-                Err(error) => {
-                    breaker.trip(&error);
-                    failed.get_or_insert(error);
-                    absent.push(Absent {
-                        master,
-                        endpoint,
-                        breaker,
-                    });
-                }
-            }
+        if are_all_out {
+            let tried = opened.iter().zip(&masters);
+            tried
+                .filter(|(opened, _)| opened.is_ok())
+                .for_each(|(_, (_, breaker, _))| breaker.close());
         }
-        match failed {
-            Some(error) if channels.is_empty() => Err(error),
-            _ => Ok((channels, absent)),
-        }
+        let masters = masters.into_iter().map(|(_, breaker, at)| (breaker, at));
+        part(opened.into_iter().zip(masters))
     }
 
     /// Asks a server whether the cluster goes on without the masters that are gone.
@@ -328,6 +312,41 @@ async fn expect_master(channel: &Channel, limit: Duration) -> Result<(), StoreEr
     })
 }
 
+/// Parts the masters into those that are connected and those that are not.
+///
+/// # Errors
+/// If none is connected, or one refuses the credentials.
+fn part(
+    masters: impl Iterator<Item = (Result<Channel, StoreError>, (Arc<Breaker>, Arc<Endpoint>))>,
+) -> Result<(Vec<Channel>, Vec<Absent>), StoreError> {
+    let (mut channels, mut absent, mut failed) = (Vec::new(), Vec::new(), None);
+    for (master, (opened, (breaker, endpoint))) in masters.enumerate() {
+        match opened {
+            Ok(channel) => channels.push(Channel {
+                master,
+                breaker: Some(breaker),
+                ..channel
+            }),
+            Err(StoreError::Unauthorized { address }) => {
+                return Err(StoreError::Unauthorized { address });
+            }
+            Err(error) => {
+                breaker.trip(&error);
+                failed.get_or_insert(error);
+                absent.push(Absent {
+                    master,
+                    endpoint,
+                    breaker,
+                });
+            }
+        }
+    }
+    match failed {
+        Some(error) if channels.is_empty() => Err(error),
+        _ => Ok((channels, absent)),
+    }
+}
+
 async fn open(
     server: &Server,
     endpoint: Arc<Endpoint>,
@@ -381,4 +400,29 @@ async fn connect(
         }
     }
     handshake(endpoint, ProtocolVersion::RESP2, config, sink).await
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_testkit::RedisCluster;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn masters_that_were_all_left_out_are_tried_again() {
+        let cluster = RedisCluster::start().await.unwrap();
+        let config = RedisConfig::new(cluster.url());
+        let addresses = Arc::new(Addresses::parse(&config).unwrap());
+        let shards = Arc::new(Shards::new(&config));
+        let mut dialer = Dialer::new(&config, addresses, shards.clone(), Arc::new(|_| {}));
+        let dialed = dialer.dial().await.unwrap();
+        assert_eq!((dialed.channels.len(), dialed.absent.len()), (3, 0));
+        drop(dialed);
+        for master in &dialer.masters {
+            shards.breaker(master).trip(&"gone");
+        }
+        let dialed = dialer.dial().await.unwrap();
+        assert_eq!((dialed.channels.len(), dialed.absent.len()), (3, 0));
+        assert!(!dialer.masters.iter().any(|master| shards.is_gone(master)));
+    }
 }

@@ -11,7 +11,7 @@ use self::lapses::Lapses;
 pub use self::violation::{Kind, Violation};
 use crate::{
     database::Commit,
-    faults::Fault,
+    faults::{Fault, FaultKind},
     journal::{Link, Read, Write},
     keys::Key,
 };
@@ -186,7 +186,8 @@ impl History {
         let since = told
             .filter_map(|(node, at)| bounds.lapses.binds(*node, *at, times))
             .min()?;
-        if read.key.policy().is_without_l1() {
+        let policy = read.key.policy();
+        if policy.is_without_l1() && !(policy.has_tags() && self.is_deaf(read, since)) {
             return Some(Kind::OlderThanL2 { since });
         }
         let age = read.start - since;
@@ -206,6 +207,12 @@ impl History {
     }
 
     /// The faults that can have to do with what went on in between.
+    /// Whether pushes to the reader were lost since then: it does not hear of tags either.
+    fn is_deaf(&self, read: &Read, since: u64) -> bool {
+        let mut faults = self.faults_between(since, read.start);
+        faults.any(|fault| fault.kind == FaultKind::Deafness && fault.node == Some(read.node))
+    }
+
     fn faults_between(&self, from: u64, to: u64) -> impl Iterator<Item = &Fault> + Clone {
         self.faults
             .iter()

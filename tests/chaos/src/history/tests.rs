@@ -1,5 +1,5 @@
 use super::*;
-use crate::faults::FaultKind;
+use crate::keys::{Namespace, PolicyName};
 
 const ITEM: Key = Key(0);
 const SHARED: Key = Key(120);
@@ -246,4 +246,21 @@ fn refresh_is_given_what_the_database_had_when_it_was_asked_for() {
         kinds(&history(&[refresh(2, 31)], &[])),
         [Kind::OlderThanRefresh { since }]
     );
+}
+
+#[test]
+fn deaf_process_may_be_given_a_value_whose_tag_it_does_not_know_to_be_invalidated() {
+    let deaf = |node| Fault {
+        kind: FaultKind::Deafness,
+        node: Some(node),
+        ..loss()
+    };
+    let grouped = Key::of(Namespace::North, PolicyName::Grouped, 0);
+    let after = |fault| History {
+        faults: vec![fault],
+        ..history(&[read(1, grouped, 2, 45)], &[write(0, grouped, 3, 35)])
+    };
+    let since = 35 * MILLISECOND;
+    assert_eq!(kinds(&after(deaf(1))), []);
+    assert_eq!(kinds(&after(deaf(0))), [Kind::OlderThanL2 { since }]);
 }
