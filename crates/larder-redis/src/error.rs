@@ -54,9 +54,11 @@ pub(crate) fn is_busy(error: &RedisError) -> bool {
 /// other commands.
 pub(crate) fn is_final(error: &RedisError) -> bool {
     let was_killed = |detail: &str| detail.contains("Script killed by user");
-    !(is_loss(error) || is_outage(error) || is_busy(error))
-        && !has_code(error, &["NOSCRIPT"])
-        && !error.detail().is_some_and(was_killed)
+    !(is_loss(error)
+        || is_outage(error)
+        || is_busy(error)
+        || has_code(error, &["NOSCRIPT"])
+        || error.detail().is_some_and(was_killed))
 }
 
 /// Tells whether the key holds a value of another type than the command is for.

@@ -188,6 +188,7 @@ pub struct Key(pub u16);
 
 /// Keys of each policy.
 pub(crate) const IN_POLICY: u16 = 120;
+#[expect(clippy::cast_possible_truncation, reason = "there are few policies")]
 const IN_NAMESPACE: u16 = PolicyName::ALL.len() as u16 * IN_POLICY;
 /// Tags of each namespace. Each has keys that are used often, and others.
 const TAGS: u16 = 8;

@@ -1,14 +1,11 @@
 //! Runs processes and faults, checks every read, and writes a report.
 #![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use larder_chaos::{Problem, Rounds, Settings, Topology, html, meter, mutants, node, run};
+use tokio::time::Instant;
 
 const HELP: &str = "\
 usage: chaos [options]

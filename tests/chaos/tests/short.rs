@@ -24,7 +24,6 @@ async fn run_on(topology: Topology, faults: &[FaultKind], seconds: u64) -> Outco
         progress: ProgressBar::hidden(),
     };
     let outcome = run(&settings).await.unwrap();
-    println!("{outcome}");
     assert!(outcome.is_good(), "{outcome}");
     outcome
 }

@@ -21,7 +21,7 @@ enum Source {
     Server(Arc<Endpoint>),
     /// The master that sentinels name, with an endpoint that is like the master's but for the host
     /// and port.
-    Sentinels(Sentinels, Endpoint),
+    Sentinels(Box<Sentinels>, Box<Endpoint>),
 }
 
 impl Addresses {
@@ -47,7 +47,7 @@ impl Addresses {
                     .map(|(host, port)| Arc::new(master.sentinel_at(host, *port, access)))
                     .collect();
                 let sentinels = Sentinels::new(sentinels, url.service, shown.clone(), config);
-                Source::Sentinels(sentinels, master)
+                Source::Sentinels(Box::new(sentinels), Box::new(master))
             }
         };
         Ok(Self {

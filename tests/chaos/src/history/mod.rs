@@ -63,12 +63,15 @@ const NOTICED: u64 = 3_000 * MILLISECOND;
 /// So long after a fault its consequences are not counted as those of a calm time.
 const SETTLED: u64 = 1_000 * MILLISECOND;
 
+/// The processes that are bound by a write, and since when.
+type Seen = Vec<(Option<u16>, u64)>;
+
 /// The writes that bind readers, by key and version.
 struct Bounds {
     /// For each key and version, the processes whose write others must see, and since when.
-    told: Vec<Vec<Vec<(Option<u16>, u64)>>>,
+    told: Vec<Vec<Seen>>,
     /// For each key and version, the processes that must see their own write, and since when.
-    own: Vec<Vec<Vec<(Option<u16>, u64)>>>,
+    own: Vec<Vec<Seen>>,
     lapses: Lapses,
 }
 
