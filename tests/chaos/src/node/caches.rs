@@ -32,6 +32,8 @@ impl Caches {
             .ttl_table(table)
             .redis_config(options)
             .namespace(config.namespace.name())
+            // A busy machine, or a fault, may keep the server from it for a while.
+            .start_without_redis(true)
             .build()
             .await?;
         let caches = PolicyName::ALL.map(|policy| larder.cache(policy.name()));
