@@ -60,8 +60,9 @@ const PUSH: u64 = 1_000 * MILLISECOND;
 /// A fault is noticed (a ping and its time-out, or a probe), and what was read before is at the end
 /// of its two seconds.
 const NOTICED: u64 = 3_000 * MILLISECOND;
-/// So long after a fault its consequences are not counted as those of a calm time.
-const SETTLED: u64 = 1_000 * MILLISECOND;
+/// So long after a fault its consequences are not counted as those of a calm time: a process is
+/// connected again, and what it has loaded or written meanwhile is at the end of its two seconds.
+const SETTLED: u64 = NOTICED;
 
 /// The processes that are bound by a write, and since when.
 type Seen = Vec<(Option<u16>, u64)>;
