@@ -208,7 +208,7 @@ pub fn rights_in_markdown() -> String {
 }
 
 /// Tries what a store needs, on every server of a session and under each of these prefixes of
-/// values.
+/// values. Each server has this time to answer.
 ///
 /// # Errors
 /// [`StoreError::Unfit`], which names all that is missing.
@@ -216,13 +216,14 @@ pub(crate) async fn check(
     session: &Session,
     prefixes: &[String],
     address: &str,
+    limit: Duration,
 ) -> Result<(), StoreError> {
     let mut missing = Missing::default();
     let names = names(session, prefixes);
     // All at once: they cost one round trip together.
     let tried = names
         .iter()
-        .map(|(name, _)| try_name(session, name, address));
+        .map(|(name, _)| try_name(session, name, address, limit));
     for ((_, pattern), tried) in names.iter().zip(join_all(tried).await) {
         for (right, refusal) in tried? {
             let is_unknown = is_unknown_command(&refusal);
@@ -251,6 +252,7 @@ async fn try_name(
     session: &Session,
     name: &str,
     address: &str,
+    limit: Duration,
 ) -> Result<Vec<(&'static Right, RedisError)>, StoreError> {
     // A master that is left out says nothing.
     let Some(mut on) = session.link(name).map(|link| link.target.clone()) else {
@@ -261,8 +263,7 @@ async fn try_name(
         .connection
         .send_packed_commands(&commands, 0, rights.len())
         .await;
-    // The limit is the connection's own, which the error does not show.
-    let replies = asked.map_err(|error| describe(error, address, Duration::ZERO, name))?;
+    let replies = asked.map_err(|error| describe(error, address, limit, name))?;
     let refused = |(right, reply): (_, Value)| Some((right, reply.extract_error().err()?));
     Ok(rights
         .into_iter()
@@ -378,5 +379,42 @@ impl Missing {
         parts.extend(self.channel.map(|channel| format!("the channel {channel}")));
         let missing = parts.join("; ");
         (!missing.is_empty()).then(|| format!("the user may not use {missing}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use larder_testkit::RedisServer;
+
+    use super::*;
+    use crate::{
+        command::names::Names,
+        config::RedisConfig,
+        connection::{addresses::Addresses, dialer::Dialer, shards::Shards},
+    };
+
+    #[tokio::test]
+    async fn server_that_does_not_answer_the_trial_is_given_the_time_of_a_command() {
+        let server = RedisServer::start().await.unwrap();
+        let limit = Duration::from_millis(300);
+        let config = RedisConfig::new(server.url()).command_timeout(limit);
+        let addresses = Arc::new(Addresses::parse(&config).unwrap());
+        let shards = Arc::new(Shards::new(&config));
+        let dialed = Dialer::new(&config, addresses, shards, Arc::new(|_| {}))
+            .dial()
+            .await
+            .unwrap();
+        let names = Arc::new(Names::new(""));
+        let session = Session::new(&dialed, &names, &Publisher::silent());
+        check(&session, &[], "here", limit).await.unwrap();
+        server.pause().unwrap();
+        let failed = check(&session, &[], "here", limit).await.unwrap_err();
+        assert_eq!(
+            failed.to_string(),
+            "the remote store at here did not answer within 300ms"
+        );
+        server.resume().unwrap();
     }
 }

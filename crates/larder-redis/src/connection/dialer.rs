@@ -37,8 +37,7 @@ pub(crate) struct Dialer {
     sink: PushSink,
     addresses: Arc<Addresses>,
     shards: Arc<Shards>,
-    /// Where the cluster's masters last were. They are asked for the slot map if no
-    /// seed answers.
+    /// Where the cluster's masters last were. They are asked for the slot map if no seed answers.
     masters: Vec<Arc<Endpoint>>,
     /// Counts failures: each one makes another server the first to be asked, because the one that
     /// answered may not know what others know.

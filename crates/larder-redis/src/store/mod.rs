@@ -131,7 +131,13 @@ impl RedisStore {
             if lane.index() == LaneIndex(0)
                 && let Some(session) = lane.current.load()
             {
-                Box::pin(rights::check(&session, &config.prefixes, &store.shown)).await?;
+                Box::pin(rights::check(
+                    &session,
+                    &config.prefixes,
+                    &store.shown,
+                    config.command_timeout,
+                ))
+                .await?;
             }
             store.keep_connected(&config, lane, dialer, Some(dialed));
         }

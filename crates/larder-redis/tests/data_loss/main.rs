@@ -8,6 +8,8 @@
     reason = "a test fails by a panic"
 )]
 
+mod cluster;
+
 use std::{path::PathBuf, time::Duration};
 
 use larder_core::{
@@ -15,7 +17,7 @@ use larder_core::{
     ValueStore, WriteClaim,
 };
 use larder_redis::{OnDataLoss, RedisConfig, RedisStore};
-use larder_testkit::{Proxy, RedisCluster, RedisServer, Reply};
+use larder_testkit::{Proxy, RedisServer, Reply};
 use tokio::time::Instant;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -433,30 +435,4 @@ async fn server_that_comes_back_empty_keeps_what_others_put_there() {
     server.restart().await.unwrap();
     expect(&store, "item:1", None, OnDataLoss::Redo).await;
     assert_eq!(store.stats().data_losses, 0);
-}
-
-/// Each master has marks of its own.
-#[tokio::test]
-async fn master_of_a_cluster_that_comes_back_with_older_data_is_corrected() {
-    for (choice, found) in CHOICES {
-        let mut cluster = RedisCluster::start().await.unwrap();
-        let store = RedisStore::connect(config(cluster.url(), choice))
-            .await
-            .unwrap();
-        let keys: Vec<String> = (0..20).map(|n| format!("item:{n}")).collect();
-        for key in &keys {
-            write(&store, key, "v1").await;
-        }
-        save(&cluster.servers[1], choice).await;
-        for key in &keys {
-            write(&store, key, "v2").await;
-        }
-        cluster.servers[1].restart().await.unwrap();
-        cluster.settle().await.unwrap();
-        for key in &keys {
-            if cluster.home(key).await.unwrap() == 1 {
-                expect(&store, key, found, choice).await;
-            }
-        }
-    }
 }
