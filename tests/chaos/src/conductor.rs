@@ -75,7 +75,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
     let random = fastrand::Rng::with_seed(scene.random.u64(..));
     let foreign = tokio::spawn(foreign.write_on(random, stop.subscribe()));
 
-    let disturbed = disturb(settings, &database, &mut scene, &foreign).await;
+    let disturbed = disturb(settings, &mut scene, &foreign).await;
     stop.send_replace(true);
     foreign.await??;
     disturbed?;
@@ -115,7 +115,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome, Problem> {
 }
 
 /// Starts the servers and the nodes.
-async fn set<'a>(settings: &'a Settings, database: &Database) -> Result<Scene<'a>, Problem> {
+async fn set<'a>(settings: &'a Settings, database: &'a Database) -> Result<Scene<'a>, Problem> {
     let mut random = fastrand::Rng::with_seed(settings.seed);
     let servers = Servers::start(settings.topology).await?;
     let told = Shared::default();
@@ -137,10 +137,12 @@ async fn set<'a>(settings: &'a Settings, database: &Database) -> Result<Scene<'a
         next: u16::try_from(members.len())?,
         members,
         common,
+        database,
         random,
         told,
         places,
         quiet: Arc::default(),
+        left: None,
         losses: watch::Sender::new(0),
     })
 }
@@ -148,7 +150,6 @@ async fn set<'a>(settings: &'a Settings, database: &Database) -> Result<Scene<'a
 /// One fault after the other, each kind as often as any other, until the time is over.
 async fn disturb(
     settings: &Settings,
-    database: &Database,
     scene: &mut Scene<'_>,
     foreign: &JoinHandle<Result<(), Problem>>,
 ) -> Result<(), Problem> {
@@ -173,10 +174,7 @@ async fn disturb(
                 .progress
                 .set_message(format!("{reads} reads, {faults} faults"));
         }
-        if next >= end
-            || foreign.is_finished()
-            || (settings.stops_early && is_over(scene, database))
-        {
+        if next >= end || foreign.is_finished() || (settings.stops_early && is_over(scene)) {
             return Ok(());
         }
         if kinds.is_empty() {
@@ -189,9 +187,9 @@ async fn disturb(
 }
 
 /// Whether some read has broken the promise already.
-fn is_over(scene: &Scene<'_>, database: &Database) -> bool {
+fn is_over(scene: &Scene<'_>) -> bool {
     let mut told = lock(&scene.told);
     // After the lock was taken: no read is of a later version.
-    told.history.commits = database.commits();
+    told.history.commits = scene.database.commits();
     !told.failed_reads.is_empty() || !told.history.check().violations.is_empty()
 }

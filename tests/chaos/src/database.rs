@@ -9,7 +9,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::AbortHandle,
 };
 
@@ -46,6 +46,8 @@ struct Shared {
     loads: Mutex<Vec<u64>>,
     /// Keys of the foreign program that are being loaded: it is to write them just then.
     wanted: mpsc::Sender<Key>,
+    /// The process that is not answered when it writes next, and who is told then.
+    doomed: Mutex<Option<(u16, oneshot::Sender<()>)>>,
 }
 
 impl Shared {
@@ -55,6 +57,16 @@ impl Shared {
 
     fn loads(&self) -> MutexGuard<'_, Vec<u64>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn doomed(&self) -> MutexGuard<'_, Option<(u16, oneshot::Sender<()>)>> {
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells who waits for a write of this process, if somebody does.
+    fn is_doomed(&self, node: Option<u16>) -> bool {
+        let doomed = self.doomed().take_if(|(doomed, _)| Some(*doomed) == node);
+        doomed.is_some_and(|(_, written)| written.send(()).is_ok())
     }
 
     fn version(&self, key: Key) -> u32 {
@@ -92,6 +104,7 @@ impl Database {
             commits: Mutex::new(vec![Vec::new(); Key::COUNT]),
             loads: Mutex::default(),
             wanted,
+            doomed: Mutex::default(),
         });
         let served = shared.clone();
         let accepting = tokio::spawn(async move {
@@ -120,6 +133,14 @@ impl Database {
     /// Writes as the foreign program, without the time that it takes others.
     pub(crate) fn write(&self, key: Key) -> u32 {
         self.shared.commit(key, None, false)
+    }
+
+    /// Waits until the process has written, and never answers it.
+    pub(crate) async fn wait_for_write(&self, node: u16) {
+        let (written, is_written) = oneshot::channel();
+        *self.shared.doomed() = Some((node, written));
+        // An error says that somebody else waits now.
+        let _ = is_written.await;
     }
 
     /// All writes of each key, in the order of its versions.
@@ -151,7 +172,11 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
             shared.version(key)
         } else {
             let by_hand = what == Request::WriteByHand as u8;
-            shared.commit(key, node, by_hand)
+            let version = shared.commit(key, node, by_hand);
+            if !by_hand && shared.is_doomed(node) {
+                stream.read_u8().await?; // until it is dead
+            }
+            version
         };
         let is_foreign =
             key.namespace() == Namespace::North && PolicyName::FOREIGN.contains(&key.policy());

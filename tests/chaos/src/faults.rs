@@ -43,6 +43,9 @@ pub enum FaultKind {
     /// A replica that lagged takes the server's place: at its address, or by leading the address
     /// elsewhere.
     Replica,
+    /// The address leads to a replica that lagged, while the server before goes on, with one
+    /// connection of each process.
+    Move,
     /// The master is killed, and its cluster or its sentinels promote a replica that lagged.
     Failover,
 }
@@ -83,7 +86,7 @@ impl Topology {
         let mut faults = FaultKind::ALL.to_vec();
         faults.retain(|fault| match self {
             Self::Single => *fault != FaultKind::Failover,
-            Self::Cluster => true,
+            Self::Cluster => *fault != FaultKind::Move,
             // A master that is away for long is replaced, whatever the reason.
             Self::Sentinel => {
                 *fault == FaultKind::Failover
@@ -96,7 +99,7 @@ impl Topology {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Cut,
         Self::Refusal,
         Self::Stall,
@@ -110,6 +113,7 @@ impl FaultKind {
         Self::Snapshot,
         Self::LostLog,
         Self::Replica,
+        Self::Move,
         Self::Failover,
     ];
 
@@ -129,6 +133,7 @@ impl FaultKind {
             Self::Snapshot => "server restarted from a snapshot",
             Self::LostLog => "server restarted from a log without its end",
             Self::Replica => "a lagging replica in the server's place",
+            Self::Move => "address led to a lagging replica",
             Self::Failover => "failover to a lagging replica",
         }
     }
@@ -137,7 +142,7 @@ impl FaultKind {
     pub(crate) fn loses_data(self) -> bool {
         matches!(
             self,
-            Self::Snapshot | Self::LostLog | Self::Replica | Self::Failover
+            Self::Snapshot | Self::LostLog | Self::Replica | Self::Move | Self::Failover
         )
     }
 

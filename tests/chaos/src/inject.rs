@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use larder_testkit::{Direction, RedisServer};
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 use crate::{
     Problem,
@@ -13,6 +13,9 @@ use crate::{
     scene::Scene,
     told::lock,
 };
+
+/// 500 ms: a process writes more often.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Scene<'_> {
     /// Has something go wrong, until it is over, and takes it down.
@@ -44,9 +47,9 @@ impl Scene<'_> {
     async fn hit(&mut self, kind: FaultKind) -> Result<Fault, Problem> {
         let index = self.random.usize(0..self.members.len());
         let (length, node) = (self.length(), self.members[index].node);
-        let start = now();
+        let mut start = now();
         match kind {
-            FaultKind::Death => self.kill_member(index, start, length).await?,
+            FaultKind::Death => start = self.kill_member(index, length).await?,
             FaultKind::Stop => {
                 let pid = self.members[index].pid;
                 signal(pid, "-STOP").await?;
@@ -95,22 +98,25 @@ impl Scene<'_> {
         }
     }
 
-    async fn kill_member(
-        &mut self,
-        index: usize,
-        start: u64,
-        length: Duration,
-    ) -> Result<(), Problem> {
+    /// Kills a process, half of the time in the midst of a write, and starts another one. Returns
+    /// when the process died.
+    async fn kill_member(&mut self, index: usize, length: Duration) -> Result<u64, Problem> {
         let (node, seed) = (self.next, self.random.u64(..));
+        let is_writing = self.random.bool();
         let member = &mut self.members[index];
+        if is_writing {
+            let _ = timeout(PATIENCE, self.database.wait_for_write(member.node)).await;
+        }
         member.kill().await?;
-        lock(&self.told).history.deaths.insert(member.node, start);
+        let death = now();
+        lock(&self.told).history.deaths.insert(member.node, death);
         tokio::time::sleep(length / 2).await;
         self.next += 1;
         let told = self.told.clone();
         member
             .replace(node, &self.common, &self.servers, seed, told)
-            .await
+            .await?;
+        Ok(death)
     }
 
     async fn disturb(&mut self, kind: FaultKind) -> Result<Fault, Problem> {

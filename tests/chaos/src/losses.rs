@@ -39,6 +39,7 @@ pub(crate) async fn lose(kind: FaultKind, scene: &mut Scene<'_>) -> Result<(u64,
             restart_from_replica(server, lag, away).await
         }
         FaultKind::Replica => lead_to_replica(scene, lag, away).await,
+        FaultKind::Move => move_to_replica(scene, lag).await,
         _ => {
             let server = &mut scene.servers.all_mut()[one];
             let is_old = cut < 0.4 && snapshot(server).is_file();
@@ -144,6 +145,24 @@ async fn lead_to_replica(
     let address = server.addr();
     let proxies = scene.members.iter().flat_map(|member| &member.proxies);
     proxies.for_each(|proxy| proxy.lead_to(&address));
+    scene.places.set(vec![address]);
+    Ok((start, now()))
+}
+
+/// The server's address leads to a replica that lagged. The server before goes on, and each process
+/// keeps one of its connections to it.
+async fn move_to_replica(scene: &mut Scene<'_>, lag: Duration) -> Result<(u64, u64), Problem> {
+    let Servers::Single(server) = &mut scene.servers else {
+        return Err("the address of one of several servers leads nowhere else".into());
+    };
+    let replica = lagging_replica(server).await?;
+    sleep(lag).await;
+    let (start, address) = (now(), replica.addr());
+    scene.left = Some(std::mem::replace(server, replica));
+    for proxy in scene.members.iter().flat_map(|member| &member.proxies) {
+        proxy.lead_to(&address);
+        proxy.cut_all_but_one(scene.random.usize(..)).await;
+    }
     scene.places.set(vec![address]);
     Ok((start, now()))
 }

@@ -110,7 +110,7 @@ pub async fn meter(rounds: &Rounds) -> Result<Metered, Problem> {
     Ok(metered)
 }
 
-async fn set<'a>(rounds: &'a Rounds, database: &Database) -> Result<Scene<'a>, Problem> {
+async fn set<'a>(rounds: &'a Rounds, database: &'a Database) -> Result<Scene<'a>, Problem> {
     let mut random = fastrand::Rng::with_seed(rounds.seed);
     let servers = Servers::start(rounds.topology).await?;
     let told = Shared::default();
@@ -130,10 +130,12 @@ async fn set<'a>(rounds: &'a Rounds, database: &Database) -> Result<Scene<'a>, P
         servers,
         members,
         common,
+        database,
         random,
         told,
         places: Places::default(),
         quiet: Arc::default(),
+        left: None,
         losses: watch::Sender::new(0),
         next: NODES,
     })

@@ -17,7 +17,7 @@ const MOST: f64 = 10.0;
 /// One colour for each kind of fault.
 const COLOURS: [&str; FaultKind::ALL.len()] = [
     "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#9c755f",
-    "#7f7f7f", "#ff9da7", "#bab0ac", "#d37295", "#a0cbe8", "#8cd17d",
+    "#7f7f7f", "#ff9da7", "#bab0ac", "#d37295", "#a0cbe8", "#8cd17d", "#f1ce63",
 ];
 
 /// The report: one page that needs nothing else.

@@ -1,6 +1,7 @@
 mod frames;
 
 use std::{
+    collections::BTreeSet,
     io,
     net::SocketAddr,
     sync::{
@@ -60,8 +61,10 @@ struct Controls {
     target: watch::Sender<String>,
     refusing: AtomicBool,
     accepted: AtomicUsize,
-    /// The number of cuts; a connection that sees it change ends.
-    cuts: watch::Sender<usize>,
+    /// The connections that are open, by their numbers.
+    open: watch::Sender<BTreeSet<usize>>,
+    /// The connections that the last cut has ended.
+    cut: watch::Sender<BTreeSet<usize>>,
     to_server_stalled: watch::Sender<bool>,
     to_client_stalled: watch::Sender<bool>,
     deaf: AtomicBool,
@@ -85,7 +88,8 @@ impl Proxy {
             target: watch::Sender::new(target.to_owned()),
             refusing: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
-            cuts: watch::Sender::new(0),
+            open: watch::Sender::default(),
+            cut: watch::Sender::default(),
             to_server_stalled: watch::Sender::new(false),
             to_client_stalled: watch::Sender::new(false),
             deaf: AtomicBool::new(false),
@@ -123,7 +127,20 @@ impl Proxy {
 
     /// Ends every connection. New ones are accepted.
     pub fn cut(&self) {
-        self.controls.cuts.send_modify(|cuts| *cuts += 1);
+        let open = self.controls.open.borrow().clone();
+        self.controls.cut.send_replace(open);
+    }
+
+    /// Ends every connection but one of those that are open: the `spared`-th of them, modulo their
+    /// number. Returns when the others have ended. New ones are accepted.
+    pub async fn cut_all_but_one(&self, spared: usize) {
+        let mut open = self.controls.open.subscribe();
+        let mut cut = open.borrow_and_update().clone();
+        let spared = cut.iter().nth(spared % cut.len().max(1)).copied();
+        cut.retain(|number| Some(*number) != spared);
+        self.controls.cut.send_replace(cut.clone());
+        // The sender lives as long as `self`, so there is no error.
+        let _ = open.wait_for(|open| open.is_disjoint(&cut)).await;
     }
 
     /// Ends every new connection at once, or accepts them again. Open connections stay.
@@ -204,22 +221,23 @@ impl Controls {
 
 async fn accept(listener: TcpListener, controls: Arc<Controls>) {
     while let Ok((client, _)) = listener.accept().await {
-        controls.accepted.fetch_add(1, Ordering::AcqRel);
+        let number = controls.accepted.fetch_add(1, Ordering::AcqRel);
         if controls.refusing.load(Ordering::Acquire) {
             continue;
         }
-        let mut cuts = controls.cuts.subscribe();
-        let connection = connect(client, controls.clone());
+        let (mut cut, controls) = (controls.cut.subscribe(), controls.clone());
+        controls.open.send_if_modified(|open| open.insert(number));
         tokio::spawn(async move {
             tokio::select! {
-                _ = connection => {}
-                _ = cuts.changed() => {}
+                _ = connect(client, &controls) => {}
+                _ = cut.wait_for(|cut| cut.contains(&number)) => {}
             }
+            controls.open.send_if_modified(|open| open.remove(&number));
         });
     }
 }
 
-async fn connect(client: TcpStream, controls: Arc<Controls>) -> io::Result<()> {
+async fn connect(client: TcpStream, controls: &Controls) -> io::Result<()> {
     let target = controls.target.borrow().clone();
     let server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
@@ -227,8 +245,8 @@ async fn connect(client: TcpStream, controls: Arc<Controls>) -> io::Result<()> {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        ended = carry(from_client, to_server, &controls) => ended,
-        ended = carry_frames(from_server, to_client, &controls) => ended,
+        ended = carry(from_client, to_server, controls) => ended,
+        ended = carry_frames(from_server, to_client, controls) => ended,
     }
 }
 
@@ -361,6 +379,12 @@ mod tests {
         let mut refused = Client::connect(&proxy.addr(), None).await.unwrap();
         assert!(!answers(&mut refused).await);
         proxy.refuse(false);
-        assert!(answers(&mut Client::connect(&proxy.addr(), None).await.unwrap()).await);
+        let mut first = Client::connect(&proxy.addr(), None).await.unwrap();
+        let mut second = Client::connect(&proxy.addr(), None).await.unwrap();
+        assert!(answers(&mut first).await && answers(&mut second).await);
+        proxy.cut_all_but_one(1).await;
+        assert!(!answers(&mut first).await && answers(&mut second).await);
+        proxy.cut_all_but_one(0).await;
+        assert!(answers(&mut second).await);
     }
 }

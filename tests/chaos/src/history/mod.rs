@@ -109,16 +109,17 @@ impl History {
                 .writes
                 .iter()
                 .any(|write| (write.node, write.key, write.version) == (commit.node, key, version));
-            let unfinished =
-                !is_acknowledged && (commit.by_hand || !self.was_calm(commit.at, *death));
+            let unfinished = !is_acknowledged && !self.has_left_nothing(commit, *death);
             unfinished || lapses.lost_for_ever(commit.node)
         })
     }
 
-    /// Whether no fault was on in between, or shortly before.
-    fn was_calm(&self, from: u64, to: u64) -> bool {
-        self.faults_between(from.saturating_sub(NOTICED), to)
-            .all(|fault| fault.start >= to)
+    /// Whether a process that died after this commit, and before its call returned, has left no
+    /// value behind: its lease came first, if nothing kept it from the server.
+    fn has_left_nothing(&self, commit: &Commit, death: u64) -> bool {
+        let mut faults = self.faults_between(commit.at.saturating_sub(NOTICED), death);
+        let is_elsewhere = |fault: &Fault| fault.node.is_some() && fault.node != commit.node;
+        !commit.by_hand && faults.all(|fault| fault.start >= death || is_elsewhere(fault))
     }
 
     fn bounds(&self) -> Bounds {
@@ -142,8 +143,7 @@ impl History {
         bounds
     }
 
-    /// A process that died after it had written the database, and before its call returned, has
-    /// left no value behind: its lease came first. That binds everybody, if nothing else was wrong.
+    /// Binds everybody by the writes of processes that died before their calls returned.
     fn bind_the_dead(&self, bounds: &mut Bounds) {
         let names = |write: &Write| (write.node, write.key.index(), write.version);
         let returned: HashSet<_> = self.writes.iter().map(names).collect();
@@ -153,7 +153,7 @@ impl History {
                     continue;
                 };
                 let is_returned = returned.contains(&(commit.node, key, version));
-                if !is_returned && !commit.by_hand && self.was_calm(commit.at, *death) {
+                if !is_returned && self.has_left_nothing(commit, *death) {
                     bounds.told[key][version as usize].push((commit.node, *death));
                 }
             }
@@ -210,13 +210,13 @@ impl History {
         (age > bound).then_some(Kind::ToldLongAgo { since })
     }
 
-    /// The faults that can have to do with what went on in between.
     /// Whether pushes to the reader were lost since then: it does not hear of tags either.
     fn is_deaf(&self, read: &Read, since: u64) -> bool {
         let mut faults = self.faults_between(since, read.start);
         faults.any(|fault| fault.kind == FaultKind::Deafness && fault.node == Some(read.node))
     }
 
+    /// The faults that can have to do with what went on in between.
     fn faults_between(&self, from: u64, to: u64) -> impl Iterator<Item = &Fault> + Clone {
         self.faults
             .iter()

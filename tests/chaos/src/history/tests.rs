@@ -229,6 +229,19 @@ fn write_that_died_before_it_returned_leaves_no_older_value() {
     (commit.node, commit.at) = (Some(0), 4_990 * MILLISECOND);
     assert_eq!(kinds(&history), [Kind::OlderThanL2 { since: death }]);
     assert!(!history.excuses(SHARED, 2));
+    // Connections were cut while it wrote: its own, or another one's.
+    let cut = |node| Fault {
+        kind: FaultKind::Cut,
+        node: Some(node),
+        start: 4_980 * MILLISECOND,
+        end: 4_985 * MILLISECOND,
+    };
+    history.faults = vec![cut(1)];
+    assert_eq!(kinds(&history), [Kind::OlderThanL2 { since: death }]);
+    history.faults = vec![cut(0)];
+    assert_eq!(kinds(&history), []);
+    assert!(history.excuses(SHARED, 2));
+    history.faults.clear();
     history.commits[SHARED.index()][2].by_hand = true;
     assert_eq!(kinds(&history), []);
     assert!(history.excuses(SHARED, 2));

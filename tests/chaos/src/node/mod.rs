@@ -10,7 +10,7 @@ use std::{
     fmt, io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
 };
@@ -106,6 +106,9 @@ struct Node {
     stopping: AtomicBool,
     /// Held by each operation, and by the conductor while nothing is to happen.
     running: Arc<RwLock<()>>,
+    /// The key that a writer of this process has written last, or writes now: a race with a write
+    /// needs reads of just that key.
+    under_way: AtomicU16,
     /// Writes that returned while an invalidation was unsent: they do not bind the others yet.
     untold: Mutex<Vec<Write>>,
 }
@@ -131,6 +134,7 @@ impl Node {
             lines,
             stopping: AtomicBool::new(false),
             running: Arc::default(),
+            under_way: AtomicU16::new(Key::of(config.namespace, PolicyName::Item, 0).0),
             untold: Mutex::default(),
         })
     }

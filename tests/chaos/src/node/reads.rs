@@ -1,6 +1,11 @@
 //! The reads of a node.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use larder::Loaded;
 
@@ -29,7 +34,10 @@ impl Node {
     }
 
     async fn read_once(&self, random: &mut fastrand::Rng) {
-        let key = self.pick(random);
+        let key = match random.u8(0..4) {
+            0 => Key(self.under_way.load(Ordering::Relaxed)),
+            _ => self.pick(random),
+        };
         let cache = self.caches.of(key);
         let load = load(&self.database, key);
         let (start, verb) = (now(), random.u8(0..100));

@@ -1,6 +1,10 @@
 //! The writes of a node.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use larder::Loaded;
 
@@ -18,6 +22,7 @@ impl Node {
             {
                 let _running = self.running.read().await;
                 let key = self.pick(&mut random);
+                self.under_way.store(key.0, Ordering::Relaxed);
                 match key.policy() {
                     PolicyName::Foreign | PolicyName::Guest => self.forget(key).await,
                     _ => self.write(key, &mut random).await,
