@@ -23,6 +23,8 @@ use crate::{
 pub struct Commit {
     /// When, in nanoseconds.
     pub at: u64,
+    /// When the process asked its cache to write.
+    pub asked: u64,
     /// The process that wrote; none for the foreign program.
     pub node: Option<u16>,
     /// Whether the process invalidates by itself after it has written.
@@ -73,13 +75,12 @@ impl Shared {
         u32::try_from(self.lock()[key.index()].len()).unwrap_or(u32::MAX)
     }
 
-    fn commit(&self, key: Key, node: Option<u16>, by_hand: bool) -> u32 {
+    fn commit(&self, key: Key, commit: Commit) -> u32 {
         let mut commits = self.lock();
         let of_key = &mut commits[key.index()];
         of_key.push(Commit {
             at: now(),
-            node,
-            by_hand,
+            ..commit
         });
         u32::try_from(of_key.len()).unwrap_or(u32::MAX)
     }
@@ -132,10 +133,17 @@ impl Database {
 
     /// Writes as the foreign program, without the time that it takes others.
     pub(crate) fn write(&self, key: Key) -> u32 {
-        self.shared.commit(key, None, false)
+        let asked = now();
+        let commit = Commit {
+            at: asked,
+            asked,
+            node: None,
+            by_hand: false,
+        };
+        self.shared.commit(key, commit)
     }
 
-    /// Waits until the process has written, and never answers it.
+    /// Waits until the process has written a value that L2 alone is to keep, and never answers it.
     pub(crate) async fn wait_for_write(&self, node: u16) {
         let (written, is_written) = oneshot::channel();
         *self.shared.doomed() = Some((node, written));
@@ -166,14 +174,21 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     let node = Some(stream.read_u16().await?);
     loop {
         let (what, key) = (stream.read_u8().await?, Key(stream.read_u16().await?));
+        let asked = stream.read_u64().await?;
         pause().await;
         let version = if what == Request::Read as u8 {
             shared.loads().push(now());
             shared.version(key)
         } else {
             let by_hand = what == Request::WriteByHand as u8;
-            let version = shared.commit(key, node, by_hand);
-            if !by_hand && shared.is_doomed(node) {
+            let commit = Commit {
+                at: asked,
+                asked,
+                node,
+                by_hand,
+            };
+            let version = shared.commit(key, commit);
+            if !by_hand && key.policy().is_without_l1() && shared.is_doomed(node) {
                 stream.read_u8().await?; // until it is dead
             }
             version
@@ -216,7 +231,8 @@ impl DatabaseClient {
         }
     }
 
-    pub(crate) async fn ask(&self, what: Request, key: Key) -> io::Result<u32> {
+    /// Asks on behalf of a call to the cache that began at `asked`.
+    pub(crate) async fn ask(&self, what: Request, key: Key, asked: u64) -> io::Result<u32> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle().pop();
         // Whoever is cancelled takes the connection along, with the answer that is still to come.
@@ -230,6 +246,7 @@ impl DatabaseClient {
         };
         let [high, low] = key.0.to_be_bytes();
         stream.write_all(&[what as u8, high, low]).await?;
+        stream.write_u64(asked).await?;
         let version = stream.read_u32().await?;
         idle().push(stream);
         Ok(version)

@@ -64,6 +64,9 @@ const NOTICED: u64 = 3_000 * MILLISECOND;
 /// connected again, and what it has loaded or written meanwhile is at the end of its two seconds.
 const SETTLED: u64 = NOTICED;
 
+/// A write that took no longer to reach the database met no time-out before, and has its lease.
+const PROMPT: u64 = 250 * MILLISECOND;
+
 /// The processes that are bound by a write, and since when.
 type Seen = Vec<(Option<u16>, u64)>;
 
@@ -115,11 +118,17 @@ impl History {
     }
 
     /// Whether a process that died after this commit, and before its call returned, has left no
-    /// value behind: its lease came first, if nothing kept it from the server.
+    /// value behind: it had its lease in time, because it had reached every server before it asked
+    /// for that, and nothing went wrong from then on.
     fn has_left_nothing(&self, commit: &Commit, death: u64) -> bool {
-        let mut faults = self.faults_between(commit.at.saturating_sub(NOTICED), death);
-        let is_elsewhere = |fault: &Fault| fault.node.is_some() && fault.node != commit.node;
-        !commit.by_hand && faults.all(|fault| fault.start >= death || is_elsewhere(fault))
+        let links = self.links.iter().filter(|link| link.node == commit.node);
+        let linked = links.filter(|link| link.end <= commit.asked);
+        let linked = linked.map(|link| link.start).max();
+        let concerns = |fault: &&Fault| fault.node.is_none() || fault.node == commit.node;
+        let mut faults = self.faults.iter().filter(concerns);
+        let had_lease = commit.at - commit.asked < PROMPT;
+        let is_over = |fault: &Fault| Some(fault.end) <= linked || fault.start >= death;
+        !commit.by_hand && had_lease && linked.is_some() && faults.all(is_over)
     }
 
     fn bounds(&self) -> Bounds {

@@ -8,6 +8,7 @@ const SHARED: Key = Key(120);
 fn history(reads: &[Read], writes: &[Write]) -> History {
     let commit = |at| Commit {
         at: at * MILLISECOND,
+        asked: at * MILLISECOND,
         node: None,
         by_hand: false,
     };
@@ -227,6 +228,9 @@ fn write_that_died_before_it_returned_leaves_no_older_value() {
     };
     let commit = &mut history.commits[SHARED.index()][2];
     (commit.node, commit.at) = (Some(0), 4_990 * MILLISECOND);
+    commit.asked = 4_988 * MILLISECOND;
+    assert_eq!(kinds(&history), [], "nobody knows whether it was connected");
+    history.links = vec![link(0, 4_986, 4_987)];
     assert_eq!(kinds(&history), [Kind::OlderThanL2 { since: death }]);
     assert!(!history.excuses(SHARED, 2));
     // Connections were cut while it wrote: its own, or another one's.
@@ -239,6 +243,8 @@ fn write_that_died_before_it_returned_leaves_no_older_value() {
     history.faults = vec![cut(1)];
     assert_eq!(kinds(&history), [Kind::OlderThanL2 { since: death }]);
     history.faults = vec![cut(0)];
+    assert_eq!(kinds(&history), [Kind::OlderThanL2 { since: death }]);
+    history.links = vec![link(0, 4_984, 4_987)];
     assert_eq!(kinds(&history), []);
     assert!(history.excuses(SHARED, 2));
     history.faults.clear();

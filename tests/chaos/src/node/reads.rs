@@ -26,18 +26,18 @@ impl Node {
             {
                 let _running = self.running.read().await;
                 for _ in 0..3 {
-                    self.read_once(&mut random).await;
+                    let key = match random.u8(0..4) {
+                        0 => Key(self.under_way.load(Ordering::Relaxed)),
+                        _ => self.pick(&mut random),
+                    };
+                    self.read(key, &mut random).await;
                 }
             }
             tokio::time::sleep(Duration::from_millis(random.u64(1..8))).await;
         }
     }
 
-    async fn read_once(&self, random: &mut fastrand::Rng) {
-        let key = match random.u8(0..4) {
-            0 => Key(self.under_way.load(Ordering::Relaxed)),
-            _ => self.pick(random),
-        };
+    pub(super) async fn read(&self, key: Key, random: &mut fastrand::Rng) {
         let cache = self.caches.of(key);
         let load = load(&self.database, key);
         let (start, verb) = (now(), random.u8(0..100));
@@ -129,7 +129,7 @@ fn load(
             if key.policy() == PolicyName::Stale && fastrand::u8(0..16) == 0 {
                 return Err(io::Error::other(ON_PURPOSE));
             }
-            let version = database.ask(Request::Read, key).await?;
+            let version = database.ask(Request::Read, key, now()).await?;
             Ok(loaded(key, version))
         })
     }
@@ -143,7 +143,7 @@ fn revalidate(
     let database = database.clone();
     move |previous| {
         Box::pin(async move {
-            let version = database.ask(Request::Read, key).await?;
+            let version = database.ask(Request::Read, key, now()).await?;
             let is_same = previous.is_some_and(|previous| previous.version == version);
             Ok(if is_same {
                 Loaded::not_modified()

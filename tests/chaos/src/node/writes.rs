@@ -48,7 +48,8 @@ impl Node {
 
     async fn write(&self, key: Key, random: &mut fastrand::Rng) {
         let (cache, database) = (self.caches.of(key), self.database.clone());
-        let writer = move || async move { database.ask(Request::Write, key).await };
+        let asked = now();
+        let writer = move || async move { database.ask(Request::Write, key, asked).await };
         let written = match (random.u8(0..100), key.tag()) {
             (0..40, _) => {
                 let writer =
@@ -72,17 +73,17 @@ impl Node {
                     .await
                     .map(|_| Vec::new())
             }
-            (66..68, _) if !self.is_gentle => self.write_then(&[key], cache.clear()).await,
+            (66..68, _) if !self.is_gentle => self.write_then(&[key], cache.clear(), random).await,
             (68..84, Some(tag)) => {
                 let mut keys = vec![key];
                 keys.extend((0..3).map(|_| key.neighbour(random)));
                 keys.sort_unstable();
                 keys.dedup();
-                self.write_then(&keys, self.larder.invalidate_tag(&tag))
+                self.write_then(&keys, self.larder.invalidate_tag(&tag), random)
                     .await
             }
             _ => {
-                self.write_then(&[key], cache.invalidate(key.in_policy()))
+                self.write_then(&[key], cache.invalidate(key.in_policy()), random)
                     .await
             }
         };
@@ -111,19 +112,21 @@ impl Node {
         self.say(Line::WriteFailed(text));
     }
 
-    /// Writes the database as a program does that invalidates by hand.
+    /// Writes the database as a program does that invalidates by hand, while others read the key.
     async fn write_then(
         &self,
         keys: &[Key],
         invalidate: impl Future<Output = Result<(), larder::Error>>,
+        random: &mut fastrand::Rng,
     ) -> Result<Vec<(Key, u32)>, larder::Error> {
         let mut written = Vec::new();
         for key in keys {
-            match self.database.ask(Request::WriteByHand, *key).await {
+            match self.database.ask(Request::WriteByHand, *key, now()).await {
                 Ok(version) => written.push((*key, version)),
                 Err(error) => self.say(Line::WriteFailed(full(&error))),
             }
         }
-        invalidate.await.map(|()| written)
+        let (invalidated, ()) = tokio::join!(invalidate, self.read(keys[0], random));
+        invalidated.map(|()| written)
     }
 }
