@@ -16,6 +16,9 @@ use crate::{
     keys::{Key, PolicyName, Versioned},
 };
 
+/// So many reads begin before an invalidation is sent.
+const AHEAD: usize = 48;
+
 impl Node {
     pub(super) async fn write_on(self: Arc<Self>, mut random: fastrand::Rng) {
         while !self.is_stopping() {
@@ -46,7 +49,7 @@ impl Node {
         }
     }
 
-    async fn write(&self, key: Key, random: &mut fastrand::Rng) {
+    async fn write(self: &Arc<Self>, key: Key, random: &mut fastrand::Rng) {
         let (cache, database) = (self.caches.of(key), self.database.clone());
         let asked = now();
         let writer = move || async move { database.ask(Request::Write, key, asked).await };
@@ -73,17 +76,17 @@ impl Node {
                     .await
                     .map(|_| Vec::new())
             }
-            (66..68, _) if !self.is_gentle => self.write_then(&[key], cache.clear(), random).await,
+            (66..68, _) if !self.is_gentle => self.write_then(&[key], cache.clear()).await,
             (68..84, Some(tag)) => {
                 let mut keys = vec![key];
                 keys.extend((0..3).map(|_| key.neighbour(random)));
                 keys.sort_unstable();
                 keys.dedup();
-                self.write_then(&keys, self.larder.invalidate_tag(&tag), random)
+                self.write_then(&keys, self.larder.invalidate_tag(&tag))
                     .await
             }
             _ => {
-                self.write_then(&[key], cache.invalidate(key.in_policy()), random)
+                self.write_then(&[key], cache.invalidate(key.in_policy()))
                     .await
             }
         };
@@ -112,12 +115,11 @@ impl Node {
         self.say(Line::WriteFailed(text));
     }
 
-    /// Writes the database as a program does that invalidates by hand, while others read the key.
+    /// Writes the database as a program does that invalidates by hand, while somebody reads the key.
     async fn write_then(
-        &self,
+        self: &Arc<Self>,
         keys: &[Key],
         invalidate: impl Future<Output = Result<(), larder::Error>>,
-        random: &mut fastrand::Rng,
     ) -> Result<Vec<(Key, u32)>, larder::Error> {
         let mut written = Vec::new();
         for key in keys {
@@ -126,7 +128,19 @@ impl Node {
                 Err(error) => self.say(Line::WriteFailed(full(&error))),
             }
         }
-        let (invalidated, ()) = tokio::join!(invalidate, self.read(keys[0], random));
+        let reading = tokio::spawn(self.clone().read_ahead(keys[0]));
+        let invalidated = invalidate.await;
+        reading.abort();
         invalidated.map(|()| written)
+    }
+
+    /// Brings a value back into L1, if a read comes before the invalidation that is under way.
+    async fn read_ahead(self: Arc<Self>, key: Key) {
+        let cache = self.caches.of(key);
+        for _ in 0..if self.is_gentle { 0 } else { AHEAD } {
+            // Other reads tell what was found.
+            let _ = cache.get(key.in_policy()).await;
+            tokio::task::yield_now().await;
+        }
     }
 }
