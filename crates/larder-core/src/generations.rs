@@ -97,6 +97,16 @@ impl Stamp {
             ..self
         }
     }
+
+    /// This stamp with the lane's and the policy's generations of an earlier one: a bump of either
+    /// since then outdates it, too.
+    #[must_use]
+    pub fn with_scope_of(self, earlier: &Self) -> Self {
+        Self {
+            key: self.key,
+            ..*earlier
+        }
+    }
 }
 
 impl Generations {
@@ -241,6 +251,18 @@ mod tests {
             bump(&generations);
             assert!(!generations.is_current(ONE, &stamp));
         }
+    }
+
+    #[test]
+    fn stamp_with_an_earlier_scope_is_outdated_by_a_bump_of_the_lane_since_then() {
+        let generations = Generations::new(8, 1, 1);
+        let stamp = || generations.stamp(ONE, LaneIndex(0), PolicyIndex(0));
+        let earlier = stamp();
+        let is_current = || generations.is_current(ONE, &stamp().with_scope_of(&earlier));
+        generations.bump_key(ONE);
+        assert!(is_current(), "the key's generation is a new one");
+        generations.bump_lane(LaneIndex(0));
+        assert!(!is_current());
     }
 
     #[test]

@@ -53,7 +53,9 @@ pub use lease::{Claimed, Lease, Leases, WriteBegun};
 pub use lock::{LeaseLock, LockError};
 pub use stampede::{
     LoadLimits, LoadPermit, Request, StampedeConfig, StampedeLock,
-    caller::{Accepting, Aging, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader},
+    caller::{
+        Accepting, Aging, CutOff, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader,
+    },
     write_back::{Commit, Destination, Kept, Refusal, WrittenBack},
 };
 pub use tag_epochs::TagEpochs;

@@ -63,13 +63,17 @@ struct Write<'a> {
 
 impl Write<'_> {
     async fn run<R>(&self, writer: Writer<R>) -> Result<R, Error> {
+        let asked = self.policy.levels.stamp(self.key);
         let begun = self.begin().await;
         // P9 reply-invalidates-again: the script may have run, whatever the reply was
         self.invalidate_locally();
         let lease = begun?;
         // P22 epoch-before-load: before the database is written
         let epochs = self.policy.tag_epochs(self.key).await;
-        let stamp = self.policy.levels.stamp(self.key); // P1 stamp-before-read
+        let now = self.policy.levels.stamp(self.key); // P1 stamp-before-read
+        // P31 kept-only-while-away: the lane may be back since L2 was asked, and tracks nothing of
+        // this. With a lease, the value gets a stamp of its own.
+        let stamp = now.with_scope_of(&asked);
         let written = AssertUnwindSafe(writer).catch_unwind().await;
         match written.unwrap_or_else(|_panic| {
             Err(Error::Panicked {

@@ -7,6 +7,7 @@ pub(crate) mod data_loss;
 pub(crate) mod demoted;
 pub(crate) mod foreign;
 pub(crate) mod lost_lanes;
+pub(crate) mod reconnected;
 pub(crate) mod refusals;
 pub(crate) mod sentinel;
 pub(crate) mod shards;

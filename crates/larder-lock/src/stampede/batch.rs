@@ -127,7 +127,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             let stored = match found {
                 Ok(Some(stored)) => stored,
                 found => {
-                    *lookup = context.note_absence(key, found, *reader);
+                    *lookup = context.note_absence(key, found, stamp, *reader);
                     continue;
                 }
             };

@@ -19,7 +19,16 @@ pub enum Lookup<V> {
     /// may replace.
     Absent(Option<Digest>),
     /// The remote store did not answer.
-    Unreachable(StoreError),
+    Unreachable(CutOff),
+}
+
+/// A question that the remote store did not answer.
+#[derive(Clone, Debug)]
+pub struct CutOff {
+    /// The store's own error.
+    pub error: StoreError,
+    /// The generations from before it was asked.
+    pub asked: Stamp,
 }
 
 /// A value that is due or stale, as it was when it was looked at.

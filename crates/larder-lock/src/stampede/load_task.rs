@@ -1,18 +1,18 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use larder_core::{Moment, Phase, Replacing, StoreError, Stored};
+use larder_core::{Moment, Phase, Replacing, Stamp, Stored};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
 };
 
 use super::{
-    caller::{Aging, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader},
+    caller::{Aging, CutOff, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader},
     context::{Context, Request},
     load_queue::{LoadPermit, RightToLoad},
     verdict::{CROWDED, Claim, FOR_EVER, Looked, Purpose, Questions, ROUNDS, Stop, Verdict},
-    write_back::{Commit, Destination, Kept, Refusal, Replaced, WrittenBack},
+    write_back::{Commit, Destination, Kept, Replaced, WrittenBack},
 };
 use crate::{Claimed, Leader, Lease, Leases, TagEpochs, Waiter};
 
@@ -88,23 +88,21 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         let context = self.context.clone();
         match (self.purpose, context.leases()) {
             (Purpose::Overdue, Some(_)) => return self.load_uncached().await,
-            (Purpose::Overdue | Purpose::Refresh, None) => {
-                return self.load_locally(Kept::Local).await;
-            }
+            (Purpose::Overdue | Purpose::Refresh, None) => return self.load_locally(None).await,
             (Purpose::Refresh, Some(_)) => self.renew_stamp(),
             (Purpose::Fill | Purpose::Reload, _) => match self.look_again().await? {
                 Looked::Found(value) => return Ok(Verdict::Found(value)),
-                Looked::CutOff(error) => return self.load_cut_off(error).await,
+                Looked::CutOff(cut_off) => return self.load_cut_off(cut_off).await,
                 Looked::Missing => {}
             },
         }
         let Some(leases) = context.leases() else {
-            return self.load_locally(Kept::Local).await;
+            return self.load_locally(None).await;
         };
         match self.claim(leases).await? {
             Claim::Found(value) => Ok(Verdict::Found(value)),
             Claim::Leased(lease) => self.load_with_lease(lease).await,
-            Claim::CutOff(error) => self.load_cut_off(error).await,
+            Claim::CutOff(cut_off) => self.load_cut_off(cut_off).await,
             Claim::Overdue => self.load_uncached().await,
         }
     }
@@ -182,7 +180,7 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         (self.previous, self.replaced) = match lookup {
             Lookup::Fresh(value) => return Looked::Found(value),
             Lookup::Aging(aging) if !self.replaces(&aging) => return Looked::Found(aging.value),
-            Lookup::Unreachable(error) => return Looked::CutOff(error),
+            Lookup::Unreachable(cut_off) => return Looked::CutOff(cut_off),
             Lookup::Aging(aging) => {
                 let replaced = Replaced::by(aging.digest, aging.ends);
                 (Some(aging.value), replaced)
@@ -245,7 +243,8 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
                 }
                 Err(error) => {
                     self.observe(Event::RemoteFailed(&error));
-                    return Ok(Claim::CutOff(error));
+                    let asked = self.leader.stamp();
+                    return Ok(Claim::CutOff(CutOff { error, asked }));
                 }
             }
         }
@@ -320,7 +319,10 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
 
     // P1 stamp-before-read: after each wait, and before each load without a lease
     fn renew_stamp(&self) {
-        let stamp = self.context.stamp(&self.request.key);
+        self.take_stamp(self.context.stamp(&self.request.key));
+    }
+
+    fn take_stamp(&self, stamp: Stamp) {
         self.leader.renew_stamp(stamp);
         if let Some(RightToLoad {
             place: Some(place), ..
@@ -405,7 +407,7 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
     /// Loads although the remote store is out of reach, if the policy allows it.
     async fn load_cut_off(
         &mut self,
-        error: StoreError,
+        CutOff { error, asked }: CutOff,
     ) -> Result<Verdict<R::Value>, Stop<L::Error>> {
         if self.is_needless() {
             return Err(Stop::Deserted); // its value would be kept for a short time at most
@@ -413,32 +415,31 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         if self.context.config.limits.needs_remote {
             return Err(self.failed(Failure::CutOff(error), Duration::ZERO));
         }
-        self.load_locally(Kept::Degraded).await
+        self.load_locally(Some(asked)).await
     }
 
     /// Loads while the flight's stamp takes the lease's place: in this process nothing older is
-    /// kept or shared.
-    async fn load_locally(&mut self, kept: Kept) -> Result<Verdict<R::Value>, Stop<L::Error>> {
+    /// kept or shared. `asked` is the stamp from before a remote store was asked that is away.
+    async fn load_locally(
+        &mut self,
+        asked: Option<Stamp>,
+    ) -> Result<Verdict<R::Value>, Stop<L::Error>> {
         self.acquire_right().await?;
-        // Anew, because the lane's loss, which may have led here, has outdated the flight's stamp.
-        self.renew_stamp();
+        let now = self.context.stamp(&self.request.key);
+        let kept = asked.map_or(Kept::Local, |_| Kept::Degraded);
+        // P31 kept-only-while-away: the lane may be back since then, and tracks nothing of this
+        let stamp = asked.map_or(now, |asked| now.with_scope_of(&asked));
+        self.take_stamp(stamp);
         let value = self.run_loader().await?;
-        let stamp = self.leader.stamp();
         self.questions.store = self.leader.ask();
         let local = Destination::Local { stamp, kept };
         let Request { key, loader, .. } = &mut self.request;
         let written = loader.write_back(key, &value, self.epochs, local).await;
-        let is_current = self
-            .context
-            .generations()
-            .is_current(self.request.key.hash(), &stamp);
-        let verdict = match written {
-            WrittenBack::Done { .. } if !is_current => WrittenBack::Refused(Refusal::Outdated),
-            written => written,
-        };
-        Ok(match (self.judge(value, verdict), kept) {
+        let (generations, hash) = (self.context.generations(), self.request.key.hash());
+        let written = written.if_current(generations.is_current(hash, &stamp));
+        Ok(match (self.judge(value, written), kept) {
             // Nobody has told this process of what other processes have written since.
-            (Verdict::Kept { value, .. }, Kept::Degraded) => Verdict::Unkept(value),
+            (verdict, Kept::Degraded) => verdict.for_earlier_callers(),
             (verdict, _) => verdict,
         })
     }

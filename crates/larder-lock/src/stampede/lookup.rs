@@ -2,7 +2,7 @@ use larder_core::{Key, Stamp, StoreError, Stored, Want};
 
 use super::{
     StampedeLock,
-    caller::{Accepting, Event, Lookup, Reader},
+    caller::{Accepting, CutOff, Event, Lookup, Reader},
     context::Context,
     write_back::end_of,
 };
@@ -100,7 +100,7 @@ impl Context {
         };
         match found {
             Ok(Some(stored)) => self.accept(key, stored, stamp, reader).await,
-            found => self.note_absence(key, found, reader),
+            found => self.note_absence(key, found, stamp, reader),
         }
     }
 
@@ -121,18 +121,20 @@ impl Context {
         lookup
     }
 
-    /// Takes the answer of a store that has no value, or did not answer.
+    /// Takes the answer of a store that has no value, or did not answer. `asked` is the stamp from
+    /// before it was asked.
     pub(super) fn note_absence<R: Reader, T>(
         &self,
         key: &Key,
         found: Result<T, StoreError>,
+        asked: Stamp,
         reader: &R,
     ) -> Lookup<R::Value> {
         match found {
             Ok(_) => Lookup::Absent(None),
             Err(error) => {
                 reader.observe(key, Event::RemoteFailed(&error));
-                Lookup::Unreachable(error)
+                Lookup::Unreachable(CutOff { error, asked })
             }
         }
     }

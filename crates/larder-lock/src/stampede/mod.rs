@@ -364,8 +364,8 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         let (key, reader) = (&request.key, &request.reader);
         match lookup {
             Lookup::Aging(aging) => Ok(serve(key, &aging, reader)),
-            Lookup::Unreachable(error) if self.context.config.limits.needs_remote => {
-                let why = Failure::CutOff(error);
+            Lookup::Unreachable(cut_off) if self.context.config.limits.needs_remote => {
+                let why = Failure::CutOff(cut_off.error);
                 reader.observe(
                     key,
                     Event::Failed {

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::StoreError;
-
-use super::caller::{LoadError, Lookup};
+use super::caller::{CutOff, LoadError, Lookup};
 use crate::{Leader, Lease, ReadSeq};
 
 /// 30 years: longer than anybody waits.
@@ -68,6 +66,16 @@ pub(super) enum Verdict<V> {
     Unkept(V),
 }
 
+impl<V> Verdict<V> {
+    /// The verdict on a value that is for callers from before its load only.
+    pub(super) fn for_earlier_callers(self) -> Self {
+        match self {
+            Self::Kept { value, .. } => Self::Unkept(value),
+            verdict => verdict,
+        }
+    }
+}
+
 /// A load without a value.
 pub(super) enum Stop<E> {
     /// All who wait get this error.
@@ -82,14 +90,14 @@ pub(super) enum Stop<E> {
 pub(super) enum Looked<V> {
     Found(V),
     Missing,
-    CutOff(StoreError),
+    CutOff(CutOff),
 }
 
 /// The state of a load after its claims.
 pub(super) enum Claim<V> {
     Found(V),
     Leased(Lease),
-    CutOff(StoreError),
+    CutOff(CutOff),
     /// It has waited for others as long as it may.
     Overdue,
 }

@@ -59,6 +59,14 @@ impl WrittenBack {
     pub const DONE: Self = Self::Done {
         not_due: Duration::ZERO,
     };
+
+    /// Refuses a value whose stamp is outdated by now.
+    pub(crate) fn if_current(self, is_current: bool) -> Self {
+        match self {
+            Self::Done { .. } if !is_current => Self::Refused(Refusal::Outdated),
+            written => written,
+        }
+    }
 }
 
 /// The bytes in the remote store that a load may replace.

@@ -126,6 +126,8 @@ impl CurrentSession {
     pub(crate) fn install(&self, session: Session) {
         self.tell_lost(); // P10 loss-told-before-successor: before any caller reads through it
         self.session.store(Some(Arc::new(session)));
+        // P31 kept-only-while-away: a caller may have taken its stamp and been refused in between
+        self.tell_lost();
         self.replaced.notify_waiters();
     }
 
