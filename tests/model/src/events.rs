@@ -29,7 +29,16 @@ impl Protocol {
         }
     }
 
+    /// P10 loss-told-before-successor: the generations are bumped before the connection is handed
+    /// out.
     pub(crate) fn reconnect(&self, state: &mut State, at: usize) {
+        state.processes[at].link = Link::Ready;
+        if !self.is(Mutant::LossBumpsNothing) {
+            self.bump_lane(state, at);
+        }
+    }
+
+    pub(crate) fn install(&self, state: &mut State, at: usize) {
         state.processes[at].link = Link::Up;
         if !self.is(Mutant::RedoAfterReading) {
             self.redo(state, at);
@@ -37,7 +46,8 @@ impl Protocol {
         if !self.is(Mutant::UnsentSentLater) {
             self.drain(state, at); // P11 unsent-goes-first
         }
-        if !self.is(Mutant::LossBumpsNothing) {
+        // P31 kept-only-while-away: what was kept since the last bump is not tracked.
+        if !self.is(Mutant::LossBumpsNothing) && !self.is(Mutant::BumpBeforeInstallOnly) {
             self.bump_lane(state, at);
         }
     }
@@ -144,7 +154,7 @@ impl Protocol {
             .enumerate()
             .filter(|(_, process)| process.alive)
         {
-            if !process.inbox.is_empty() && process.link != Link::Down {
+            if !process.inbox.is_empty() && !matches!(process.link, Link::Down | Link::Ready) {
                 actions.push(Action::Deliver(at));
                 if self.is(Mutant::RepliesOvertakePushes) {
                     actions.push(Action::Overtake(at));
@@ -157,6 +167,7 @@ impl Protocol {
                 Link::Cut => actions.push(Action::DropSession(at)),
                 Link::Withdrawn | Link::Bumped => actions.push(Action::BumpLane(at)),
                 Link::Down if !self.without_l2 => actions.push(Action::Reconnect(at)),
+                Link::Ready => actions.push(Action::Install(at)),
                 Link::Up
                     if self.is(Mutant::RedoAfterReading) && process.log.run != state.redis.run =>
                 {

@@ -12,7 +12,7 @@
 //!
 //! | rule | where |
 //! | --- | --- |
-//! | P1 stamp-before-read to P12 tracking-never-assumed, P14 no-wait-for-expiry-push to P18 failed-write-invalidates, P21 tags-pinned-in-time to P28 stale-only-while-current, P30 forgotten-is-redone | each has mutants of its name, and each of these breaks a property |
+//! | P1 stamp-before-read to P12 tracking-never-assumed, P14 no-wait-for-expiry-push to P18 failed-write-invalidates, P21 tags-pinned-in-time to P28 stale-only-while-current, P30 forgotten-is-redone, P31 kept-only-while-away | each has mutants of its name, and each of these breaks a property |
 //! | a refresh | has mutants of its name; a lease tells it whether it was renewed, and else whether it was taken after the first claim |
 //! | P13 silence-is-not-health, P20 l1-ends-with-l2 | are about time, which the model lacks: a loss is noticed at some time, and no entry expires |
 //! | P19 loads-end-with-callers | is about tasks and callers, between which the model makes no difference |

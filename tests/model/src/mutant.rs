@@ -126,11 +126,16 @@ pub enum Mutant {
     RunIgnored,
     /// P30 forgotten-is-redone: a log that does not reach back is trusted.
     ShortLogTrusted,
+    /// P31 kept-only-while-away: a value is kept although the lane was connected again since L2 was
+    /// asked.
+    KeptOverReconnect,
+    /// P31 kept-only-while-away: a lane bumps its generation only before it hands out a connection.
+    BumpBeforeInstallOnly,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 63] = [
         Self::StampAfterRead,
         Self::InsertOutdated,
         Self::BumpWithoutRemoval,
@@ -192,5 +197,7 @@ impl Mutant {
         Self::MarkPassesUnanswered,
         Self::RunIgnored,
         Self::ShortLogTrusted,
+        Self::KeptOverReconnect,
+        Self::BumpBeforeInstallOnly,
     ];
 }

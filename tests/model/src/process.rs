@@ -26,6 +26,22 @@ impl Process {
 }
 
 impl Protocol {
+    /// Renews the stamp of an operation that goes on without L2.
+    ///
+    /// P31 kept-only-while-away: the generations of the lane and the policy stay those from before
+    /// L2 was asked.
+    pub(crate) fn renew_without_l2(&self, state: &mut State, op: usize, asked: Stamp) {
+        let now = state.processes[state.ops[op].process].stamp();
+        state.ops[op].stamp = if self.without_l2 || self.is(Mutant::KeptOverReconnect) {
+            now
+        } else {
+            Stamp {
+                key: now.key,
+                ..asked
+            }
+        };
+    }
+
     /// Outdates all that was read through the lane, and wakes its waiters: no push comes for them
     /// any more.
     pub(crate) fn bump_lane(&self, state: &mut State, at: usize) {

@@ -5,7 +5,7 @@ use stateright::Property;
 use crate::{
     Protocol,
     protocol::{Action, PROCESSES},
-    state::{Link, Message, Name, Op, State, Step},
+    state::{Entry, Link, Message, Name, Op, Process, State, Step},
 };
 
 impl Protocol {
@@ -39,9 +39,10 @@ impl Protocol {
                     (0..PROCESSES)
                         .filter(|at| protocol.is_up_to_date(state, *at))
                         .all(|at| {
+                            let process = &state.processes[at];
                             let entry = protocol
-                                .served_by_l1(&state.processes[at])
-                                .filter(|entry| !entry.degraded);
+                                .served_by_l1(process)
+                                .filter(|entry| !is_short_lived(process, entry));
                             entry.is_none_or(|entry| entry.version >= protocol.bound(state))
                         })
                 },
@@ -56,7 +57,7 @@ impl Protocol {
                             && state.processes.iter().all(|process| {
                                 let entry = protocol
                                     .served_by_l1(process)
-                                    .filter(|entry| !entry.degraded);
+                                    .filter(|entry| !is_short_lived(process, entry));
                                 entry.is_none_or(|entry| entry.version == state.db)
                             }))
                 },
@@ -121,7 +122,7 @@ impl Protocol {
             Link::Up => {
                 (!process.deaf || process.degraded) && !is_pushed && process.channel.is_empty()
             }
-            Link::Down => !self.bus || process.channel.is_empty(),
+            Link::Down | Link::Ready => !self.bus || process.channel.is_empty(),
             Link::Cut | Link::Withdrawn | Link::Bumped => false,
         }
     }
@@ -152,4 +153,9 @@ impl Protocol {
                     && !self.can_time_out(state, op)
             })
     }
+}
+
+/// Whether an entry lives for `degraded_l1_ttl` only, while no push tells its process of changes.
+fn is_short_lived(process: &Process, entry: &Entry) -> bool {
+    entry.degraded || entry.without_l2 && process.link != Link::Up
 }

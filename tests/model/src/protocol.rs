@@ -58,8 +58,10 @@ pub enum Action {
     DropSession(usize),
     /// The process does the second half of that: it bumps the generations.
     BumpLane(usize),
-    /// A process connects again.
+    /// A process is about to connect again: it bumps the generations.
     Reconnect(usize),
+    /// A process hands out its new connection.
+    Install(usize),
     /// A process sends its unsent invalidations. Only a mutant does this in a step of its own.
     Drain(usize),
     /// The server evicts a name.
@@ -176,6 +178,7 @@ impl Protocol {
                 tag: stored.epoch.map(|epoch| (epoch, 0)),
                 own_tag: None,
                 degraded: self.blind,
+                without_l2: false,
             }),
             own_tag: 0,
             unsent: None,
@@ -213,6 +216,9 @@ impl Protocol {
             return; // a step of its own: the command is sent later
         }
         state.ops[op].is_asking = true;
+        if state.ops[op].step == Step::Begin {
+            state.ops[op].stamp = state.processes[at].stamp(); // P1 stamp-before-read
+        }
         match state.processes[at].link {
             Link::Up | Link::Bumped => {
                 let reply = if loads {
@@ -223,7 +229,7 @@ impl Protocol {
                 state.processes[at].inbox.push(Message::Reply(op, reply));
             }
             Link::Cut => {} // until the loss is noticed
-            Link::Withdrawn | Link::Down => state.ops[op].reply = Some(Reply::Lost),
+            Link::Withdrawn | Link::Down | Link::Ready => state.ops[op].reply = Some(Reply::Lost),
         }
     }
 
@@ -354,6 +360,7 @@ impl Model for Protocol {
             }
             Action::BumpLane(at) => self.bump_after_loss(state, at),
             Action::Reconnect(at) => self.reconnect(state, at),
+            Action::Install(at) => self.install(state, at),
             Action::Drain(at) => self.drain(state, at),
             Action::Probe(at) | Action::Degrade(at) => {
                 state.processes[at].degraded = true;

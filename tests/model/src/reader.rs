@@ -58,8 +58,7 @@ impl Protocol {
                 };
             }
             Step::LoadWithoutL2 => {
-                // P1 stamp-before-read: the loss has outdated the first stamp.
-                state.ops[op].stamp = state.processes[at].stamp();
+                self.renew_without_l2(state, op, state.ops[op].stamp); // P1 stamp-before-read
                 state.ops[op].tag_seen = state.processes[at].own_tag;
                 self.ask_for(state, op, LOAD);
                 state.ops[op].value = Some(Stored {
@@ -86,7 +85,8 @@ impl Protocol {
             stamp,
             tag: None,
             own_tag,
-            degraded: !self.without_l2,
+            degraded: false,
+            without_l2: !self.without_l2,
         };
         self.keep(&mut state.processes[at], entry);
         let process = &state.processes[at];
@@ -349,6 +349,7 @@ impl Protocol {
             tag,
             own_tag: None,
             degraded: false,
+            without_l2: false,
         };
         self.keep(&mut state.processes[at], entry);
         self.finish(state, op, value.version, STORE);
@@ -404,6 +405,7 @@ impl Protocol {
             tag,
             own_tag: None,
             degraded: false,
+            without_l2: false,
         };
         self.keep(&mut state.processes[at], entry);
     }

@@ -208,6 +208,9 @@ pub enum Link {
     Bumped,
     /// Not connected, and the whole process knows.
     Down,
+    /// About to be connected: the generations are bumped, and no operation can get the connection
+    /// yet.
+    Ready,
 }
 
 /// The tag as a process knows it.
@@ -241,8 +244,10 @@ pub struct Entry {
     pub tag: Option<(u8, u8)>,
     /// The process's own count for the tag, if it was loaded while L2 was out of reach.
     pub own_tag: Option<u8>,
-    /// Whether it lives for `degraded_l1_ttl` only.
+    /// Whether its process knew, when it was kept, that no push tells it of changes.
     pub degraded: bool,
+    /// Whether it was loaded or written while L2 was out of reach.
+    pub without_l2: bool,
 }
 
 /// One operation.

@@ -120,7 +120,7 @@ impl Protocol {
     }
 
     fn take_lease(&self, state: &mut State, op: usize, reply: Reply) {
-        let at = state.ops[op].process;
+        let (at, asked) = (state.ops[op].process, state.ops[op].stamp);
         state.ops[op].waiting = false;
         // P9 reply-invalidates-again: the script may have run, whatever the reply.
         if !self.is(Mutant::BumpBeforeScript) {
@@ -135,6 +135,7 @@ impl Protocol {
             }
             _ => {
                 self.invalidate_or_remember(state, op);
+                self.renew_without_l2(state, op, asked);
                 Step::WriteDbWithoutL2
             }
         };
@@ -238,7 +239,7 @@ impl Protocol {
 
     /// P15 writer-ends-by-compare: the value enters L1 only if no invalidation came between, and
     /// values that were read meanwhile no longer can.
-    fn keep_written(&self, state: &mut State, op: usize, degraded: bool) {
+    fn keep_written(&self, state: &mut State, op: usize, without_l2: bool) {
         let (Some(value), at) = (state.ops[op].value, state.ops[op].process) else {
             return;
         };
@@ -256,7 +257,8 @@ impl Protocol {
                     stamp,
                     tag: None,
                     own_tag: None,
-                    degraded,
+                    degraded: false,
+                    without_l2,
                 },
             );
         }
@@ -274,6 +276,7 @@ impl Protocol {
             tag: None,
             own_tag: None,
             degraded: false,
+            without_l2: false,
         };
         self.keep(&mut state.processes[at], entry);
         self.returns(state, op, true);
