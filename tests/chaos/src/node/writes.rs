@@ -16,7 +16,7 @@ use crate::{
     keys::{Key, PolicyName, Versioned},
 };
 
-/// So many reads begin before an invalidation is sent.
+/// The number of reads around the sending of an invalidation.
 const AHEAD: usize = 48;
 
 impl Node {
@@ -115,7 +115,7 @@ impl Node {
         self.say(Line::WriteFailed(text));
     }
 
-    /// Writes the database as a program does that invalidates by hand, while somebody reads the key.
+    /// Writes the database as a program does that invalidates by hand, while the key is read.
     async fn write_then(
         self: &Arc<Self>,
         keys: &[Key],
