@@ -92,6 +92,12 @@ impl Publisher {
     }
 }
 
+/// The number of the beat after this one. Another program may have sent the largest one in this
+/// process's name.
+pub(crate) fn next_beat(beat: u64) -> u64 {
+    beat.wrapping_add(1)
+}
+
 impl ToRedisArgs for Publisher {
     fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
         out.write_arg(self.channel.as_bytes());
@@ -121,5 +127,15 @@ mod tests {
         assert_eq!(one.parse(&one.beat_message(7)), Message::OwnBeat(7));
         assert_eq!(other.parse(&one.beat_message(7)), Message::Other);
         assert_eq!(one.parse("no message of larder"), Message::Other);
+    }
+
+    #[test]
+    fn beat_that_another_program_sends_in_our_name_has_a_next_one() {
+        let own = Publisher::new("c".to_owned());
+        assert_eq!(
+            own.parse(&own.beat_message(u64::MAX)),
+            Message::OwnBeat(u64::MAX)
+        );
+        assert_ne!(next_beat(u64::MAX), u64::MAX);
     }
 }

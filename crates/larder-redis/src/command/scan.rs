@@ -1,6 +1,6 @@
 //! Invalidations of everything that has a name of some kind, on one server, by `SCAN`.
 
-use deadpool_redis::redis::{RedisResult, cmd, pipe};
+use deadpool_redis::redis::{RedisResult, Value, cmd, from_redis_value, pipe};
 use futures_util::future::join_all;
 
 use crate::{
@@ -45,7 +45,7 @@ async fn break_leases(mut on: Target, prefix: &str) -> RedisResult<()> {
 
 async fn unlink_values(mut on: Target, prefix: &str) -> RedisResult<u64> {
     let values = pattern(prefix);
-    let (mut cursor, mut cleared) = (0, 0);
+    let (mut cursor, mut cleared) = (0, 0_u64);
     loop {
         // One command for each key, sent together: the keys of a step lie in different slots.
         let mut unlinks = pipe();
@@ -53,8 +53,8 @@ async fn unlink_values(mut on: Target, prefix: &str) -> RedisResult<u64> {
             unlinks.cmd("UNLINK").arg(name);
         }
         if !unlinks.is_empty() {
-            let unlinked: Vec<u64> = unlinks.query_async(&mut on.connection).await?;
-            cleared += unlinked.iter().sum::<u64>();
+            let replies = unlinks.query_async(&mut on.connection).await?;
+            cleared = cleared.saturating_add(unlinked(replies)?);
         }
         if cursor == 0 {
             return Ok(cleared);
@@ -93,13 +93,25 @@ async fn scan(on: &mut Target, cursor: &mut u64, pattern: &str) -> RedisResult<V
         .arg(STEP)
         .arg("TYPE")
         .arg("string");
-    let (next, names): (u64, Vec<Vec<u8>>) = scan.query_async(&mut on.connection).await?;
+    let (next, names) = step(scan.query_async(&mut on.connection).await?)?;
     *cursor = next;
+    Ok(names)
+}
+
+/// Reads the reply to `SCAN`: the next cursor, and the names that were found.
+pub(crate) fn step(reply: Value) -> RedisResult<(u64, Vec<String>)> {
+    let (next, names): (u64, Vec<Vec<u8>>) = from_redis_value(reply)?;
     // A name that is not UTF-8 was not written by a larder.
-    Ok(names
+    let names = names
         .into_iter()
-        .filter_map(|name| String::from_utf8(name).ok())
-        .collect())
+        .filter_map(|name| String::from_utf8(name).ok());
+    Ok((next, names.collect()))
+}
+
+/// Reads the replies to `UNLINK` commands: how many keys there were.
+pub(crate) fn unlinked(replies: Value) -> RedisResult<u64> {
+    let unlinked: Vec<u64> = from_redis_value(replies)?;
+    Ok(unlinked.into_iter().fold(0, u64::saturating_add))
 }
 
 /// A pattern for `SCAN MATCH` that matches exactly the texts that begin with `prefix`.
@@ -118,6 +130,13 @@ fn pattern(prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_that_no_server_has_do_not_overflow() {
+        // The client library reads -1 as the largest number.
+        let replies = Value::Array(vec![Value::Int(-1), Value::Int(1)]);
+        assert_eq!(unlinked(replies).unwrap(), u64::MAX);
+    }
 
     #[test]
     fn pattern_escapes_what_matches_more() {

@@ -14,7 +14,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::{
-    command::{names::Names, publisher::Message},
+    command::{
+        names::Names,
+        publisher::{Message, next_beat},
+    },
     config::RedisConfig,
     connection::{
         bus::{Bus, Subscription},
@@ -224,7 +227,7 @@ impl Subscriber {
             let Some(lane) = self.lanes.iter().find(|lane| lane.needs_bus()) else {
                 continue;
             };
-            beat += 1;
+            beat = next_beat(beat);
             let (message, sent) = (self.bus.publisher.beat_message(beat), Instant::now());
             if lane
                 .current
@@ -235,7 +238,7 @@ impl Subscriber {
                 continue; // the lane's own loss, which is told as such
             }
             // The limit is that of any other reply.
-            let heard = heard.wait_for(|heard| *heard >= beat);
+            let heard = heard.wait_for(|heard| *heard == beat);
             match timeout(self.config.command_timeout, heard).await {
                 Ok(_) => self.listeners.stats.note_push_lag(sent.elapsed()),
                 Err(_) => {

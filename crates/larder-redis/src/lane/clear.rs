@@ -17,7 +17,7 @@ use crate::{
 // P25 clear-leaves-nothing: a key that migrates from one master to another may be seen by neither,
 // so each slot must have stayed where it was.
 pub(crate) async fn clear(current: &CurrentSession, prefix: &str) -> Result<u64, StoreError> {
-    let mut cleared = 0;
+    let mut cleared = 0_u64;
     for _ in 0..TRIES {
         let session = current.get()?;
         if !session.is_whole() {
@@ -29,7 +29,8 @@ pub(crate) async fn clear(current: &CurrentSession, prefix: &str) -> Result<u64,
                     scan::clear(on, prefix).await
                 })
             });
-            cleared += try_join_all(clears).await?.iter().sum::<u64>();
+            let counts = try_join_all(clears).await?.into_iter();
+            cleared = counts.fold(cleared, u64::saturating_add);
             if are_slots_as_known(current, &session).await? == Slots::AsKnown {
                 publish_clear(current, &session, prefix).await?;
                 return Ok(cleared);
