@@ -24,7 +24,7 @@ pub(crate) struct Sentinels {
 
 /// A master as one sentinel names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
+pub(crate) struct Named {
     place: (String, u16),
     /// Grows with each failover.
     epoch: u64,
@@ -128,7 +128,7 @@ impl Sentinels {
 }
 
 /// Reads a sentinel's replies.
-fn named(replies: Vec<Value>) -> RedisResult<Option<Named>> {
+pub(crate) fn named(replies: Vec<Value>) -> RedisResult<Option<Named>> {
     let mut replies = replies.into_iter();
     let place = replies.next().unwrap_or(Value::Nil).extract_error()?;
     let Some((host, port)) = from_redis_value::<Option<(String, u16)>>(place)? else {
@@ -147,7 +147,7 @@ fn named(replies: Vec<Value>) -> RedisResult<Option<Named>> {
 }
 
 /// The places by their latest epoch, and by the number of sentinels that name them with it.
-fn by_epoch(named: &[Named]) -> Vec<(String, u16)> {
+pub(crate) fn by_epoch(named: &[Named]) -> Vec<(String, u16)> {
     let mut counts: HashMap<&(String, u16), (u64, usize)> = HashMap::new();
     for Named { place, epoch } in named {
         let (latest, count) = counts.entry(place).or_default();
@@ -165,7 +165,7 @@ fn by_epoch(named: &[Named]) -> Vec<(String, u16)> {
 /// Reads an announcement of sentinels, `{service} {host} {port} {new host} {new port}`, and returns
 /// the new place of this service's master.
 pub(crate) fn announced(message: &str, service: &str) -> Option<(String, u16)> {
-    let words: Vec<_> = message.split(' ').collect();
+    let words: Vec<_> = message.splitn(6, ' ').collect();
     match words.as_slice() {
         [of, _, _, host, port] if *of == service => Some(((*host).to_owned(), port.parse().ok()?)),
         _ => None,
@@ -216,5 +216,9 @@ mod tests {
         assert_eq!(announced(message, "mymaster"), Some(new));
         assert_eq!(announced(message, "other"), None);
         assert_eq!(announced("mymaster 10.0.0.5", "mymaster"), None);
+        assert_eq!(
+            announced(&format!("{message} more words"), "mymaster"),
+            None
+        );
     }
 }

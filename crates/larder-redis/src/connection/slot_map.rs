@@ -121,15 +121,11 @@ fn number(value: &Value) -> Option<u16> {
 ///
 /// Source: [`CLUSTER NODES`](https://redis.io/docs/latest/commands/cluster-nodes/).
 pub(crate) fn own_slots(nodes: &str) -> Option<Vec<(u16, u16)>> {
-    let mut lines = nodes
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let own = lines.find(|words| {
-        words
-            .get(2)
-            .is_some_and(|flags| flags.split(',').any(|f| f == "myself"))
+    let own = nodes.lines().find(|line| {
+        let flags = line.split_whitespace().nth(2);
+        flags.is_some_and(|flags| flags.split(',').any(|f| f == "myself"))
     })?;
-    let slots = own.into_iter().skip(8).map(|slots| {
+    let slots = own.split_whitespace().skip(8).map(|slots| {
         let (first, last) = slots.split_once('-').unwrap_or((slots, slots));
         Some((first.parse().ok()?, last.parse().ok()?)) // `[93->-…]` is one that migrates
     });
