@@ -17,7 +17,7 @@ pub(crate) async fn ask(mut on: Target) -> RedisResult<Vec<String>> {
 
 /// Advice about the limit on memory. Without a limit, and with any policy that evicts, there is
 /// none: values, leases and tags have lifetimes, so `volatile-*` finds them too.
-fn of_memory(settings: &HashMap<String, String>) -> Option<String> {
+pub(crate) fn of_memory(settings: &HashMap<String, String>) -> Option<String> {
     let limit: u64 = settings
         .get("maxmemory")?
         .parse()

@@ -45,6 +45,9 @@ mod config;
 mod connection;
 mod credentials;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(test)]
 mod garbage;
 mod health;

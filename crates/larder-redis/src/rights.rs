@@ -226,19 +226,10 @@ pub(crate) async fn check(
         .map(|(name, _)| try_name(session, name, address, limit));
     for ((_, pattern), tried) in names.iter().zip(join_all(tried).await) {
         for (right, refusal) in tried? {
-            let is_unknown = is_unknown_command(&refusal);
-            match refusal.code() {
-                Some("READONLY") => return Err(unfit(address, IS_REPLICA)),
-                Some("NOPERM") => {
-                    let channel = session.publisher().channel();
-                    missing.add(right, &refusal, pattern, channel);
-                }
-                _ if is_unknown && right.without.is_none() => {
-                    missing.commands.push(right.command);
-                }
-                // Nothing that concerns the user's rights: it may pass.
-                _ => {}
-            }
+            let channel = session.publisher().channel();
+            missing
+                .note(right, &refusal, pattern, channel)
+                .map_err(|problem| unfit(address, problem))?;
         }
     }
     match missing.problem() {
@@ -340,13 +331,36 @@ fn is_unknown_command(error: &RedisError) -> bool {
 
 /// The rights that a user lacks.
 #[derive(Default)]
-struct Missing {
+pub(crate) struct Missing {
     commands: Vec<&'static str>,
     patterns: Vec<String>,
     channel: Option<String>,
 }
 
 impl Missing {
+    /// Notes a right that a server refuses.
+    ///
+    /// # Errors
+    /// The problem of a server that is of no use to any user.
+    pub(crate) fn note(
+        &mut self,
+        right: &Right,
+        refusal: &RedisError,
+        pattern: &str,
+        channel: &str,
+    ) -> Result<(), &'static str> {
+        match refusal.code() {
+            Some("READONLY") => return Err(IS_REPLICA),
+            Some("NOPERM") => self.add(right, refusal, pattern, channel),
+            _ if right.without.is_none() && is_unknown_command(refusal) => {
+                self.commands.push(right.command);
+            }
+            // Nothing that concerns the user's rights: it may pass.
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn add(&mut self, right: &Right, refusal: &RedisError, pattern: &str, channel: &str) {
         let said = refusal.detail().unwrap_or_default();
         if said.contains("channel") {
@@ -359,7 +373,7 @@ impl Missing {
     }
 
     /// The words of an error that name it all; `None` if nothing is missing.
-    fn problem(mut self) -> Option<String> {
+    pub(crate) fn problem(mut self) -> Option<String> {
         let mut parts = Vec::new();
         self.commands.sort_unstable();
         self.commands.dedup();

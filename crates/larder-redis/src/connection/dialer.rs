@@ -290,25 +290,34 @@ async fn expect_master(channel: &Channel, limit: Duration) -> Result<(), StoreEr
     let asked = cmd("ROLE")
         .query_async::<Value>(&mut channel.connection.clone())
         .await;
-    let role = match &asked {
-        Ok(Value::Array(words)) => words.first().and_then(text),
-        Err(error) if is_loss(error) || is_outage(error) || is_busy(error) => {
-            let error = error.clone();
+    let problem = match asked {
+        Ok(reply) => problem_of_role(&reply),
+        Err(error) if is_loss(&error) || is_outage(&error) || is_busy(&error) => {
             return Err(describe(error, &channel.endpoint.shown, limit, ""));
         }
+        Err(_refused) => None,
+    };
+    match problem {
+        None => Ok(()),
+        Some(problem) => Err(StoreError::Unfit {
+            address: channel.endpoint.shown.clone(),
+            problem: problem.to_owned(),
+        }),
+    }
+}
+
+/// Reads the reply to `ROLE`, and returns the problem with a server that is no master.
+pub(crate) fn problem_of_role(reply: &Value) -> Option<&'static str> {
+    let Value::Array(words) = reply else {
+        return None;
+    };
+    match text(words.first()?)? {
+        "slave" => Some(IS_REPLICA),
+        "sentinel" => Some(
+            "it is a Sentinel: write redis+sentinel://host:port/service, with the name of the service",
+        ),
         _ => None,
-    };
-    let problem = match role {
-        Some("slave") => IS_REPLICA,
-        Some("sentinel") => {
-            "it is a Sentinel: write redis+sentinel://host:port/service, with the name of the service"
-        }
-        _ => return Ok(()),
-    };
-    Err(StoreError::Unfit {
-        address: channel.endpoint.shown.clone(),
-        problem: problem.to_owned(),
-    })
+    }
 }
 
 /// Parts the masters into those that are connected and those that are not.

@@ -274,7 +274,7 @@ fn renew_at(credentials: &Credentials) -> Option<Instant> {
 }
 
 /// Reads an error reply, of at most 1 KiB.
-async fn read_error(stream: impl AsyncRead + Unpin) -> Option<RedisError> {
+pub(crate) async fn read_error(stream: impl AsyncRead + Unpin) -> Option<RedisError> {
     let mut said = Vec::new();
     let _broken = stream.take(1024).read_to_end(&mut said).await; // what was read before that counts
     parse_redis_value(&said)

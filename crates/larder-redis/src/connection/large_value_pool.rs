@@ -158,12 +158,16 @@ pub(crate) async fn run_id(connection: &mut MultiplexedConnection) -> RedisResul
         .query_async::<String>(connection)
         .await
     {
-        Ok(info) => Ok(info
-            .lines()
-            .find_map(|line| line.strip_prefix("run_id:").map(str::to_owned))),
+        Ok(info) => Ok(run_id_in(&info)),
         Err(error) if is_loss(&error) || is_outage(&error) || is_busy(&error) => Err(error),
         Err(_refused) => Ok(None),
     }
+}
+
+/// The identifier of a server's run in the text of its `INFO`.
+pub(crate) fn run_id_in(info: &str) -> Option<String> {
+    info.lines()
+        .find_map(|line| line.strip_prefix("run_id:").map(str::to_owned))
 }
 
 impl Drop for CheckedOut {

@@ -223,7 +223,11 @@ impl Question {
     }
 }
 
-fn next_reply(replies: &mut impl Iterator<Item = Value>, want: Want) -> RedisResult<ReadReply> {
+/// The reply to one read among the replies to a pipeline.
+pub(crate) fn next_reply(
+    replies: &mut impl Iterator<Item = Value>,
+    want: Want,
+) -> RedisResult<ReadReply> {
     let mut reply = || replies.next().ok_or_else(unexpected);
     Ok(ReadReply {
         value: reply()?,

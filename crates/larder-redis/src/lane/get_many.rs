@@ -176,7 +176,7 @@ impl Request<'_> {
 }
 
 /// Puts values that are not too large, each given with its size, into replies of limited size.
-fn in_replies(sized: &[(usize, usize)], limit: usize) -> Vec<Vec<usize>> {
+pub(crate) fn in_replies(sized: &[(usize, usize)], limit: usize) -> Vec<Vec<usize>> {
     let (mut replies, mut room) = (Vec::<Vec<usize>>::new(), 0);
     for (at, size) in sized.iter().filter(|(_, size)| *size <= limit) {
         match replies.last_mut() {
