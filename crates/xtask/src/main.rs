@@ -4,6 +4,7 @@
 
 mod bench;
 mod counts;
+mod fuzz;
 mod packages;
 mod rules;
 mod server;
@@ -28,6 +29,7 @@ usage: cargo xtask <chore> [options]
   chaos [--minutes N] [--topology NAME]      runs processes under faults, checks every read, and writes a report
   chaos --failovers N --kind KIND            loses data N times under load, and measures what that costs
   chaos --mutants [NAME...]                  builds broken copies of the code, and looks how soon chaos finds them
+  fuzz [--seconds N] | --replay FILE         gives the readers of replies random ones, guided by the code that they reach
   guard [--write]                            counts what an operation costs, and compares; writes benches/guard.toml
   outages                                    breaks the database and Redis in every combination, and writes docs/outages.md
   outages --steady | --memory [--minutes N]  reads while Redis is gone; writes a million keys while it is out of reach
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         "servers" => servers::run(&options, installs),
         "rules" => rules::write(),
         "counts" => counts::run(&options),
+        "fuzz" => fuzz::run(&options),
         "chaos" => chaos(&options, installs),
         "outages" => outages(&options, installs),
         "bench" => bench::run(&options, installs),

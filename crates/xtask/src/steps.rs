@@ -1,7 +1,7 @@
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
+
+/// The project's root.
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Runs cargo step by step, from the project's root, and stops at the first failure.
 #[derive(Clone)]
@@ -46,10 +46,21 @@ impl Steps {
         println!("── {tool}: cargo-{tool} is not installed, so this step is left out");
         Ok(())
     }
+
+    /// The platform that cargo builds for by default, as a target's name.
+    pub(crate) fn host(&self) -> Result<String, String> {
+        let said = cargo().arg("-vV").output();
+        let said = said.map_err(|error| format!("cargo cannot be started: {error}"))?;
+        let said = String::from_utf8_lossy(&said.stdout);
+        let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+        Ok(host
+            .ok_or("cargo does not say which platform it runs on")?
+            .to_owned())
+    }
 }
 
 fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    cargo.current_dir(ROOT);
     cargo
 }
