@@ -151,14 +151,16 @@ impl Assembly {
     /// The prefixes of the policies that live in L2, without the built-in ones, which an
     /// application may not use.
     pub(crate) fn own_prefixes(&self) -> Vec<String> {
+        self.own_in_l2().map(|policy| self.prefix(policy)).collect()
+    }
+
+    fn own_in_l2(&self) -> impl Iterator<Item = &Policy> {
         let builtin = TtlTable::builtin();
-        let own = |policy: &&Policy| builtin.policy(policy.name()) != Some(*policy);
+        let own = move |policy: &&Policy| builtin.policy(policy.name()) != Some(*policy);
         self.table
             .policies()
             .filter(own)
             .filter(|policy| policy.levels().has_l2())
-            .map(|policy| self.prefix(policy))
-            .collect()
     }
 
     /// The text in front of a policy's keys, without its colon.
@@ -169,14 +171,12 @@ impl Assembly {
         }
     }
 
-    /// Names for all values in L2: one tag for each policy that has one, and a prefix for each of
-    /// the others.
+    /// Names for all values in L2 but those of the built-in policies, under whose names another
+    /// program may have keys: one tag for each policy that has one, and a prefix for each of the
+    /// others.
     pub(crate) fn everything_in_l2(&self) -> Everything {
-        let (tagged, others): (Vec<_>, Vec<_>) = self
-            .table
-            .policies()
-            .filter(|policy| policy.levels().has_l2())
-            .partition(|policy| policy.instant_clear());
+        let (tagged, others): (Vec<_>, Vec<_>) =
+            self.own_in_l2().partition(|policy| policy.instant_clear());
         let tag = |policy: &Policy| policy_tag(&self.prefix(policy));
         let prefix = |policy: &Policy| format!("{}:", self.prefix(policy));
         Everything {

@@ -114,3 +114,34 @@ async fn policy_with_a_header_is_cleared_without_a_scan() {
         assert_eq!(has_scanned, !is_instant);
     }
 }
+
+/// P30 forgotten-is-redone: a built-in policy is cleared if the application uses it, and only then:
+/// another program may have keys under its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn built_in_policy_is_cleared_only_if_it_is_used() {
+    let mut world = World::new().await;
+    let config = world.config().probe_interval(ms(20));
+    let config = config.on_data_loss(OnDataLoss::Clear);
+    let larder = Larder::builder()
+        .redis_config(config)
+        .build()
+        .await
+        .unwrap();
+    let users = larder.cache::<u64, String>("user_profile").unwrap();
+    users.insert(42, "old".to_owned()).await.unwrap();
+    let foreign = ["SET", "session_token:42", "of another program"];
+    for command in [&foreign[..], &["SAVE"]] {
+        let said = world.server.command(command).await.unwrap();
+        assert_eq!(said.text().as_deref(), Some("OK"));
+    }
+    users.insert(42, "new".to_owned()).await.unwrap();
+    world.server.restart().await.unwrap();
+    holds("each lane has cleared what it uses", || {
+        let stats = larder.stats();
+        stats.data_losses == 2 && stats.unsent == 0
+    })
+    .await;
+    assert_eq!(users.get(42).await.unwrap(), None);
+    let kept = world.server.command(&["GET", foreign[1]]).await.unwrap();
+    assert_eq!(kept.text().as_deref(), Some(foreign[2]));
+}

@@ -104,6 +104,14 @@ pub trait Lanes: Debug + Send + Sync + 'static {
         RemoteStats::default()
     }
 
+    /// Names the beginning of keys that this process uses, such as `user:`. A store whose server can
+    /// come back with older data clears these keys if it cannot tell what the server forgot.
+    ///
+    /// By default it does nothing.
+    fn clear_on_data_loss(&self, prefix: &str) {
+        let _ = prefix;
+    }
+
     /// Ends the store's tasks, before the process ends. The caller makes no call afterwards.
     ///
     /// By default it does nothing.

@@ -235,14 +235,7 @@ impl Unsent {
                 *done += 1;
             }
         }
-        let clears: Vec<_> = self.clears.iter().cloned().collect();
-        for prefix in clears {
-            clear(on, redo, &prefix).await?;
-            if on.is_whole() {
-                self.clears.remove(&prefix);
-                *done += 1;
-            }
-        }
+        // A master that is left out has its own mark, and is looked at when it is back.
         while let Some(prefix) = self.clears.iter().next().cloned() {
             clear(on, redo, &prefix).await?;
             self.clears.remove(&prefix);

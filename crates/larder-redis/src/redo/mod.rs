@@ -11,6 +11,11 @@ pub(crate) mod choice;
 pub(crate) mod log;
 pub(crate) mod marks;
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use deadpool_redis::redis::{RedisError, RedisResult};
 use tracing::warn;
 
@@ -28,7 +33,7 @@ use crate::{
 pub(crate) struct Redo {
     choice: OnDataLoss,
     /// Prefixes and tags with everything that the server may hold.
-    clears: Vec<String>,
+    clears: Mutex<BTreeSet<String>>,
     tags: Vec<String>,
     log: RedoLog,
     marks: Marks,
@@ -39,11 +44,20 @@ impl Redo {
         let is_kept = config.on_data_loss == OnDataLoss::Redo;
         Self {
             choice: config.on_data_loss,
-            clears: config.clear_on_data_loss.clone(),
+            clears: Mutex::new(config.clear_on_data_loss.iter().cloned().collect()),
             tags: config.invalidate_on_data_loss.clone(),
             log: RedoLog::new(if is_kept { config.max_redo } else { 0 }),
             marks: Marks::new(),
         }
+    }
+
+    fn clears(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.clears.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a prefix to those that are cleared if the log does not reach back.
+    pub(crate) fn clear_also(&self, prefix: &str) {
+        self.clears().insert(prefix.to_owned());
     }
 
     /// Notes a name before the command is sent that replaces or invalidates it. Drop the note once
@@ -74,13 +88,14 @@ impl Redo {
         let is_complete = logged.is_some() && self.choice == OnDataLoss::Redo;
         let mut forgotten = logged.unwrap_or_else(|| self.log.all());
         if !is_complete {
-            if self.clears.is_empty() && self.tags.is_empty() {
+            let clears = self.clears().clone();
+            if clears.is_empty() && self.tags.is_empty() {
                 warn!(
                     event = "redo_incomplete",
                     "a server came back with older data than this process can correct: entries end by their time"
                 );
             }
-            let clears = self.clears.iter().map(|prefix| prefix.as_str().into());
+            let clears = clears.iter().map(|prefix| prefix.as_str().into());
             forgotten.prefixes.extend(clears);
             let tags = self.tags.iter().map(|tag| tag.as_str().into());
             forgotten.tags.extend(tags);

@@ -339,6 +339,12 @@ impl Lanes for RedisStore {
         lane.current.ask("", advice::ask).await.unwrap_or_default()
     }
 
+    fn clear_on_data_loss(&self, prefix: &str) {
+        self.lanes
+            .iter()
+            .for_each(|lane| lane.redo.clear_also(prefix));
+    }
+
     fn stats(&self) -> RemoteStats {
         let unsent = self.lanes.iter().map(|lane| lane.unsent.len()).sum();
         self.listeners.stats.read(self.breaker.state(), unsent)

@@ -146,10 +146,20 @@ impl ActivePolicy {
     /// # Errors
     /// [`Error::KeyType`] or [`Error::PolicyType`] if the policy holds another type.
     pub(crate) fn hold<K: 'static, V: Value>(&self) -> Result<(), Error> {
-        let held = self.types.get_or_init(|| Types {
-            key: (TypeId::of::<K>(), type_name::<K>()),
-            value: (TypeId::of::<V>(), type_name::<V>()),
-            codec: ValueCodec::of::<V>(),
+        let held = self.types.get_or_init(|| {
+            // With `instant_clear`, a tag does it.
+            if let Some(remote) = self
+                .levels
+                .remote()
+                .filter(|_| !self.tagging.instant_clear())
+            {
+                remote.clear_on_data_loss(&format!("{}:", self.prefix));
+            }
+            Types {
+                key: (TypeId::of::<K>(), type_name::<K>()),
+                value: (TypeId::of::<V>(), type_name::<V>()),
+                codec: ValueCodec::of::<V>(),
+            }
         });
         let name = || self.name().to_owned();
         if held.key.0 != TypeId::of::<K>() {
