@@ -28,7 +28,7 @@ use crate::{
         addresses::Addresses,
         dialer::problem_of_role,
         endpoint::read_error,
-        large_value_pool::run_id_in,
+        identity::{REPLICATION_ID, RUN_ID, field_in},
         read_batch::next_reply,
         sentinel,
         server_push::{ServerPush, text},
@@ -95,7 +95,8 @@ pub const WORDS: &[&str] = &[
     "user:42",
     "id 127.0.0.1:1@2 myself,master - 0 0 1 connected ",
     "[93->-id]",
-    "run_id:",
+    RUN_ID,
+    REPLICATION_ID,
     "maxmemory",
     "maxmemory-policy",
     "noeviction",
@@ -365,7 +366,7 @@ fn texts(said: &Said) {
         from_redis_value::<String>(reply).ok()
     });
     for text in replies.chain([said.text.clone()]) {
-        let _ = run_id_in(&text);
+        let _ = (field_in(&text, RUN_ID), field_in(&text, REPLICATION_ID));
         let _ = own_slots(&text);
     }
 }

@@ -22,7 +22,8 @@ use crate::{
         addresses::Addresses,
         endpoint::Endpoint,
         handshake::{Opened, PushSink, Tracking, handshake},
-        large_value_pool::{LargeValuePool, run_id},
+        identity::{replication_id, run_id},
+        large_value_pool::LargeValuePool,
         server_push::text,
         shards::{Absent, Shards},
         slot_map::SlotMap,
@@ -70,6 +71,8 @@ pub(crate) struct Channel {
     pub(crate) renew_at: Option<Instant>,
     /// The run of the server, if it tells.
     pub(crate) run_id: Option<String>,
+    /// The history of data that the server continues, if it tells.
+    pub(crate) replication_id: Option<String>,
 }
 
 /// A server, as this lane has met it.
@@ -376,9 +379,10 @@ async fn open(
             "the server refuses CLIENT TRACKING: entries in L1 live at most as long as degraded_l1_ttl says, because \
              processes that may track do not publish what they change. If none may, set coherence = Channel in all of them");
     }
-    let run_id = match run_id(&mut connection.clone()).await {
-        Ok(run_id) => run_id,
-        Err(error) => return failed(error, config.command_timeout),
+    let mut on = connection.clone();
+    let (run_id, replication_id) = match (run_id(&mut on).await, replication_id(&mut on).await) {
+        (Ok(run_id), Ok(replication_id)) => (run_id, replication_id),
+        (Err(error), _) | (_, Err(error)) => return failed(error, config.command_timeout),
     };
     let large_values = LargeValuePool::new(config, &endpoint, run_id.clone())?;
     Ok(Channel {
@@ -390,6 +394,7 @@ async fn open(
         master: 0,
         breaker: None,
         run_id,
+        replication_id,
     })
 }
 

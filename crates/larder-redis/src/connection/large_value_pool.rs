@@ -14,8 +14,7 @@ use tokio::time::Instant;
 use crate::{
     command::target::{Scope, Target},
     config::RedisConfig,
-    connection::endpoint::Endpoint,
-    error::{is_busy, is_loss, is_outage},
+    connection::{endpoint::Endpoint, identity::run_id},
 };
 
 /// The number of large values that travel at a time, for each lane and server.
@@ -148,26 +147,6 @@ impl LargeValuePool {
             Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
     }
-}
-
-/// Asks for the identifier of a server's run, by which it can be told from others; `None` if it
-/// does not say.
-pub(crate) async fn run_id(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
-    match cmd("INFO")
-        .arg("server")
-        .query_async::<String>(connection)
-        .await
-    {
-        Ok(info) => Ok(run_id_in(&info)),
-        Err(error) if is_loss(&error) || is_outage(&error) || is_busy(&error) => Err(error),
-        Err(_refused) => Ok(None),
-    }
-}
-
-/// The identifier of a server's run in the text of its `INFO`.
-pub(crate) fn run_id_in(info: &str) -> Option<String> {
-    info.lines()
-        .find_map(|line| line.strip_prefix("run_id:").map(str::to_owned))
 }
 
 impl Drop for CheckedOut {

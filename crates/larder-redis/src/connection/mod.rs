@@ -6,6 +6,7 @@ pub(crate) mod bus;
 pub(crate) mod dialer;
 pub(crate) mod endpoint;
 pub(crate) mod handshake;
+pub(crate) mod identity;
 pub(crate) mod large_value_pool;
 pub(crate) mod probe_key;
 pub(crate) mod read_batch;

@@ -56,6 +56,8 @@ pub(crate) struct Link {
     pub(crate) breaker: Option<Arc<Breaker>>,
     /// The run of the server, if it tells.
     pub(crate) run_id: Option<String>,
+    /// The history of data that the server continues, if it tells.
+    pub(crate) replication_id: Option<String>,
 }
 
 impl Session {
@@ -91,6 +93,7 @@ impl Session {
             probe: ProbeKey::new(names, &dialed.slot_map, channel.master),
             breaker: channel.breaker.clone(),
             run_id: channel.run_id.clone(),
+            replication_id: channel.replication_id.clone(),
         };
         let links = dialed.channels.iter().map(link).collect();
         let mut by_master = vec![None; dialed.slot_map.masters().len()];
@@ -155,11 +158,16 @@ impl Session {
         &self.scope.publisher
     }
 
-    /// Whether each server runs since before, or does not tell.
-    pub(crate) fn has_runs_of(&self, later: &Self) -> bool {
-        let runs = || later.links.iter().filter_map(|link| link.run_id.as_ref());
-        let mut own = self.links.iter().filter_map(|link| link.run_id.as_ref());
-        runs().next().is_none() || own.all(|run_id| runs().any(|later| later == run_id))
+    /// The runs of those servers that tell theirs.
+    pub(crate) fn runs(&self) -> Vec<String> {
+        let runs = self.links.iter().map(|link| link.run_id.clone());
+        runs.flatten().collect()
+    }
+
+    /// Whether each of these runs is a server's of this session, or none of its servers tells.
+    pub(crate) fn has_runs(&self, earlier: &[String]) -> bool {
+        let own = self.runs();
+        own.is_empty() || earlier.iter().all(|run_id| own.contains(run_id))
     }
 
     /// The probe's key with this name.

@@ -74,16 +74,19 @@ pub(crate) async fn connect(
     dialer: &mut Dialer,
     permit: &Permit<'_>,
 ) -> Result<Dialed, StoreError> {
-    let dialed = tokio::select! {
-        // Boxed: it is seldom run, and so deep that it would count in the futures of all who build
-        // a store.
-        dialed = Box::pin(dialer.dial()) => dialed?,
-        // Another lane has found the server gone: an attempt that hangs would only keep this lane
-        // from the next one.
-        () = permit.revoked() => return Err(lane.current.unreachable()),
-    };
-    Box::pin(lane.activate(&dialed, permit)).await?;
-    Ok(dialed)
+    loop {
+        let dialed = tokio::select! {
+            // Boxed: it is seldom run, and so deep that it would count in the futures of all who
+            // build a store.
+            dialed = Box::pin(dialer.dial()) => dialed?,
+            // Another lane has found the server gone: an attempt that hangs would only keep this
+            // lane from the next one.
+            () = permit.revoked() => return Err(lane.current.unreachable()),
+        };
+        if Box::pin(lane.activate(&dialed, permit)).await? {
+            return Ok(dialed);
+        }
+    }
 }
 
 /// Waits until the lane has lost its session, or the breaker opens.

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -36,6 +36,8 @@ pub(crate) struct CurrentSession {
     /// The largest value that is read, in bytes.
     max_value_size: usize,
     session: ArcSwapOption<Session>,
+    /// The session that is about to be in service.
+    next: Mutex<Next>,
     /// Shared by all lanes of the store.
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) listeners: Arc<Listeners>,
@@ -45,6 +47,15 @@ pub(crate) struct CurrentSession {
     replaced: Notify,
     /// Whether a large value has been read or written over any lane of the store.
     has_large_values: Arc<AtomicBool>,
+}
+
+/// A session that is about to be in service.
+#[derive(Default)]
+struct Next {
+    /// The runs of its servers.
+    runs: Vec<String>,
+    /// Whether another lane has met a later server since.
+    is_overtaken: bool,
 }
 
 impl CurrentSession {
@@ -63,6 +74,7 @@ impl CurrentSession {
             command_timeout: config.command_timeout,
             max_value_size: config.max_value_size,
             session: ArcSwapOption::empty(),
+            next: Mutex::default(),
             breaker,
             listeners,
             suspected: Notify::new(),
@@ -122,13 +134,49 @@ impl CurrentSession {
             .is_some_and(|current| Arc::ptr_eq(current, session))
     }
 
-    /// Takes a session into service.
-    pub(crate) fn install(&self, session: Session) {
+    fn next(&self) -> MutexGuard<'_, Next> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Announces a session that is about to be in service.
+    pub(crate) fn announce(&self, session: &Session) {
+        *self.next() = Next {
+            runs: session.runs(),
+            is_overtaken: false,
+        };
+    }
+
+    /// Gives up what leads to an earlier server than another lane's session: the session in
+    /// service, and the one that is about to be.
+    pub(crate) fn give_up_other_runs(&self, later: &Session) {
+        {
+            let mut next = self.next();
+            next.is_overtaken |= !later.has_runs(&next.runs);
+        }
+        let is_other = |session: Option<&Session>| {
+            session.is_some_and(|session| !later.has_runs(&session.runs()))
+        };
+        if self.peek(is_other) {
+            self.give_up(&"another server has taken its place");
+        }
+    }
+
+    /// Takes the announced session into service. Returns whether it did: another lane may have met
+    /// a later server since.
+    #[must_use]
+    pub(crate) fn install(&self, session: Session) -> bool {
         self.tell_lost(); // P10 loss-told-before-successor: before any caller reads through it
-        self.session.store(Some(Arc::new(session)));
+        {
+            let next = self.next();
+            if next.is_overtaken {
+                return false;
+            }
+            self.session.store(Some(Arc::new(session)));
+        }
         // P31 kept-only-while-away: a caller may have taken its stamp and been refused in between
         self.tell_lost();
         self.replaced.notify_waiters();
+        true
     }
 
     /// Says that what was read through this lane is out of date.

@@ -163,7 +163,7 @@ impl Lane {
     }
 
     /// Takes connections into service, once everything that could not be sent has been done over
-    /// them.
+    /// them. Returns whether it did: another lane may have met a later server meanwhile.
     ///
     /// # Errors
     /// That of a connection, or that the permit no longer holds. The connections are not in service
@@ -172,7 +172,7 @@ impl Lane {
         &self,
         dialed: &Dialed,
         permit: &Permit<'_>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let session = Session::new(dialed, &self.names, &self.health.bus.publisher);
         let failed = |error| self.current.describe(error, self.current.shown(), "");
         self.remember_what_was_forgotten(&session)
@@ -192,9 +192,9 @@ impl Lane {
         if !permit.holds() {
             return Err(self.current.unreachable());
         }
-        self.current.install(session);
+        let is_in_service = self.current.install(session);
         self.health.bus.want();
-        Ok(())
+        Ok(is_in_service)
     }
 
     /// Remembers, like what could not be sent, what a server of this session has forgotten.
@@ -214,17 +214,15 @@ impl Lane {
         Ok(())
     }
 
-    /// Gives up the sessions of other lanes that lead to an earlier server: what is sent there from
-    /// now on would not be in the log when it is read.
+    /// Gives up the sessions of other lanes that lead to an earlier server, also those that are
+    /// about to be in service: what is sent there from now on would not be in the log when it is
+    /// read.
     fn give_up_other_runs(&self, session: &Session) {
+        self.current.announce(session); // before the others are looked at, as they do
         let peers = self.peers.get().into_iter().flatten();
-        for peer in peers.filter_map(Weak::upgrade) {
-            let is_other = peer
-                .current
-                .peek(|other| other.is_some_and(|other| !other.has_runs_of(session)));
-            if is_other && peer.index() != self.index() {
-                peer.current.give_up(&"another server has taken its place");
-            }
+        let peers = peers.filter_map(Weak::upgrade);
+        for peer in peers.filter(|peer| peer.index() != self.index()) {
+            peer.current.give_up_other_runs(session);
         }
     }
 

@@ -25,6 +25,17 @@ struct Written {
     segment: u64,
     /// The run of the server that confirmed it; `None` if the server does not tell.
     run_id: Option<String>,
+    /// The history of data that this server continued. A server that became a replica and was
+    /// promoted again has another one, and may lack the newest of what it had.
+    replication_id: Option<String>,
+}
+
+impl Written {
+    /// Whether it is of the server at the other end, and of the data that it has now.
+    fn is_of(&self, link: &Link) -> bool {
+        let is_same_run = self.run_id.is_some() && self.run_id == link.run_id;
+        is_same_run && self.replication_id == link.replication_id
+    }
 }
 
 /// How long a mark outlives its process, in milliseconds: a day. A server that was away for longer
@@ -56,8 +67,7 @@ impl Marks {
             let mark = read(link, &name).await?;
             let is_there = mark.is_some();
             let known = mark.and_then(|mark| mark.parse().ok()).unwrap_or(0);
-            let is_same_run = written.run_id.is_some() && link.run_id == written.run_id;
-            if is_same_run && known >= written.segment {
+            if written.is_of(link) && known >= written.segment {
                 continue;
             }
             if !is_there && was_empty(link).await? {
@@ -102,10 +112,11 @@ impl Marks {
     fn note_written(&self, name: &str, link: &Link, segment: u64) {
         let mut all = self.written();
         let written = all.entry(name.to_owned()).or_default();
-        if written.run_id != link.run_id {
+        if !written.is_of(link) {
             *written = Written {
                 segment: 0,
                 run_id: link.run_id.clone(),
+                replication_id: link.replication_id.clone(),
             };
         }
         written.segment = written.segment.max(segment);
