@@ -163,7 +163,7 @@ pub const RIGHTS: &[Right] = &[
         "info",
         Named::Nothing,
         "whether an address still leads to the same server",
-        "after a failover, a large value may come from another server than the lane's; after each lost connection, what was replaced since the last probe is invalidated again",
+        "after a failover, a large value may come from another server than the lane's, and until all lanes have reconnected, a read may find what another lane has invalidated by a tag or a clear; after each lost connection, what was replaced since the server's mark is invalidated again",
     ),
     useful(
         "dbsize",
