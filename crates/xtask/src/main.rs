@@ -28,15 +28,16 @@ usage: cargo xtask <chore> [options]
   counts [FOLDER]                            prints figures about the source, of this checkout or of another one
   chaos [--minutes N] [--topology NAME]      runs processes under faults, checks every read, and writes a report
   chaos --failovers N --kind KIND            loses data N times under load, and measures what that costs
-  chaos --mutants [NAME...]                  builds broken copies of the code, and looks how soon chaos finds them
+  chaos --mutants [NAME...]                  builds broken copies of the code, and measures how long chaos takes to find them
   fuzz [--seconds N] | --replay FILE         gives the readers of replies random ones, guided by the code that they reach
   guard [--write]                            counts what an operation costs, and compares; writes benches/guard.toml
   outages                                    breaks the database and Redis in every combination, and writes docs/outages.md
   outages --steady | --memory [--minutes N]  reads while Redis is gone; writes a million keys while it is out of reach
   bench [--quick] [--only TEXT]              compares larder with its peers, and writes docs/benchmarks.md
 
-A chore that needs a redis-server, or the guard's valgrind, installs it if it is missing and the package manager lets it:
-it prints each command before it runs it. With --no-install it stops instead.
+A chore that needs a redis-server, or the guard's valgrind, installs it if it is missing and the package manager lets it.
+servers, and test for redis:6.2, download a server that is not on the PATH and unpack it below the target folder.
+Each command is printed before it runs. With --no-install the tour goes on with L1 only, and any other chore fails.
 Nothing touches a Redis that is already running.";
 
 fn main() -> ExitCode {

@@ -11,7 +11,8 @@ const HELP: &str = "\
 usage: chaos [options]
        chaos --failovers N --kind KIND [--on-data-loss WHAT] [--seed S]
            measures N losses of data under load; KIND is sentinel, cluster, replica, snapshot or aof
-       chaos --mutants [NAME...]    builds each of tests/chaos/mutants.toml, and looks how soon it is found
+       chaos --mutants [NAME...]
+           builds each mutant of tests/chaos/mutants.toml, and measures how long the checker takes to find the mutant
 
   --minutes N      how long; default 1
   --seed S         the random choices of an earlier run; default: new ones
@@ -79,7 +80,7 @@ async fn conduct(options: &[&str]) -> Result<bool, Problem> {
                 settings.pause = Duration::from_millis(value()?.parse().map_err(|_| HELP)?);
             }
             "--topology" => settings.topology = Topology::named(value()?).ok_or(HELP)?,
-            "--on-data-loss" => settings.on_data_loss = value()?.to_owned(),
+            "--on-data-loss" => settings.on_data_loss = choice(value()?)?,
             "--until-found" => settings.stops_early = true,
             "--report" => report = PathBuf::from(value()?),
             _ => return Err(HELP.into()),
@@ -104,6 +105,14 @@ async fn conduct(options: &[&str]) -> Result<bool, Problem> {
     Ok(outcome.is_good())
 }
 
+/// The choice of what to do after a loss of data, if there is one of this name.
+fn choice(name: &str) -> Result<String, Problem> {
+    match name {
+        "redo" | "clear" | "trust" => Ok(name.to_owned()),
+        _ => Err(HELP.into()),
+    }
+}
+
 async fn fail_over(number: &str, kind: &str, options: &[&str]) -> Result<bool, Problem> {
     let number = number.parse().map_err(|_| HELP)?;
     let (topology, fault) = Rounds::kind(kind).ok_or(HELP)?;
@@ -118,7 +127,7 @@ async fn fail_over(number: &str, kind: &str, options: &[&str]) -> Result<bool, P
     };
     for option in options.chunks(2) {
         match option {
-            ["--on-data-loss", what] => rounds.on_data_loss = (*what).to_owned(),
+            ["--on-data-loss", what] => rounds.on_data_loss = choice(what)?,
             ["--seed", seed] => rounds.seed = seed.parse().map_err(|_| HELP)?,
             _ => return Err(HELP.into()),
         }
