@@ -201,7 +201,8 @@ impl Unsent {
             })
             .collect();
         for batch in ready.chunks(BATCH) {
-            // P30 forgotten-is-redone: this server may forget in its turn.
+            // P30 forgotten-is-redone: this server may forget in its turn, and the segment with the
+            // first note may be marked by now, if it waited for a master that was left out.
             let note = |(key, ..): &(Key, _, _)| redo.note(Kind::Key, key.as_str());
             let _noted: Vec<_> = batch.iter().map(note).collect();
             let sent = batch.iter().map(|(key, own, target)| {
