@@ -104,8 +104,8 @@ pub trait Lanes: Debug + Send + Sync + 'static {
         RemoteStats::default()
     }
 
-    /// Names the beginning of keys that this process uses, such as `user:`. A store whose server can
-    /// come back with older data clears these keys if it cannot tell what the server forgot.
+    /// Names the beginning of keys that this process uses, such as `user:`. If the server comes
+    /// back with older data, and the store cannot tell what it forgot, the store clears these keys.
     ///
     /// By default it does nothing.
     fn clear_on_data_loss(&self, prefix: &str) {

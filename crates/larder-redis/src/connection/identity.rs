@@ -9,8 +9,8 @@ pub(crate) async fn run_id(connection: &mut MultiplexedConnection) -> RedisResul
     ask(connection, "server", RUN_ID).await
 }
 
-/// Asks for the identifier of the history of data that a master continues. It changes when a replica
-/// is promoted, also if the same run was a master before; `None` if the server does not say.
+/// Asks for the identifier of the history of data that a master continues; `None` if the server
+/// does not say. It changes when a replica is promoted, also if it was a master before.
 pub(crate) async fn replication_id(
     connection: &mut MultiplexedConnection,
 ) -> RedisResult<Option<String>> {

@@ -9,12 +9,13 @@
 )]
 
 mod cluster;
+mod other_server;
 
 use std::{path::PathBuf, time::Duration};
 
 use larder_core::{
-    Claim, Committed, Digest, Key, LaneIndex, LaneState, Lanes, LeaseStore, Replacing, TagStore,
-    Token, ValueStore, WriteClaim,
+    Claim, Committed, Digest, Key, LaneIndex, Lanes, LeaseStore, Replacing, TagStore, Token,
+    ValueStore, WriteClaim,
 };
 use larder_redis::{OnDataLoss, RedisConfig, RedisStore};
 use larder_testkit::{Proxy, RedisServer, Reply};
@@ -264,142 +265,11 @@ async fn replica_that_lagged_and_was_promoted_brings_nothing_back() {
     }
 }
 
-/// The server does not say that another one has taken its place. So a lane that finds the other one
-/// takes the store's lanes there: an invalidation must not go to the earlier server alone.
-#[tokio::test]
-async fn lane_that_finds_another_server_takes_the_others_with_it() {
-    let (master, replica) = (
-        RedisServer::start().await.unwrap(),
-        RedisServer::start().await.unwrap(),
-    );
-    let proxy = Proxy::start(&master.addr()).await.unwrap();
-    let store = RedisStore::connect(config(proxy.url(), OnDataLoss::Redo))
-        .await
-        .unwrap();
-    write(&store, "item:1", "v1").await;
-    replicate(&master, &replica).await;
-    replica.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
-    proxy.lead_to(&replica.addr());
-    let lanes = lanes_at(&master).await;
-    assert_eq!(lanes.len(), 2);
-    master
-        .command(&["CLIENT", "KILL", "ID", &lanes[0]])
-        .await
-        .unwrap();
-    let give_up = Instant::now() + BOUND;
-    while lanes_at(&replica).await.len() < 2 {
-        assert!(Instant::now() < give_up, "a lane stays where it was");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// A lane that is about to be in service at an earlier server is stopped, too: nothing would take
-/// it from there later.
-#[tokio::test]
-async fn lane_that_finds_another_server_overtakes_those_that_connect_to_the_earlier_one() {
-    let (earlier, later) = (
-        RedisServer::start().await.unwrap(),
-        RedisServer::start().await.unwrap(),
-    );
-    let proxy = Proxy::start(&earlier.addr()).await.unwrap();
-    let config = config(proxy.url(), OnDataLoss::Redo).probe_interval(MINUTE);
-    let config = config.command_timeout(MINUTE);
-    let store = RedisStore::connect(config).await.unwrap();
-    // Writes wait, so a lane that connects now waits with its first mark.
-    let pause = ["CLIENT", "PAUSE", "60000", "WRITE"];
-    earlier.command(&pause).await.unwrap();
-    let lanes = lanes_at_least(&earlier, 2).await;
-    let kill = async |lane: &str| {
-        earlier
-            .command(&["CLIENT", "KILL", "ID", lane])
-            .await
-            .unwrap()
-    };
-    kill(&lanes[0]).await;
-    waiting(&earlier).await;
-    proxy.lead_to(&later.addr());
-    kill(&lanes[1]).await;
-    lanes_at_least(&later, 1).await;
-    let is_up = |lane| store.lane_state(LaneIndex(lane)) == LaneState::Tracking;
-    let give_up = Instant::now() + BOUND;
-    while !(is_up(0) || is_up(1)) {
-        assert!(Instant::now() < give_up, "no lane is in service");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    earlier.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
-    lanes_at_least(&later, 2).await;
-}
-
-/// Waits until so many connections of lanes are there, and returns their ids.
-async fn lanes_at_least(server: &RedisServer, many: usize) -> Vec<String> {
-    let give_up = Instant::now() + BOUND;
-    loop {
-        let lanes = lanes_at(server).await;
-        if lanes.len() >= many {
-            return lanes;
-        }
-        assert!(Instant::now() < give_up, "a lane stays where it was");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// Waits until a client waits for the end of a pause.
-async fn waiting(server: &RedisServer) {
-    let give_up = Instant::now() + BOUND;
-    loop {
-        let said = server.command(&["INFO", "clients"]).await.unwrap();
-        if said.text().unwrap().contains("blocked_clients:1\r\n") {
-            return;
-        }
-        assert!(Instant::now() < give_up, "it does not wait");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// The server becomes a replica of one that lagged, and is promoted again, in one run.
-#[tokio::test]
-async fn server_that_followed_a_lagging_replica_and_leads_again_brings_nothing_back() {
-    for (choice, found) in CHOICES {
-        let (first, second) = (
-            RedisServer::start().await.unwrap(),
-            RedisServer::start().await.unwrap(),
-        );
-        let proxy = Proxy::start(&first.addr()).await.unwrap();
-        // The one mark is written when the store connects.
-        let config = config(proxy.url(), choice).probe_interval(MINUTE);
-        let store = RedisStore::connect(config).await.unwrap();
-        write(&store, "item:1", "v1").await;
-        replicate(&first, &second).await;
-        second.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
-        write(&store, "item:1", "v2").await;
-        proxy.refuse(true);
-        proxy.cut();
-        first.command(&["DEL", "item:1"]).await.unwrap(); // until it has the other's
-        replicate(&second, &first).await;
-        first.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
-        proxy.refuse(false);
-        expect(&store, "item:1", found, choice).await;
-    }
-}
-
-/// The ids of the connections that the server tracks.
-async fn lanes_at(server: &RedisServer) -> Vec<String> {
-    let clients = server.command(&["CLIENT", "LIST"]).await.unwrap();
-    let clients = clients.text().unwrap();
-    let field = |client: &str, name: &str| {
-        let mut fields = client.split(' ');
-        let value = fields.find_map(|field| field.strip_prefix(name));
-        value.unwrap_or_default().to_owned()
-    };
-    let tracked = clients
-        .lines()
-        .filter(|client| field(client, "flags=").contains('t'));
-    tracked.map(|client| field(client, "id=")).collect()
-}
-
 async fn replicate(master: &RedisServer, replica: &RedisServer) {
     let address = master.addr();
     let (host, port) = address.split_once(':').unwrap();
+    let at_once = ["CONFIG", "SET", "repl-diskless-sync-delay", "0"];
+    master.command(&at_once).await.unwrap();
     replica.command(&["REPLICAOF", host, port]).await.unwrap();
     let give_up = Instant::now() + BOUND;
     while replica.command(&["GET", "item:1"]).await.unwrap() == Reply::Nil {
