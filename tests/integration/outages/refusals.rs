@@ -185,11 +185,13 @@ async fn refused_invalidation_takes_the_lane_down_until_it_is_done() {
             [None],
             "{name}"
         );
+        // A server that was a replica for a while has a new history, and may lack some of the old.
         assert_eq!(
             (store.stats().unsent, store.stats().resent),
-            (0, 3),
+            (0, 3 + events.forgotten()),
             "{name}"
         );
+        assert!(events.forgotten() == 0 || break_it.contains(&"REPLICAOF 127.0.0.1 1"));
     }
 }
 

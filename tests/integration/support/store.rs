@@ -47,6 +47,16 @@ impl Events {
     pub(crate) fn count(&self, event: RemoteEvent) -> usize {
         self.all(event).len()
     }
+
+    /// The number of names that a server may have forgotten.
+    pub(crate) fn forgotten(&self) -> u64 {
+        let seen = self.seen.lock().unwrap();
+        let forgotten = seen.iter().map(|(event, ..)| match event {
+            RemoteEvent::DataLoss { count } => *count,
+            _ => 0,
+        });
+        forgotten.sum()
+    }
 }
 
 pub(crate) fn key(policy: &str, n: impl std::fmt::Display) -> Key {
