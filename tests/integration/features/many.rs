@@ -15,6 +15,7 @@ use crate::support::{
     database::{Database, name},
     gated::{Call, Gated, When},
     policy::{MINUTE, builder, ms, policy, stale},
+    wait::holds,
     world::{World, cache_of},
 };
 
@@ -198,9 +199,15 @@ async fn stale_values_are_served_while_one_batch_reloads_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_without_redis_is_one_load() {
     let mut world = World::new().await;
-    let cache = world.numbers().await;
+    let larder = world.larder().await;
+    let cache = larder.cache("item").unwrap();
     load_one(&cache, 0, &name(0)).await;
+    let before = larder.stats().lanes_lost;
     world.server.kill();
+    holds("each lane knows it", || {
+        larder.stats().lanes_lost >= before + 2
+    })
+    .await;
     let database = Database::default();
     all_found(&cache, &[2, 4], &database, [2, 4]).await;
     assert_eq!(database.asked(), [set([2, 4])]);
