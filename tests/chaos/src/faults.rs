@@ -138,6 +138,12 @@ impl FaultKind {
         }
     }
 
+    /// The fault of this name, as an option: its name in the code, such as `cut`.
+    pub fn named(name: &str) -> Option<Self> {
+        let is_it = |kind: &Self| format!("{kind:?}").eq_ignore_ascii_case(name);
+        Self::ALL.into_iter().find(is_it)
+    }
+
     /// Whether the server comes back with the data of an earlier moment.
     pub(crate) fn loses_data(self) -> bool {
         matches!(

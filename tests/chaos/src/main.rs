@@ -4,7 +4,9 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use larder_chaos::{Problem, Rounds, Settings, Topology, html, meter, mutants, node, run};
+use larder_chaos::{
+    FaultKind, Problem, Rounds, Settings, Topology, html, meter, mutants, node, run,
+};
 use tokio::time::Instant;
 
 const HELP: &str = "\
@@ -17,6 +19,7 @@ usage: chaos [options]
   --minutes N      how long; default 1
   --seed S         the random choices of an earlier run; default: new ones
   --topology NAME  single, cluster or sentinel; default single
+  --faults NAMES   some of the topology's faults, such as cut,eviction; default all
   --pause-ms N     the least time between two faults; default 1500
   --on-data-loss   redo, clear or trust; default redo
   --until-found    ends when a read breaks the promise
@@ -81,12 +84,22 @@ async fn conduct(options: &[&str]) -> Result<bool, Problem> {
             }
             "--topology" => settings.topology = Topology::named(value()?).ok_or(HELP)?,
             "--on-data-loss" => settings.on_data_loss = choice(value()?)?,
+            "--faults" => {
+                let named = value()?.split(',').map(FaultKind::named);
+                settings.faults = named.collect::<Option<_>>().ok_or(HELP)?;
+            }
             "--until-found" => settings.stops_early = true,
             "--report" => report = PathBuf::from(value()?),
             _ => return Err(HELP.into()),
         }
     }
-    settings.faults = settings.topology.faults();
+    let can_have = settings.topology.faults();
+    if settings.faults.is_empty() {
+        settings.faults.clone_from(&can_have);
+    }
+    if !settings.faults.iter().all(|fault| can_have.contains(fault)) {
+        return Err(HELP.into());
+    }
     let style = ProgressStyle::with_template("{bar:40} {elapsed} of {len} s, {msg}")?;
     settings.progress = ProgressBar::new(settings.length.as_secs()).with_style(style);
     println!("seed {}", settings.seed);

@@ -26,6 +26,8 @@ pub struct Mutant {
     pub from: String,
     /// The text in its place.
     pub to: String,
+    /// The faults among which it is looked for, with commas between them; all, if there are none.
+    pub among: Option<String>,
 }
 
 /// How long a mutant is looked for.
@@ -53,6 +55,7 @@ pub fn all() -> Result<Vec<Mutant>, Problem> {
             file: field("file")?,
             from: field("from")?,
             to: field("to")?,
+            among: field("among").ok(),
             name,
         });
     }
@@ -104,7 +107,7 @@ pub fn find(names: &[&str]) -> Result<bool, Problem> {
         fs::write(&place, text)?;
         let built = build(&tree, &folder.join("build"));
         fs::write(&place, original)?;
-        match search(&built?)? {
+        match search(&built?, mutant.among.as_deref())? {
             Some((after, what)) => println!(
                 "{:22} found after {:5.1} s  {}\n{:22} {what}",
                 mutant.name,
@@ -175,12 +178,13 @@ fn build(tree: &Path, target: &Path) -> Result<PathBuf, Problem> {
 
 /// Runs a program a minute at a time, until a run breaks the promise. Returns how long that took,
 /// and the first breach.
-fn search(program: &Path) -> Result<Option<(Duration, String)>, Problem> {
+fn search(program: &Path, among: Option<&str>) -> Result<Option<(Duration, String)>, Problem> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         let run = Command::new(program)
             .args(["--minutes", "1", "--pause-ms", "300", "--until-found"])
             .args(["--report", "/dev/null"])
+            .args(among.map(|among| ["--faults", among]).into_iter().flatten())
             .output()?;
         let said = String::from_utf8_lossy(&run.stdout).into_owned();
         if run.status.code() == Some(1) {
