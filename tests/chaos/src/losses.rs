@@ -180,6 +180,7 @@ async fn lagging_replica(server: &RedisServer) -> Result<RedisServer, Problem> {
 
 /// Has a server write a snapshot, from which it starts again.
 pub(crate) async fn save(server: &RedisServer) -> Result<(), Problem> {
+    until(server, "persistence", "rdb_bgsave_in_progress:0").await?; // a replica may be copying
     expect(server, &["SAVE"]).await
 }
 

@@ -67,6 +67,10 @@ const SETTLED: u64 = NOTICED;
 /// A write that took no longer to reach the database met no time-out before, and has its lease.
 const PROMPT: u64 = 250 * MILLISECOND;
 
+/// A process that reached every server so long ago at most has not lost one since without a fault,
+/// as it does when the machine is so busy that commands time out.
+const RECENT: u64 = 100 * MILLISECOND;
+
 /// The processes that are bound by a write, and since when.
 type Seen = Vec<(Option<u16>, u64)>;
 
@@ -118,11 +122,11 @@ impl History {
     }
 
     /// Whether a process that died after this commit, and before its call returned, has left no
-    /// value behind: it had its lease in time, because it had reached every server before it asked
-    /// for that, and nothing went wrong from then on.
+    /// value behind: it had its lease in time, because it had reached every server just before it
+    /// asked for that, and nothing went wrong from then on.
     fn has_left_nothing(&self, commit: &Commit, death: u64) -> bool {
         let links = self.links.iter().filter(|link| link.node == commit.node);
-        let linked = links.filter(|link| link.end <= commit.asked);
+        let linked = links.filter(|link| (link.end..link.end + RECENT).contains(&commit.asked));
         let linked = linked.map(|link| link.start).max();
         let concerns = |fault: &&Fault| fault.node.is_none() || fault.node == commit.node;
         let mut faults = self.faults.iter().filter(concerns);
