@@ -398,30 +398,17 @@ impl Missing {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use larder_testkit::RedisServer;
 
     use super::*;
-    use crate::{
-        command::names::Names,
-        config::RedisConfig,
-        connection::{addresses::Addresses, dialer::Dialer, shards::Shards},
-    };
+    use crate::{config::RedisConfig, connection::dialer::session};
 
     #[tokio::test]
     async fn server_that_does_not_answer_the_trial_is_given_the_time_of_a_command() {
         let server = RedisServer::start().await.unwrap();
         let limit = Duration::from_millis(300);
         let config = RedisConfig::new(server.url()).command_timeout(limit);
-        let addresses = Arc::new(Addresses::parse(&config).unwrap());
-        let shards = Arc::new(Shards::new(&config));
-        let dialed = Dialer::new(&config, addresses, shards, Arc::new(|_| {}))
-            .dial()
-            .await
-            .unwrap();
-        let names = Arc::new(Names::new(""));
-        let session = Session::new(&dialed, &names, &Publisher::silent());
+        let session = session(&config).await;
         check(&session, &[], "here", limit).await.unwrap();
         server.pause().unwrap();
         let failed = check(&session, &[], "here", limit).await.unwrap_err();

@@ -30,6 +30,11 @@ use crate::{
     },
     error::{describe, is_busy, is_loss, is_outage, is_without_resp3},
 };
+#[cfg(test)]
+use crate::{
+    command::{names::Names, publisher::Publisher},
+    connection::session::Session,
+};
 
 /// Opens the connections of one lane: one to the server at its address, or one to each master of
 /// that server's cluster.
@@ -413,6 +418,16 @@ async fn connect(
         }
     }
     handshake(endpoint, ProtocolVersion::RESP2, config, sink).await
+}
+
+/// A session with the server at the address.
+#[cfg(test)]
+pub(crate) async fn session(config: &RedisConfig) -> Session {
+    let addresses = Arc::new(Addresses::parse(config).unwrap());
+    let shards = Arc::new(Shards::new(config));
+    let mut dialer = Dialer::new(config, addresses, shards, Arc::new(|_| {}));
+    let dialed = dialer.dial().await.unwrap();
+    Session::new(&dialed, &Arc::new(Names::new("")), &Publisher::silent())
 }
 
 #[cfg(test)]

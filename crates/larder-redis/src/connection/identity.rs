@@ -4,6 +4,12 @@ use deadpool_redis::redis::{RedisResult, aio::MultiplexedConnection, cmd};
 
 use crate::error::{is_busy, is_loss, is_outage};
 
+/// The field of an `INFO` with the identifier of the server's run.
+pub(crate) const RUN_ID: &str = "run_id:";
+
+/// The field of an `INFO` with the identifier of the history of data.
+pub(crate) const REPLICATION_ID: &str = "master_replid:";
+
 /// Asks for the identifier of a server's run; `None` if it does not say.
 pub(crate) async fn run_id(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
     ask(connection, "server", RUN_ID).await
@@ -16,9 +22,6 @@ pub(crate) async fn replication_id(
 ) -> RedisResult<Option<String>> {
     ask(connection, "replication", REPLICATION_ID).await
 }
-
-pub(crate) const RUN_ID: &str = "run_id:";
-pub(crate) const REPLICATION_ID: &str = "master_replid:";
 
 async fn ask(
     connection: &mut MultiplexedConnection,

@@ -86,6 +86,9 @@ pub(crate) async fn connect(
         if Box::pin(lane.activate(&dialed, permit)).await? {
             return Ok(dialed);
         }
+        // Another lane has met a later server, and this lane's address may still lead to the
+        // earlier one.
+        tokio::time::sleep(FIRST_PAUSE.mul_f64(fastrand::f64())).await;
     }
 }
 

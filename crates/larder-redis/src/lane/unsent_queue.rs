@@ -173,3 +173,50 @@ impl UnsentQueue {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_testkit::{RedisServer, Reply};
+
+    use super::*;
+    use crate::{config::RedisConfig, connection::dialer::session, redo::log::Kind};
+
+    fn of_key(name: &str) -> Forgotten {
+        Forgotten {
+            keys: vec![name.into()],
+            ..Forgotten::default()
+        }
+    }
+
+    /// The name of the one mark, and the segment in it.
+    async fn mark(server: &RedisServer) -> (String, String) {
+        let names = ["KEYS", "larder:probe:*mark:*"];
+        let Reply::Array(names) = server.command(&names).await.unwrap() else {
+            panic!("KEYS");
+        };
+        let name = names[0].text().unwrap();
+        let segment = server.command(&["GET", &name]).await.unwrap();
+        (name, segment.text().unwrap())
+    }
+
+    // P30 forgotten-is-redone: a master that was left out may be marked before it is told.
+    #[tokio::test]
+    async fn invalidation_that_is_sent_late_is_redone_although_its_first_segment_is_marked() {
+        let server = RedisServer::start().await.unwrap();
+        let config = RedisConfig::new(server.url());
+        let session = session(&config).await;
+        let redo = Arc::new(Redo::new(&config));
+        let queue = UnsentQueue::new(10, Arc::default(), redo.clone());
+        drop(redo.note(Kind::Key, "item:1"));
+        queue.add_forgotten(of_key("item:1")).await;
+        redo.begin(&session).await;
+        let (name, before) = mark(&server).await;
+        drop(queue.send_in_rounds(&session).await.unwrap());
+        redo.begin(&session).await;
+        assert_eq!(redo.look_for_loss(&session).await.unwrap(), None);
+        // The server comes back with the data of before.
+        server.command(&["SET", &name, &before]).await.unwrap();
+        let forgotten = redo.look_for_loss(&session).await.unwrap();
+        assert_eq!(forgotten, Some(of_key("item:1")));
+    }
+}

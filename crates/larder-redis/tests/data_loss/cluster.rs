@@ -1,14 +1,11 @@
 //! One master of a cluster comes back with older data.
 
-use std::time::Duration;
-
 use futures_util::future::try_join_all;
 use larder_core::{Lanes, ValueStore};
 use larder_redis::RedisStore;
 use larder_testkit::{RedisCluster, RedisServer};
-use tokio::time::Instant;
 
-use crate::{BOUND, CHOICES, config, expect, save, write};
+use crate::{CHOICES, config, expect, save, wait_for, write};
 
 /// The keys that the second server of a cluster has.
 async fn of_server_1<'a>(cluster: &RedisCluster, keys: &'a [String]) -> Vec<&'a String> {
@@ -61,11 +58,11 @@ async fn master_that_was_left_out_is_corrected_when_it_is_back() {
         }
         let lost = of_server_1(&cluster, &keys).await;
         cluster.servers[1].kill();
-        let give_up = Instant::now() + BOUND;
-        while store.stats().lanes_lost < 2 || store.get(lost[0]).await.is_ok() {
-            assert!(Instant::now() < give_up, "it is not left out");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        wait_for("it is not left out", async || {
+            let is_out = store.stats().lanes_lost >= 2 && store.get(lost[0]).await.is_err();
+            is_out.then_some(())
+        })
+        .await;
         for key in keys.iter().filter(|key| !lost.contains(key)) {
             expect(&store, key, Some("v2"), choice).await;
         }

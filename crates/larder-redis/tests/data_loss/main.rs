@@ -56,16 +56,22 @@ async fn write(store: &RedisStore, key: &str, value: &str) {
     assert!(stored.unwrap().is_done());
 }
 
-/// Reads a value as soon as the store is connected again.
-async fn read(store: &RedisStore, key: &str) -> Option<String> {
+/// Looks until there is something, and fails with the words for what is not there.
+async fn wait_for<T>(missing: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + BOUND;
     loop {
-        match store.get(key).await {
-            Ok(value) => return value.map(|value| String::from_utf8(value.to_vec()).unwrap()),
-            Err(error) => assert!(Instant::now() < give_up, "{error}"),
+        if let Some(found) = look().await {
+            return found;
         }
+        assert!(Instant::now() < give_up, "{missing}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Reads a value as soon as the store is connected again.
+async fn read(store: &RedisStore, key: &str) -> Option<String> {
+    let value = wait_for("no connection", async || store.get(key).await.ok()).await;
+    value.map(|value| String::from_utf8(value.to_vec()).unwrap())
 }
 
 async fn expect(store: &RedisStore, key: &str, value: Option<&str>, why: OnDataLoss) {
@@ -87,11 +93,8 @@ async fn save(server: &RedisServer, choice: OnDataLoss) {
 async fn marked(server: &RedisServer) {
     for _ in 0..2 {
         let before = least_mark(server).await;
-        let give_up = Instant::now() + BOUND;
-        while least_mark(server).await == before {
-            assert!(Instant::now() < give_up, "no mark is written");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let is_newer = async || (least_mark(server).await != before).then_some(());
+        wait_for("no mark is written", is_newer).await;
     }
 }
 
@@ -271,11 +274,11 @@ async fn replicate(master: &RedisServer, replica: &RedisServer) {
     let at_once = ["CONFIG", "SET", "repl-diskless-sync-delay", "0"];
     master.command(&at_once).await.unwrap();
     replica.command(&["REPLICAOF", host, port]).await.unwrap();
-    let give_up = Instant::now() + BOUND;
-    while replica.command(&["GET", "item:1"]).await.unwrap() == Reply::Nil {
-        assert!(Instant::now() < give_up, "the replica is never in step");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait_for("the replica is never in step", async || {
+        let found = replica.command(&["GET", "item:1"]).await.unwrap();
+        (found != Reply::Nil).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -300,14 +303,8 @@ async fn tag_that_was_invalidated_stays_so_on_every_lane() {
 }
 
 async fn tags(store: &RedisStore, lane: LaneIndex) -> Option<larder_core::TagEpoch> {
-    let give_up = Instant::now() + BOUND;
-    loop {
-        match store.tags(lane, &[TAG]).await {
-            Ok(pinned) => return pinned[0],
-            Err(error) => assert!(Instant::now() < give_up, "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let ask = async || store.tags(lane, &[TAG]).await.ok();
+    wait_for("no connection", ask).await[0]
 }
 
 #[tokio::test]

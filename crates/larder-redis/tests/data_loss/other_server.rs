@@ -1,13 +1,10 @@
 //! Another server takes the place of the one before, or the same one has other data.
 
-use std::time::Duration;
-
 use larder_core::{LaneIndex, LaneState, Lanes};
 use larder_redis::{OnDataLoss, RedisStore};
 use larder_testkit::{Proxy, RedisServer};
-use tokio::time::Instant;
 
-use super::{BOUND, CHOICES, MINUTE, config, expect, replicate, write};
+use super::{CHOICES, MINUTE, config, expect, replicate, wait_for, write};
 
 /// The server does not say that another one has taken its place. So a lane that finds the other one
 /// takes the store's lanes there: an invalidation must not go to the earlier server alone.
@@ -25,17 +22,12 @@ async fn lane_that_finds_another_server_takes_the_others_with_it() {
     replicate(&master, &replica).await;
     replica.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     proxy.lead_to(&replica.addr());
-    let lanes = lanes_at(&master).await;
-    assert_eq!(lanes.len(), 2);
+    let lanes = lanes_at_least(&master, 2).await;
     master
         .command(&["CLIENT", "KILL", "ID", &lanes[0]])
         .await
         .unwrap();
-    let give_up = Instant::now() + BOUND;
-    while lanes_at(&replica).await.len() < 2 {
-        assert!(Instant::now() < give_up, "a lane stays where it was");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    lanes_at_least(&replica, 2).await;
 }
 
 /// A lane that is about to be in service at an earlier server is stopped, too: nothing would take
@@ -66,39 +58,26 @@ async fn lane_that_finds_another_server_overtakes_those_that_connect_to_the_earl
     kill(&lanes[1]).await;
     lanes_at_least(&later, 1).await;
     let is_up = |lane| store.lane_state(LaneIndex(lane)) == LaneState::Tracking;
-    let give_up = Instant::now() + BOUND;
-    while !(is_up(0) || is_up(1)) {
-        assert!(Instant::now() < give_up, "no lane is in service");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let one_is_up = async || (is_up(0) || is_up(1)).then_some(());
+    wait_for("no lane is in service", one_is_up).await;
     earlier.command(&["CLIENT", "UNPAUSE"]).await.unwrap();
     lanes_at_least(&later, 2).await;
 }
 
 /// Waits until so many connections of lanes are there, and returns their ids.
 async fn lanes_at_least(server: &RedisServer, many: usize) -> Vec<String> {
-    let give_up = Instant::now() + BOUND;
-    loop {
-        let lanes = lanes_at(server).await;
-        if lanes.len() >= many {
-            return lanes;
-        }
-        assert!(Instant::now() < give_up, "a lane stays where it was");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let look = async || Some(lanes_at(server).await).filter(|lanes| lanes.len() >= many);
+    wait_for("a lane stays where it was", look).await
 }
 
 /// Waits until a client waits for the end of a pause.
 async fn waiting(server: &RedisServer) {
-    let give_up = Instant::now() + BOUND;
-    loop {
+    wait_for("it does not wait", async || {
         let said = server.command(&["INFO", "clients"]).await.unwrap();
-        if said.text().unwrap().contains("blocked_clients:1\r\n") {
-            return;
-        }
-        assert!(Instant::now() < give_up, "it does not wait");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+        let waits = said.text().unwrap().contains("blocked_clients:1\r\n");
+        waits.then_some(())
+    })
+    .await;
 }
 
 /// The server becomes a replica of one that lagged, and is promoted again, in one run.
