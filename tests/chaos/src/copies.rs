@@ -29,6 +29,7 @@ pub(crate) async fn copies(scene: &mut Scene<'_>) -> Result<Vec<(String, Copies)
             database: String::new(),
             namespace,
             is_gentle: false,
+            starts_alone: false,
             seed: 0,
         };
         let (_larder, caches) = Caches::connect(&config).await?;
@@ -45,8 +46,10 @@ pub(crate) async fn copies(scene: &mut Scene<'_>) -> Result<Vec<(String, Copies)
 pub(crate) fn differing(all: &[(String, Copies)], database: &Database, told: &Told) -> Vec<String> {
     let differs = |whose: &str, key: Key, copy: Option<u32>| {
         let (held, copy) = (database.version(key), copy?);
-        (copy != held && !told.history.excuses(key, copy))
-            .then(|| format!("{whose} has version {copy} of {key}; the database has {held}"))
+        let newest = told.history.commits[key.index()].last();
+        (copy != held && !told.history.excuses(key, copy)).then(|| {
+            format!("{whose} has version {copy} of {key}; the database has {held}: {newest:?}")
+        })
     };
     all.iter()
         .flat_map(|(whose, copies)| copies.iter().map(move |(key, copy)| (whose, *key, *copy)))

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 const HELP: &str = "\
 usage: chaos [options]
-       chaos --failovers N --kind KIND [--on-data-loss WHAT] [--seed S]
-           measures N losses of data under load; KIND is sentinel, cluster, replica, snapshot or aof
+       chaos --failovers N --kind KIND [--on-data-loss WHAT] [--watch-seconds S] [--seed S]
+           measures N losses of data under load, and loads for S seconds after each, by default 2; KIND is sentinel,
+           cluster, replica, snapshot or aof
        chaos --mutants [NAME...]
            builds each mutant of tests/chaos/mutants.toml, and measures how long the checker takes to find the mutant
 
@@ -134,6 +135,7 @@ async fn fail_over(number: &str, kind: &str, options: &[&str]) -> Result<bool, P
         topology,
         fault,
         number,
+        watched: Duration::ZERO,
         on_data_loss: "redo".to_owned(),
         seed: fastrand::u64(..),
         progress: ProgressBar::new(number),
@@ -141,6 +143,9 @@ async fn fail_over(number: &str, kind: &str, options: &[&str]) -> Result<bool, P
     for option in options.chunks(2) {
         match option {
             ["--on-data-loss", what] => rounds.on_data_loss = choice(what)?,
+            ["--watch-seconds", seconds] => {
+                rounds.watched = Duration::from_secs(seconds.parse().map_err(|_| HELP)?);
+            }
             ["--seed", seed] => rounds.seed = seed.parse().map_err(|_| HELP)?,
             _ => return Err(HELP.into()),
         }

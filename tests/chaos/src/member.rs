@@ -111,6 +111,8 @@ impl Member {
             database: common.database.clone(),
             namespace,
             is_gentle: common.is_gentle,
+            // A busy machine, or a fault, may keep the server from it for a while.
+            starts_alone: true,
             seed,
         };
         let mut process = Command::new(common.program)

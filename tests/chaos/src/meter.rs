@@ -36,6 +36,8 @@ pub struct Rounds {
     pub fault: FaultKind,
     /// How many.
     pub number: u64,
+    /// How long loads are counted once all processes are connected again: at least 2 s.
+    pub watched: Duration,
     /// The nodes' answer when a server comes back with older data.
     pub on_data_loss: String,
     /// The seed of all random choices.
@@ -61,6 +63,8 @@ impl Rounds {
 /// The figures of many rounds.
 #[derive(Debug, Default)]
 pub struct Metered {
+    /// How long loads were counted once all processes were connected again.
+    watched: Duration,
     reads: usize,
     writes: usize,
     /// Reads of a value that their own process had replaced.
@@ -99,7 +103,11 @@ const BOUND: Duration = Duration::from_secs(60);
 pub async fn meter(rounds: &Rounds) -> Result<Metered, Problem> {
     let (database, _wants) = Database::start().await?;
     let mut scene = set(rounds, &database).await?;
-    let mut metered = Metered::default();
+    let watched = rounds.watched.max(HEALED);
+    let mut metered = Metered {
+        watched,
+        ..Metered::default()
+    };
     for _ in 0..rounds.number {
         round(rounds, &database, &mut scene, &mut metered).await?;
         rounds.progress.inc(1);
@@ -162,7 +170,7 @@ async fn round(
     for node in 0..NODES {
         linked = linked.max(connected(&scene.told, node, start + KILLED).await?);
     }
-    sleep(HEALED).await;
+    sleep(metered.watched).await;
     for member in &mut scene.members {
         member.pause().await?;
     }
@@ -242,6 +250,7 @@ fn median_and_worst(figures: &[f64]) -> (f64, f64) {
 impl fmt::Display for Metered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            watched,
             reads,
             writes,
             own,
@@ -264,7 +273,7 @@ impl fmt::Display for Metered {
         )?;
         writeln!(
             f,
-            "{} copies differ from the database after {HEALED:?}",
+            "{} copies differ from the database after {watched:?}",
             unequal.len()
         )?;
         writeln!(f, "{} reads failed", failed.len())?;
@@ -274,7 +283,7 @@ impl fmt::Display for Metered {
         let (after, worst) = median_and_worst(&self.after);
         writeln!(
             f,
-            "loads each second: median {calm:.0} before; from the loss until {HEALED:?} after all \
+            "loads each second: median {calm:.0} before; from the loss until {watched:?} after all \
              are connected {after:.0}, worst {worst:.0}"
         )?;
         let wrong = [&self.examples, unequal, failed];

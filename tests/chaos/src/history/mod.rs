@@ -104,20 +104,22 @@ impl History {
     }
 
     /// Whether a copy may differ from the database for good: all that came after it was lost with a
-    /// process that is dead.
+    /// process that is dead, or its invalidation by hand failed, and the caller was told.
     pub fn excuses(&self, key: Key, version: u32) -> bool {
         let lapses = Lapses::new(&self.faults, &self.links);
         let later = &self.commits[key.index()][version as usize..];
         later.iter().zip(version + 1..).all(|(commit, version)| {
-            let Some(death) = commit.node.and_then(|node| self.deaths.get(&node)) else {
-                return false;
-            };
             let is_acknowledged = self
                 .writes
                 .iter()
                 .any(|write| (write.node, write.key, write.version) == (commit.node, key, version));
-            let unfinished = !is_acknowledged && !self.has_left_nothing(commit, *death);
-            unfinished || lapses.lost_for_ever(commit.node)
+            let has_failed = commit.by_hand && !is_acknowledged;
+            let is_lost = |death: &u64| {
+                let is_unfinished = !is_acknowledged && !self.has_left_nothing(commit, *death);
+                is_unfinished || lapses.lost_for_ever(commit.node)
+            };
+            let death = commit.node.and_then(|node| self.deaths.get(&node));
+            has_failed || death.is_some_and(is_lost)
         })
     }
 

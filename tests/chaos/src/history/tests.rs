@@ -220,6 +220,18 @@ fn write_of_a_process_that_died_is_not_bound_to_come_back() {
 }
 
 #[test]
+fn invalidation_by_hand_that_failed_may_leave_an_older_value() {
+    let mut history = history(&[], &[write(0, SHARED, 3, 35)]);
+    let commit = &mut history.commits[SHARED.index()][2];
+    (commit.node, commit.by_hand) = (Some(0), true);
+    assert!(!history.excuses(SHARED, 2), "it returned");
+    history.writes.clear();
+    assert!(history.excuses(SHARED, 2) && !history.excuses(SHARED, 1));
+    history.commits[SHARED.index()][2].by_hand = false;
+    assert!(!history.excuses(SHARED, 2), "the write itself invalidates");
+}
+
+#[test]
 fn write_that_died_before_it_returned_leaves_no_older_value() {
     let death = 5_000 * MILLISECOND;
     let mut history = History {

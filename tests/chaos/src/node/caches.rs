@@ -32,8 +32,7 @@ impl Caches {
             .ttl_table(table)
             .redis_config(options)
             .namespace(config.namespace.name())
-            // A busy machine, or a fault, may keep the server from it for a while.
-            .start_without_redis(true)
+            .start_without_redis(config.starts_alone)
             .build()
             .await?;
         let caches = PolicyName::ALL.map(|policy| larder.cache(policy.name()));

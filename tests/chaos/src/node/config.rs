@@ -22,6 +22,8 @@ pub struct Config {
     pub namespace: Namespace,
     /// Whether it reads much and writes little, and loads only what has gone.
     pub is_gentle: bool,
+    /// Whether it starts also where no server answers, and then serves nothing from L2 at first.
+    pub starts_alone: bool,
     /// The seed of the node's random choices.
     pub seed: u64,
 }

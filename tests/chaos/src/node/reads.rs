@@ -37,7 +37,7 @@ impl Node {
         }
     }
 
-    pub(super) async fn read(&self, key: Key, random: &mut fastrand::Rng) {
+    async fn read(&self, key: Key, random: &mut fastrand::Rng) {
         let cache = self.caches.of(key);
         let load = load(&self.database, key);
         let (start, verb) = (now(), random.u8(0..100));

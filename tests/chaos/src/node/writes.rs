@@ -137,7 +137,8 @@ impl Node {
     /// Brings a value back into L1, if a read comes before the invalidation that is under way.
     async fn read_ahead(self: Arc<Self>, key: Key) {
         let cache = self.caches.of(key);
-        for _ in 0..if self.is_gentle { 0 } else { AHEAD } {
+        let reads = if self.is_gentle { 0 } else { AHEAD };
+        for _ in 0..reads {
             // Other reads tell what was found.
             let _ = cache.get(key.in_policy()).await;
             tokio::task::yield_now().await;
