@@ -76,6 +76,7 @@ fn keys_of_all_kinds_are_joined_to_the_prefix() {
     );
     assert_eq!(text::<str>(Cow::Borrowed("é")), "user:é");
     assert_eq!(text::<(bool, char)>((true, ':')), "user:true:%3A");
+    assert_eq!(text::<str>("a{b}{}%"), "user:a%7Bb%7D%7B%7D%25");
     assert_eq!(text::<Option<u8>>(Some(1)), "user:Some:1");
     assert_eq!(text::<Option<u8>>(None::<u8>), "user:None");
 }
@@ -149,8 +150,9 @@ fn uuid_is_written_with_hyphens() {
 }
 
 /// Texts that look like separators, escapes and the names of variants.
-const TRICKY: [&str; 12] = [
-    "", ":", "%", "%3A", "%25", "a:b", "1", "None", "Some", "Some:1", "1:posts", "v2",
+const TRICKY: [&str; 15] = [
+    "", ":", "%", "%3A", "%25", "a:b", "1", "None", "Some", "Some:1", "1:posts", "v2", "{", "}",
+    "%7B",
 ];
 
 /// Notes a key's text, and fails if another key has it.

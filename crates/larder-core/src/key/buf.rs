@@ -14,7 +14,7 @@ use super::{
 /// | key | parts |
 /// | --- | --- |
 /// | integer, `bool`, `char`, `Uuid` | one, such as `42`, `true`, `x` |
-/// | text | one, in which `:` is written `%3A` and `%` is written `%25` |
+/// | text | one, in which `:` is written `%3A`, `%` is `%25`, `{` is `%7B` and `}` is `%7D` |
 /// | tuple, struct | those of its fields in their order, joined by `:` |
 /// | newtype | those of its field |
 /// | enum, also `Option` | the variant's name, then those of its fields |
@@ -139,7 +139,9 @@ impl KeyBuf {
         key.write_to(self);
     }
 
-    /// Appends text to the current part. A `:` in it is written `%3A`, a `%` is written `%25`.
+    /// Appends text to the current part. A `:` in it is written `%3A`, and a `%` is `%25`. A `{` is
+    /// written `%7B`, and a `}` is `%7D`: in a Redis Cluster, keys with the same text in braces
+    /// would all lie on one master.
     ///
     /// # Examples
     /// ```
@@ -164,7 +166,7 @@ impl KeyBuf {
         // Without an early end, so that the compiler looks at many bytes at once.
         let is_plain = text
             .bytes()
-            .fold(true, |plain, byte| plain & !matches!(byte, b':' | b'%'));
+            .fold(true, |plain, byte| plain & !is_escaped(byte.into()));
         if is_plain {
             self.push_raw(text)
         } else {
@@ -183,12 +185,14 @@ impl KeyBuf {
 
     #[cold]
     fn push_escaped(&mut self, text: &str) {
-        for piece in text.split_inclusive([':', '%']) {
-            let plain = piece.trim_end_matches([':', '%']);
+        for piece in text.split_inclusive(is_escaped) {
+            let plain = piece.trim_end_matches(is_escaped);
             self.push_raw(plain);
             match &piece[plain.len()..] {
                 ":" => self.push_raw("%3A"),
                 "%" => self.push_raw("%25"),
+                "{" => self.push_raw("%7B"),
+                "}" => self.push_raw("%7D"),
                 _ => {}
             }
         }
@@ -301,6 +305,12 @@ impl KeyBuf {
     pub fn to_key(&self) -> Key {
         Key::new(self.as_str(), self.prefix_len)
     }
+}
+
+/// Whether a character separates parts, begins an escape, or would make a hash tag.
+#[inline]
+fn is_escaped(character: char) -> bool {
+    matches!(character, ':' | '%' | '{' | '}')
 }
 
 /// Writes a number of at most eight digits in decimal: the bytes, first digit lowest, and how many.
