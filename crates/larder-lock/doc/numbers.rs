@@ -115,6 +115,7 @@ where
         clock: Clock::system(),
         limits: LoadLimits::default(),
         keeps_locally: false,
+        nesting: Arc::default(),
         want: Want::Value,
     });
     (lock, pushes)

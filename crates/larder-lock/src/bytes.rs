@@ -76,6 +76,7 @@ impl SharedBytes {
             clock: Clock::system(),
             limits,
             keeps_locally: false,
+            nesting: Arc::default(),
             want: Want::Value,
         });
         Self {

@@ -113,6 +113,8 @@ struct Flight<V> {
     ended: Notify,
     /// The last caller that waited has gone.
     left: Notify,
+    /// A caller came whose own load has taken one of the permits.
+    uncounted: Notify,
 }
 
 struct State<V> {
@@ -124,6 +126,8 @@ struct State<V> {
     waiting: usize,
     /// Whether it goes on although no caller waits.
     goes_on: bool,
+    /// Whether it needs no permit of its own.
+    is_uncounted: bool,
     end: Option<End<V>>,
 }
 
@@ -266,6 +270,7 @@ impl<V> Flight<V> {
             first_asked: None,
             waiting: 1,
             goes_on: false,
+            is_uncounted: false,
             end: None,
         };
         Self {
@@ -273,6 +278,7 @@ impl<V> Flight<V> {
             state: Mutex::new(state),
             ended: Notify::new(),
             left: Notify::new(),
+            uncounted: Notify::new(),
         }
     }
 
@@ -364,6 +370,13 @@ impl<V> Leader<V> {
         lock(&self.flight.state).waiting == 0
     }
 
+    /// Waits until a caller says that the flight is [a part of its own](Follower::uncount).
+    pub async fn uncounted(&self) {
+        while !lock(&self.flight.state).is_uncounted {
+            self.flight.uncounted.notified().await;
+        }
+    }
+
     /// Ends the flight with the answer to this question. Callers that joined after the question
     /// start over. So the leader puts the value into the levels before this call.
     // P16 only-for-earlier-callers: the answer is older than a caller that joined after the
@@ -408,6 +421,13 @@ impl<V> Follower<V> {
     /// Lets the flight go on to its end, also if no caller waits for it.
     pub fn go_on(&self) {
         lock(&self.flight.state).goes_on = true;
+    }
+
+    /// Lets the flight run without one of the permits for loads, because its caller's own load has
+    /// one, and waits for it.
+    pub fn uncount(&self) {
+        lock(&self.flight.state).is_uncounted = true;
+        self.flight.uncounted.notify_one(); // kept if the leader does not wait for it yet
     }
 
     /// How long the flight has been under way.

@@ -42,6 +42,7 @@ mod bytes;
 mod flights;
 mod lease;
 mod lock;
+mod nesting;
 mod stampede;
 mod sync;
 mod tag_epochs;
@@ -51,6 +52,7 @@ pub use bytes::{SharedBytes, SharedError};
 pub use flights::{Flights, Follower, Joined, Leader, ReadSeq};
 pub use lease::{Claimed, Lease, Leases, WriteBegun};
 pub use lock::{LeaseLock, LockError};
+pub use nesting::{Cycle, Nesting, Waiting, Work, carry};
 pub use stampede::{
     LoadLimits, LoadPermit, Request, StampedeConfig, StampedeLock,
     caller::{

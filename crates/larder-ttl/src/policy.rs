@@ -353,6 +353,9 @@ impl Policy {
     /// Returns how many loads of this policy may run at once in this process. Further loads wait,
     /// for at most `max_wait`. `None`, the default: any number.
     ///
+    /// A load that a loader of this policy asks for is a part of that loader's own load, and does
+    /// not count.
+    ///
     /// ```
     /// use larder_ttl::TtlTable;
     ///

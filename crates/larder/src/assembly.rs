@@ -6,7 +6,7 @@ use std::{
 };
 
 use larder_core::{Capacity, Clock, Generations, PolicyIndex, RemoteStore, Tags};
-use larder_lock::Leases;
+use larder_lock::{Leases, Nesting};
 use larder_ttl::{Policy, TtlTable};
 use tokio::runtime::Handle;
 
@@ -68,6 +68,7 @@ struct Shared {
     l1: Arc<L1>,
     leases: Option<Leases>,
     lifecycle: Arc<Lifecycle>,
+    nesting: Arc<Nesting>,
 }
 
 impl Assembly {
@@ -109,6 +110,7 @@ impl Assembly {
             l1,
             leases,
             lifecycle,
+            ..
         } = shared;
         let process = Arc::new(Process {
             name: self.name,
@@ -145,6 +147,7 @@ impl Assembly {
             l1,
             leases: remote.map(Leases::new),
             lifecycle: Arc::default(),
+            nesting: Arc::default(),
         }
     }
 
@@ -210,6 +213,7 @@ impl Assembly {
                 l1_is_weighed: matches!(self.capacity, Capacity::Weight(_)),
             },
             lifecycle: shared.lifecycle.clone(),
+            nesting: shared.nesting.clone(),
         }))
     }
 

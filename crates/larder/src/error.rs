@@ -1,6 +1,7 @@
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use larder_core::{CodecError, KeyError, StoreError};
+use larder_lock::Cycle;
 use larder_ttl::TableError;
 
 use crate::value::BoxError;
@@ -71,6 +72,18 @@ pub enum Error {
         key: String,
         /// The policy's `max_wait`.
         waited: Duration,
+    },
+    /// A loader or writer called the larder again, and that call would have waited for the loader or
+    /// writer itself. It ended at once.
+    #[error(
+        "a loader or writer would wait for itself at {key} ({cycle}): let none ask for a key that waits for it"
+    )]
+    #[non_exhaustive]
+    Deadlock {
+        /// The key that was asked for, with its prefix.
+        key: String,
+        /// The keys that wait for each other, from one back to itself: `user:1 → team:7 → user:1`.
+        cycle: String,
     },
     /// The loader or writer answered "not modified", but there is no entry to keep. Nothing was
     /// cached.
@@ -259,6 +272,7 @@ impl Error {
             | Self::Panicked { key }
             | Self::LoadTimedOut { key, .. }
             | Self::TooManyLoads { key, .. }
+            | Self::Deadlock { key, .. }
             | Self::NothingToKeep { key }
             | Self::Aborted { key }
             | Self::Absent { key }
@@ -328,6 +342,13 @@ impl Error {
                     | StoreError::TooManyUnsent { .. }
             ),
             _ => false,
+        }
+    }
+
+    pub(crate) fn deadlock(key: impl fmt::Display, cycle: &Cycle) -> Self {
+        Self::Deadlock {
+            key: key.to_string(),
+            cycle: cycle.to_string(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use larder_core::Key;
+use larder_lock::carry;
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -31,7 +32,7 @@ pub(crate) async fn in_task<R: Send + 'static>(
     reading: impl Future<Output = R> + Send + 'static,
 ) -> Result<R, Error> {
     let mut task = JoinSet::new(); // aborts it when it is dropped
-    task.spawn(reading);
+    task.spawn(carry(reading));
     let aborted = || Error::Aborted {
         key: key.map(|key| key.to_string()).unwrap_or_default(),
     };

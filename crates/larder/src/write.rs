@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use larder_core::{Committed, Invalidated, Key, Moment, Replacing, Stamp, StoreError};
-use larder_lock::{Kept, Lease, TagEpochs, WriteBegun};
+use larder_lock::{Kept, Lease, TagEpochs, Work, WriteBegun};
 use larder_ttl::OnOutage;
 use tokio::time::Instant;
 
@@ -17,7 +17,9 @@ use crate::{
 };
 
 /// A writer, not started yet: its reply to the caller, and the value to cache, if there is one.
-pub(crate) type Writer<R> = BoxFuture<'static, Result<(R, Option<CachedValue>), Error>>;
+pub(crate) type Writer<R> = BoxFuture<'static, Written<R>>;
+
+type Written<R> = Result<(R, Option<CachedValue>), Error>;
 
 /// The purpose of a write, which decides what it does where L2 cannot hold its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub(crate) async fn write<R: Send + 'static>(
     writer: Writer<R>,
 ) -> Result<R, Error> {
     let (name, lifecycle, counted) = (key.to_string(), process.lifecycle.clone(), policy.clone());
+    let outer = Work::current(&policy.nesting).filter(|_| policy.levels.leases().is_some());
+    let nested = outer.map(|outer| outer.wait_for_write(&key)).transpose();
+    let _nested = nested.map_err(|cycle| Error::deadlock(&key, &cycle))?;
+    let work = Work::write(&policy.nesting, &key);
     // P19 loads-end-with-callers: a write does not
     let write = lifecycle.spawn(async move {
         let done = Write {
@@ -45,7 +51,7 @@ pub(crate) async fn write<R: Send + 'static>(
             key: &key,
             purpose,
         }
-        .run(writer)
+        .run(work.run(writer))
         .await;
         drop(process); // until now it has carried pushes to those who wait
         done
@@ -62,7 +68,7 @@ struct Write<'a> {
 }
 
 impl Write<'_> {
-    async fn run<R>(&self, writer: Writer<R>) -> Result<R, Error> {
+    async fn run<R>(&self, writer: impl Future<Output = Written<R>>) -> Result<R, Error> {
         let asked = self.policy.levels.stamp(self.key);
         let begun = self.begin().await;
         // P9 reply-invalidates-again: the script may have run, whatever the reply was

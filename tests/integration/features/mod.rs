@@ -8,6 +8,7 @@ pub(crate) mod load_control;
 pub(crate) mod loading;
 pub(crate) mod many;
 pub(crate) mod namespaces;
+pub(crate) mod nested;
 pub(crate) mod never_stale;
 pub(crate) mod outbox;
 pub(crate) mod overlapping_batches;

@@ -17,10 +17,10 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::support::{
     aging::{Aging, Source},
-    calls::{Items, get, load, slow_load, slow_write, value},
+    calls::{Items, get, load, slow_load, slow_write},
     gated::{Call, Gated, When},
-    policy::{MINUTE, SECOND, builder, ms, policy},
-    wait::{BOUND, holds, start, woken},
+    policy::{MINUTE, SECOND, builder, policy},
+    wait::{holds, start, woken},
     worker::Worker,
     world::{World, cache_of, cache_on, waits_for_the_lease},
 };
@@ -333,29 +333,6 @@ async fn equal_key_texts_of_two_rows_never_share_a_flight() {
     assert_eq!(load(&others, "k", "other").await, "other");
     gate.open();
     assert_eq!(**slow.await.unwrap().as_ref().unwrap(), "item");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn loader_that_wants_its_own_key_ends_in_bounded_time() {
-    let world = World::new().await;
-    let cache = world
-        .cache(&policy().max_wait(ms(50)).load_timeout(ms(100)))
-        .await;
-    let inner = cache.clone();
-    let loader = move || async move {
-        inner
-            .get_or_load("k", || value("inner"))
-            .await
-            .map(|value| (*value).clone())
-    };
-    let ended = tokio::time::timeout(BOUND, cache.get_or_load("k", loader))
-        .await
-        .unwrap();
-    assert!(
-        matches!(ended, Err(Error::LoadTimedOut { .. })),
-        "{ended:?}"
-    );
-    assert_eq!(load(&world.items().await, "k", "value").await, "value");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use larder_core::{Digest, Generations, Key, Moment, Phase, Stamp, StoreError, Stored, TagStamp};
 
 use super::write_back::{Destination, Refusal, WrittenBack};
-use crate::TagEpochs;
+use crate::{Cycle, TagEpochs};
 
 /// The result of a look into the levels.
 #[derive(Clone, Debug)]
@@ -250,6 +250,9 @@ pub enum Failure {
     /// all this time, and this one was not begun.
     #[error("the load waited {0:?} for others to end: raise max_loads or max_wait")]
     Crowded(Duration),
+    /// The load was asked for from inside a loader or a writer that it would wait for.
+    #[error("a loader or writer would wait for itself: {0}")]
+    Deadlock(Cycle),
     /// The remote store is out of reach, and the load was not begun, see
     /// [`LoadLimits::needs_remote`](super::limits::LoadLimits::needs_remote).
     #[error("the remote store is out of reach")]

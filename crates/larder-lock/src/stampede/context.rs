@@ -4,8 +4,10 @@ use larder_core::{
     Clock, Generations, Key, LaneIndex, PolicyIndex, RemoteStore, Stamp, Tags, Want,
 };
 
-use super::{limits::LoadLimits, load_queue::LoadQueue, reload_backoff::ReloadBackoff};
-use crate::{Leases, TagEpochs};
+use super::{
+    caller::Failure, limits::LoadLimits, load_queue::LoadQueue, reload_backoff::ReloadBackoff,
+};
+use crate::{Follower, Leases, Nesting, TagEpochs, Waiting, Work};
 
 /// Everything that a [`StampedeLock`](super::StampedeLock) must know of its caller.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct StampedeConfig {
     /// Whether [`Reader::accept`](super::caller::Reader::accept) keeps values in a local level,
     /// where later callers find them.
     pub keeps_locally: bool,
+    /// What loaders and writers of the process wait for, if they call again.
+    pub nesting: Arc<Nesting>,
     /// Whether [`Reader::accept`](super::caller::Reader::accept) needs the rest of a value's life,
     /// which costs a second command.
     pub want: Want,
@@ -84,6 +88,28 @@ impl Context {
     pub(super) fn stamp(&self, key: &Key) -> Stamp {
         self.generations()
             .stamp(key.hash(), self.lane(key), self.config.policy)
+    }
+
+    /// The work whose loader or writer makes this call.
+    pub(super) fn outer(&self) -> Option<Work> {
+        Work::current(&self.config.nesting)
+    }
+
+    /// Notes that the work around the call, if there is any, waits for a load of this key.
+    pub(super) fn wait_for_load(&self, key: &Key) -> Result<Option<Waiting>, Failure> {
+        let waiting = self.outer().map(|outer| outer.wait_for_load(key));
+        waiting.transpose().map_err(Failure::Deadlock)
+    }
+
+    /// Lets a load run without one of `max_loads` if the work around the call has taken one, and now
+    /// waits for it.
+    pub(super) fn uncount_if_nested<V>(&self, load: &Follower<V>) {
+        if self
+            .outer()
+            .is_some_and(|outer| outer.holds(self.config.policy))
+        {
+            load.uncount();
+        }
     }
 
     /// The tag epochs of this moment.

@@ -183,13 +183,13 @@ impl LoadQueue {
         place
     }
 
-    /// Waits for a place and a permit until this moment; `None` if too many loads were under way
-    /// all the time.
+    /// Waits for a place until this moment, and for a permit until it or until the load turns out to
+    /// need none; `None` if too many loads were under way all the time.
     pub(super) async fn wait_for_right(
         self: &Arc<Self>,
         key: &Key,
         lane: LaneIndex,
-        in_batch: bool,
+        needs_none: impl Future<Output = ()>,
         until: Instant,
         is_overdue: bool,
     ) -> Option<RightToLoad> {
@@ -198,10 +198,11 @@ impl LoadQueue {
             Err(_elapsed) if self.is_ended_by_loaders => Some(self.enter(key, lane, true).await),
             Err(_elapsed) => None,
         };
-        let permit = match in_batch {
-            true => self.uncounted(),
+        let permit = tokio::select! {
+            biased; // one that needs none takes none
+            () = needs_none => self.uncounted(),
             // The limit is the policy's own.
-            false => timeout_at(until, self.permit()).await.ok()?,
+            permit = timeout_at(until, self.permit()) => permit.ok()?,
         };
         Some(RightToLoad {
             _permit: permit,

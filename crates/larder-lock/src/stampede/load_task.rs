@@ -1,3 +1,5 @@
+mod right;
+
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
@@ -10,11 +12,11 @@ use tokio::{
 use super::{
     caller::{Aging, CutOff, Event, Failure, LoadError, Loader, Lookup, Outcome, Reader},
     context::{Context, Request},
-    load_queue::{LoadPermit, RightToLoad},
-    verdict::{CROWDED, Claim, FOR_EVER, Looked, Purpose, Questions, ROUNDS, Stop, Verdict},
+    load_queue::RightToLoad,
+    verdict::{Claim, FOR_EVER, Looked, Purpose, Questions, ROUNDS, Stop, Verdict},
     write_back::{Commit, Destination, Kept, Replaced, WrittenBack},
 };
-use crate::{Claimed, Leader, Lease, Leases, TagEpochs, Waiter};
+use crate::{Claimed, Leader, Lease, Leases, TagEpochs, Waiter, Work};
 
 /// A load under way, in a task of its own: it looks again, acquires a permit, claims the lease,
 /// runs the loader, and puts the value into the levels.
@@ -35,6 +37,8 @@ pub(crate) struct LoadTask<R: Reader, L: Loader<Value = R::Value>> {
     previous: Option<R::Value>,
     replaced: Option<Replaced>,
     right: Option<RightToLoad>,
+    /// The work whose loader or writer waits for it.
+    outer: Option<Work>,
     epochs: TagEpochs,
     questions: Questions,
     /// When its first claim was sent.
@@ -70,6 +74,8 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             previous: None,
             replaced: None,
             right: None,
+            // Nobody waits for a reload.
+            outer: context.outer().filter(|_| purpose != Purpose::Reload),
             epochs: TagEpochs::default(),
             questions: Questions::default(),
             first_claim: None,
@@ -332,53 +338,6 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         }
     }
 
-    /// Waits until the loader may run.
-    async fn acquire_right(&mut self) -> Result<(), Stop<L::Error>> {
-        if self.right.is_some() {
-            return Ok(());
-        }
-        let (queue, request) = (&self.context.queue, &self.request);
-        let permit = if request.in_batch {
-            Some(queue.uncounted())
-        } else {
-            queue.try_permit()
-        };
-        let enter = |_: &LoadPermit| queue.try_enter(&request.key, self.leader.stamp());
-        let place = permit.as_ref().and_then(enter);
-        if let (Some(permit), Some(place)) = (permit, place) {
-            self.right = Some(RightToLoad {
-                _permit: permit,
-                place: Some(place),
-            });
-            return Ok(());
-        }
-        if self.is_needless() {
-            // It would only keep callers waiting for whom there is nothing to serve.
-            self.context.backoff.busy(self.request.key.hash(), CROWDED);
-            return Err(Stop::Deserted);
-        }
-        if !self.is_worth_waiting() {
-            return Err(Stop::Displaced);
-        }
-        let Request { key, in_batch, .. } = &self.request;
-        let lane = self.leader.stamp().lane();
-        let waiting =
-            self.context
-                .queue
-                .wait_for_right(key, lane, *in_batch, self.until, self.is_overdue);
-        let right = tokio::select! {
-            right = waiting => right,
-            () = self.leader.deserted() => return Err(Stop::Deserted),
-        };
-        if right.is_none() {
-            let waited = self.context.config.limits.max_wait;
-            return Err(self.failed(Failure::Crowded(waited), Duration::ZERO));
-        }
-        self.right = right;
-        self.renew_stamp();
-        Ok(())
-    }
-
     /// Loads under a lease.
     async fn load_with_lease(
         &mut self,
@@ -460,7 +419,10 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         let (limit, began) = (self.context.config.limits.load_timeout, Instant::now());
         let Request { key, loader, .. } = &mut self.request;
         let previous = self.previous.clone();
-        let load = AssertUnwindSafe(async { loader.load(key, previous).await }).catch_unwind();
+        let (nesting, policy) = (&self.context.config.nesting, self.context.config.policy);
+        let work = Work::load(nesting, key, policy, self.outer.as_ref());
+        let load = work.run(async { loader.load(key, previous).await });
+        let load = AssertUnwindSafe(load).catch_unwind();
         // A panic leaves nothing behind that anybody would see: the loader is dropped with the
         // flight.
         let ended = tokio::select! {

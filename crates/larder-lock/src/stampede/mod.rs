@@ -184,7 +184,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         R: Reader<Value = V>,
         L: Loader<Value = V, Error = E>,
     {
-        let came = Instant::now();
+        let (came, _nested) = (Instant::now(), self.context.wait_for_load(&request.key)?);
         let loading = self.load_after(&self.refreshes, request, came, Purpose::Refresh);
         self.in_time(came, loading).await
     }
@@ -275,7 +275,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     {
         let (context, key, reader) = (&self.context, request.key.clone(), request.reader.clone());
         let limits = &context.config.limits;
-        let (mut looked, mut starts_over) = (Some(lookup), false);
+        let (mut looked, mut starts_over, mut nested) = (Some(lookup), false, None);
         loop {
             let lookup = match looked.take() {
                 Some(lookup) => lookup,
@@ -291,6 +291,14 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             {
                 return Ok(serve(&key, aging, &reader));
             }
+            let waits = |aging: &Aging<V>| !self.is_served_at_once(aging);
+            if nested.is_none() && aging.as_ref().is_none_or(waits) {
+                nested = match (context.wait_for_load(&key), &aging) {
+                    (Ok(waiting), _) => waiting,
+                    (Err(_), Some(stale)) => return Ok(serve(&key, stale, &reader)),
+                    (Err(cycle), None) => return Err(cycle.into()),
+                };
+            }
             // A caller that was in vain once does not wait for others for ever.
             let waited = starts_over.then(|| came.elapsed());
             if waited.is_some_and(|waited| waited >= limits.max_wait) {
@@ -301,6 +309,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             match self.loads.join(&key, context.generations(), stamp) {
                 Joined::Follower(follower) => {
                     reader.observe(&key, Event::Waiting);
+                    context.uncount_if_nested(&follower);
                     context.queue.recheck(&key);
                     let waiting = self.wait(&key, &follower, aging, so_long, &reader);
                     let rest = waited.map_or(Duration::MAX, |waited| limits.max_wait - waited);
@@ -400,6 +409,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             match flights.join_expired(&key, came, || context.stamp(&key)) {
                 Joined::Follower(follower) => {
                     request.reader.observe(&key, Event::Waiting);
+                    context.uncount_if_nested(&follower);
                     if let Some(served) = follower.wait().await {
                         return served;
                     }
@@ -419,6 +429,11 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                 }
             }
         }
+    }
+
+    /// Whether a caller that has found this value is served with it, and waits for no load.
+    fn is_served_at_once(&self, aging: &Aging<V>) -> bool {
+        aging.phase == Phase::Due || self.context.config.limits.soft_timeout.is_none()
     }
 
     /// Waits for a load. With a stale value at hand, waits at most `soft_timeout` less the time
@@ -441,7 +456,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             return to_the_end().await;
         };
         let soft = match self.context.config.limits.soft_timeout {
-            Some(soft) if aging.phase == Phase::Stale => {
+            Some(soft) if !self.is_served_at_once(&aging) => {
                 soft.saturating_sub(waited.max(follower.age()))
             }
             _ => return Waited::Served(Ok(serve(key, &aging, reader))),

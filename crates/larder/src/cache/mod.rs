@@ -124,6 +124,7 @@ impl<K: 'static, V: Value> Cache<K, V> {
     /// - [`Error::Load`]: the error that the loader returned; [`Error::Panicked`]: it panicked.
     /// - [`Error::LoadTimedOut`]: it took longer than the policy's `load_timeout`.
     /// - [`Error::TooManyLoads`]: it did not start within the policy's `max_wait`.
+    /// - [`Error::Deadlock`]: the call came from inside a loader or writer for which it would wait.
     /// - [`Error::Store`]: it did not start, because L2 is out of reach and the policy says
     ///   `on_outage = "fail"`.
     /// - [`Error::Absent`]: the loader says that there is no value, or the cache remembers that.

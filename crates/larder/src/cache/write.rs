@@ -39,7 +39,8 @@ impl<K: 'static, V: Value> Cache<K, V> {
     ///
     /// # Errors
     /// Before the writer runs: [`Error::WriteBusy`], [`Error::Store`], [`Error::Key`],
-    /// [`Error::NoRuntime`]. Afterwards:
+    /// [`Error::NoRuntime`]; [`Error::Deadlock`] if the call came from inside a writer for which it
+    /// would wait. Afterwards:
     /// - [`Error::Write`]: the error that the writer returned; [`Error::Panicked`]: it panicked.
     ///   The entry is invalidated.
     /// - [`Error::Absent`], [`Error::NothingToKeep`]: the writer returned `None` or "not modified".

@@ -15,7 +15,7 @@ use std::{
 use larder_core::{
     AnyValue, Clock, Digest, Key, KeyBuf, Moment, PolicyIndex, Stamp, Tags, ValueHeader, Want,
 };
-use larder_lock::{Kept, LoadLimits, StampedeConfig, StampedeLock, TagEpochs};
+use larder_lock::{Kept, LoadLimits, Nesting, StampedeConfig, StampedeLock, TagEpochs};
 use larder_ttl::{OnOutage, Policy};
 
 pub(crate) use self::{
@@ -47,6 +47,7 @@ pub(crate) struct ActivePolicy {
     pub(crate) clock: Clock,
     size_limits: SizeLimits,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) nesting: Arc<Nesting>,
     read_back: ReadBack,
     types: OnceLock<Types>,
 }
@@ -64,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) size_limits: SizeLimits,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) nesting: Arc<Nesting>,
 }
 
 /// How large an encoded value may be, in bytes, and whether its size counts in L1.
@@ -96,6 +98,7 @@ impl ActivePolicy {
             clock,
             size_limits,
             lifecycle,
+            nesting,
         } = parts;
         let limits = LoadLimits {
             lease: settings.lease(),
@@ -115,6 +118,7 @@ impl ActivePolicy {
             clock: clock.clone(),
             limits,
             keeps_locally: levels.has_l1(),
+            nesting: nesting.clone(),
             want: if needs_ttl {
                 Want::ValueAndTtl
             } else {
@@ -135,6 +139,7 @@ impl ActivePolicy {
             clock,
             size_limits,
             lifecycle,
+            nesting,
             read_back: ReadBack::default(),
             types: OnceLock::new(),
         }

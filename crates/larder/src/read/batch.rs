@@ -10,6 +10,7 @@ use futures_util::{
     future::{BoxFuture, join_all},
 };
 use larder_core::Key;
+use larder_lock::Work;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{Error, SharedError, policy::ActivePolicy, value::CachedValue};
@@ -48,6 +49,8 @@ struct State {
 struct Wanted {
     part: usize,
     key: Key,
+    /// The key's own load, and what is around it.
+    work: Option<Work>,
     served: oneshot::Sender<Result<CachedValue, Error>>,
 }
 
@@ -128,17 +131,27 @@ impl BatchLoad {
     }
 
     async fn run(self: Arc<Self>, mut wanted: Vec<Wanted>) {
+        let works: Vec<Work> = wanted.iter().filter_map(|of| of.work.clone()).collect();
+        // A part of a load that waits for it, and that has taken one of `max_loads`, takes none.
+        let is_part = works.iter().any(|work| work.is_inside(self.policy.index));
         let permit = tokio::select! {
-            permit = self.policy.lock.permit() => permit,
-            () = all_are_gone(&mut wanted) => return,
+            permit = self.policy.lock.permit(), if !is_part => permit,
+            () = all_are_gone(&mut wanted), if !is_part => return,
+            else => None,
         };
-        let Some(_permit) = permit else {
+        if permit.is_none() && !is_part {
             return wanted.into_iter().for_each(|wanted| self.crowded(wanted));
-        };
+        }
         wanted.retain(|wanted| !wanted.served.is_closed()); // P19 loads-end-with-callers
         let parts = wanted.iter().map(|wanted| wanted.part).collect();
         // A panic leaves nothing behind that anybody would see.
-        let loading = AssertUnwindSafe(async { (self.load)(parts).await }).catch_unwind();
+        let loading = AssertUnwindSafe(async {
+            match Work::of_all(works) {
+                Some(work) => work.run((self.load)(parts)).await,
+                None => (self.load)(parts).await,
+            }
+        })
+        .catch_unwind();
         let loaded = tokio::select! {
             loaded = loading => loaded,
             () = all_are_gone(&mut wanted) => return,
@@ -148,7 +161,10 @@ impl BatchLoad {
             Ok(Err(error)) => Err(Some(error)),
             Err(_panic) => Err(None),
         };
-        for Wanted { part, key, served } in wanted {
+        for Wanted {
+            part, key, served, ..
+        } in wanted
+        {
             let outcome = match &loaded {
                 Ok(found) => Ok(found
                     .get(&part)
@@ -201,6 +217,7 @@ impl BatchSlot {
             state.wanted.push(Wanted {
                 part: self.number,
                 key: key.clone(),
+                work: Work::current(&batch.policy.nesting),
                 served,
             });
             state.decided[*slot]

@@ -385,6 +385,7 @@ pub(crate) fn error(key: &Key, error: LoadError<Error>) -> Error {
                 key: name(),
                 waited,
             },
+            Failure::Deadlock(cycle) => Error::deadlock(key, &cycle),
             Failure::CutOff(error) => Error::store(key, error),
             _ => Error::Aborted { key: name() },
         },
