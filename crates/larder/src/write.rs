@@ -40,13 +40,14 @@ pub(crate) async fn write<R: Send + 'static>(
     let (name, lifecycle, counted) = (key.to_string(), process.lifecycle.clone(), policy.clone());
     // P19 loads-end-with-callers: a write does not
     let write = lifecycle.spawn(async move {
-        let done = Write {
+        let write = Write {
             policy: &policy,
             key: &key,
             purpose,
-        }
-        .run(writer)
-        .await;
+        };
+        let mut unfinished = Unfinished(Some(&write));
+        let done = write.run(writer).await;
+        unfinished.0 = None;
         drop(process); // until now it has carried pushes to those who wait
         done
     })?;
@@ -59,6 +60,18 @@ struct Write<'a> {
     policy: &'a ActivePolicy,
     key: &'a Key,
     purpose: Purpose,
+}
+
+/// A write that may not come to its end, because its runtime ends before.
+struct Unfinished<'a>(Option<&'a Write<'a>>);
+
+impl Drop for Unfinished<'_> {
+    // P18 failed-write-invalidates: a write that was cut off can have reached the database
+    fn drop(&mut self) {
+        if let Some(write) = self.0 {
+            write.invalidate_locally();
+        }
+    }
 }
 
 impl Write<'_> {
