@@ -73,8 +73,8 @@ pub struct Leases {
 /// The runtime in which it was taken renews it. When that ends, the lease counts as lost.
 ///
 /// # Cancellation
-/// A lease that is dropped is released in the background. If the process dies, or a writer's runtime
-/// ends, its time runs out.
+/// A lease that is dropped is released in the background. If the process dies, or a writer's
+/// runtime ends, its time runs out.
 #[derive(Debug)]
 pub struct Lease {
     held: ReleaseOnDrop,
@@ -271,7 +271,8 @@ impl Leases {
         join_all(left.map(|(key, token)| self.release(key, token))).await;
     }
 
-    /// Releases a lease whose owner is gone. An error leaves it to its time, as a dead process does.
+    /// Releases a lease whose owner is gone. An error leaves it to its time, as a dead process
+    /// does.
     async fn release(&self, key: Key, token: Token) {
         let _ = self.remote.release(key.as_str(), &token).await;
         self.waiters.wake(key.hash()); // P7 wake-own-waiters

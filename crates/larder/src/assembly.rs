@@ -232,7 +232,7 @@ impl Assembly {
     }
 }
 
-/// What a larder does in the background: housekeeping, and to drain its outbox, if it has one.
+/// Makes the work in the background: housekeeping, and draining the outbox, if there is one.
 fn in_background(
     chores: Arc<impl Fn() + Send + Sync + 'static>,
     process: Weak<Process>,

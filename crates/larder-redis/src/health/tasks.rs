@@ -196,8 +196,8 @@ impl Home {
 }
 
 impl Drop for Home {
-    // P32 runtime-end-is-loss: in the order of P10 loss-told-before-successor, when the last task is
-    // gone and before the next ones are started
+    // P32 runtime-end-is-loss: in the order of P10 loss-told-before-successor, when the last task
+    // is gone and before the next ones are started
     fn drop(&mut self) {
         let tasks = &self.0;
         if *tasks.phase.borrow() == Phase::Closed {

@@ -146,8 +146,8 @@ fn larder_in_a_static_is_used_by_many_runtimes_at_once() {
         for round in 0..5 {
             let (key, value) = (format!("k{nth}"), format!("value {round}"));
             one_thread().block_on(async {
-                // Another runtime may have ended just now, and taken the connections along: then the
-                // value is not kept, as in any outage.
+                // Another runtime may have ended just now, and taken the connections along: then
+                // the value is not kept, as in any outage.
                 cache.insert(key.as_str(), value.clone()).await.unwrap();
                 let found = get(cache, &key).await;
                 assert!(

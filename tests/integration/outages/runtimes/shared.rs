@@ -1,5 +1,5 @@
-//! What callers in one runtime share with callers in another that ends: reads, loads, writes, and
-//! the work in the background.
+//! Reads, loads and writes that callers in one runtime share with callers in another that ends,
+//! and the work in the background.
 
 use std::sync::{Arc, Mutex};
 
