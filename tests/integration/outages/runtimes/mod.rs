@@ -68,6 +68,12 @@ fn many_threads() -> Runtime {
     builder.worker_threads(2).enable_all().build().unwrap()
 }
 
+/// Begins a call in a runtime that goes on with it.
+fn inside<T>(runtime: &Runtime, begin: impl FnOnce() -> T) -> T {
+    let _inside = runtime.enter();
+    begin()
+}
+
 /// Runs a test with both kinds of runtimes.
 fn in_both_kinds(test: impl Fn(fn() -> Runtime)) {
     test(one_thread);

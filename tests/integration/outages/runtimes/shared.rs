@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use larder::{L1Store, Outbox, OutboxEntry, OutboxError};
 use larder_testkit::Gate;
 
-use super::{Outside, in_both_kinds, many_threads, one_thread};
+use super::{Outside, in_both_kinds, inside, many_threads, one_thread};
 use crate::support::{
     batch::set,
     calls::{Items, Numbers, get, is, load, slow_load, slow_write, start_load},
@@ -34,10 +34,10 @@ fn look_that_ends_with_its_runtime_is_begun_anew_by_those_who_share_it() {
         start(async move { get(&cache, "k").await })
     };
     let gate = store.gate(Call::Get, When::Before);
-    let _first_caller = first.block_on(async { reads() });
+    let _first_caller = inside(&first, reads);
     left.block_on(gate.reached());
     // It is late for that look, and leads the next one.
-    let _second_caller = first.block_on(async { reads() });
+    let _second_caller = inside(&first, reads);
     left.block_on(async {
         let third_caller = reads(); // it shares that one
         first.shutdown_background();
@@ -58,7 +58,7 @@ fn load_that_ends_with_its_runtime_is_begun_anew_by_those_who_wait_for_it() {
         let process = builder_of(&policies).redis_config(outside.world.config());
         let cache: Items = home.block_on(cache_of(process));
         let gate = Gate::new();
-        let _first_caller = first.block_on(async { slow_load(&cache, key, "never", &gate) });
+        let _first_caller = inside(&first, || slow_load(&cache, key, "never", &gate));
         left.block_on(async {
             gate.reached().await;
             let second_caller = start_load(&cache, key, "loaded");
@@ -101,7 +101,7 @@ fn write_that_ends_with_its_runtime_leaves_no_older_value() {
     let cache: Items = left.block_on(local(&policy()));
     in_both_kinds(|_| {
         let (first, gate) = (many_threads(), Gate::new());
-        let _writing = first.block_on(async { slow_write(&cache, "new", &gate) });
+        let _writing = inside(&first, || slow_write(&cache, "new", &gate));
         left.block_on(async {
             gate.reached().await;
             // A reader comes before the database has the new value.
