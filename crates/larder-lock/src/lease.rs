@@ -1,18 +1,21 @@
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    mem,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use larder_core::{
     Claim, Committed, Digest, Invalidated, Key, LONGEST_LEASE, RemoteStore, Replacing, StoreError,
     Stored, Token, WriteClaim,
 };
-use tokio::{sync::Notify, task::AbortHandle, time::Instant};
+use tokio::{runtime::Handle, time::Instant};
 
-use crate::waiters::{Waiter, Waiters, renewed};
+use crate::{
+    renewal::Renewal,
+    sync::lock,
+    waiters::{Waiter, Waiters},
+};
 
 /// The leases of a remote store, as one process uses them: they renew themselves, and waiting
 /// callers are woken.
@@ -43,6 +46,8 @@ use crate::waiters::{Waiter, Waiters, renewed};
 pub struct Leases {
     remote: Arc<dyn RemoteStore>,
     waiters: Waiters,
+    /// Leases of loads whose runtimes have ended, which the next claim releases.
+    left: Arc<Mutex<Vec<(Key, Token)>>>,
 }
 
 /// A held lease, renewed in the background until it is given up or lost.
@@ -65,13 +70,15 @@ pub struct Leases {
 /// # Ok(()) }
 /// ```
 ///
+/// The runtime in which it was taken renews it. When that ends, the lease counts as lost.
+///
 /// # Cancellation
-/// A lease that is dropped is released in the background. If the process dies, its time runs out.
+/// A lease that is dropped is released in the background. If the process dies, or a writer's
+/// runtime ends, its time runs out.
 #[derive(Debug)]
 pub struct Lease {
     held: ReleaseOnDrop,
     renewal: Renewal,
-    loss: Arc<Loss>,
 }
 
 /// The answer to [`Leases::claim`].
@@ -97,12 +104,6 @@ pub enum WriteBegun {
     Withdrawn(StoreError),
 }
 
-#[derive(Debug, Default)]
-struct Loss {
-    lost: AtomicBool,
-    told: Notify,
-}
-
 impl Leases {
     /// Uses the leases of this store. Pushes must reach [`waiters`](Self::waiters), see
     /// [`larder_core::Lanes::subscribe`].
@@ -110,6 +111,7 @@ impl Leases {
         Self {
             remote,
             waiters: Waiters::default(),
+            left: Arc::default(),
         }
     }
 
@@ -138,9 +140,10 @@ impl Leases {
         replacing: Replacing<'_>,
     ) -> Result<Claimed, StoreError> {
         let lease = lease.min(LONGEST_LEASE);
+        self.release_left().await;
         // P8 register-then-claim: register, then claim
         let waiter = self.waiters.register(key.hash());
-        let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
+        let (held, asked) = (ReleaseOnDrop::new(self, key, Of::Load), Instant::now());
         let claim = self
             .remote
             .claim(key.as_str(), &held.token, lease, replacing)
@@ -187,7 +190,7 @@ impl Leases {
         let lease = lease.min(LONGEST_LEASE);
         // P8 register-then-claim: register, then claim
         let waiter = self.waiters.register(key.hash());
-        let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
+        let (held, asked) = (ReleaseOnDrop::new(self, key, Of::Writer), Instant::now());
         // No waiter is woken: a reader's lease became a writer's, and nobody else can get it now.
         match self
             .remote
@@ -261,29 +264,29 @@ impl Leases {
         self.waiters.wake_all(); // P7 wake-own-waiters
         done
     }
+
+    /// Releases what loads have left whose runtimes have ended.
+    async fn release_left(&self) {
+        let left = mem::take(&mut *lock(&self.left)).into_iter();
+        join_all(left.map(|(key, token)| self.release(key, token))).await;
+    }
+
+    /// Releases a lease whose owner is gone. An error leaves it to its time, as a dead process
+    /// does.
+    async fn release(&self, key: Key, token: Token) {
+        let _ = self.remote.release(key.as_str(), &token).await;
+        self.waiters.wake(key.hash()); // P7 wake-own-waiters
+    }
 }
 
 impl Lease {
     fn new(held: ReleaseOnDrop, lease: Duration, asked: Instant) -> Self {
-        let loss = Arc::new(Loss::default());
-        // A task of its own, so that a loader that blocks its thread for long does not keep the
-        // lease from renewal.
-        let renewal = tokio::spawn(renew(
-            held.leases.clone(),
-            held.key.clone(),
-            held.token.clone(),
-            lease,
-            asked,
-            {
-                let loss = loss.clone();
-                move || loss.happened()
-            },
-        ));
-        Self {
-            held,
-            renewal: Renewal(renewal.abort_handle()),
-            loss,
-        }
+        let ReleaseOnDrop {
+            leases, key, token, ..
+        } = &held;
+        let remote = leases.remote.clone();
+        let renewal = Renewal::start(remote, key.clone(), token.clone(), lease, asked);
+        Self { held, renewal }
     }
 
     /// Stores the value if the lease is still good, see
@@ -390,68 +393,20 @@ impl Lease {
 
     /// Tells whether the lease is known to be lost: taken away, or not renewed in time.
     pub fn is_lost(&self) -> bool {
-        self.loss.lost.load(Ordering::Acquire)
+        self.renewal.is_lost()
     }
 
     /// Waits until the lease is known to be lost.
     pub async fn lost(&self) {
-        loop {
-            let told = self.loss.told.notified();
-            if self.is_lost() {
-                return;
-            }
-            told.await;
-        }
+        self.renewal.lost().await;
     }
 
     /// Takes note that the lease is over and the store knows, or will be told: nothing is left to
     /// release, and waiters may claim.
     fn ended(&mut self) {
         self.held.leases.waiters.wake(self.held.key.hash()); // P7 wake-own-waiters
-        self.renewal.0.abort();
+        self.renewal.end();
         self.held.armed = false;
-    }
-}
-
-/// A renewal ends with its lease.
-#[derive(Debug)]
-struct Renewal(AbortHandle);
-
-impl Drop for Renewal {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Loss {
-    fn happened(&self) {
-        self.lost.store(true, Ordering::Release); // pairs with the load in `is_lost`
-        self.told.notify_waiters();
-    }
-}
-
-/// Extends the lease every third of its life, counted from before it was asked for, and tells when
-/// it is lost.
-async fn renew(
-    leases: Leases,
-    key: Key,
-    token: Token,
-    lease: Duration,
-    mut asked: Instant,
-    lost: impl FnOnce() + Send,
-) {
-    let mut life = lease;
-    loop {
-        tokio::time::sleep(lease / 3).await;
-        let asking = Instant::now();
-        let renewal = leases.remote.renew(key.as_str(), &token, renewed(lease));
-        // The limit is the lease's end: an answer that comes later changes nothing.
-        match tokio::time::timeout(life.saturating_sub(asked.elapsed()), renewal).await {
-            Ok(Ok(true)) => (asked, life) = (asking, renewed(lease)),
-            // The store may be back before the lease has run out.
-            Ok(Err(_)) if asked.elapsed() < life => {}
-            _ => return lost(),
-        }
     }
 }
 
@@ -461,15 +416,33 @@ struct ReleaseOnDrop {
     leases: Leases,
     key: Key,
     token: Token,
+    of: Of,
     armed: bool,
 }
 
+/// The owner of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Load,
+    Writer,
+}
+
+/// A lease that is released in the background, or by the next claim if the runtime ends first.
+struct Release {
+    leases: Leases,
+    key: Key,
+    token: Token,
+    /// Whether the next claim is to release it.
+    is_left: bool,
+}
+
 impl ReleaseOnDrop {
-    fn new(leases: &Leases, key: &Key) -> Self {
+    fn new(leases: &Leases, key: &Key, of: Of) -> Self {
         Self {
             leases: leases.clone(),
             key: key.clone(),
             token: Token::new(),
+            of,
             armed: true,
         }
     }
@@ -484,14 +457,34 @@ impl Drop for ReleaseOnDrop {
         if !self.armed {
             return;
         }
-        // Without a runtime no task can send it; the lease then ends by its time.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (leases, key, token) = (self.leases.clone(), self.key.clone(), self.token.clone());
-            runtime.spawn(async move {
-                // An error leaves the lease to its time, as a dead process does.
-                let _ = leases.remote.release(key.as_str(), &token).await;
-                leases.waiters.wake(key.hash()); // P7 wake-own-waiters
-            });
+        let release = Release {
+            leases: self.leases.clone(),
+            key: self.key.clone(),
+            token: self.token.clone(),
+            // The database may still do what a writer sent: its lease then ends by its time.
+            is_left: self.of == Of::Load,
+        };
+        // Without a runtime, and in one that shuts down, it is dropped in here.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(release.run());
+        }
+    }
+}
+
+impl Release {
+    async fn run(mut self) {
+        let (key, token) = (self.key.clone(), self.token.clone());
+        self.leases.release(key, token).await;
+        self.is_left = false;
+    }
+}
+
+impl Drop for Release {
+    // P19 loads-end-with-callers: a load that its runtime cuts off gives its lease back, too
+    fn drop(&mut self) {
+        if self.is_left {
+            let lease = (self.key.clone(), self.token.clone());
+            lock(&self.leases.left).push(lease);
         }
     }
 }

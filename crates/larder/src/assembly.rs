@@ -1,22 +1,23 @@
 //! Puts a larder's parts together.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
+use futures_util::future::join;
 use larder_core::{Capacity, Clock, Generations, PolicyIndex, RemoteStore, Tags};
 use larder_lock::{Leases, Nesting};
 use larder_ttl::{Policy, TtlTable};
-use tokio::runtime::Handle;
 
 use crate::{
     L1Store, Larder,
+    background::Work,
     connect::Everything,
     invalidate::l1_listener::L1Listener,
     l1::L1,
     observe::Hook,
-    outbox::{OutboxSchedule, counts::DrainCounts, keep_draining},
+    outbox::{OutboxSchedule, counts::DrainCounts, drain_for_ever},
     policy::{ActivePolicy, Levels, Parts, Reporter, SizeLimits, policy_tag},
     process::Process,
     runtime::Lifecycle,
@@ -74,7 +75,6 @@ struct Shared {
 impl Assembly {
     pub(crate) fn assemble(
         self,
-        runtime: &Handle,
         remote: Option<Arc<dyn RemoteStore>>,
         schedule: Option<OutboxSchedule>,
     ) -> Larder {
@@ -103,7 +103,6 @@ impl Assembly {
             #[cfg(feature = "metrics")]
             published.publish();
         };
-        let housekeeping = runtime.spawn(keep_house(chores)).abort_handle();
         let Shared {
             generations,
             tags,
@@ -122,12 +121,9 @@ impl Assembly {
             _listener: listener,
             drains,
             lifecycle,
-            housekeeping,
-            draining: OnceLock::new(),
         });
-        if let Some(schedule) = schedule {
-            keep_draining(&process, schedule);
-        }
+        let work = in_background(Arc::new(chores), Arc::downgrade(&process), schedule);
+        process.lifecycle.background.begin(work);
         Larder::new(process, self.table)
     }
 
@@ -240,8 +236,28 @@ impl Assembly {
     }
 }
 
-/// A task, because a store frees expired entries only when somebody calls it.
-async fn keep_house(chores: impl Fn() + Send) {
+/// Makes the work in the background: housekeeping, and draining the outbox, if there is one.
+fn in_background(
+    chores: Arc<impl Fn() + Send + Sync + 'static>,
+    process: Weak<Process>,
+    schedule: Option<OutboxSchedule>,
+) -> Work {
+    let schedule = schedule.map(Arc::new);
+    Box::new(move || {
+        let housekeeping = keep_house(chores.clone());
+        let (process, schedule) = (process.clone(), schedule.clone());
+        Box::pin(async move {
+            let Some(schedule) = schedule else {
+                return housekeeping.await;
+            };
+            // Neither of them ends.
+            let _ = join(housekeeping, drain_for_ever(process, schedule)).await;
+        })
+    })
+}
+
+/// In the background, because a store frees expired entries only when somebody calls it.
+async fn keep_house(chores: Arc<impl Fn() + Send + Sync>) {
     let mut due = tokio::time::interval(HOUSEKEEPING);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

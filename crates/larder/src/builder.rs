@@ -6,7 +6,6 @@ use larder_core::{Outbox, RemoteStore};
 #[cfg(feature = "redis")]
 use larder_redis::RedisConfig;
 use larder_ttl::TtlTable;
-use tokio::runtime::Handle;
 
 use crate::{
     Error, Event, L1Store, Larder,
@@ -14,6 +13,7 @@ use crate::{
     connect::{Connect, Remote},
     observe::{Hook, advice::advise},
     outbox::OutboxSchedule,
+    runtime::in_runtime,
 };
 
 /// Describes a [`Larder`]; [`build`](Self::build) makes it.
@@ -374,14 +374,14 @@ impl LarderBuilder {
     ///   the larder may not [`start_without_redis`](Self::start_without_redis).
     /// - [`Error::NoRuntime`]: the call was made outside a tokio runtime.
     pub async fn build(self) -> Result<Larder, Error> {
-        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        in_runtime()?;
         let (assembly, remote, schedule) = self.checked()?;
         let remote = match remote {
             Some(remote) => Some(remote.connect().await?),
             None => None,
         };
         advise(&assembly.table, remote.as_deref()).await;
-        Ok(assembly.assemble(&runtime, remote, schedule))
+        Ok(assembly.assemble(remote, schedule))
     }
 
     /// Checks that no two options contradict each other.

@@ -16,7 +16,11 @@ use crate::{
 /// The two levels of one process, and the policies whose entries live in them. Cheap to clone; all
 /// clones share the levels.
 ///
-/// Call its methods inside the tokio runtime that built it.
+/// Call its methods inside a tokio runtime; which one does not matter. The runtime that built the
+/// larder drives its connections. When that ends, the larder drops from L1 what it has read through
+/// them, and the next call that L1 cannot serve connects again, in its own runtime. A runtime that
+/// lives without being run, such as a single-threaded one outside of `block_on`, handles no message
+/// of Redis: drop it, or L1 may serve old values.
 ///
 /// ```
 /// # use larder::{Cache, Larder};

@@ -56,6 +56,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod assembly;
+mod background;
 mod builder;
 mod cache;
 mod connect;

@@ -1,12 +1,8 @@
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use larder_core::{Generations, Key, Tags};
 use larder_lock::Leases;
-use tokio::{task::AbortHandle, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     Error,
@@ -30,9 +26,6 @@ pub(crate) struct Process {
     pub(crate) _listener: Option<Arc<L1Listener>>,
     pub(crate) drains: Arc<DrainCounts>,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    /// The tasks that end with the larder.
-    pub(crate) housekeeping: AbortHandle,
-    pub(crate) draining: OnceLock<AbortHandle>,
 }
 
 /// 10 ms: a larder that is closed looks this often whether its store has sent everything.
@@ -67,6 +60,9 @@ impl Process {
             .for_each(|policy| self.generations.bump_policy(policy.index));
         let ending = async {
             self.lifecycle.idle().await;
+            if self.unsent() > 0 {
+                self.resume().await;
+            }
             while self.unsent() > 0 {
                 tokio::time::sleep(LOOK).await;
             }
@@ -74,7 +70,7 @@ impl Process {
         // The limit is the caller's own.
         let ended = timeout(limit, ending).await;
         let (running, unsent) = (self.lifecycle.running(), self.unsent());
-        self.end_tasks();
+        self.lifecycle.background.end();
         if ended.is_err() && (running > 0 || unsent > 0) {
             // The store's tasks go on, so that they send the rest when they can, and a later call
             // can wait for that.
@@ -97,17 +93,17 @@ impl Process {
             .map_or(0, |leases| leases.remote().stats().unsent)
     }
 
-    fn end_tasks(&self) {
-        self.housekeeping.abort();
-        if let Some(task) = self.draining.get() {
-            task.abort();
+    /// Has L2 connected again, if the runtime has ended in which it was.
+    pub(crate) async fn resume(&self) {
+        if let Some(leases) = &self.leases {
+            leases.remote().resume().await;
         }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.end_tasks();
+        self.lifecycle.background.end();
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use crate::Error;
+use crate::{Error, background::Background};
 
 /// Checks that there is a runtime: without one, tokio panics where a task is spawned.
 pub(crate) fn in_runtime() -> Result<(), Error> {
@@ -42,22 +42,27 @@ pub(crate) async fn in_task<R: Send + 'static>(
         .ok_or_else(aborted)
 }
 
-/// Whether a larder is open, and how many of its writes and invalidations are running.
+/// Whether a larder is open, what it does in the background, and how many of its writes and
+/// invalidations are running.
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
+    pub(crate) background: Arc<Background>,
     is_closed: AtomicBool,
     running: AtomicUsize,
     one_ended: Notify,
 }
 
 impl Lifecycle {
-    /// Checks that the larder is open, and that there is a runtime.
+    /// Checks that the larder is open, and that there is a runtime. The work in the background goes
+    /// on there, if its own runtime has ended.
     pub(crate) fn check(&self) -> Result<(), Error> {
         // SeqCst: pairs with `close`, see `spawn`.
         if self.is_closed.load(Ordering::SeqCst) {
             return Err(Error::Closed);
         }
-        in_runtime()
+        in_runtime()?;
+        self.background.go_on();
+        Ok(())
     }
 
     /// Runs a write or an invalidation in a task of its own, so that it runs to its end also when

@@ -46,13 +46,14 @@ pub(crate) async fn write<R: Send + 'static>(
     let work = Work::write(&policy.nesting, &key);
     // P19 loads-end-with-callers: a write does not
     let write = lifecycle.spawn(async move {
-        let done = Write {
+        let write = Write {
             policy: &policy,
             key: &key,
             purpose,
-        }
-        .run(work.run(writer))
-        .await;
+        };
+        let mut unfinished = Unfinished(Some(&write));
+        let done = write.run(work.run(writer)).await;
+        unfinished.0 = None;
         drop(process); // until now it has carried pushes to those who wait
         done
     })?;
@@ -65,6 +66,18 @@ struct Write<'a> {
     policy: &'a ActivePolicy,
     key: &'a Key,
     purpose: Purpose,
+}
+
+/// A write that may not come to its end, because its runtime ends before.
+struct Unfinished<'a>(Option<&'a Write<'a>>);
+
+impl Drop for Unfinished<'_> {
+    // P18 failed-write-invalidates: a write that was cut off can have reached the database
+    fn drop(&mut self) {
+        if let Some(write) = self.0 {
+            write.invalidate_locally();
+        }
+    }
 }
 
 impl Write<'_> {

@@ -9,6 +9,7 @@ pub(crate) mod foreign;
 pub(crate) mod lost_lanes;
 pub(crate) mod reconnected;
 pub(crate) mod refusals;
+pub(crate) mod runtimes;
 pub(crate) mod sentinel;
 pub(crate) mod shards;
 pub(crate) mod unsent;

@@ -16,6 +16,7 @@
 //! | a refresh | has mutants of its name; a lease tells it whether it was renewed, and else whether it was taken after the first claim |
 //! | P13 silence-is-not-health, P20 l1-ends-with-l2 | are about time, which the model lacks: a loss is noticed at some time, and no entry expires |
 //! | P19 loads-end-with-callers | is about tasks and callers, between which the model makes no difference |
+//! | P32 runtime-end-is-loss | is P10 loss-told-before-successor: a connection is cut |
 
 mod events;
 mod mutant;

@@ -112,6 +112,13 @@ pub trait Lanes: Debug + Send + Sync + 'static {
         let _ = prefix;
     }
 
+    /// Connects again, if the runtime has ended that drove the connections. Waits for that no
+    /// longer than for the answer to a call.
+    ///
+    /// Every call does so by itself. This is for a caller that first looks at the
+    /// [state](Self::lane_state) of a lane. By default it does nothing.
+    async fn resume(&self) {}
+
     /// Ends the store's tasks, before the process ends. The caller makes no call afterwards.
     ///
     /// By default it does nothing.

@@ -231,7 +231,7 @@ pub struct RemoteStats {
     /// Invalidations of keys and tags that could not be sent yet. Other processes may still serve
     /// the values that these outdate.
     pub unsent: u64,
-    /// The state of the circuit breaker.
+    /// The state of the circuit breaker. It is open, too, while no runtime drives a connection.
     pub breaker: BreakerState,
     /// Times that the breaker opened. Failed trials in between do not count.
     pub breaker_opened: u64,

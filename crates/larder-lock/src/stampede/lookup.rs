@@ -26,27 +26,31 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                 .look_remotely(leases, key, context.stamp(key), reader)
                 .await;
         }
-        let (joined, before) = self
-            .lookups
-            .join_next(key, context.generations(), || context.stamp(key));
-        let follower = match joined {
-            Joined::Follower(follower) => follower,
-            Joined::Leader(leader, follower) => {
-                let (context, leases) = (context.clone(), leases.clone());
-                let (key, reader) = (key.clone(), reader.clone());
-                // A task of its own: callers that share the look must not depend on this caller
-                // being polled.
-                tokio::spawn(async move {
-                    context
-                        .look_for_all(&leases, &key, leader, before, &reader)
-                        .await;
-                });
-                follower
+        loop {
+            let (joined, before) = self
+                .lookups
+                .join_next(key, context.generations(), || context.stamp(key));
+            match joined {
+                // All who are in a flight joined it before its question. It is dropped only with
+                // the runtime of its leader, which need not be this caller's.
+                Joined::Follower(follower) => match follower.wait().await {
+                    Some(lookup) => return lookup,
+                    None => continue,
+                },
+                Joined::Leader(leader, follower) => {
+                    let (context, leases) = (context.clone(), leases.clone());
+                    let (key, reader) = (key.clone(), reader.clone());
+                    // A task of its own: callers that share the look must not depend on this
+                    // caller being polled.
+                    tokio::spawn(async move {
+                        context
+                            .look_for_all(&leases, &key, leader, before, &reader)
+                            .await;
+                    });
+                    return follower.wait().await.unwrap_or(Lookup::Absent(None));
+                }
             }
-        };
-        // All who are in a flight joined it before its question. It is dropped only with the
-        // runtime.
-        follower.wait().await.unwrap_or(Lookup::Absent(None))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use deadpool_redis::redis::{
     aio::MultiplexedConnection, cmd,
 };
 use larder_core::StoreError;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     command::target::{Scope, Target},
@@ -33,6 +33,8 @@ pub(crate) struct LargeValuePool {
 /// Opens the connections of a pool.
 struct Manager {
     endpoint: Arc<Endpoint>,
+    /// The runtime that drives the lane's own connection, whichever runtime a caller is in.
+    runtime: Handle,
     options: AsyncConnectionConfig,
     /// The identifier of the run of the lane's server.
     expected_run_id: Option<String>,
@@ -54,8 +56,14 @@ impl managed::Manager for Manager {
     type Error = RedisError;
 
     async fn create(&self) -> RedisResult<Pooled> {
-        let protocol = ProtocolVersion::RESP2;
-        let (mut connection, renew_at) = self.endpoint.connect(protocol, &self.options).await?;
+        let (endpoint, options) = (self.endpoint.clone(), self.options.clone());
+        // In the lane's runtime, so that the caller's may end and leave the connection to others.
+        let connecting = self
+            .runtime
+            .spawn(async move { endpoint.connect(ProtocolVersion::RESP2, &options).await });
+        let (mut connection, renew_at) = connecting.await.unwrap_or_else(|_gone| {
+            Err(RedisError::from((ErrorKind::Io, "the runtime shuts down")))
+        })?;
         // P29 large-out-of-band: another server may have had long ago, or not yet, what the lane's
         // server tracks.
         if run_id(&mut connection).await? != self.expected_run_id {
@@ -89,6 +97,7 @@ impl LargeValuePool {
             .set_response_timeout(Some(config.command_timeout));
         let manager = Manager {
             endpoint: endpoint.clone(),
+            runtime: Handle::current(),
             options,
             expected_run_id,
         };

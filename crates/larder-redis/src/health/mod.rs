@@ -7,3 +7,4 @@ pub(crate) mod reconnect;
 mod renewal;
 mod shards;
 pub(crate) mod subscriber;
+pub(crate) mod tasks;

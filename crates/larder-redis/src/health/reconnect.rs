@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larder_core::StoreError;
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 use tracing::{debug, info};
 
 use crate::{
@@ -32,13 +32,14 @@ pub(crate) struct Limits {
     pub(crate) trial: Duration,
 }
 
-/// Keeps a lane connected, for as long as its store lives and the circuit breaker lets it.
+/// Keeps a lane connected, for as long as its store is awake and the circuit breaker lets it.
 pub(crate) async fn keep_connected(
     lane: Arc<Lane>,
-    mut dialer: Dialer,
+    dialer: Arc<Mutex<Dialer>>,
     limits: Limits,
     mut dialed: Option<Dialed>,
 ) {
+    let mut dialer = dialer.lock().await;
     let mut pause = Duration::ZERO;
     loop {
         if let Some(dialed) = dialed.take() {

@@ -29,6 +29,7 @@ use crate::{
 };
 
 /// Subscribes to the invalidation channel whenever a lane needs it.
+#[derive(Clone)]
 pub(crate) struct Subscriber {
     pub(crate) bus: Arc<Bus>,
     pub(crate) names: Arc<Names>,

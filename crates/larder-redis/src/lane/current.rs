@@ -323,6 +323,17 @@ impl CurrentSession {
         let _ = tokio::time::timeout(self.connect_timeout, replaced).await; // if there is none, the next call says so
     }
 
+    /// Waits until a session is in service.
+    pub(crate) async fn connected(&self) {
+        loop {
+            let replaced = self.replaced.notified(); // before the look, so that it misses none
+            if !self.is_down() {
+                return;
+            }
+            replaced.await;
+        }
+    }
+
     /// Has the session looked at by the task that reconnects.
     pub(crate) fn suspect(&self) {
         self.suspected.notify_one();

@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_redis::redis::PushInfo;
 use larder_core::{
-    Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore,
-    PushListener, RemoteStats, Replacing, StoreError, Stored, Token, ValueStore, Want, WriteClaim,
+    BreakerState, Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes,
+    LeaseStore, PushListener, RemoteStats, Replacing, StoreError, Stored, Token, ValueStore, Want,
+    WriteClaim,
 };
-use tokio::task::AbortHandle;
 
 use crate::{
     advice,
@@ -21,17 +21,9 @@ use crate::{
     command::{names::Names, reply::LARGE_VALUE, scripts, slots::slot},
     config::RedisConfig,
     connection::{
-        addresses::Addresses,
-        bus::Bus,
-        dialer::{Dialed, Dialer},
-        handshake::PushSink,
-        shards::Shards,
+        addresses::Addresses, bus::Bus, dialer::Dialer, handshake::PushSink, shards::Shards,
     },
-    health::{
-        failover, probe,
-        reconnect::{self, Limits},
-        subscriber::Subscriber,
-    },
+    health::{subscriber::Subscriber, tasks::Tasks},
     lane::{
         Lane, Peers, Shared,
         claim::{claim, commit, commit_large},
@@ -70,6 +62,11 @@ use crate::{
 /// refused. What is known of a tag is then in no order with the values of other masters: see
 /// [`LaneState::Scattered`].
 ///
+/// One tokio runtime drives the connections. When it ends, the process drops what it has read
+/// through them, and the next call connects the store again, in its own runtime. That call, and
+/// calls that come meanwhile, wait for it, at most for
+/// [`command_timeout`](RedisConfig::command_timeout).
+///
 /// Dropping the store closes its connections.
 ///
 /// ```no_run
@@ -93,14 +90,12 @@ pub struct RedisStore {
     listeners: Arc<Listeners>,
     bus: Arc<Bus>,
     breaker: Arc<Breaker>,
-    tasks: Vec<AbortHandle>,
+    tasks: Arc<Tasks>,
 }
-
-/// Lanes that are to be connected, each with what opens its connections.
-type Unconnected = Vec<(Arc<Lane>, Dialer)>;
 
 impl RedisStore {
     /// Connects all lanes. Must be called in a tokio runtime, which then drives the connections.
+    /// When that has ended, the next call connects the store again, in its own runtime.
     ///
     /// # Errors
     /// Nothing is left connected after any of these:
@@ -125,10 +120,12 @@ impl RedisStore {
     /// # Ok(()) }
     /// ```
     pub async fn connect(config: RedisConfig) -> Result<Self, StoreError> {
-        let (mut store, lanes) = Self::new(&config)?;
-        for (lane, mut dialer) in lanes {
-            let dialed = reconnect::connect(&lane, &mut dialer, &store.breaker.at_start()).await?;
-            if lane.index() == LaneIndex(0)
+        let store = Self::new(&config)?;
+        let mut dialed = Vec::new();
+        for (index, lane) in store.lanes.iter().enumerate() {
+            let permit = store.breaker.at_start();
+            dialed.push(store.tasks.connect(index, &permit).await?);
+            if index == 0
                 && let Some(session) = lane.current.load()
             {
                 Box::pin(rights::check(
@@ -139,8 +136,8 @@ impl RedisStore {
                 ))
                 .await?;
             }
-            store.keep_connected(&config, lane, dialer, Some(dialed));
         }
+        store.tasks.start(dialed);
         if store.lanes.iter().any(|lane| lane.needs_bus()) {
             store.bus.tried().await; // bounded by the time to connect
         }
@@ -148,8 +145,8 @@ impl RedisStore {
     }
 
     /// Connects in the background: until the store is connected, and whenever it has lost a
-    /// connection, calls fail at once. Must be called in a tokio runtime, which then drives the
-    /// connections.
+    /// connection, calls fail at once. Outside a tokio runtime, the store connects with its first
+    /// call.
     ///
     /// # Errors
     /// - [`StoreError::Address`] if the address or the root certificate cannot be used
@@ -168,15 +165,13 @@ impl RedisStore {
     /// # Ok(()) }
     /// ```
     pub fn connect_lazy(config: RedisConfig) -> Result<Self, StoreError> {
-        let (mut store, lanes) = Self::new(&config)?;
-        for (lane, dialer) in lanes {
-            store.keep_connected(&config, lane, dialer, None);
-        }
+        let store = Self::new(&config)?;
+        store.tasks.start(Vec::new());
         Ok(store)
     }
 
-    /// Makes the store, with the lanes that are to be connected.
-    fn new(config: &RedisConfig) -> Result<(Self, Unconnected), StoreError> {
+    /// Makes a store that is not connected yet.
+    fn new(config: &RedisConfig) -> Result<Self, StoreError> {
         let names = Arc::new(Names::new(config.checked_namespace()?));
         let addresses = Arc::new(Addresses::parse(config)?);
         let shards = Arc::new(Shards::new(config));
@@ -201,7 +196,7 @@ impl RedisStore {
             let dialer = Dialer::new(config, addresses.clone(), shards.clone(), sink(&lane));
             (lane, dialer)
         };
-        let unconnected: Unconnected = LaneIndex::all(config.lanes).map(unconnected).collect();
+        let unconnected: Vec<_> = LaneIndex::all(config.lanes).map(unconnected).collect();
         let lanes: Vec<_> = unconnected.iter().map(|(lane, _)| lane.clone()).collect();
         let peers = lanes.iter().map(Arc::downgrade).collect();
         let _set_once = shared.peers.set(peers);
@@ -212,65 +207,46 @@ impl RedisStore {
             lanes: lanes.clone(),
             config: config.clone(),
         };
-        // Tasks of their own, because no caller would notice that nothing is told any more.
-        let tasks = vec![
-            tokio::spawn(subscriber.run()).abort_handle(),
-            tokio::spawn(probe::run(lanes.clone(), config.clone())).abort_handle(),
-            tokio::spawn(failover::run(
-                addresses.clone(),
-                lanes.clone(),
-                config.connect_timeout,
-            ))
-            .abort_handle(),
-        ];
-        Ok((
-            Self {
-                shown: addresses.shown.clone(),
-                lanes,
-                names,
-                listeners,
-                bus,
-                breaker,
-                tasks,
-            },
-            unconnected,
-        ))
+        Ok(Self {
+            shown: addresses.shown.clone(),
+            lanes,
+            names,
+            listeners,
+            bus,
+            breaker,
+            tasks: Tasks::new(addresses, subscriber, unconnected),
+        })
     }
 
-    fn keep_connected(
-        &mut self,
-        config: &RedisConfig,
-        lane: Arc<Lane>,
-        dialer: Dialer,
-        dialed: Option<Dialed>,
-    ) {
-        // A task for each lane, because no caller would notice that an idle connection is lost.
-        let task = tokio::spawn(reconnect::keep_connected(
-            lane,
-            dialer,
-            Limits {
-                ping_interval: config.ping_interval,
-                renewal: config.connect_timeout,
-                trial: config.connect_timeout,
-            },
-            dialed,
-        ));
-        self.tasks.push(task.abort_handle());
+    /// The lanes, for a call. Each call comes through here.
+    // P32 runtime-end-is-loss: the call that finds the tasks' runtime gone starts them anew
+    async fn awake(&self) -> &[Arc<Lane>] {
+        self.tasks.wake().await;
+        &self.lanes
     }
 
-    fn lane_at(&self, lane: LaneIndex) -> Result<&Lane, StoreError> {
+    async fn lane_at(&self, lane: LaneIndex) -> Result<&Lane, StoreError> {
         let unreachable = || StoreError::Unreachable {
             address: self.shown.clone(),
             source: None,
         };
-        self.lanes
+        self.awake()
+            .await
             .get(usize::from(lane.0))
             .map(|lane| &**lane)
             .ok_or_else(unreachable)
     }
 
-    fn lane_of(&self, key: &str) -> &Lane {
-        &self.lanes[usize::from(self.lane(key).0)]
+    async fn lane_of(&self, key: &str) -> &Lane {
+        &self.awake().await[usize::from(self.lane(key).0)]
+    }
+
+    /// The state of the breaker: open while no runtime drives a connection.
+    fn breaker_state(&self) -> BreakerState {
+        match self.tasks.is_asleep() {
+            true => BreakerState::Open,
+            false => self.breaker.state(),
+        }
     }
 }
 
@@ -286,7 +262,7 @@ fn sink(lane: &Arc<Lane>) -> PushSink {
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.close();
     }
 }
 
@@ -294,7 +270,7 @@ impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
             .field("address", &self.shown)
-            .field("breaker", &self.breaker.state())
+            .field("breaker", &self.breaker_state())
             .field("lanes", &self.lanes)
             .finish()
     }
@@ -347,24 +323,28 @@ impl Lanes for RedisStore {
 
     fn stats(&self) -> RemoteStats {
         let unsent = self.lanes.iter().map(|lane| lane.unsent.len()).sum();
-        self.listeners.stats.read(self.breaker.state(), unsent)
+        self.listeners.stats.read(self.breaker_state(), unsent)
+    }
+
+    async fn resume(&self) {
+        self.tasks.wake().await;
     }
 
     fn close(&self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.close();
     }
 }
 
 #[async_trait]
 impl ValueStore for RedisStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        Ok(get(&self.lane_of(key).current, key, Want::Value)
+        Ok(get(&self.lane_of(key).await.current, key, Want::Value)
             .await?
             .map(|stored| stored.value))
     }
 
     async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        get(&self.lane_of(key).current, key, Want::ValueAndTtl).await
+        get(&self.lane_of(key).await.current, key, Want::ValueAndTtl).await
     }
 
     async fn get_many(
@@ -373,22 +353,23 @@ impl ValueStore for RedisStore {
         keys: &[&str],
         want: Want,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        get_many(&self.lane_at(lane)?.current, keys, want).await
+        get_many(&self.lane_at(lane).await?.current, keys, want).await
     }
 
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
         let ask = async |on| scripts::holds(on, key, digest).await;
-        self.lane_of(key).current.ask(key, ask).await
+        self.lane_of(key).await.current.ask(key, ask).await
     }
 
     async fn invalidate(&self, key: &Key, own: Option<&Token>) -> Result<Invalidated, StoreError> {
-        let lane = self.lane_of(key.as_str());
+        let lane = self.lane_of(key.as_str()).await;
         invalidate(&lane.current, &lane.unsent, &lane.redo, key, own).await
     }
 
     async fn clear(&self, prefix: &str) -> Result<u64, StoreError> {
+        let lane = self.lane_of(prefix).await;
         let _noted = note_in_all(&self.lanes, Kind::Prefix, prefix);
-        clear(&self.lane_of(prefix).current, prefix).await
+        clear(&lane.current, prefix).await
     }
 }
 
@@ -401,7 +382,14 @@ impl LeaseStore for RedisStore {
         lease: Duration,
         replacing: Replacing<'_>,
     ) -> Result<Claim, StoreError> {
-        claim(&self.lane_of(key).current, key, token, lease, replacing).await
+        claim(
+            &self.lane_of(key).await.current,
+            key,
+            token,
+            lease,
+            replacing,
+        )
+        .await
     }
 
     async fn begin_write(
@@ -410,7 +398,7 @@ impl LeaseStore for RedisStore {
         token: &Token,
         lease: Duration,
     ) -> Result<WriteClaim, StoreError> {
-        let lane = self.lane_of(key);
+        let lane = self.lane_of(key).await;
         let _noted = lane.redo.note(Kind::Key, key);
         let ask = async |on| scripts::begin_write(on, key, token, lease).await;
         lane.current.ask(key, ask).await
@@ -418,7 +406,7 @@ impl LeaseStore for RedisStore {
 
     async fn renew(&self, key: &str, token: &Token, lease: Duration) -> Result<bool, StoreError> {
         let ask = async |on| scripts::renew(on, key, token, lease).await;
-        self.lane_of(key).current.ask(key, ask).await
+        self.lane_of(key).await.current.ask(key, ask).await
     }
 
     async fn commit(
@@ -430,7 +418,7 @@ impl LeaseStore for RedisStore {
         replacing: Replacing<'_>,
     ) -> Result<Committed, StoreError> {
         let ask = async |on| scripts::commit(on, key, token, value, ttl, replacing).await;
-        let lane = self.lane_of(key);
+        let lane = self.lane_of(key).await;
         let replaces = replacing != Replacing::Nothing;
         let _noted = replaces.then(|| lane.redo.note(Kind::Key, key));
         match value.len() < LARGE_VALUE {
@@ -447,13 +435,13 @@ impl LeaseStore for RedisStore {
         ttl: Duration,
     ) -> Result<Committed, StoreError> {
         let ask = async |on| scripts::touch(on, key, token, kept, ttl).await;
-        let lane = self.lane_of(key);
+        let lane = self.lane_of(key).await;
         let _noted = ttl.is_zero().then(|| lane.redo.note(Kind::Key, key));
         commit(&lane.current, &lane.health, key, ask).await
     }
 
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {
         let ask = async |on| scripts::release(on, key, token).await;
-        self.lane_of(key).current.ask(key, ask).await
+        self.lane_of(key).await.current.ask(key, ask).await
     }
 }

@@ -25,7 +25,8 @@ fn epochs(replies: Vec<Option<u64>>) -> Vec<Option<TagEpoch>> {
 #[async_trait]
 impl TagStore for RedisStore {
     async fn tag_epoch(&self, lane: LaneIndex) -> Result<TagEpoch, StoreError> {
-        self.lane_at(lane)?
+        self.lane_at(lane)
+            .await?
             .current
             .ask(self.names.epoch(), scripts::tag_epoch)
             .await
@@ -39,7 +40,8 @@ impl TagStore for RedisStore {
     ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
         let ask = async |on| tags::read(on, tags).await;
         Ok(epochs(
-            self.lane_at(lane)?
+            self.lane_at(lane)
+                .await?
                 .current
                 .ask(self.names.epoch(), ask)
                 .await?,
@@ -55,7 +57,8 @@ impl TagStore for RedisStore {
     ) -> Result<Vec<Option<TagEpoch>>, StoreError> {
         let ask = async |on| scripts::pin_tags(on, tags, epoch.0, ttl).await;
         Ok(epochs(
-            self.lane_at(lane)?
+            self.lane_at(lane)
+                .await?
                 .current
                 .ask(self.names.epoch(), ask)
                 .await?,
@@ -63,9 +66,10 @@ impl TagStore for RedisStore {
     }
 
     async fn invalidate_tag(&self, tag: &str) -> Result<Invalidated, StoreError> {
-        let _noted = note_in_all(&self.lanes, Kind::Tag, tag);
+        let lanes = self.awake().await;
+        let _noted = note_in_all(lanes, Kind::Tag, tag);
         for _ in 0..TRIES {
-            for lane in &self.lanes {
+            for lane in lanes {
                 if invalidate_tag(&lane.current, tag).await? == Sent::Yes {
                     return Ok(Invalidated::Done);
                 }
@@ -73,7 +77,7 @@ impl TagStore for RedisStore {
             // P11 unsent-goes-first: entries with the tag are read through every lane, so each one
             // must send it before a caller reads through it.
             let mut all_are_down = true;
-            for lane in &self.lanes {
+            for lane in lanes {
                 all_are_down &= lane
                     .unsent
                     .remember_tag(&lane.current, &self.names, tag)
@@ -85,7 +89,7 @@ impl TagStore for RedisStore {
             }
         }
         // Connections come and fail: leave it to the next ones.
-        for lane in &self.lanes {
+        for lane in lanes {
             while lane
                 .unsent
                 .remember_tag(&lane.current, &self.names, tag)

@@ -39,25 +39,18 @@ enum WhenDown {
     Leave,
 }
 
-/// Drains an outbox now and from then on, for as long as the larder or one of its caches lives.
-pub(crate) fn keep_draining(process: &Arc<Process>, schedule: OutboxSchedule) {
-    // A task of its own, because what a dead process owes has no caller. It must not keep the
-    // larder alive.
-    let task = tokio::spawn(drain_for_ever(Arc::downgrade(process), schedule));
-    // Started once only, so there is none to be replaced.
-    let _ = process.draining.set(task.abort_handle());
-}
-
-async fn drain_for_ever(process: Weak<Process>, OutboxSchedule { outbox, every }: OutboxSchedule) {
+/// Drains an outbox now and from then on. It must not keep the larder alive.
+pub(crate) async fn drain_for_ever(process: Weak<Process>, schedule: Arc<OutboxSchedule>) {
+    let OutboxSchedule { outbox, every } = &*schedule;
     let Some(counts) = process.upgrade().map(|process| process.drains.clone()) else {
         return;
     };
-    let mut due = tokio::time::interval(every.max(Duration::from_millis(1)));
+    let mut due = tokio::time::interval((*every).max(Duration::from_millis(1)));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
         // An outbox that panics once must not end all drains.
-        let drained = AssertUnwindSafe(drain(&process, &*outbox))
+        let drained = AssertUnwindSafe(drain(&process, &**outbox))
             .catch_unwind()
             .await;
         counts.drain_ended(match drained {
@@ -78,6 +71,9 @@ async fn drain_for_ever(process: Weak<Process>, OutboxSchedule { outbox, every }
 /// nothing behind it.
 pub(crate) async fn drain(process: &Weak<Process>, outbox: &dyn Outbox) -> Result<u64, Error> {
     let (mut confirmed, mut done, mut after) = (0, Ok(()), i64::MIN);
+    if let Some(process) = process.upgrade() {
+        process.resume().await;
+    }
     while process
         .upgrade()
         .is_some_and(|process| is_reached(&process))

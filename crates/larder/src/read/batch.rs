@@ -116,17 +116,15 @@ impl BatchLoad {
         if std::mem::replace(&mut self.state().is_due, true) {
             return;
         }
+        let due = Due(self.clone());
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let this = self.clone();
         // A task of its own, as for the first ones.
         runtime.spawn(async move {
             // They come one by one, and nobody knows which is the last.
             tokio::time::sleep(SOON).await;
-            let mut state = this.state();
-            state.is_due = false;
-            this.dispatch_if_ready(state);
+            drop(due);
         });
     }
 
@@ -194,6 +192,17 @@ impl BatchLoad {
     }
 }
 
+/// Has the loader run for skipped slots, also if the runtime ends in which that is due.
+struct Due(Arc<BatchLoad>);
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.is_due = false;
+        self.0.dispatch_if_ready(state);
+    }
+}
+
 /// Waits until no slot is waited for: each has its own time limit, and its own callers.
 async fn all_are_gone(wanted: &mut [Wanted]) {
     join_all(wanted.iter_mut().map(|wanted| wanted.served.closed())).await;
@@ -208,8 +217,19 @@ impl BatchSlot {
         &self.part
     }
 
-    /// Waits for the key's part of the load.
-    pub(crate) fn load(self, key: &Key) -> BoxFuture<'static, Result<CachedValue, Error>> {
+    /// Waits for the key's part of the load. If the runtime ends in which that runs, it runs once
+    /// more, in the runtime of this slot.
+    pub(crate) async fn load(self, key: &Key) -> Result<CachedValue, Error> {
+        for _ in 0..2 {
+            if let Ok(outcome) = self.want(key).await {
+                return outcome;
+            }
+        }
+        let key = key.to_string();
+        Err(Error::Aborted { key }) // the runtime is shutting down
+    }
+
+    fn want(&self, key: &Key) -> oneshot::Receiver<Result<CachedValue, Error>> {
         let (served, outcome) = oneshot::channel();
         let BatchPart { batch, slot } = &self.part;
         let is_decided = {
@@ -226,10 +246,7 @@ impl BatchSlot {
             true => batch.dispatch_soon(),
             false => self.part.skip(),
         }
-        let aborted = Error::Aborted {
-            key: key.to_string(),
-        };
-        Box::pin(async { outcome.await.unwrap_or(Err(aborted)) }) // the runtime is shutting down
+        outcome
     }
 }
 
