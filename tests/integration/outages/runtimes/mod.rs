@@ -7,7 +7,7 @@ mod store;
 use std::sync::OnceLock;
 
 use futures_util::FutureExt;
-use larder::{BreakerState, Error, Larder};
+use larder::{BreakerState, Error, Larder, LarderBuilder, RedisConfig};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{
@@ -44,6 +44,10 @@ impl Outside {
         }
     }
 
+    fn url(&self) -> String {
+        self.world.server.url()
+    }
+
     fn insert(&self, key: &str, value: &str) {
         let inserting = self.elsewhere.insert(key, value.to_owned());
         self.runtime.block_on(inserting).unwrap();
@@ -57,6 +61,17 @@ impl Outside {
     fn reads(&self, key: &str, expected: Option<&str>) {
         self.runtime.block_on(gets(&self.elsewhere, key, expected));
     }
+}
+
+/// Options with which nothing fails because the machine is busy.
+fn patient(url: impl Into<String>) -> RedisConfig {
+    let config = config(url).connect_timeout(BOUND);
+    config.command_timeout(BOUND)
+}
+
+/// Begins a process with these options.
+fn at(url: impl Into<String>) -> LarderBuilder {
+    builder().redis_config(patient(url))
 }
 
 fn one_thread() -> Runtime {
@@ -86,8 +101,7 @@ fn value_that_changed_after_the_runtime_had_ended_is_seen_in_the_next_one() {
     let outside = Outside::new();
     in_both_kinds(|runtime| {
         let first = runtime();
-        let (_larder, cache) =
-            first.block_on(process_of(builder().redis_config(outside.world.config())));
+        let (_larder, cache) = first.block_on(process_of(at(outside.url())));
         outside.insert("k", "old");
         first.block_on(gets(&cache, "k", Some("old")));
         drop(first);
@@ -104,8 +118,7 @@ fn value_of_an_ended_runtime_is_not_served_while_redis_is_out_of_reach() {
     let proxy = outside.runtime.block_on(outside.world.proxy());
     in_both_kinds(|runtime| {
         let first = runtime();
-        let (larder, cache) =
-            first.block_on(process_of(builder().redis_config(config(proxy.url()))));
+        let (larder, cache) = first.block_on(process_of(at(proxy.url())));
         first.block_on(async {
             load(&cache, "k", "old").await;
             assert_eq!(get(&cache, "k").await.as_deref(), Some("old"));
@@ -124,8 +137,7 @@ fn writes_and_invalidations_of_every_later_runtime_reach_redis() {
     let outside = Outside::new();
     in_both_kinds(|runtime| {
         let first = runtime();
-        let (_larder, cache) =
-            first.block_on(process_of(builder().redis_config(outside.world.config())));
+        let (_larder, cache) = first.block_on(process_of(at(outside.url())));
         drop(first);
         for round in 0..3 {
             let value = format!("value {round}");
@@ -146,7 +158,7 @@ fn writes_and_invalidations_of_every_later_runtime_reach_redis() {
 fn larder_in_a_static_is_used_by_many_runtimes_at_once() {
     static LARDER: OnceLock<(Larder, Items)> = OnceLock::new();
     let outside = Outside::new();
-    let building = process_of(builder().redis_config(outside.world.config()));
+    let building = process_of(at(outside.url()));
     let (_, cache) = LARDER.get_or_init(|| one_thread().block_on(building));
     let uses = |nth: usize| {
         for round in 0..5 {
@@ -183,8 +195,7 @@ fn invalidation_that_an_ended_runtime_could_not_send_is_sent_by_the_next_one() {
     let outside = Outside::new();
     let proxy = outside.runtime.block_on(outside.world.proxy());
     in_both_kinds(|runtime| {
-        let (larder, cache) =
-            runtime().block_on(process_of(builder().redis_config(config(proxy.url()))));
+        let (larder, cache) = runtime().block_on(process_of(at(proxy.url())));
         for ends_with_close in [false, true] {
             outside.insert("k", "old");
             proxy.refuse(true);
@@ -214,8 +225,7 @@ fn pushes_reach_the_runtime_that_is_left() {
     let outside = Outside::new();
     in_both_kinds(|runtime| {
         let (first, left) = (many_threads(), runtime());
-        let (_larder, cache) =
-            first.block_on(process_of(builder().redis_config(outside.world.config())));
+        let (_larder, cache) = first.block_on(process_of(at(outside.url())));
         outside.insert("k", "old");
         left.block_on(gets(&cache, "k", Some("old")));
         first.shutdown_background();
@@ -232,8 +242,7 @@ fn closed_larder_stays_closed_in_the_next_runtime() {
     let proxy = outside.runtime.block_on(outside.world.proxy());
     in_both_kinds(|runtime| {
         let first = runtime();
-        let (larder, cache) =
-            first.block_on(process_of(builder().redis_config(config(proxy.url()))));
+        let (larder, cache) = first.block_on(process_of(at(proxy.url())));
         first.block_on(larder.close(BOUND)).unwrap();
         drop(first);
         let before = proxy.connections();
@@ -250,8 +259,7 @@ fn closed_larder_stays_closed_in_the_next_runtime() {
 fn call_outside_of_any_runtime_is_an_error() {
     let outside = Outside::new();
     let first = one_thread();
-    let (_larder, cache) =
-        first.block_on(process_of(builder().redis_config(outside.world.config())));
+    let (_larder, cache) = first.block_on(process_of(at(outside.url())));
     first.block_on(load(&cache, "k", "old"));
     drop(first);
     let read = cache.get("k").now_or_never();

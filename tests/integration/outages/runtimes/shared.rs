@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use larder::{L1Store, Outbox, OutboxEntry, OutboxError};
 use larder_testkit::Gate;
 
-use super::{Outside, in_both_kinds, inside, many_threads, one_thread};
+use super::{Outside, at, in_both_kinds, inside, many_threads, one_thread, patient};
 use crate::support::{
     batch::set,
     calls::{Items, Numbers, get, is, load, slow_load, slow_write, start_load},
@@ -55,7 +55,7 @@ fn load_that_ends_with_its_runtime_is_begun_anew_by_those_who_wait_for_it() {
     for (is_outside, key) in [(false, "k1"), (true, "k2")] {
         let (first, left) = (many_threads(), one_thread());
         let home = if is_outside { &outside.runtime } else { &first };
-        let process = builder_of(&policies).redis_config(outside.world.config());
+        let process = builder_of(&policies).redis_config(patient(outside.url()));
         let cache: Items = home.block_on(cache_of(process));
         let gate = Gate::new();
         let _first_caller = inside(&first, || slow_load(&cache, key, "never", &gate));
@@ -152,7 +152,7 @@ fn outbox_is_drained_in_the_next_runtime() {
     let outside = Outside::new();
     let outbox = Arc::new(Memory::default());
     in_both_kinds(|runtime| {
-        let process = builder().redis_config(outside.world.config());
+        let process = at(outside.url());
         let process = process.outbox(outbox.clone()).outbox_interval(ms(5));
         let (larder, cache) = runtime().block_on(process_of(process));
         let drained = larder.stats().outbox_drained;
@@ -202,7 +202,7 @@ fn value_that_is_due_is_reloaded_in_the_next_runtime() {
     let policies = [policy().refresh_ahead(0.5)];
     let soon = ["PEXPIRE", "item:k", "60000"]; // of ten minutes
     in_both_kinds(|runtime| {
-        let process = builder_of(&policies).redis_config(outside.world.config());
+        let process = builder_of(&policies).redis_config(patient(outside.url()));
         let cache: Items = runtime().block_on(cache_of(process));
         outside.insert("k", "old");
         outside

@@ -8,11 +8,10 @@ use larder_core::{Invalidated, LaneIndex, LaneState, Lanes, ValueStore};
 use larder_redis::{Coherence, RedisStore};
 use larder_testkit::Direction;
 
-use super::{Outside, in_both_kinds, many_threads, one_thread};
+use super::{Outside, in_both_kinds, many_threads, one_thread, patient};
 use crate::support::{
-    redis::config,
     store::{are, key},
-    wait::{BOUND, holds, start},
+    wait::{holds, start},
     world::World,
 };
 
@@ -22,7 +21,7 @@ fn store_is_down_between_two_runtimes_and_back_with_the_first_call() {
     let outside = Outside::new();
     in_both_kinds(|runtime| {
         let first = runtime();
-        let connecting = RedisStore::connect(config(outside.world.server.url()));
+        let connecting = RedisStore::connect(patient(outside.url()));
         let store = first.block_on(connecting).unwrap();
         assert!(are(&store, LaneState::Tracking));
         drop(first);
@@ -45,7 +44,7 @@ fn store_is_down_between_two_runtimes_and_back_with_the_first_call() {
 #[test]
 fn store_that_is_made_outside_of_any_runtime_connects_with_its_first_call() {
     let outside = Outside::new();
-    let store = RedisStore::connect_lazy(config(outside.world.server.url())).unwrap();
+    let store = RedisStore::connect_lazy(patient(outside.url())).unwrap();
     assert!(store.get("k").now_or_never().unwrap().is_err());
     one_thread().block_on(store.get("k")).unwrap();
 }
@@ -58,7 +57,7 @@ fn closed_store_is_not_connected_again() {
     for closes_first in [true, false] {
         let first = one_thread();
         let store = first
-            .block_on(RedisStore::connect(config(proxy.url())))
+            .block_on(RedisStore::connect(patient(proxy.url())))
             .unwrap();
         if closes_first {
             store.close();
@@ -86,7 +85,7 @@ fn call_in_a_runtime_that_shuts_down_fails_at_once() {
     let outside = Outside::new();
     in_both_kinds(|runtime| {
         let first = runtime();
-        let connecting = RedisStore::connect(config(outside.world.server.url()));
+        let connecting = RedisStore::connect(patient(outside.url()));
         let store = Arc::new(first.block_on(connecting).unwrap());
         let reads = Reads(store.clone());
         first.block_on(async {
@@ -115,7 +114,7 @@ fn connection_for_large_values_outlives_the_runtime_of_its_first_caller() {
     let proxy = outside.runtime.block_on(outside.world.proxy());
     let home = many_threads();
     let store = home
-        .block_on(RedisStore::connect(config(proxy.url()).lanes(1)))
+        .block_on(RedisStore::connect(patient(proxy.url()).lanes(1)))
         .unwrap();
     let read = |runtime: tokio::runtime::Runtime| {
         let read = runtime.block_on(store.get("k")).unwrap();
@@ -132,7 +131,7 @@ fn connection_for_large_values_outlives_the_runtime_of_its_first_caller() {
 fn subscription_of_an_ended_runtime_is_not_believed_in_the_next_one() {
     let outside = Outside::of(World::without_tracking());
     in_both_kinds(|runtime| {
-        let told = config(outside.world.server.url()).coherence(Coherence::Channel);
+        let told = patient(outside.url()).coherence(Coherence::Channel);
         let first = runtime();
         let store = first.block_on(RedisStore::connect(told)).unwrap();
         assert!(are(&store, LaneState::Subscribed));
@@ -168,8 +167,8 @@ fn invalidation_whose_reply_ends_with_the_runtime_is_remembered() {
         .block_on(outside.world.server.command(&set))
         .unwrap();
     let (first, left) = (many_threads(), one_thread());
-    let config = config(proxy.url()).command_timeout(BOUND);
-    let store = Arc::new(first.block_on(RedisStore::connect(config)).unwrap());
+    let connecting = RedisStore::connect(patient(proxy.url()));
+    let store = Arc::new(first.block_on(connecting).unwrap());
     proxy.stall(Direction::ToServer, true);
     left.block_on(async {
         let invalidating = start({
