@@ -8,7 +8,7 @@ use std::{
 
 use larder_core::{
     Claim, Committed, Digest, Invalidated, Key, LONGEST_LEASE, RemoteStore, Replacing, StoreError,
-    Stored, Token, WriteClaim,
+    Stored, Token, Track, WriteClaim,
 };
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
@@ -43,6 +43,7 @@ use crate::waiters::{Waiter, Waiters, renewed};
 pub struct Leases {
     remote: Arc<dyn RemoteStore>,
     waiters: Waiters,
+    track: Track,
 }
 
 /// A held lease, renewed in the background until it is given up or lost.
@@ -110,7 +111,23 @@ impl Leases {
         Self {
             remote,
             waiters: Waiters::default(),
+            track: Track::Value,
         }
+    }
+
+    /// Makes leases for callers that keep no copy of a value, and never serve one later: the store
+    /// need not track it. They share the waiters.
+    // P33 only-kept-is-tracked
+    pub fn untracked(&self) -> Self {
+        Self {
+            track: Track::Nothing,
+            ..self.clone()
+        }
+    }
+
+    /// Whether the store is to track the values that it returns or takes.
+    pub(crate) fn track(&self) -> Track {
+        self.track
     }
 
     /// The store.
@@ -143,7 +160,7 @@ impl Leases {
         let (held, asked) = (ReleaseOnDrop::new(self, key), Instant::now());
         let claim = self
             .remote
-            .claim(key.as_str(), &held.token, lease, replacing)
+            .claim(key.as_str(), &held.token, lease, replacing, self.track)
             .await?;
         Ok(match claim {
             Claim::Leased => Claimed::Leased(Lease::new(held, lease, asked)),
@@ -303,7 +320,7 @@ impl Lease {
         } = &self.held;
         let committed = leases
             .remote
-            .commit(key.as_str(), token, value, ttl, replacing)
+            .commit(key.as_str(), token, value, ttl, replacing, leases.track)
             .await?;
         self.ended();
         Ok(committed)
@@ -336,7 +353,10 @@ impl Lease {
         let ReleaseOnDrop {
             leases, key, token, ..
         } = &self.held;
-        let touched = leases.remote.touch(key.as_str(), token, kept, ttl).await?;
+        let touched = leases
+            .remote
+            .touch(key.as_str(), token, kept, ttl, leases.track)
+            .await?;
         self.ended();
         Ok(touched)
     }

@@ -133,6 +133,7 @@ impl LargeValuePool {
             let asked = ask(Target {
                 connection,
                 scope: scope.clone(),
+                exempts: false, // it tracks nothing
             })
             .await;
             if asked.is_ok() {
