@@ -10,9 +10,12 @@ use larder_core::{
     Claim, Committed, Digest, Invalidated, Key, LONGEST_LEASE, RemoteStore, Replacing, StoreError,
     Stored, Token, Track, WriteClaim,
 };
-use tokio::{sync::Notify, task::AbortHandle, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
-use crate::waiters::{Waiter, Waiters, renewed};
+use crate::{
+    renewal::{Renewal, renew},
+    waiters::{Waiter, Waiters},
+};
 
 /// The leases of a remote store, as one process uses them: they renew themselves, and waiting
 /// callers are woken.
@@ -286,7 +289,7 @@ impl Lease {
         // A task of its own, so that a loader that blocks its thread for long does not keep the
         // lease from renewal.
         let renewal = tokio::spawn(renew(
-            held.leases.clone(),
+            held.leases.remote.clone(),
             held.key.clone(),
             held.token.clone(),
             lease,
@@ -433,45 +436,10 @@ impl Lease {
     }
 }
 
-/// A renewal ends with its lease.
-#[derive(Debug)]
-struct Renewal(AbortHandle);
-
-impl Drop for Renewal {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Loss {
     fn happened(&self) {
         self.lost.store(true, Ordering::Release); // pairs with the load in `is_lost`
         self.told.notify_waiters();
-    }
-}
-
-/// Extends the lease every third of its life, counted from before it was asked for, and tells when
-/// it is lost.
-async fn renew(
-    leases: Leases,
-    key: Key,
-    token: Token,
-    lease: Duration,
-    mut asked: Instant,
-    lost: impl FnOnce() + Send,
-) {
-    let mut life = lease;
-    loop {
-        tokio::time::sleep(lease / 3).await;
-        let asking = Instant::now();
-        let renewal = leases.remote.renew(key.as_str(), &token, renewed(lease));
-        // The limit is the lease's end: an answer that comes later changes nothing.
-        match tokio::time::timeout(life.saturating_sub(asked.elapsed()), renewal).await {
-            Ok(Ok(true)) => (asked, life) = (asking, renewed(lease)),
-            // The store may be back before the lease has run out.
-            Ok(Err(_)) if asked.elapsed() < life => {}
-            _ => return lost(),
-        }
     }
 }
 

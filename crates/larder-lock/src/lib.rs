@@ -42,6 +42,7 @@ mod bytes;
 mod flights;
 mod lease;
 mod lock;
+mod renewal;
 mod stampede;
 mod sync;
 mod tag_epochs;

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use larder::{Cache, Levels};
+use larder::{Cache, Levels, Policy};
 use larder_testkit::{Gate, RedisServer};
 use tokio::time::Instant;
 
@@ -54,8 +54,9 @@ async fn what_does_not_exist_is_not_tracked_and_evicts_nothing() {
         .start()
         .await
         .unwrap();
+    let for_a_day = Policy::builder("item", 24 * 60 * MINUTE);
     let config = larder_redis::RedisConfig::new(server.url()).lanes(2);
-    let users: Items = cache_of(builder_of(&[policy()]).redis_config(config)).await;
+    let users: Items = cache_of(builder_of(&[for_a_day]).redis_config(config)).await;
     for user in 0..CACHED {
         load(&users, &key(user), "a user").await;
     }

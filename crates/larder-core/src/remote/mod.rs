@@ -237,8 +237,8 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Asks for the right to fill the key.
     ///
     /// Returns the value, if there is one that is not to be replaced, and tracks it with
-    /// [`Track::Value`]. Else takes the lease if it is free, or tells how long it is still held. The
-    /// lane tracks a lease that another caller holds.
+    /// [`Track::Value`]. Else takes the lease if it is free, or tells how long it is still held.
+    /// The lane tracks a lease that another caller holds.
     async fn claim(
         &self,
         key: &str,

@@ -26,8 +26,8 @@ impl Looked {
     }
 }
 
-/// Reads the first bytes of the keys' values, at most `most` of each, in one round trip. `None` also
-/// for a value of another type.
+/// Reads the first bytes of the keys' values, at most `most` of each, in one round trip. `None`
+/// also for a value of another type.
 pub(crate) async fn many(
     mut on: Target,
     keys: &[&str],

@@ -15,8 +15,7 @@ use tracing::warn;
 
 use crate::{
     command::{
-        look,
-        reply::{LARGE_VALUE, ReadReply, bytes, pttl, unexpected},
+        reply::{LARGE_VALUE, bytes, pttl, unexpected},
         target::Target,
         tracking::{Tracks, send_untracked},
     },
@@ -211,8 +210,8 @@ pub(crate) async fn claim(
 
 /// Reads the first bytes of a value, at most `most`. The server tracks the key only if there is a
 /// value.
-pub(crate) async fn look(mut on: Target, key: &str, most: usize) -> RedisResult<ReadReply> {
-    look::read_reply(LOOK.run(&mut on, &look_call(key, most)).await?)
+pub(crate) async fn look(mut on: Target, key: &str, most: usize) -> RedisResult<Value> {
+    LOOK.run(&mut on, &look_call(key, most)).await
 }
 
 /// The call of [`look`].

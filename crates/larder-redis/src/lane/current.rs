@@ -337,7 +337,7 @@ impl CurrentSession {
         self.suspected.notified().await;
     }
 
-    /// What the server is to track of a read for a caller.
+    /// The keys of a read that the server is to track, for a caller that relies on this.
     // P33 only-kept-is-tracked: while most keys have a value, the form that costs the server less.
     pub(crate) fn tracks(&self, session: &Session, track: Track) -> Tracks {
         match track {

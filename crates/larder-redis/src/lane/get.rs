@@ -5,6 +5,7 @@ use larder_core::{StoreError, Stored, Track, Want};
 
 use crate::{
     command::{
+        look,
         reply::{LARGE_VALUE, ReadReply, unexpected},
         scripts::{self, is_unknown_script},
         target::Target,
@@ -28,7 +29,8 @@ pub(crate) async fn get(
     let tracks = current.tracks(&session, track);
     let read = match link.reads.read(key, want, tracks).await {
         Err(error) if tracks == Tracks::Found && is_unknown_script(&error) => {
-            scripts::look(link.target.clone(), key, LARGE_VALUE).await
+            let looked = scripts::look(link.target.clone(), key, LARGE_VALUE);
+            looked.await.and_then(look::read_reply)
         }
         read => read,
     };

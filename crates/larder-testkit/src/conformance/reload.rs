@@ -127,16 +127,10 @@ async fn touch_under_a_lost_lease_or_of_another_value_changes_nothing(
 async fn value_that_may_have_ended_is_replaced_though_it_is_gone(one: &Process, other: &Process) {
     let key = "r3:1";
     let (token, seen) = lease(one, key).await;
-    let store = &one.store;
+    let (store, track) = (&one.store, Track::Value);
+    let (value, ended) = (Replacing::Value(&seen), Replacing::Ended(&seen));
     let done = store
-        .commit(
-            key,
-            &token,
-            b"better",
-            LIFE,
-            Replacing::Ended(&seen),
-            Track::Value,
-        )
+        .commit(key, &token, b"better", LIFE, ended, track)
         .await
         .expect("commit")
         .is_done();
@@ -147,20 +141,13 @@ async fn value_that_may_have_ended_is_replaced_though_it_is_gone(one: &Process, 
     other.invalidate(key).await;
     assert_eq!(
         store
-            .claim(key, &token, LEASE, Replacing::Value(&seen), Track::Value)
+            .claim(key, &token, LEASE, value, track)
             .await
             .expect("claim"),
         Claim::Leased
     );
     let done = store
-        .commit(
-            key,
-            &token,
-            b"next",
-            LIFE,
-            Replacing::Ended(&seen),
-            Track::Value,
-        )
+        .commit(key, &token, b"next", LIFE, ended, track)
         .await
         .expect("commit")
         .is_done();
@@ -170,20 +157,13 @@ async fn value_that_may_have_ended_is_replaced_though_it_is_gone(one: &Process, 
     other.invalidate(key).await;
     assert_eq!(
         store
-            .claim(key, &token, LEASE, Replacing::Value(&seen), Track::Value)
+            .claim(key, &token, LEASE, value, track)
             .await
             .expect("claim"),
         Claim::Leased
     );
     let done = store
-        .commit(
-            key,
-            &token,
-            b"late",
-            LIFE,
-            Replacing::Value(&seen),
-            Track::Value,
-        )
+        .commit(key, &token, b"late", LIFE, value, track)
         .await
         .expect("commit")
         .is_done();

@@ -238,10 +238,11 @@ impl Pair {
         let (key, token) = ("t10:1", Token::new());
         self.one.fill(key, "seen").await;
         let (seen, foreign) = (Digest::of(b"seen"), Digest::of(b"something else"));
+        let (replacing, track) = (Replacing::Value(&seen), Track::Value);
         let hit = self
             .one
             .store
-            .claim(key, &token, LEASE, Replacing::Value(&foreign), Track::Value)
+            .claim(key, &token, LEASE, Replacing::Value(&foreign), track)
             .await
             .expect("claim");
         assert!(
@@ -251,7 +252,7 @@ impl Pair {
         let leased = self
             .one
             .store
-            .claim(key, &token, LEASE, Replacing::Value(&seen), Track::Value)
+            .claim(key, &token, LEASE, replacing, track)
             .await
             .expect("claim");
         assert_eq!(
@@ -262,14 +263,7 @@ impl Pair {
         let store = &self.one.store;
         assert!(
             store
-                .commit(
-                    key,
-                    &token,
-                    b"better",
-                    TTL,
-                    Replacing::Value(&seen),
-                    Track::Value
-                )
+                .commit(key, &token, b"better", TTL, replacing, track)
                 .await
                 .expect("commit")
                 .is_done()
@@ -282,14 +276,7 @@ impl Pair {
             .expect("claim");
         assert_eq!(leased, Claim::Leased);
         let refused = store
-            .commit(
-                key,
-                &token,
-                b"late",
-                TTL,
-                Replacing::Value(&seen),
-                Track::Value,
-            )
+            .commit(key, &token, b"late", TTL, replacing, track)
             .await
             .expect("commit")
             .is_done();

@@ -12,8 +12,8 @@
 --          P12 tracking-never-assumed: `PTTL` reads a value that is there, so that the lane tracks
 --          it. P14 no-wait-for-expiry-push: so with a lease of another process.
 --          P29 large-out-of-band
---          P33 only-kept-is-tracked: `GETEX` is a write for the server, so it is not tracked. A user
---          that may not send it reads with `GET`.
+--          P33 only-kept-is-tracked: `GETEX` is a write for the server, so it is not tracked. A
+--          user that may not send it reads with `GET`.
 local value = redis.pcall(ARGV[5], KEYS[1])
 if type(value) == 'table' and value.err then
   value = redis.pcall('GET', KEYS[1])

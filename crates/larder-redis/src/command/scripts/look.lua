@@ -6,8 +6,8 @@
 --          nil                there is no value
 -- Keeps    P12 tracking-never-assumed: `PTTL` reads a value that is there, so that the lane tracks
 --          it.
---          P33 only-kept-is-tracked: `GETEX` is a write for the server, so it is not tracked. A user
---          that may not send it reads with `GET`.
+--          P33 only-kept-is-tracked: `GETEX` is a write for the server, so it is not tracked. A
+--          user that may not send it reads with `GET`.
 local value = redis.pcall('GETEX', KEYS[1])
 if type(value) == 'table' and value.err then
   value = redis.pcall('GET', KEYS[1])
