@@ -73,7 +73,7 @@ pub use outbox::{Outbox, OutboxEntry, OutboxError};
 pub use remote::memory::{MemoryRemote, MemoryServer};
 pub use remote::types::{
     BreakerState, Claim, Committed, Invalidated, LONGEST_LEASE, LaneState, Push, PushListener,
-    RemoteEvent, RemoteStats, Replacing, Stored, Want, WriteClaim,
+    RemoteEvent, RemoteStats, Replacing, Stored, Track, Want, WriteClaim,
 };
 pub use remote::{Lanes, LeaseStore, RemoteStore, TagStore, ValueStore};
 pub use tags::{TagCell, TagEpoch, TagStamp, Tags};

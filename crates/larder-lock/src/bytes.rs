@@ -69,7 +69,7 @@ impl SharedBytes {
         let weak = Arc::downgrade(&listener);
         leases.remote().subscribe(weak);
         let lock = StampedeLock::new(StampedeConfig {
-            leases: Some(leases.clone()),
+            leases: Some(leases.untracked()), // it keeps no copies
             generations,
             policy: PolicyIndex(0),
             tags: None,

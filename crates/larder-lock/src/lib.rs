@@ -43,6 +43,7 @@ mod flights;
 mod lease;
 mod lock;
 mod nesting;
+mod release;
 mod renewal;
 mod stampede;
 mod sync;

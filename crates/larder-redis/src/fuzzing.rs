@@ -14,12 +14,12 @@ use larder_core::{ValueHeader, Want};
 use crate::{
     advice,
     command::{
-        many, mget,
+        look, many, mget,
         names::{Name, Names},
         publisher::{Message, Publisher, next_beat},
         reply::{LARGE_VALUE, ReadReply},
         scan,
-        scripts::{ClaimReply, claim_reply, write_claim},
+        scripts::{ClaimReply, claim_reply, commit_reply, write_claim},
         slots::{SLOTS, hash_tag},
         tags,
     },
@@ -64,6 +64,7 @@ pub const READERS: &[Reader] = &[
     reader("claims", claims),
     reader("values", values),
     reader("values of MGET", values_of_mget),
+    reader("looks", looks),
     reader("sizes", sizes),
     reader("pins of tags", pins),
     reader("answers of scripts", answers_of_scripts),
@@ -99,6 +100,7 @@ pub const WORDS: &[&str] = &[
     REPLICATION_ID,
     "maxmemory",
     "maxmemory-policy",
+    "tracking-table-max-keys",
     "noeviction",
     "config-epoch",
     "mymaster",
@@ -169,6 +171,7 @@ static ADDRESSES: LazyLock<Option<Addresses>> =
 fn claims(said: &Said) {
     for reply in said.replies() {
         let _ = write_claim(reply.clone());
+        let _ = commit_reply(reply.clone());
         if let Ok(ClaimReply::Hit(stored)) = claim_reply(reply) {
             header(&stored.value);
         }
@@ -222,6 +225,15 @@ fn values_of_mget(said: &Said) {
         if let Ok(found) = mget::read_replies(&groups, said.values.clone(), want) {
             let positions = found.iter().map(|(at, _)| *at);
             assert!(positions.eq([0, 2, 1]), "each key has its own value");
+        }
+    }
+}
+
+fn looks(said: &Said) {
+    for reply in said.replies() {
+        let _ = look::read_reply(reply.clone());
+        if let Ok(Some(looked)) = look::looked(reply) {
+            assert!(looked.size > 0, "an empty value is none");
         }
     }
 }
@@ -346,6 +358,7 @@ fn settings(said: &Said) {
     for reply in said.replies() {
         if let Ok(settings) = from_redis_value::<HashMap<String, String>>(reply) {
             let _ = advice::of_memory(&settings);
+            let _ = advice::of_tracked_names(&settings);
         }
     }
 }

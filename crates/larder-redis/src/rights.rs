@@ -87,6 +87,12 @@ pub const RIGHTS: &[Right] = &[
     ),
     needed("pttl", Named::Keys, "how long an entry lives"),
     needed("mget", Named::Keys, "reads of many keys"),
+    useful(
+        "getex",
+        Named::Keys,
+        "reads in scripts that the server need not track",
+        "the server also tracks leases that nobody waits for, and all keys that were looked up and do not exist",
+    ),
     needed("evalsha", Named::Keys, "each step of the protocol"),
     needed(
         "eval",
@@ -122,6 +128,12 @@ pub const RIGHTS: &[Right] = &[
         Named::Nothing,
         "pushes of changes",
         "entries in L1 live for `degraded_l1_ttl`, unless all processes are set to `Coherence::Channel`",
+    ),
+    useful(
+        "client|caching",
+        Named::Nothing,
+        "commands that the server need not track",
+        "the server also tracks the keys of policies without L1, and keys that are only written or invalidated",
     ),
     useful(
         "client|setinfo",
@@ -162,7 +174,7 @@ pub const RIGHTS: &[Right] = &[
     useful(
         "info",
         Named::Nothing,
-        "whether an address still leads to the same server",
+        "whether an address still leads to the same server, and how many names it tracks",
         "after a failover, a large value may come from another server than the lane's, and until all lanes have reconnected, a read may find what another lane has invalidated by a tag or a clear; after each lost connection, what was replaced since the server's mark is invalidated again",
     ),
     useful(
@@ -174,7 +186,7 @@ pub const RIGHTS: &[Right] = &[
     useful(
         "config|get",
         Named::Nothing,
-        "advice about `maxmemory`",
+        "advice about `maxmemory` and `tracking-table-max-keys`",
         "no advice",
     ),
     useful(

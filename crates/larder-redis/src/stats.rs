@@ -16,6 +16,8 @@ pub(crate) struct ConnectionStats {
     pub(crate) data_losses: Count,
     /// The latest probe's time in nanoseconds, plus one; zero before the first probe.
     push_lag: AtomicU64,
+    /// The names that the servers track, plus one; zero while that is not known.
+    tracked_names: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +41,12 @@ impl ConnectionStats {
             .store(nanos.saturating_add(1), Ordering::Relaxed);
     }
 
+    /// Notes how many names the servers track, if they tell.
+    pub(crate) fn note_tracked_names(&self, count: Option<u64>) {
+        let count = count.map_or(0, |count| count.saturating_add(1));
+        self.tracked_names.store(count, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self, breaker: BreakerState, unsent: u64) -> RemoteStats {
         RemoteStats {
             pushes: self.pushes.read(),
@@ -49,6 +57,7 @@ impl ConnectionStats {
                 .load(Ordering::Relaxed)
                 .checked_sub(1)
                 .map(Duration::from_nanos),
+            tracked_names: self.tracked_names.load(Ordering::Relaxed).checked_sub(1),
             unsent,
             breaker,
             breaker_opened: self.breaker_opened.read(),

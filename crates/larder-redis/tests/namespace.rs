@@ -14,7 +14,7 @@ use std::{
 
 use larder_core::{
     Claim, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore, Push, PushListener,
-    Replacing, StoreError, TagEpoch, TagStore, Token, ValueStore, WriteClaim,
+    Replacing, StoreError, TagEpoch, TagStore, Token, Track, ValueStore, WriteClaim,
 };
 use larder_redis::{Coherence, RedisConfig, RedisStore};
 use larder_testkit::{RedisServer, Reply, eventually, no_tracking};
@@ -73,13 +73,20 @@ impl Tenant {
         let (key, token) = (self.key(key), Token::new());
         let claim = self
             .store
-            .claim(&key, &token, MINUTE, Replacing::Nothing)
+            .claim(&key, &token, MINUTE, Replacing::Nothing, Track::Value)
             .await
             .unwrap();
         assert_eq!(claim, Claim::Leased, "{key}");
         let done = self
             .store
-            .commit(&key, &token, value, MINUTE, Replacing::Nothing)
+            .commit(
+                &key,
+                &token,
+                value,
+                MINUTE,
+                Replacing::Nothing,
+                Track::Value,
+            )
             .await
             .unwrap();
         assert!(done.is_done(), "{key}");

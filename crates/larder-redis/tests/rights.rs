@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use larder_core::{
     Digest, Key, LaneIndex, LaneState, Lanes, LeaseStore, Replacing, StoreError, TagStore, Token,
-    ValueStore, Want,
+    Track, ValueStore, Want,
 };
 use larder_redis::{RIGHTS, RedisConfig, RedisStore, rights_in_markdown};
 use larder_testkit::{RedisServer, Reply, find_server, version_of};
@@ -80,34 +80,38 @@ async fn ask_everything(store: &RedisStore) {
         let key = "item:k";
         let epoch = store.tag_epoch(LANE).await.unwrap();
         store
-            .claim(key, &token, MINUTE, Replacing::Nothing)
+            .claim(key, &token, MINUTE, Replacing::Nothing, Track::Value)
             .await
             .unwrap();
         assert!(store.renew(key, &token, MINUTE).await.unwrap());
         store.pin_tags(LANE, &["t"], epoch, MINUTE).await.unwrap();
         let done = store
-            .commit(key, &token, value, MINUTE, Replacing::Nothing)
+            .commit(key, &token, value, MINUTE, Replacing::Nothing, Track::Value)
             .await;
         assert!(done.unwrap().is_done());
         assert!(store.holds(key, &Digest::of(value)).await.unwrap());
         assert_eq!(store.get(key).await.unwrap().unwrap().len(), value.len());
-        store.get_with_ttl(key).await.unwrap().unwrap();
+        store
+            .get_with_ttl(key, Track::Value)
+            .await
+            .unwrap()
+            .unwrap();
         for _ in 0..2 {
             let keys = [key, "item:none"];
             let found = store
-                .get_many(LANE, &keys, Want::ValueAndTtl)
+                .get_many(LANE, &keys, Want::ValueAndTtl, Track::Value)
                 .await
                 .unwrap();
             assert!(found[0].is_some() && found[1].is_none(), "{found:?}");
         }
         let digest = Digest::of(value);
         store
-            .claim(key, &token, MINUTE, Replacing::Value(&digest))
+            .claim(key, &token, MINUTE, Replacing::Value(&digest), Track::Value)
             .await
             .unwrap();
         assert!(
             store
-                .touch(key, &token, &digest, 2 * MINUTE)
+                .touch(key, &token, &digest, 2 * MINUTE, Track::Value)
                 .await
                 .unwrap()
                 .is_done()
@@ -289,6 +293,25 @@ async fn store_works_without_what_is_not_needed() {
     store.invalidate(&key, None).await.unwrap();
     assert_eq!(store.advice().await, Vec::<String>::new());
     assert_eq!(store.clear("item:").await.unwrap(), 0);
+}
+
+/// P33 only-kept-is-tracked: where the user may neither exempt a command nor send `GETEX`, the
+/// server tracks more, and does the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn store_that_cannot_say_what_is_tracked_works() {
+    let server = RedisServer::start().await.unwrap();
+    set_user(&server, &rules(&["client|caching", "getex"])).await;
+    let store = RedisStore::connect(config(&server)).await.unwrap();
+    assert_eq!(store.lane_state(LANE), LaneState::Tracking);
+    ask_everything(&store).await;
+    let absent: Vec<String> = (0..1000).map(|n| format!("item:none{n}")).collect();
+    let absent: Vec<&str> = absent.iter().map(String::as_str).collect();
+    let found = store
+        .get_many(LANE, &absent, Want::ValueAndTtl, Track::Value)
+        .await
+        .unwrap();
+    assert!(found.iter().all(Option::is_none));
+    ask_everything(&store).await; // by the scripts that read for many absences
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -195,7 +195,13 @@ impl Assembly {
         } = shared;
         // A larder without L2 keeps every policy in the one level that it has.
         let has_l1 = settings.levels().has_l1() || leases.is_none();
-        let in_l2 = leases.clone().filter(|_| settings.levels().has_l2());
+        let in_l2 = leases.as_ref().filter(|_| settings.levels().has_l2());
+        // P33 only-kept-is-tracked: without L1, a value waits only while a load replaces it.
+        let keeps = has_l1 || settings.refresh_ahead().is_some() || !settings.stale_for().is_zero();
+        let in_l2 = in_l2.map(|leases| match keeps {
+            true => leases.clone(),
+            false => leases.untracked(),
+        });
         Arc::new(ActivePolicy::new(Parts {
             settings: settings.clone(),
             prefix,

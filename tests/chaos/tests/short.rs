@@ -64,6 +64,7 @@ async fn promise_is_kept_in_each_round_of_the_meter() {
         topology: Topology::Single,
         fault: FaultKind::Snapshot,
         number: 1,
+        watched: Duration::ZERO,
         on_data_loss: on_data_loss.to_owned(),
         seed: fastrand::u64(..),
         progress: ProgressBar::hidden(),

@@ -1,7 +1,7 @@
 //! Bad input is a clear error, and nothing is lost.
 
 use larder::{Cache, Error, KeyError, Larder, RedisConfig, StoreError};
-use larder_core::{Lanes, LeaseStore, Replacing, Token, ValueStore};
+use larder_core::{Lanes, LeaseStore, Replacing, Token, Track, ValueStore};
 use larder_redis::RedisStore;
 use larder_testkit::RedisServer;
 
@@ -190,8 +190,13 @@ async fn server_that_asks_for_certificates_takes_only_the_right_one() {
     let store = RedisStore::connect(known.clone()).await.unwrap();
     let large = vec![b'v'; 100 * 1024];
     let (token, nothing) = (Token::new(), Replacing::Nothing);
-    store.claim("k", &token, MINUTE, nothing).await.unwrap();
-    let kept = store.commit("k", &token, &large, MINUTE, nothing).await;
+    store
+        .claim("k", &token, MINUTE, nothing, Track::Value)
+        .await
+        .unwrap();
+    let kept = store
+        .commit("k", &token, &large, MINUTE, nothing, Track::Value)
+        .await;
     kept.unwrap();
     for _ in 0..2 {
         let read = store.get("k").await.unwrap().unwrap();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use larder::{Error, OnOutage};
-use larder_core::{LeaseStore, Replacing, Token};
+use larder_core::{LeaseStore, Replacing, Token, Track};
 use larder_testkit::Gate;
 use larder_ttl::PolicyBuilder;
 
@@ -224,6 +224,7 @@ async fn loads_without_a_lease_are_as_few_as_others() {
                 &Token::new(),
                 Duration::from_secs(60),
                 Replacing::Nothing,
+                Track::Value,
             )
             .await
             .unwrap();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Replacing, Token};
+use larder_core::{Replacing, Token, Track};
 use larder_testkit::Gate;
 use tokio::task::JoinSet;
 
@@ -181,6 +181,7 @@ async fn key_that_another_process_loads_is_waited_for_and_the_others_are_not() {
             &token,
             Duration::from_secs(60),
             Replacing::Nothing,
+            Track::Value,
         )
         .await
         .unwrap();
@@ -191,7 +192,14 @@ async fn key_that_another_process_loads_is_waited_for_and_the_others_are_not() {
     let foreign = b"\"value 2\"";
     assert!(
         store
-            .commit("item:2", &token, foreign, BOUND, Replacing::Nothing)
+            .commit(
+                "item:2",
+                &token,
+                foreign,
+                BOUND,
+                Replacing::Nothing,
+                Track::Value
+            )
             .await
             .unwrap()
             .is_done()

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::join_all};
-use larder_core::{Lanes, StoreError, ValueStore};
+use larder_core::{Lanes, StoreError, Track, ValueStore};
 use larder_redis::{RedisConfig, RedisStore};
 use larder_testkit::{Direction, Proxy};
 use tokio::{
@@ -74,7 +74,7 @@ async fn each_read_gets_the_answer_that_is_its_own() {
         let key = format!("k:{n}");
         let read = match with_ttl {
             true => store
-                .get_with_ttl(&key)
+                .get_with_ttl(&key, Track::Value)
                 .await
                 .map(|read| read.map(|read| (read.value, read.ttl))),
             false => store
@@ -206,7 +206,7 @@ async fn lost_connection_is_told_at_once_to_all_who_read_over_it() {
     let reads: Vec<_> = (0..MANY)
         .map(|n| {
             let store = store.clone();
-            start(async move { store.get_with_ttl(&format!("k:{n}")).await })
+            start(async move { store.get_with_ttl(&format!("k:{n}"), Track::Value).await })
         })
         .collect();
     let cut = Instant::now();

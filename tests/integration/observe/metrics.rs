@@ -67,6 +67,7 @@ async fn are_published(snapshotter: &Snapshotter) {
             && at_least("larder_resent_invalidations_total", 0)
             && at_least("larder_data_losses_total", 0)
             && at_least("larder_push_lag_seconds", 0)
+            && at_least("larder_server_tracked_names", 0)
     });
     let published = published.await;
     assert!(published, "{seen:?}");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use larder::{Coherence, Error, RedisConfig, StoreError};
-use larder_core::{Key, LaneIndex, LaneState, Lanes, Push, PushListener, ValueStore};
+use larder_core::{Key, LaneIndex, LaneState, Lanes, Push, PushListener, Track, ValueStore};
 use larder_lock::LeaseLock;
 use larder_redis::RedisStore;
 use larder_testkit::{Direction, Gate, Proxy, RedisServer};
@@ -318,11 +318,12 @@ async fn push_is_handled_before_a_later_reply() {
     let store = RedisStore::connect(RedisConfig::new(server.url()).lanes(1))
         .await
         .unwrap();
+    server.command(&["SET", "k", "first"]).await.unwrap();
     for round in 0..5 {
         let slow = Arc::new(Slow::default());
         let listener: Weak<dyn PushListener> = Arc::downgrade(&slow) as _;
         store.subscribe(listener);
-        store.get("k").await.unwrap();
+        store.get_with_ttl("k", Track::Value).await.unwrap();
         server
             .command(&["SET", "k", &format!("{round}")])
             .await

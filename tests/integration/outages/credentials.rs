@@ -10,7 +10,7 @@ use std::{
 };
 
 use larder::StoreError;
-use larder_core::{LaneState, Lanes, LeaseStore, Replacing, Token, ValueStore};
+use larder_core::{LaneState, Lanes, LeaseStore, Replacing, Token, Track, ValueStore};
 use larder_redis::{Coherence, Credentials, RedisConfig, RedisStore};
 use larder_testkit::{RedisServer, Reply, no_tracking};
 use tokio::{task::JoinSet, time::Instant};
@@ -90,9 +90,12 @@ async fn fill(store: &RedisStore) {
         let value = vec![b'v'; if n == 0 { LARGE } else { 10 }];
         let (key, token) = (format!("k{n}"), Token::new());
         let nothing = Replacing::Nothing;
-        store.claim(&key, &token, MINUTE, nothing).await.unwrap();
         store
-            .commit(&key, &token, &value, MINUTE, nothing)
+            .claim(&key, &token, MINUTE, nothing, Track::Value)
+            .await
+            .unwrap();
+        store
+            .commit(&key, &token, &value, MINUTE, nothing, Track::Value)
             .await
             .unwrap();
     }

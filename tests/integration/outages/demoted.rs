@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use larder::{BreakerState, StoreError};
-use larder_core::{Invalidated, LaneState, Lanes, LeaseStore, Replacing, Token, ValueStore};
+use larder_core::{Invalidated, LaneState, Lanes, LeaseStore, Replacing, Token, Track, ValueStore};
 use larder_redis::RedisStore;
 use larder_testkit::{Proxy, RedisServer};
 use tokio::time::Instant;
@@ -109,9 +109,12 @@ async fn write_to_a_demoted_server_leads_to_the_new_master() {
         (2, 0)
     );
     let (token, nothing) = (Token::new(), Replacing::Nothing);
-    store.claim("k", &token, MINUTE, nothing).await.unwrap();
     store
-        .commit("k", &token, b"v", MINUTE, nothing)
+        .claim("k", &token, MINUTE, nothing, Track::Value)
+        .await
+        .unwrap();
+    store
+        .commit("k", &token, b"v", MINUTE, nothing, Track::Value)
         .await
         .unwrap();
     let there = pair.servers[1].command(&["GET", "k"]).await.unwrap();

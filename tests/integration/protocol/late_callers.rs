@@ -7,7 +7,7 @@ use std::{
 };
 
 use larder::{Event, Level, Levels};
-use larder_core::{LeaseStore, Replacing, Token};
+use larder_core::{LeaseStore, Replacing, Token, Track};
 use larder_testkit::Gate;
 use tokio::time::Instant;
 
@@ -135,7 +135,7 @@ async fn load_that_is_outdated_waits_for_no_lease_beside_a_newer_one() {
     );
     let holder = Token::new();
     other
-        .claim("item:k", &holder, MINUTE, Replacing::Nothing)
+        .claim("item:k", &holder, MINUTE, Replacing::Nothing, Track::Value)
         .await
         .unwrap();
     let source = Source::open();

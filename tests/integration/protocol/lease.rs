@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use larder::Error;
-use larder_core::{Claim, LeaseStore, Replacing, Token};
+use larder_core::{Claim, LeaseStore, Replacing, Token, Track};
 use larder_testkit::Gate;
 use larder_ttl::PolicyBuilder;
 use tokio::time::Instant;
@@ -121,6 +121,7 @@ async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
             &token,
             Duration::from_secs(60),
             Replacing::Nothing,
+            Track::Value,
         )
         .await
         .unwrap();
@@ -135,7 +136,14 @@ async fn caller_that_has_waited_long_enough_loads_by_itself_uncached() {
     assert_eq!(get(&hasty, "k").await, None, "kept nowhere");
     assert!(
         holder
-            .commit("item:k", &token, b"\"theirs\"", LEASE, Replacing::Nothing)
+            .commit(
+                "item:k",
+                &token,
+                b"\"theirs\"",
+                LEASE,
+                Replacing::Nothing,
+                Track::Value
+            )
             .await
             .unwrap()
             .is_done()
@@ -154,6 +162,7 @@ async fn callers_that_have_waited_long_enough_share_one_load() {
             &Token::new(),
             Duration::from_secs(60),
             Replacing::Nothing,
+            Track::Value,
         )
         .await
         .unwrap();
@@ -207,7 +216,7 @@ async fn caller_that_finds_one_lease_after_the_other_taken_loads_by_itself() {
     );
     let mut holder = Token::new();
     others
-        .claim("item:k", &holder, LEASE, Replacing::Nothing)
+        .claim("item:k", &holder, LEASE, Replacing::Nothing, Track::Value)
         .await
         .unwrap();
     let mut busy = remote.gate(Call::Claim, When::After);
@@ -217,7 +226,7 @@ async fn caller_that_finds_one_lease_after_the_other_taken_loads_by_itself() {
         others.release("item:k", &holder).await.unwrap();
         holder = Token::new();
         others
-            .claim("item:k", &holder, LEASE, Replacing::Nothing)
+            .claim("item:k", &holder, LEASE, Replacing::Nothing, Track::Value)
             .await
             .unwrap();
         tokio::time::advance(Duration::from_millis(10)).await;

@@ -16,4 +16,5 @@ pub(crate) mod probe;
 pub(crate) mod races;
 pub(crate) mod stampede;
 pub(crate) mod tags;
+pub(crate) mod tracked;
 pub(crate) mod writes;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder::Levels;
-use larder_core::{Key, Replacing, Token};
+use larder_core::{Key, Replacing, Token, Track};
 use larder_testkit::Gate;
 
 use crate::support::{
@@ -149,7 +149,14 @@ async fn load_without_a_lease_goes_only_to_those_who_came_before_it() {
     let late = start_load(&cache, "k", "must not be loaded");
     assert!(
         other
-            .commit("item:k", &token, b"\"new\"", LONG, Replacing::Nothing)
+            .commit(
+                "item:k",
+                &token,
+                b"\"new\"",
+                LONG,
+                Replacing::Nothing,
+                Track::Value
+            )
             .await
             .unwrap()
             .is_done()

@@ -11,7 +11,7 @@ use std::{
 };
 
 use larder::Error;
-use larder_core::{Replacing, Token};
+use larder_core::{Replacing, Token, Track};
 use larder_testkit::Gate;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -194,6 +194,7 @@ async fn waiter_is_woken_by_an_invalidation_or_clear_of_its_own_process() {
                 &Token::new(),
                 Duration::from_secs(60),
                 Replacing::Nothing,
+                Track::Value,
             )
             .await
             .unwrap();

@@ -9,7 +9,7 @@ use larder::Larder;
 use larder_core::{
     Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes, LeaseStore,
     PushListener, RemoteStats, RemoteStore, Replacing, StoreError, Stored, TagEpoch, TagStore,
-    Token, ValueStore, Want, WriteClaim,
+    Token, Track, ValueStore, Want, WriteClaim,
 };
 use larder_testkit::Gate;
 use larder_ttl::PolicyBuilder;
@@ -169,8 +169,9 @@ impl ValueStore for Gated {
         self.through(Call::Get, self.inner.get(key)).await
     }
 
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        self.through(Call::Get, self.inner.get_with_ttl(key)).await
+    async fn get_with_ttl(&self, key: &str, track: Track) -> Result<Option<Stored>, StoreError> {
+        self.through(Call::Get, self.inner.get_with_ttl(key, track))
+            .await
     }
 
     async fn get_many(
@@ -178,8 +179,9 @@ impl ValueStore for Gated {
         lane: LaneIndex,
         keys: &[&str],
         want: Want,
+        track: Track,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        self.through(Call::GetMany, self.inner.get_many(lane, keys, want))
+        self.through(Call::GetMany, self.inner.get_many(lane, keys, want, track))
             .await
     }
 
@@ -206,9 +208,13 @@ impl LeaseStore for Gated {
         token: &Token,
         lease: Duration,
         replacing: Replacing<'_>,
+        track: Track,
     ) -> Result<Claim, StoreError> {
-        self.through(Call::Claim, self.inner.claim(key, token, lease, replacing))
-            .await
+        self.through(
+            Call::Claim,
+            self.inner.claim(key, token, lease, replacing, track),
+        )
+        .await
     }
 
     async fn begin_write(
@@ -232,10 +238,11 @@ impl LeaseStore for Gated {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
+        track: Track,
     ) -> Result<Committed, StoreError> {
         self.through(
             Call::Commit,
-            self.inner.commit(key, token, value, ttl, replacing),
+            self.inner.commit(key, token, value, ttl, replacing, track),
         )
         .await
     }
@@ -246,8 +253,9 @@ impl LeaseStore for Gated {
         token: &Token,
         kept: &Digest,
         ttl: Duration,
+        track: Track,
     ) -> Result<Committed, StoreError> {
-        self.through(Call::Commit, self.inner.touch(key, token, kept, ttl))
+        self.through(Call::Commit, self.inner.touch(key, token, kept, ttl, track))
             .await
     }
 

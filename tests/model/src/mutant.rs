@@ -131,11 +131,18 @@ pub enum Mutant {
     KeptOverReconnect,
     /// P31 kept-only-while-away: a lane bumps its generation only before it hands out a connection.
     BumpBeforeInstallOnly,
+    /// P33 only-kept-is-tracked: a lookup has the server track nothing.
+    FoundUntracked,
+    /// P33 only-kept-is-tracked: a claim that finds a value has the server track nothing.
+    ClaimedUntracked,
+    /// P33 only-kept-is-tracked: a claim or a writer that finds a lease has the server track
+    /// nothing.
+    BusyUntracked,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 63] = [
+    pub const ALL: [Self; 66] = [
         Self::StampAfterRead,
         Self::InsertOutdated,
         Self::BumpWithoutRemoval,
@@ -199,5 +206,8 @@ impl Mutant {
         Self::ShortLogTrusted,
         Self::KeptOverReconnect,
         Self::BumpBeforeInstallOnly,
+        Self::FoundUntracked,
+        Self::ClaimedUntracked,
+        Self::BusyUntracked,
     ];
 }

@@ -27,6 +27,8 @@ pub struct Protocol {
     pub bus: bool,
     /// The server refuses tracking and the bus.
     pub blind: bool,
+    /// The server also tracks a key that it does not have, once a lane has asked for it.
+    pub tracks_absences: bool,
     /// There is no L2.
     pub without_l2: bool,
     /// The mechanism that is missing.

@@ -51,8 +51,12 @@ impl Protocol {
         }
     }
 
+    /// P33 only-kept-is-tracked: a value, and not its absence. A lane may track both.
     pub(crate) fn get(&self, state: &mut State, by: usize) -> Reply {
-        self.track(state, Name::Value, by);
+        let is_found = state.redis.value.is_some() && !self.is(Mutant::FoundUntracked);
+        if is_found || self.tracks_absences {
+            self.track(state, Name::Value, by);
+        }
         Reply::Value(state.redis.value)
     }
 
@@ -62,15 +66,20 @@ impl Protocol {
     }
 
     pub(crate) fn claim(&self, state: &mut State, op: usize, by: usize) -> Reply {
-        self.track(state, Name::Value, by);
-        if state.redis.value.is_some() && state.redis.value != state.ops[op].replaces {
+        let is_found = state.redis.value.is_some() && state.redis.value != state.ops[op].replaces;
+        if (is_found && !self.is(Mutant::ClaimedUntracked)) || self.tracks_absences {
+            self.track(state, Name::Value, by);
+        }
+        if is_found {
             return Reply::Value(state.redis.value);
         }
         let Some(lease) = state.redis.lease else {
             self.take_lease_for(state, op, Holder::Reader);
             return Reply::Leased;
         };
-        self.track(state, Name::Lease, by);
+        if !self.is(Mutant::BusyUntracked) {
+            self.track(state, Name::Lease, by);
+        }
         Reply::Busy(lease.new_to & bit(op) != 0)
     }
 
@@ -101,7 +110,9 @@ impl Protocol {
     pub(crate) fn begin_write(&self, state: &mut State, op: usize, by: usize) -> Reply {
         if let Some(lease) = state.redis.lease {
             if lease.holder != Holder::Reader && !self.is(Mutant::WriterBreaksWriter) {
-                self.track(state, Name::Lease, by);
+                if !self.is(Mutant::BusyUntracked) {
+                    self.track(state, Name::Lease, by);
+                }
                 return Reply::Busy(false);
             }
             if lease.holder == Holder::Reader && self.is(Mutant::WriterLeavesReader) {

@@ -45,7 +45,6 @@ const UNSUBSCRIPTION: Faults = Faults {
     unsubscription: 1,
     ..NONE
 };
-
 const DATA_LOSS: Faults = Faults { restart: 1, ..NONE };
 
 fn of(name: &'static str, ops: &[(usize, Kind)], faults: Faults) -> Protocol {
@@ -82,6 +81,13 @@ fn on_bus(protocol: Protocol) -> Protocol {
 pub fn sound() -> Vec<Protocol> {
     let mut sound = faithful();
     sound.extend(forgetful());
+    // A lane may also track what is not there.
+    let eager = ["readers and a writer", "a foreign writer"];
+    let eager = faithful().into_iter().filter(|it| eager.contains(&it.name));
+    sound.extend(eager.map(|it| Protocol {
+        tracks_absences: true,
+        ..it
+    }));
     sound
 }
 

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::types::{
-    Claim, Committed, Invalidated, LaneState, PushListener, RemoteStats, Replacing, Stored, Want,
-    WriteClaim,
+    Claim, Committed, Invalidated, LaneState, PushListener, RemoteStats, Replacing, Stored, Track,
+    Want, WriteClaim,
 };
 use crate::{
     digest::Digest, error::StoreError, generations::LaneIndex, key::owned::Key, tags::TagEpoch,
@@ -146,17 +146,17 @@ pub trait Lanes: Debug + Send + Sync + 'static {
 /// ```
 #[async_trait]
 pub trait ValueStore: Send + Sync + 'static {
-    /// Reads a value. The lane tracks the key from now on, also if there is none.
+    /// Reads a value, for a caller that hands it on at once: the lane need not track it.
     ///
     /// An empty value, which no codec writes, may count as none.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
 
-    /// Reads a value and the rest of its life in one round trip. Tracks the key like
-    /// [`get`](Self::get).
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError>;
+    /// Reads a value and the rest of its life in one round trip. With [`Track::Value`], the lane
+    /// tracks the key from now on if there is a value. If there is none, it need not.
+    async fn get_with_ttl(&self, key: &str, track: Track) -> Result<Option<Stored>, StoreError>;
 
     /// Reads many values of one lane, in as few round trips as the store can. Tracks the keys like
-    /// [`get`](Self::get).
+    /// [`get_with_ttl`](Self::get_with_ttl).
     ///
     /// Where a key holds something that is no value, the answer is `None`, and a
     /// [`claim`](LeaseStore::claim) tells why. By default the keys are read one after the other.
@@ -165,15 +165,16 @@ pub trait ValueStore: Send + Sync + 'static {
         _lane: LaneIndex,
         keys: &[&str],
         want: Want,
+        track: Track,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
-            let stored = match want {
-                Want::ValueAndTtl => self.get_with_ttl(key).await,
-                Want::Value => {
+            let stored = match (want, track) {
+                (Want::Value, Track::Nothing) => {
                     let value = self.get(key).await;
                     value.map(|value| value.map(|value| Stored { value, ttl: None }))
                 }
+                _ => self.get_with_ttl(key, track).await,
             };
             found.push(match stored {
                 Err(StoreError::WrongType { .. }) => None,
@@ -183,12 +184,12 @@ pub trait ValueStore: Send + Sync + 'static {
         Ok(found)
     }
 
-    /// Tells whether the value is the one with this digest. Tracks the key like [`get`](Self::get).
+    /// Tells whether the value is the one with this digest. If so, the lane tracks it from now on.
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self
-            .get(key)
+            .get_with_ttl(key, Track::Value)
             .await?
-            .is_some_and(|value| Digest::of(&value) == *digest))
+            .is_some_and(|stored| Digest::of(&stored.value) == *digest))
     }
 
     /// Deletes the value and a reader's lease, and marks another writer's lease.
@@ -218,42 +219,44 @@ pub trait ValueStore: Send + Sync + 'static {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use larder_core::{Claim, Clock, LeaseStore, MemoryServer, Replacing, Token};
+/// use larder_core::{Claim, Clock, LeaseStore, MemoryServer, Replacing, Token, Track};
 /// # use futures_util::FutureExt;
 /// # async {
 /// const MINUTE: Duration = Duration::from_secs(60);
 /// let server = MemoryServer::new(Clock::system());
 /// let (one, other) = (server.connect(), server.connect()); // two processes
-/// let token = Token::new();
+/// let (token, new, track) = (Token::new(), Replacing::Nothing, Track::Value);
 ///
 /// // The first process may load. The other one waits until it hears that the lease has ended.
-/// assert_eq!(one.claim("user:42", &token, MINUTE, Replacing::Nothing).await?, Claim::Leased);
-/// let claim = other.claim("user:42", &Token::new(), MINUTE, Replacing::Nothing).await?;
+/// assert_eq!(one.claim("user:42", &token, MINUTE, new, track).await?, Claim::Leased);
+/// let claim = other.claim("user:42", &Token::new(), MINUTE, new, track).await?;
 /// assert!(matches!(claim, Claim::Busy(_)));
 ///
-/// let committed = one.commit("user:42", &token, b"1", MINUTE, Replacing::Nothing).await?;
+/// let committed = one.commit("user:42", &token, b"1", MINUTE, new, track).await?;
 /// assert!(committed.is_done());
-/// let claim = other.claim("user:42", &Token::new(), MINUTE, Replacing::Nothing).await?;
+/// let claim = other.claim("user:42", &Token::new(), MINUTE, new, track).await?;
 /// assert!(matches!(claim, Claim::Hit(_)));
 /// # Ok::<(), larder_core::StoreError>(()) }.now_or_never().unwrap()?;
 /// # Ok::<(), larder_core::StoreError>(())
 /// ```
 #[async_trait]
 pub trait LeaseStore: Send + Sync + 'static {
-    /// Asks for the right to fill the key. Tracks the value and the lease.
+    /// Asks for the right to fill the key.
     ///
-    /// Returns the value, if there is one that is not to be replaced. Else takes the lease if it is
-    /// free, or tells how long it is still held.
+    /// Returns the value, if there is one that is not to be replaced, and tracks it with
+    /// [`Track::Value`]. Else takes the lease if it is free, or tells how long it is still held.
+    /// The lane tracks a lease that another caller holds.
     async fn claim(
         &self,
         key: &str,
         token: &Token,
         lease: Duration,
         replacing: Replacing<'_>,
+        track: Track,
     ) -> Result<Claim, StoreError>;
 
     /// Asks for the right to write behind the key. Deletes the value, and takes the lease from any
-    /// reader.
+    /// reader. The lane tracks a lease that another writer holds.
     async fn begin_write(
         &self,
         key: &str,
@@ -268,7 +271,8 @@ pub trait LeaseStore: Send + Sync + 'static {
     ///
     /// It stores only if the lease is still held and unmarked, and the value is as the claim found
     /// it. Every store that tracks the key gets a push, this one too, before the reply to its next
-    /// call.
+    /// call. With [`Track::Nothing`] the lane need not track the value, and the reply is not
+    /// [`Committed::Tracked`].
     async fn commit(
         &self,
         key: &str,
@@ -276,6 +280,7 @@ pub trait LeaseStore: Send + Sync + 'static {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
+        track: Track,
     ) -> Result<Committed, StoreError>;
 
     /// Gives the value with this digest a new life of `ttl`, and gives up the lease.
@@ -288,6 +293,7 @@ pub trait LeaseStore: Send + Sync + 'static {
         token: &Token,
         kept: &Digest,
         ttl: Duration,
+        track: Track,
     ) -> Result<Committed, StoreError>;
 
     /// Gives up a lease without storing anything.

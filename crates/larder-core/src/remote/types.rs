@@ -33,6 +33,16 @@ impl Want {
     }
 }
 
+/// Whether a caller relies on being told of changes of the value that it reads or stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Track {
+    /// It keeps a copy of the value, or may serve the value later. The lane tracks the value, if
+    /// there is one.
+    Value,
+    /// It hands the value on at once. The lane need not track it.
+    Nothing,
+}
+
 /// The value that a claim or commit may replace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replacing<'a> {
@@ -228,6 +238,9 @@ pub struct RemoteStats {
     pub probe_failures: u64,
     /// The time that the latest probe's push took, from before the write that caused it was sent.
     pub push_lag: Option<Duration>,
+    /// The names that the servers remember for all clients, because the clients have read them, at
+    /// the latest probe. `None` if that is not known.
+    pub tracked_names: Option<u64>,
     /// Invalidations of keys and tags that could not be sent yet. Other processes may still serve
     /// the values that these outdate.
     pub unsent: u64,

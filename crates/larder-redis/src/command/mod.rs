@@ -1,6 +1,7 @@
 //! The commands of this crate: the names of its keys, its scripts, its commands and their
 //! replies.
 
+pub(crate) mod look;
 pub(crate) mod many;
 pub(crate) mod mget;
 pub(crate) mod names;
@@ -11,3 +12,4 @@ pub(crate) mod scripts;
 pub(crate) mod slots;
 pub(crate) mod tags;
 pub(crate) mod target;
+pub(crate) mod tracking;

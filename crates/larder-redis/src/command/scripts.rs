@@ -10,13 +10,14 @@ use deadpool_redis::redis::{
     self, Arg, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisResult, ServerErrorKind, Value, cmd,
     from_redis_value,
 };
-use larder_core::{Digest, Replacing, Stored, Token, WriteClaim};
+use larder_core::{Digest, Replacing, Stored, Token, Track, WriteClaim};
 use tracing::warn;
 
 use crate::{
     command::{
         reply::{LARGE_VALUE, bytes, pttl, unexpected},
         target::Target,
+        tracking::{Tracks, send_untracked},
     },
     error::is_denied,
 };
@@ -35,6 +36,7 @@ macro_rules! script {
     };
 }
 script!(CLAIM, "own", "lease", "claim");
+script!(LOOK, "look");
 script!(BEGIN_WRITE, "own", "lease", "tell", "begin_write");
 script!(RENEW, "own", "renew");
 script!(COMMIT, "own", "tell", "commit");
@@ -68,15 +70,40 @@ impl Script {
 
     /// Sends a call, and reads the reply.
     async fn run<T: FromRedisValue>(&self, on: &mut Target, call: &Cmd) -> RedisResult<T> {
-        let sent = call.query_async(&mut on.connection).await;
-        match sent {
+        let send = async |on: &mut Target, call: &Cmd| call.query_async(&mut on.connection).await;
+        self.run_by(send, on, call).await
+    }
+
+    /// Like [`run`](Self::run), and the server tracks nothing that the script reads, if the
+    /// connection can exempt it.
+    async fn run_untracked<T: FromRedisValue>(
+        &self,
+        on: &mut Target,
+        call: &Cmd,
+    ) -> RedisResult<T> {
+        let send = async |on: &mut Target, call: &Cmd| {
+            let mut alone = Pipeline::with_capacity(1);
+            alone.add_command(call.clone());
+            let replies = send_untracked(on, alone).await?;
+            let reply = replies.into_iter().next().ok_or_else(unexpected)?;
+            Ok(from_redis_value(reply.extract_error()?)?)
+        };
+        self.run_by(send, on, call).await
+    }
+
+    async fn run_by<T>(
+        &self,
+        send: impl AsyncFn(&mut Target, &Cmd) -> RedisResult<T>,
+        on: &mut Target,
+        call: &Cmd,
+    ) -> RedisResult<T> {
+        match send(on, call).await {
             Err(error) if is_unknown_script(&error) => {
-                let whole = self.whole(call);
-                match whole.query_async(&mut on.connection).await {
+                match send(on, &self.whole(call)).await {
                     // A user that may not send a script may still be allowed to load it.
                     Err(denied) if is_denied(&denied) => {
                         self.load(on).await.map_err(|_also| denied)?;
-                        call.query_async(&mut on.connection).await
+                        send(on, call).await
                     }
                     sent => sent,
                 }
@@ -105,7 +132,7 @@ impl Script {
     }
 }
 
-fn is_unknown_script(error: &redis::RedisError) -> bool {
+pub(crate) fn is_unknown_script(error: &redis::RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
@@ -117,6 +144,16 @@ pub(crate) enum ClaimReply {
     LargeHit,
     Leased,
     Busy(Duration),
+}
+
+/// The answer of the script `commit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitReply {
+    Refused,
+    /// A load's value is stored.
+    Loaded,
+    /// A writer's value is stored.
+    Written,
 }
 
 /// The arguments of the script `commit` that are about the value.
@@ -148,14 +185,40 @@ pub(crate) async fn claim(
     token: &Token,
     lease: Duration,
     replacing: Replacing<'_>,
+    tracks: Tracks,
 ) -> RedisResult<ClaimReply> {
     let lease_name = on.names().lease(key);
-    let mut call = CLAIM.call(&[key, &lease_name], 4, 0);
+    let mut call = CLAIM.call(&[key, &lease_name], 5, 0);
     call.arg(token.as_str())
         .arg(millis(lease))
         .arg(digest(replacing))
-        .arg(LARGE_VALUE);
+        .arg(LARGE_VALUE)
+        .arg(if tracks == Tracks::All {
+            "GET"
+        } else {
+            "GETEX"
+        });
+    if tracks == Tracks::None && on.exempts {
+        match claim_reply(CLAIM.run_untracked(&mut on, &call).await?)? {
+            // P14 no-wait-for-expiry-push: again, so that the lane tracks the lease.
+            ClaimReply::Busy(_) => {}
+            reply => return Ok(reply),
+        }
+    }
     claim_reply(CLAIM.run(&mut on, &call).await?)
+}
+
+/// Reads the first bytes of a value, at most `most`. The server tracks the key only if there is a
+/// value.
+pub(crate) async fn look(mut on: Target, key: &str, most: usize) -> RedisResult<Value> {
+    LOOK.run(&mut on, &look_call(key, most)).await
+}
+
+/// The call of [`look`].
+pub(crate) fn look_call(key: &str, most: usize) -> Cmd {
+    let mut call = LOOK.call(&[key], 1, 0);
+    call.arg(most);
+    call
 }
 
 /// Reads the reply of the script `claim`.
@@ -186,7 +249,12 @@ pub(crate) async fn begin_write(
     call.arg(token.as_str())
         .arg(millis(lease))
         .arg(on.publisher());
-    write_claim(BEGIN_WRITE.run(&mut on, &call).await?)
+    // P33 only-kept-is-tracked
+    match write_claim(BEGIN_WRITE.run_untracked(&mut on, &call).await?)? {
+        // P14 no-wait-for-expiry-push: again, so that the lane tracks the lease.
+        WriteClaim::Busy(_) if on.exempts => write_claim(BEGIN_WRITE.run(&mut on, &call).await?),
+        reply => Ok(reply),
+    }
 }
 
 /// Reads the reply of the script `begin_write`.
@@ -215,7 +283,8 @@ pub(crate) async fn commit(
     value: &[u8],
     ttl: Duration,
     replacing: Replacing<'_>,
-) -> RedisResult<bool> {
+    track: Track,
+) -> RedisResult<CommitReply> {
     let how = if matches!(replacing, Replacing::Ended(_)) {
         "ended"
     } else {
@@ -231,6 +300,7 @@ pub(crate) async fn commit(
             digest: digest(replacing),
             how,
         },
+        track,
     )
     .await
 }
@@ -242,7 +312,8 @@ pub(crate) async fn touch(
     token: &Token,
     kept: &Digest,
     ttl: Duration,
-) -> RedisResult<bool> {
+    track: Track,
+) -> RedisResult<CommitReply> {
     let ttl_ms = if ttl.is_zero() { 0 } else { millis(ttl) };
     run_commit(
         on,
@@ -254,6 +325,7 @@ pub(crate) async fn touch(
             digest: kept.as_str(),
             how: "touch",
         },
+        track,
     )
     .await
 }
@@ -265,7 +337,8 @@ async fn run_commit(
     key: &str,
     token: &Token,
     commit: Commit<'_>,
-) -> RedisResult<bool> {
+    track: Track,
+) -> RedisResult<CommitReply> {
     let lease_name = on.names().lease(key);
     let mut call = COMMIT.call(&[key, &lease_name], 7, commit.value.len());
     call.arg(token.as_str())
@@ -274,6 +347,9 @@ async fn run_commit(
         .arg(commit.digest)
         .arg(commit.how)
         .arg(on.publisher());
+    if track == Track::Nothing {
+        return commit_reply(COMMIT.run_untracked(&mut on, &call).await?);
+    }
     let both = with_ping(call);
     let sent = first_reply(&mut on, &both).await;
     let done = match sent {
@@ -289,7 +365,16 @@ async fn run_commit(
         }
         sent => sent,
     };
-    Ok(from_redis_value(done?)?)
+    commit_reply(done?)
+}
+
+/// Reads the reply of the script `commit`.
+pub(crate) fn commit_reply(reply: Value) -> RedisResult<CommitReply> {
+    Ok(match from_redis_value::<i64>(reply)? {
+        0 => CommitReply::Refused,
+        1 => CommitReply::Loaded,
+        _ => CommitReply::Written,
+    })
 }
 
 /// A call and a `PING` in one pipeline.
@@ -326,7 +411,7 @@ pub(crate) async fn invalidate(mut on: Target, key: &str, own: Option<&Token>) -
     let lease_name = on.names().lease(key);
     let mut call = INVALIDATE.call(&[key, &lease_name], 3, 0);
     call.arg(own.map_or("", Token::as_str)).arg(on.publisher());
-    INVALIDATE.run(&mut on, &call).await
+    INVALIDATE.run_untracked(&mut on, &call).await // P33 only-kept-is-tracked
 }
 
 /// Removes a value of more bytes than the limit.

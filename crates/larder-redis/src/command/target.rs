@@ -10,6 +10,8 @@ pub(crate) struct Target {
     pub(crate) connection: MultiplexedConnection,
     /// Shared, because each command takes a copy of this.
     pub(crate) scope: Arc<Scope>,
+    /// Whether a command over the connection can be exempted from tracking.
+    pub(crate) exempts: bool,
 }
 
 /// The names and the publisher that all commands of a session share.

@@ -1,13 +1,14 @@
 use std::{io, sync::Arc};
 
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisResult,
+    AsyncConnectionConfig, Pipeline, ProtocolVersion, PushInfo, RedisResult,
     aio::{MultiplexedConnection, SendError},
     cmd,
 };
 use tokio::time::Instant;
 
 use crate::{
+    command::tracking::exemption,
     config::{RedisConfig, coherence::Coherence},
     connection::endpoint::Endpoint,
     error::{is_busy, is_loss, is_outage},
@@ -20,10 +21,24 @@ pub(crate) type PushSink = Arc<dyn Fn(&PushInfo) + Send + Sync>;
 /// Whether the server pushes the invalidation of what a connection reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tracking {
-    On,
+    On {
+        /// Whether the server lets the connection exempt a command.
+        exempts: bool,
+    },
     Refused,
     /// The processes tell each other of their changes.
     Unwanted,
+}
+
+impl Tracking {
+    pub(crate) fn is_on(self) -> bool {
+        matches!(self, Self::On { .. })
+    }
+
+    /// Whether a command can be exempted from tracking.
+    pub(crate) fn exempts(self) -> bool {
+        self == Self::On { exempts: true }
+    }
 }
 
 /// The requests that may wait for one connection's writer: 1024. More only makes callers wait in
@@ -95,12 +110,20 @@ fn options(
 
 // P12 tracking-never-assumed: switched on before the connection is handed to anybody.
 async fn switch_tracking_on(connection: &mut MultiplexedConnection) -> RedisResult<Tracking> {
-    let mut tracking = cmd("CLIENT");
     // Not NOLOOP: with it, the server does not tell a connection what it evicts to make room for
     // its commands.
-    tracking.arg("TRACKING").arg("ON");
+    let tracking = cmd("CLIENT").arg("TRACKING").arg("ON").take();
+    // P33 only-kept-is-tracked: with OPTOUT, the server tracks every command that is not exempted.
+    let mut opting_out = Pipeline::with_capacity(2);
+    opting_out.add_command(tracking.clone().arg("OPTOUT").take());
+    opting_out.add_command(exemption());
+    match opting_out.exec_async(connection).await {
+        Ok(()) => return Ok(Tracking::On { exempts: true }),
+        Err(error) if is_loss(&error) || is_outage(&error) || is_busy(&error) => return Err(error),
+        Err(_refused) => {}
+    }
     match tracking.exec_async(connection).await {
-        Ok(()) => Ok(Tracking::On),
+        Ok(()) => Ok(Tracking::On { exempts: false }),
         // P12 tracking-never-assumed: a server that refuses for now would be taken for one without
         // pushes, whose other clients publish their writes.
         Err(error) if is_loss(&error) || is_outage(&error) || is_busy(&error) => Err(error),

@@ -142,6 +142,7 @@ impl LargeValuePool {
             let asked = ask(Target {
                 connection,
                 scope: scope.clone(),
+                exempts: false, // it tracks nothing
             })
             .await;
             if asked.is_ok() {

@@ -15,13 +15,20 @@ use futures_util::future::join_all;
 use larder_core::Want;
 use tokio::{runtime::Handle, sync::oneshot};
 
-use crate::command::reply::{LARGE_VALUE, ReadReply, unexpected};
+use crate::command::{
+    look,
+    reply::{LARGE_VALUE, ReadReply, unexpected},
+    scripts,
+    tracking::{Tracks, exemption},
+};
 
 /// Reads single keys over one connection.
 pub(crate) struct ReadBatcher {
     connection: MultiplexedConnection,
     /// The runtime that the connection lives in, whichever runtime a caller is in.
     runtime: Handle,
+    /// Whether a command can be exempted from tracking.
+    exempts: bool,
     queue: Mutex<Queue>,
 }
 
@@ -38,6 +45,14 @@ struct Queue {
 struct Question {
     start: Cmd,
     pttl: Option<Cmd>,
+    form: Form,
+}
+
+/// How a key is asked for, and so what the server replies.
+#[derive(Clone, Copy)]
+struct Form {
+    want: Want,
+    tracks: Tracks,
 }
 
 struct Read {
@@ -64,10 +79,12 @@ enum Role {
 const GROUP: usize = 16;
 
 impl ReadBatcher {
-    pub(crate) fn new(connection: MultiplexedConnection) -> Arc<Self> {
+    /// `exempts` says whether a command over the connection can be exempted from tracking.
+    pub(crate) fn new(connection: MultiplexedConnection, exempts: bool) -> Arc<Self> {
         Arc::new(Self {
             connection,
             runtime: Handle::current(),
+            exempts,
             queue: Mutex::default(),
         })
     }
@@ -77,8 +94,17 @@ impl ReadBatcher {
     ///
     /// # Cancellation
     /// A caller that gives up holds up no other caller's read.
-    pub(crate) async fn read(self: &Arc<Self>, key: &str, want: Want) -> RedisResult<ReadReply> {
-        let question = Question::new(key, want);
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        key: &str,
+        want: Want,
+        tracks: Tracks,
+    ) -> RedisResult<ReadReply> {
+        let tracks = match tracks {
+            Tracks::None if !self.exempts => Tracks::All,
+            tracks => tracks,
+        };
+        let question = Question::new(key, Form { want, tracks });
         match self.go_alone() {
             Some(in_flight) => in_flight.ask(question).await,
             None => self
@@ -145,17 +171,17 @@ impl Drop for InFlight {
 impl InFlight {
     async fn ask(self, question: Question) -> RedisResult<ReadReply> {
         let mut connection = self.batcher.connection.clone();
-        let Question { start, pttl } = question;
-        let Some(pttl) = pttl else {
-            return Ok(ReadReply {
-                value: connection.send_packed_command(&start).await?,
-                pttl: None,
-            });
-        };
-        let mut both = Pipeline::with_capacity(2);
-        both.add_command(start).add_command(pttl);
-        let replies = connection.send_packed_commands(&both, 0, 2).await?;
-        next_reply(&mut replies.into_iter(), Want::ValueAndTtl)
+        let form = question.form;
+        if form.replies() == 1 {
+            let reply = connection.send_packed_command(&question.start).await?;
+            return form.next_reply(&mut [reply].into_iter());
+        }
+        let mut commands = Pipeline::with_capacity(form.replies());
+        question.add_to(&mut commands);
+        let replies = connection
+            .send_packed_commands(&commands, 0, form.replies())
+            .await?;
+        form.next_reply(&mut replies.into_iter())
     }
 
     /// Sends all that callers ask for until the other tasks of this thread have run.
@@ -175,23 +201,9 @@ impl InFlight {
     async fn ask_group(&self, reads: Vec<Read>) {
         let mut commands = Pipeline::with_capacity(2 * reads.len());
         let mut callers = Vec::with_capacity(reads.len());
-        for Read {
-            question: Question { start, pttl },
-            reply,
-        } in reads
-        {
-            callers.push((
-                if pttl.is_some() {
-                    Want::ValueAndTtl
-                } else {
-                    Want::Value
-                },
-                reply,
-            ));
-            commands.add_command(start);
-            pttl.into_iter().for_each(|pttl| {
-                commands.add_command(pttl);
-            });
+        for Read { question, reply } in reads {
+            callers.push((question.form, reply));
+            question.add_to(&mut commands);
         }
         let replies = self
             .batcher
@@ -200,9 +212,9 @@ impl InFlight {
             .send_packed_commands(&commands, 0, commands.len())
             .await;
         let mut replies = replies.map(Vec::into_iter);
-        for (want, caller) in callers {
+        for (form, caller) in callers {
             let _gone = caller.send(match &mut replies {
-                Ok(replies) => next_reply(replies, want),
+                Ok(replies) => form.next_reply(replies),
                 Err(error) => Err(error.clone()),
             });
         }
@@ -211,19 +223,62 @@ impl InFlight {
 
 impl Question {
     /// Asks for less than a large value, so that the next commands need not wait for long.
-    fn new(key: &str, want: Want) -> Self {
+    fn new(key: &str, form: Form) -> Self {
+        if form.tracks == Tracks::Found {
+            return Self {
+                start: scripts::look_call(key, LARGE_VALUE),
+                pttl: None,
+                form,
+            };
+        }
         const NAME: &str = "GETRANGE";
         const LIMITS: usize = "065535".len();
         let mut start = Cmd::with_capacity(4, NAME.len() + key.len() + LIMITS);
         start.arg(NAME).arg(key).arg(0).arg(LARGE_VALUE - 1);
         Self {
             start,
-            pttl: want.has_ttl().then(|| cmd("PTTL").arg(key).take()),
+            pttl: form.want.has_ttl().then(|| cmd("PTTL").arg(key).take()),
+            form,
+        }
+    }
+
+    /// Adds the commands to a pipeline.
+    fn add_to(self, commands: &mut Pipeline) {
+        for command in [Some(self.start), self.pttl].into_iter().flatten() {
+            if self.form.tracks == Tracks::None {
+                commands.add_command(exemption()); // P33 only-kept-is-tracked
+            }
+            commands.add_command(command);
         }
     }
 }
 
-/// The reply to one read among the replies to a pipeline.
+impl Form {
+    /// The number of replies.
+    fn replies(self) -> usize {
+        match self.tracks {
+            Tracks::Found => 1,
+            Tracks::All => 1 + usize::from(self.want.has_ttl()),
+            Tracks::None => 2 + 2 * usize::from(self.want.has_ttl()),
+        }
+    }
+
+    /// The reply to one read among the replies to a pipeline.
+    fn next_reply(self, replies: &mut impl Iterator<Item = Value>) -> RedisResult<ReadReply> {
+        match self.tracks {
+            Tracks::All => next_reply(replies, self.want),
+            Tracks::Found => look::read_reply(replies.next().ok_or_else(unexpected)?),
+            Tracks::None => {
+                let ours = replies.by_ref().take(self.replies());
+                // A copy, so that all of them are taken, whatever they say.
+                let ours: Vec<Value> = ours.skip(1).step_by(2).collect();
+                next_reply(&mut ours.into_iter(), self.want)
+            }
+        }
+    }
+}
+
+/// The value, and its time to live if the caller asks for that, among the replies to a pipeline.
 pub(crate) fn next_reply(
     replies: &mut impl Iterator<Item = Value>,
     want: Want,

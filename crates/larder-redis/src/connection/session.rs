@@ -16,7 +16,6 @@ use crate::{
     connection::{
         dialer::{Channel, Dialed},
         endpoint::Endpoint,
-        handshake::Tracking,
         large_value_pool::LargeValuePool,
         probe_key::ProbeKey,
         read_batch::ReadBatcher,
@@ -67,7 +66,7 @@ impl Session {
         let tracks = dialed
             .channels
             .iter()
-            .all(|channel| channel.tracking == Tracking::On);
+            .all(|channel| channel.tracking.is_on());
         // P26 scripts-publish: a process that the server does not tell is told by others, and tells
         // them.
         let publisher = if tracks {
@@ -84,8 +83,9 @@ impl Session {
             target: Target {
                 connection: channel.connection.clone(),
                 scope: scope.clone(),
+                exempts: channel.tracking.exempts(),
             },
-            reads: ReadBatcher::new(channel.connection.clone()),
+            reads: ReadBatcher::new(channel.connection.clone(), channel.tracking.exempts()),
             large_values: channel.large_values.clone(),
             endpoint: channel.endpoint.clone(),
             renew_at: Mutex::new(channel.renew_at),

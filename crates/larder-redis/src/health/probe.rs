@@ -11,6 +11,7 @@ use crate::{
     config::RedisConfig,
     connection::{
         endpoint::Endpoint,
+        identity::field_in,
         session::{Link, Session},
     },
     error::is_replica,
@@ -34,6 +35,11 @@ pub(crate) async fn run(lanes: Vec<Arc<Lane>>, config: RedisConfig) {
         for lane in &lanes {
             probe(lane, &mut writers).await;
             lane.write_marks().await;
+            lane.current.absences.take_one(); // of those that stay absent, after this time
+        }
+        if let Some(lane) = lanes.first() {
+            let count = tracked_names(lane).await;
+            lane.current.listeners.stats.note_tracked_names(count);
         }
     }
 }
@@ -103,6 +109,22 @@ async fn probe_link(
     } else {
         Probed::Heard
     }
+}
+
+/// Asks the servers of a lane how many names they track, for all of their clients.
+async fn tracked_names(lane: &Lane) -> Option<u64> {
+    let session = lane.current.load().filter(|session| session.tracks)?;
+    let mut sum = 0;
+    for link in session.links() {
+        let info = cmd("INFO").arg("stats").take();
+        let ask = async |mut on: Target| info.query_async::<String>(&mut on.connection).await;
+        let told = lane.current.ask_on(&session, link, "", ask).await.ok()?;
+        sum += field_in(&told, "tracking_total_keys:")?
+            .trim()
+            .parse::<u64>()
+            .ok()?;
+    }
+    Some(sum)
 }
 
 fn note_deaf(lane: &Lane, session: &Arc<Session>, address: &str) {

@@ -9,16 +9,17 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use deadpool_redis::redis::{RedisError, RedisResult, cmd};
-use larder_core::{LaneIndex, Push, StoreError};
+use larder_core::{LaneIndex, Push, StoreError, Track};
 use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::{
     breaker::Breaker,
-    command::{publisher::Publisher, target::Target},
+    command::{publisher::Publisher, target::Target, tracking::Tracks},
     config::RedisConfig,
     connection::session::{Link, Session},
     error::{describe, is_loss, is_outage, words},
+    lane::absences::Absences,
     listeners::Listeners,
 };
 
@@ -47,6 +48,8 @@ pub(crate) struct CurrentSession {
     replaced: Notify,
     /// Whether a large value has been read or written over any lane of the store.
     has_large_values: Arc<AtomicBool>,
+    /// Lookups that found nothing.
+    pub(crate) absences: Absences,
 }
 
 /// A session that is about to be in service.
@@ -80,6 +83,7 @@ impl CurrentSession {
             suspected: Notify::new(),
             replaced: Notify::new(),
             has_large_values,
+            absences: Absences::default(),
         }
     }
 
@@ -342,6 +346,16 @@ impl CurrentSession {
     /// Waits until the session is to be looked at.
     pub(crate) async fn suspected(&self) {
         self.suspected.notified().await;
+    }
+
+    /// The keys of a read that the server is to track, for a caller that relies on this.
+    // P33 only-kept-is-tracked: while most keys have a value, the form that costs the server less.
+    pub(crate) fn tracks(&self, session: &Session, track: Track) -> Tracks {
+        match track {
+            Track::Nothing => Tracks::None,
+            Track::Value if session.tracks && self.absences.are_many() => Tracks::Found,
+            Track::Value => Tracks::All,
+        }
     }
 
     // Relaxed, both: the flag is a hint which way is faster, and either way is right.

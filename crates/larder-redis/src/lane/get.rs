@@ -1,34 +1,46 @@
 //! Reads of one value, of any size.
 
 use deadpool_redis::redis::{RedisResult, Value, pipe};
-use larder_core::{StoreError, Stored, Want};
+use larder_core::{StoreError, Stored, Track, Want};
 
 use crate::{
     command::{
+        look,
         reply::{LARGE_VALUE, ReadReply, unexpected},
-        scripts,
+        scripts::{self, is_unknown_script},
         target::Target,
+        tracking::Tracks,
     },
     connection::session::Link,
     lane::current::CurrentSession,
 };
 
-/// Reads a value, with its remaining time to live if the caller asks for that. The lane tracks the
-/// key from now on.
+/// Reads a value, with its remaining time to live if the caller asks for that. With
+/// [`Track::Value`], the lane tracks the key from now on if there is a value.
 pub(crate) async fn get(
     current: &CurrentSession,
     key: &str,
     want: Want,
+    track: Track,
 ) -> Result<Option<Stored>, StoreError> {
     let session = current.get()?;
     let link = current.link(&session, key)?;
     link.note_used();
-    match link
-        .reads
-        .read(key, want)
-        .await
-        .and_then(ReadReply::stored_unless_empty)
-    {
+    let tracks = current.tracks(&session, track);
+    let read = match link.reads.read(key, want, tracks).await {
+        Err(error) if tracks == Tracks::Found && is_unknown_script(&error) => {
+            let looked = scripts::look(link.target.clone(), key, LARGE_VALUE);
+            looked.await.and_then(look::read_reply)
+        }
+        read => read,
+    };
+    match read.and_then(ReadReply::stored_unless_empty) {
+        Ok(None) => {
+            if track == Track::Value {
+                current.absences.add(1);
+            }
+            Ok(None)
+        }
         Ok(Some(stored)) if stored.value.len() >= LARGE_VALUE => {
             get_large(current, link, key).await
         }

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use deadpool_redis::redis::RedisResult;
+use deadpool_redis::redis::{Pipeline, RedisResult, Value};
 use futures_util::future::try_join_all;
-use larder_core::{StoreError, Stored, Want};
+use larder_core::{StoreError, Stored, Track, Want};
 
 use crate::{
     command::{
+        look,
         many::{read_commands, read_replies, size_commands, sizes},
         mget::{self, SlotGroup},
         reply::LARGE_VALUE,
         scripts,
         slots::slot,
         target::Target,
+        tracking::{Tracks, send_untracked},
     },
     connection::session::{Link, Session},
     lane::current::CurrentSession,
@@ -37,8 +39,10 @@ pub(crate) async fn get_many(
     current: &CurrentSession,
     keys: &[&str],
     want: Want,
+    track: Track,
 ) -> Result<Vec<Option<Stored>>, StoreError> {
     let session = current.get()?;
+    let tracks = current.tracks(&session, track);
     let mut found: Vec<Option<Stored>> = keys.iter().map(|_| None).collect();
     let positions: Vec<usize> = (0..keys.len()).collect();
     for positions in positions.chunks(KEYS_PER_REQUEST) {
@@ -49,6 +53,7 @@ pub(crate) async fn get_many(
                 link,
                 keys,
                 want,
+                tracks,
             };
             let session = &session;
             async move { request.run(session, groups).await }
@@ -56,6 +61,10 @@ pub(crate) async fn get_many(
         for (at, stored) in try_join_all(asked).await?.into_iter().flatten() {
             found[at] = Some(stored);
         }
+    }
+    if track == Track::Value {
+        let absent = found.iter().filter(|stored| stored.is_none());
+        current.absences.add(absent.count());
     }
     Ok(found)
 }
@@ -70,11 +79,15 @@ struct Request<'a> {
     link: &'a Link,
     keys: &'a [&'a str],
     want: Want,
+    tracks: Tracks,
 }
 
 impl Request<'_> {
     async fn run(&self, session: &Arc<Session>, groups: &[SlotGroup]) -> Result<Found, StoreError> {
         let (current, at) = (self.current, groups.concat());
+        if self.tracks == Tracks::Found {
+            return self.look(session, &at).await;
+        }
         if current.has_large_values() {
             let ask = async |on| self.sizes(on, &at).await;
             let sized = current
@@ -98,12 +111,48 @@ impl Request<'_> {
         Ok(found)
     }
 
-    async fn read_by_mget(&self, mut on: Target, groups: &[SlotGroup]) -> RedisResult<Found> {
-        let commands = mget::read_commands(self.keys, groups, self.want);
-        let replies = on
-            .connection
+    /// Reads the keys, of which the server tracks those that have a value.
+    async fn look(&self, session: &Arc<Session>, at: &[usize]) -> Result<Found, StoreError> {
+        let (current, key) = (self.current, self.key(at));
+        // Their sizes alone, if some are large.
+        let most = if current.has_large_values() {
+            0
+        } else {
+            LARGE_VALUE
+        };
+        let keys: Vec<&str> = at.iter().map(|at| self.keys[*at]).collect();
+        let ask = async |on| look::many(on, &keys, most).await;
+        let looked = current.ask_on(session, self.link, key, ask).await?;
+        let looked = at.iter().copied().zip(looked);
+        let mut found = Found::new();
+        let mut sized = Vec::new();
+        for (at, looked) in looked {
+            match looked {
+                Some(looked) if looked.is_whole() => found.push((at, looked.stored)),
+                Some(looked) => sized.push((at, looked.size)),
+                None => {}
+            }
+        }
+        if !sized.is_empty() {
+            current.note_large_value();
+            found.extend(self.read_out_of_band(&sized).await?);
+        }
+        Ok(found)
+    }
+
+    /// Sends commands over the lane.
+    async fn send(&self, mut on: Target, commands: Pipeline) -> RedisResult<Vec<Value>> {
+        if self.tracks == Tracks::None {
+            return send_untracked(&mut on, commands).await;
+        }
+        on.connection
             .send_packed_commands(&commands, 0, commands.len())
-            .await?;
+            .await
+    }
+
+    async fn read_by_mget(&self, on: Target, groups: &[SlotGroup]) -> RedisResult<Found> {
+        let commands = mget::read_commands(self.keys, groups, self.want);
+        let replies = self.send(on, commands).await?;
         let found = mget::read_replies(groups, replies, self.want)?.into_iter();
         Ok(found
             .filter_map(|(at, stored)| Some((at, stored?)))
@@ -140,17 +189,14 @@ impl Request<'_> {
     }
 
     /// The sizes of the values that are there.
-    async fn sizes(&self, mut on: Target, at: &[usize]) -> RedisResult<Vec<(usize, usize)>> {
+    async fn sizes(&self, on: Target, at: &[usize]) -> RedisResult<Vec<(usize, usize)>> {
         let commands = size_commands(at.iter().map(|at| self.keys[*at]));
-        let replies = on
-            .connection
-            .send_packed_commands(&commands, 0, commands.len())
-            .await?;
+        let replies = self.send(on, commands).await?;
         let sized = at.iter().copied().zip(sizes(replies)?);
         Ok(sized.filter(|(_, size)| *size > 0).collect())
     }
 
-    // P29 large-out-of-band: the lane has read the keys, so it is told of whatever happens to them.
+    // P29 large-out-of-band: the lane has read the keys before.
     async fn read_out_of_band(&self, sized: &[(usize, usize)]) -> Result<Found, StoreError> {
         let (current, limit) = (self.current, self.current.max_value_size());
         let mut found = Vec::new();

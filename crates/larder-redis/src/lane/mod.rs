@@ -1,6 +1,7 @@
 //! A lane: one part of all keys, the connections that carry what concerns them, and what is asked
 //! of it.
 
+pub(crate) mod absences;
 pub(crate) mod claim;
 pub(crate) mod clear;
 pub(crate) mod current;

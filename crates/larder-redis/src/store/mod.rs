@@ -11,14 +11,19 @@ use bytes::Bytes;
 use deadpool_redis::redis::PushInfo;
 use larder_core::{
     BreakerState, Claim, Committed, Digest, Invalidated, Key, LaneIndex, LaneState, Lanes,
-    LeaseStore, PushListener, RemoteStats, Replacing, StoreError, Stored, Token, ValueStore, Want,
-    WriteClaim,
+    LeaseStore, PushListener, RemoteStats, Replacing, StoreError, Stored, Token, Track, ValueStore,
+    Want, WriteClaim,
 };
 
 use crate::{
     advice,
     breaker::Breaker,
-    command::{names::Names, reply::LARGE_VALUE, scripts, slots::slot},
+    command::{
+        names::Names,
+        reply::LARGE_VALUE,
+        scripts::{self, CommitReply},
+        slots::slot,
+    },
     config::RedisConfig,
     connection::{
         addresses::Addresses, bus::Bus, dialer::Dialer, handshake::PushSink, shards::Shards,
@@ -71,15 +76,16 @@ use crate::{
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use larder_core::{Claim, LeaseStore, Replacing, Token};
+/// use larder_core::{Claim, LeaseStore, Replacing, Token, Track};
 /// use larder_redis::{RedisConfig, RedisStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), larder_core::StoreError> {
 /// let store = RedisStore::connect(RedisConfig::new("redis://127.0.0.1:6379")).await?;
 /// let (token, minute) = (Token::new(), Duration::from_secs(60));
-/// if let Claim::Leased = store.claim("user:42", &token, minute, Replacing::Nothing).await? {
-///     store.commit("user:42", &token, b"{\"name\":\"Ada\"}", minute, Replacing::Nothing).await?;
+/// let (new, track) = (Replacing::Nothing, Track::Value);
+/// if let Claim::Leased = store.claim("user:42", &token, minute, new, track).await? {
+///     store.commit("user:42", &token, b"{\"name\":\"Ada\"}", minute, new, track).await?;
 /// }
 /// # Ok(()) }
 /// ```
@@ -338,13 +344,19 @@ impl Lanes for RedisStore {
 #[async_trait]
 impl ValueStore for RedisStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        Ok(get(&self.lane_of(key).await.current, key, Want::Value)
-            .await?
-            .map(|stored| stored.value))
+        let current = &self.lane_of(key).await.current;
+        let stored = get(current, key, Want::Value, Track::Nothing).await?;
+        Ok(stored.map(|stored| stored.value))
     }
 
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        get(&self.lane_of(key).await.current, key, Want::ValueAndTtl).await
+    async fn get_with_ttl(&self, key: &str, track: Track) -> Result<Option<Stored>, StoreError> {
+        get(
+            &self.lane_of(key).await.current,
+            key,
+            Want::ValueAndTtl,
+            track,
+        )
+        .await
     }
 
     async fn get_many(
@@ -352,8 +364,9 @@ impl ValueStore for RedisStore {
         lane: LaneIndex,
         keys: &[&str],
         want: Want,
+        track: Track,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        get_many(&self.lane_at(lane).await?.current, keys, want).await
+        get_many(&self.lane_at(lane).await?.current, keys, want, track).await
     }
 
     async fn holds(&self, key: &str, digest: &Digest) -> Result<bool, StoreError> {
@@ -381,15 +394,10 @@ impl LeaseStore for RedisStore {
         token: &Token,
         lease: Duration,
         replacing: Replacing<'_>,
+        track: Track,
     ) -> Result<Claim, StoreError> {
-        claim(
-            &self.lane_of(key).await.current,
-            key,
-            token,
-            lease,
-            replacing,
-        )
-        .await
+        let current = &self.lane_of(key).await.current;
+        claim(current, key, token, lease, replacing, track).await
     }
 
     async fn begin_write(
@@ -416,15 +424,20 @@ impl LeaseStore for RedisStore {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
+        track: Track,
     ) -> Result<Committed, StoreError> {
-        let ask = async |on| scripts::commit(on, key, token, value, ttl, replacing).await;
+        let ask = async |on| scripts::commit(on, key, token, value, ttl, replacing, track).await;
         let lane = self.lane_of(key).await;
         let replaces = replacing != Replacing::Nothing;
         let _noted = replaces.then(|| lane.redo.note(Kind::Key, key));
-        match value.len() < LARGE_VALUE {
-            true => commit(&lane.current, &lane.health, key, ask).await,
-            false => commit_large(&lane.current, key, ask).await,
+        let (reply, committed) = match value.len() < LARGE_VALUE {
+            true => commit(&lane.current, &lane.health, key, track, ask).await?,
+            false => commit_large(&lane.current, key, ask).await?,
+        };
+        if reply == CommitReply::Loaded && !replaces && track == Track::Value {
+            lane.current.absences.take_one();
         }
+        Ok(committed)
     }
 
     async fn touch(
@@ -433,11 +446,13 @@ impl LeaseStore for RedisStore {
         token: &Token,
         kept: &Digest,
         ttl: Duration,
+        track: Track,
     ) -> Result<Committed, StoreError> {
-        let ask = async |on| scripts::touch(on, key, token, kept, ttl).await;
+        let ask = async |on| scripts::touch(on, key, token, kept, ttl, track).await;
         let lane = self.lane_of(key).await;
         let _noted = ttl.is_zero().then(|| lane.redo.note(Kind::Key, key));
-        commit(&lane.current, &lane.health, key, ask).await
+        let (_, committed) = commit(&lane.current, &lane.health, key, track, ask).await?;
+        Ok(committed)
     }
 
     async fn release(&self, key: &str, token: &Token) -> Result<bool, StoreError> {

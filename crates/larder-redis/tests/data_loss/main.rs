@@ -14,7 +14,7 @@ mod other_server;
 use std::{path::PathBuf, time::Duration};
 
 use larder_core::{
-    Claim, Committed, Digest, Key, LaneIndex, Lanes, LeaseStore, Replacing, TagStore, Token,
+    Claim, Committed, Digest, Key, LaneIndex, Lanes, LeaseStore, Replacing, TagStore, Token, Track,
     ValueStore, WriteClaim,
 };
 use larder_redis::{OnDataLoss, RedisConfig, RedisStore};
@@ -51,7 +51,14 @@ async fn write(store: &RedisStore, key: &str, value: &str) {
     let begun = store.begin_write(key, &token, MINUTE).await.unwrap();
     assert_eq!(begun, WriteClaim::Leased);
     let stored = store
-        .commit(key, &token, value.as_bytes(), MINUTE, Replacing::Nothing)
+        .commit(
+            key,
+            &token,
+            value.as_bytes(),
+            MINUTE,
+            Replacing::Nothing,
+            Track::Value,
+        )
         .await;
     assert!(stored.unwrap().is_done());
 }
@@ -152,12 +159,19 @@ async fn value_that_a_load_replaced_or_removed_does_not_come_back() {
         save(&server, choice).await;
         let seen = Replacing::Value(&old);
         for key in ["item:1", "item:2"] {
-            let claimed = store.claim(key, &token, MINUTE, seen).await.unwrap();
+            let claimed = store
+                .claim(key, &token, MINUTE, seen, Track::Value)
+                .await
+                .unwrap();
             assert_eq!(claimed, Claim::Leased);
         }
-        let replaced = store.commit("item:1", &token, b"v2", MINUTE, seen).await;
+        let replaced = store
+            .commit("item:1", &token, b"v2", MINUTE, seen, Track::Value)
+            .await;
         assert!(replaced.unwrap().is_done());
-        let removed = store.touch("item:2", &token, &old, Duration::ZERO).await;
+        let removed = store
+            .touch("item:2", &token, &old, Duration::ZERO, Track::Value)
+            .await;
         assert!(removed.unwrap().is_done());
         server.restart().await.unwrap();
         expect(&store, "item:1", found, choice).await;
@@ -335,7 +349,7 @@ async fn lease_that_comes_back_is_broken_again() {
         );
         let token = Token::new();
         let claimed = other
-            .claim("item:1", &token, MINUTE, Replacing::Nothing)
+            .claim("item:1", &token, MINUTE, Replacing::Nothing, Track::Value)
             .await;
         assert_eq!(claimed.unwrap(), Claim::Leased);
         save(&server, choice).await;
@@ -345,7 +359,14 @@ async fn lease_that_comes_back_is_broken_again() {
         expect(&store, "item:1", None, choice).await;
         read(&other, "item:1").await;
         let late = other
-            .commit("item:1", &token, b"v1", MINUTE, Replacing::Nothing)
+            .commit(
+                "item:1",
+                &token,
+                b"v1",
+                MINUTE,
+                Replacing::Nothing,
+                Track::Value,
+            )
             .await
             .unwrap();
         assert_eq!(late == Committed::Refused, choice == OnDataLoss::Redo);

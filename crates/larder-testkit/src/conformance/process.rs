@@ -4,7 +4,7 @@ use std::{
 };
 
 use larder_core::{
-    Claim, Invalidated, Key, Push, PushListener, RemoteStore, Replacing, Token, WriteClaim,
+    Claim, Invalidated, Key, Push, PushListener, RemoteStore, Replacing, Token, Track, WriteClaim,
 };
 
 use crate::eventually;
@@ -78,7 +78,7 @@ impl Process {
 
     pub(super) async fn claim(&self, key: &str, token: &Token) -> Claim {
         self.store
-            .claim(key, token, LEASE, Replacing::Nothing)
+            .claim(key, token, LEASE, Replacing::Nothing, Track::Value)
             .await
             .expect("claim")
     }
@@ -92,7 +92,14 @@ impl Process {
 
     pub(super) async fn commit(&self, key: &str, token: &Token, value: &str) -> bool {
         self.store
-            .commit(key, token, value.as_bytes(), TTL, Replacing::Nothing)
+            .commit(
+                key,
+                token,
+                value.as_bytes(),
+                TTL,
+                Replacing::Nothing,
+                Track::Value,
+            )
             .await
             .expect("commit")
             .is_done()
@@ -108,8 +115,9 @@ impl Process {
     }
 
     pub(super) async fn read(&self, key: &str) -> Option<String> {
-        let value = self.store.get(key).await.expect("get");
-        value.map(|value| String::from_utf8_lossy(&value).into_owned())
+        let stored = self.store.get_with_ttl(key, Track::Value).await;
+        let stored = stored.expect("get");
+        stored.map(|stored| String::from_utf8_lossy(&stored.value).into_owned())
     }
 
     pub(super) async fn fill(&self, key: &str, value: &str) {

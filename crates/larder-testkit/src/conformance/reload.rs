@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use larder_core::{Claim, Digest, Replacing, Token};
+use larder_core::{Claim, Digest, Replacing, Token, Track};
 
 use super::process::Process;
 
@@ -21,7 +21,7 @@ async fn lease(process: &Process, key: &str) -> (Token, Digest) {
     process.fill(key, "seen").await;
     let claim = process
         .store
-        .claim(key, &token, LEASE, Replacing::Value(&seen))
+        .claim(key, &token, LEASE, Replacing::Value(&seen), Track::Value)
         .await
         .expect("claim");
     assert_eq!(
@@ -39,7 +39,7 @@ async fn value_that_was_seen_lives_on(one: &Process, other: &Process) {
     other.forget();
     assert!(
         one.store
-            .touch(key, &token, &seen, LIFE)
+            .touch(key, &token, &seen, LIFE, Track::Value)
             .await
             .expect("touch")
             .is_done()
@@ -47,7 +47,7 @@ async fn value_that_was_seen_lives_on(one: &Process, other: &Process) {
     other.hears("value r1:1").await; // its life in L1 ends with the one that it had
     let found = other
         .store
-        .get_with_ttl(key)
+        .get_with_ttl(key, Track::Value)
         .await
         .expect("get")
         .expect("it lives on");
@@ -59,7 +59,13 @@ async fn value_that_was_seen_lives_on(one: &Process, other: &Process) {
     );
     let next = other
         .store
-        .claim(key, &Token::new(), LEASE, Replacing::Value(&seen))
+        .claim(
+            key,
+            &Token::new(),
+            LEASE,
+            Replacing::Value(&seen),
+            Track::Value,
+        )
         .await
         .expect("claim");
     assert_eq!(next, Claim::Leased, "the lease was given up");
@@ -73,7 +79,7 @@ async fn value_that_was_seen_is_removed(one: &Process, other: &Process) {
     other.forget();
     assert!(
         one.store
-            .touch(key, &token, &seen, Duration::ZERO)
+            .touch(key, &token, &seen, Duration::ZERO, Track::Value)
             .await
             .expect("touch")
             .is_done()
@@ -91,7 +97,7 @@ async fn touch_under_a_lost_lease_or_of_another_value_changes_nothing(
     other.invalidate(key).await;
     assert!(
         !one.store
-            .touch(key, &token, &seen, LIFE)
+            .touch(key, &token, &seen, LIFE, Track::Value)
             .await
             .expect("touch")
             .is_done(),
@@ -103,7 +109,7 @@ async fn touch_under_a_lost_lease_or_of_another_value_changes_nothing(
     let foreign = Digest::of(b"something else");
     assert!(
         !one.store
-            .touch(key, &token, &foreign, LIFE)
+            .touch(key, &token, &foreign, LIFE, Track::Value)
             .await
             .expect("touch")
             .is_done(),
@@ -111,7 +117,7 @@ async fn touch_under_a_lost_lease_or_of_another_value_changes_nothing(
     );
     let next = other
         .store
-        .claim(key, &Token::new(), LEASE, Replacing::Nothing)
+        .claim(key, &Token::new(), LEASE, Replacing::Nothing, Track::Value)
         .await
         .expect("claim");
     assert!(matches!(next, Claim::Hit(_)), "the value is as it was");
@@ -121,9 +127,10 @@ async fn touch_under_a_lost_lease_or_of_another_value_changes_nothing(
 async fn value_that_may_have_ended_is_replaced_though_it_is_gone(one: &Process, other: &Process) {
     let key = "r3:1";
     let (token, seen) = lease(one, key).await;
-    let store = &one.store;
+    let (store, track) = (&one.store, Track::Value);
+    let (value, ended) = (Replacing::Value(&seen), Replacing::Ended(&seen));
     let done = store
-        .commit(key, &token, b"better", LIFE, Replacing::Ended(&seen))
+        .commit(key, &token, b"better", LIFE, ended, track)
         .await
         .expect("commit")
         .is_done();
@@ -134,13 +141,13 @@ async fn value_that_may_have_ended_is_replaced_though_it_is_gone(one: &Process, 
     other.invalidate(key).await;
     assert_eq!(
         store
-            .claim(key, &token, LEASE, Replacing::Value(&seen))
+            .claim(key, &token, LEASE, value, track)
             .await
             .expect("claim"),
         Claim::Leased
     );
     let done = store
-        .commit(key, &token, b"next", LIFE, Replacing::Ended(&seen))
+        .commit(key, &token, b"next", LIFE, ended, track)
         .await
         .expect("commit")
         .is_done();
@@ -150,13 +157,13 @@ async fn value_that_may_have_ended_is_replaced_though_it_is_gone(one: &Process, 
     other.invalidate(key).await;
     assert_eq!(
         store
-            .claim(key, &token, LEASE, Replacing::Value(&seen))
+            .claim(key, &token, LEASE, value, track)
             .await
             .expect("claim"),
         Claim::Leased
     );
     let done = store
-        .commit(key, &token, b"late", LIFE, Replacing::Value(&seen))
+        .commit(key, &token, b"late", LIFE, value, track)
         .await
         .expect("commit")
         .is_done();

@@ -1,6 +1,6 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
-use larder_core::{Claim, Digest, LaneState, RemoteStore, Replacing, Token, WriteClaim};
+use larder_core::{Claim, Digest, LaneState, RemoteStore, Replacing, Token, Track, WriteClaim};
 
 use super::process::Process;
 
@@ -99,7 +99,7 @@ impl Pair {
         for process in [&self.one, &self.other] {
             let stored = process
                 .store
-                .get_with_ttl(key)
+                .get_with_ttl(key, Track::Value)
                 .await
                 .expect("get")
                 .expect("a value");
@@ -137,7 +137,7 @@ impl Pair {
         let claim = self
             .one
             .store
-            .claim(key, &late, SHORT, Replacing::Nothing)
+            .claim(key, &late, SHORT, Replacing::Nothing, Track::Value)
             .await
             .expect("claim");
         assert_eq!(claim, Claim::Leased);
@@ -168,7 +168,7 @@ impl Pair {
         let claim = self
             .one
             .store
-            .claim(key, &token, SHORT * 10, Replacing::Nothing)
+            .claim(key, &token, SHORT * 10, Replacing::Nothing, Track::Value)
             .await
             .expect("claim");
         assert_eq!(claim, Claim::Leased);
@@ -238,10 +238,11 @@ impl Pair {
         let (key, token) = ("t10:1", Token::new());
         self.one.fill(key, "seen").await;
         let (seen, foreign) = (Digest::of(b"seen"), Digest::of(b"something else"));
+        let (replacing, track) = (Replacing::Value(&seen), Track::Value);
         let hit = self
             .one
             .store
-            .claim(key, &token, LEASE, Replacing::Value(&foreign))
+            .claim(key, &token, LEASE, Replacing::Value(&foreign), track)
             .await
             .expect("claim");
         assert!(
@@ -251,7 +252,7 @@ impl Pair {
         let leased = self
             .one
             .store
-            .claim(key, &token, LEASE, Replacing::Value(&seen))
+            .claim(key, &token, LEASE, replacing, track)
             .await
             .expect("claim");
         assert_eq!(
@@ -262,7 +263,7 @@ impl Pair {
         let store = &self.one.store;
         assert!(
             store
-                .commit(key, &token, b"better", TTL, Replacing::Value(&seen))
+                .commit(key, &token, b"better", TTL, replacing, track)
                 .await
                 .expect("commit")
                 .is_done()
@@ -270,12 +271,12 @@ impl Pair {
         assert_eq!(self.other.read(key).await.as_deref(), Some("better"));
         let better = Digest::of(b"better");
         let leased = store
-            .claim(key, &token, LEASE, Replacing::Value(&better))
+            .claim(key, &token, LEASE, Replacing::Value(&better), Track::Value)
             .await
             .expect("claim");
         assert_eq!(leased, Claim::Leased);
         let refused = store
-            .commit(key, &token, b"late", TTL, Replacing::Value(&seen))
+            .commit(key, &token, b"late", TTL, replacing, track)
             .await
             .expect("commit")
             .is_done();
@@ -292,7 +293,7 @@ impl Pair {
         let stored = self
             .one
             .store
-            .commit(key, &token, b"v", SHORT, Replacing::Nothing)
+            .commit(key, &token, b"v", SHORT, Replacing::Nothing, Track::Value)
             .await
             .expect("commit")
             .is_done();

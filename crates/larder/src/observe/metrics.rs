@@ -81,5 +81,8 @@ impl Published {
         if let Some(lag) = stats.push_lag {
             set("larder_push_lag_seconds", lag.as_secs_f64());
         }
+        if let Some(names) = stats.tracked_names {
+            set("larder_server_tracked_names", names as f64);
+        }
     }
 }

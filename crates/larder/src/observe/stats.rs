@@ -21,6 +21,10 @@ macro_rules! stats {
             pub probe_failures: u64,
             /// The time until the push of the latest probe arrived.
             pub push_lag: Option<Duration>,
+            /// The names that L2's servers remember for all of their clients, because the clients
+            /// have read them, at the latest probe. A name takes about 125 bytes and its length.
+            /// `None` if the servers do not tell.
+            pub tracked_names: Option<u64>,
             /// Invalidations that this process could not send yet, because L2 is out of reach.
             /// Other processes may still serve the old values.
             pub unsent: u64,
@@ -69,6 +73,7 @@ macro_rules! stats {
                     lanes_lost: self.lanes_lost + other.lanes_lost,
                     probe_failures: self.probe_failures + other.probe_failures,
                     push_lag: self.push_lag.max(other.push_lag),
+                    tracked_names: self.tracked_names.max(other.tracked_names),
                     unsent: self.unsent + other.unsent,
                     outbox_drained: self.outbox_drained + other.outbox_drained,
                     outbox_errors: self.outbox_errors + other.outbox_errors,
@@ -160,6 +165,7 @@ impl From<RemoteStats> for Stats {
             lanes_lost,
             probe_failures,
             push_lag,
+            tracked_names,
             unsent,
             breaker,
             breaker_opened,
@@ -171,6 +177,7 @@ impl From<RemoteStats> for Stats {
             lanes_lost,
             probe_failures,
             push_lag,
+            tracked_names,
             unsent,
             breaker,
             breaker_opened,

@@ -17,7 +17,7 @@ use super::{
     Lanes, LeaseStore, TagStore, ValueStore,
     types::{
         Claim, Committed, Invalidated, LaneState, Push, PushListener, RemoteEvent, RemoteStats,
-        Replacing, Stored, WriteClaim,
+        Replacing, Stored, Track, WriteClaim,
     },
 };
 use crate::{
@@ -196,13 +196,17 @@ impl Lanes for MemoryRemote {
 #[async_trait]
 impl ValueStore for MemoryRemote {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.get_with_ttl(key).await?.map(|stored| stored.value))
+        let stored = self.get_with_ttl(key, Track::Nothing).await?;
+        Ok(stored.map(|stored| stored.value))
     }
 
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+    async fn get_with_ttl(&self, key: &str, track: Track) -> Result<Option<Stored>, StoreError> {
         let mut state = self.up()?;
         let stored = state.value(key, self.server.clock.now());
-        state.track(Kind::Value, key, self.id);
+        // P33 only-kept-is-tracked: not what is not there
+        if track == Track::Value && stored.is_some() {
+            state.track(Kind::Value, key, self.id);
+        }
         Ok(stored)
     }
 
@@ -248,12 +252,15 @@ impl LeaseStore for MemoryRemote {
         token: &Token,
         lease: Duration,
         replacing: Replacing<'_>,
+        track: Track,
     ) -> Result<Claim, StoreError> {
         let mut state = self.up()?;
         let now = self.server.clock.now();
         let stored = state.value(key, now);
-        state.track(Kind::Value, key, self.id);
         if let Some(stored) = stored.filter(|stored| !is_as_found(Some(stored), replacing)) {
+            if track == Track::Value {
+                state.track(Kind::Value, key, self.id);
+            }
             return Ok(Claim::Hit(stored));
         }
         if let Some(held) = state.lease(key, now) {
@@ -312,6 +319,7 @@ impl LeaseStore for MemoryRemote {
         value: &[u8],
         ttl: Duration,
         replacing: Replacing<'_>,
+        track: Track,
     ) -> Result<Committed, StoreError> {
         let mut state = self.up()?;
         let now = self.server.clock.now();
@@ -324,11 +332,16 @@ impl LeaseStore for MemoryRemote {
         if !clean || !is_as_found(found.as_ref(), replacing) {
             return Ok(Committed::Refused);
         }
-        state.track(Kind::Value, key, self.id);
+        if track == Track::Value {
+            state.track(Kind::Value, key, self.id);
+        }
         state
             .values
             .insert(key.to_owned(), (Bytes::copy_from_slice(value), now + ttl));
         state.push(Kind::Value, key);
+        if track == Track::Nothing {
+            return Ok(Committed::Stored);
+        }
         state.track(Kind::Value, key, self.id); // P4 l1-read-from-l2
         Ok(Committed::Tracked { told: true })
     }
@@ -339,6 +352,7 @@ impl LeaseStore for MemoryRemote {
         token: &Token,
         kept: &Digest,
         ttl: Duration,
+        track: Track,
     ) -> Result<Committed, StoreError> {
         let found = self
             .get(key)
@@ -348,7 +362,7 @@ impl LeaseStore for MemoryRemote {
             return self.release(key, token).await.map(|_| Committed::Refused);
         };
         // Atomic all the same: the commit looks at the value again.
-        self.commit(key, token, &found, ttl, Replacing::Value(kept))
+        self.commit(key, token, &found, ttl, Replacing::Value(kept), track)
             .await
     }
 

@@ -4,8 +4,10 @@
 -- Replies  OK       the caller holds the lease; a reader's lease is broken and the value is gone
 --          integer  another writer holds the lease, for this many ms
 -- Keeps    P6 one-writer-first: a writer's lease stands, also a marked one.
---          P14 no-wait-for-expiry-push: the lease is read, so that the lane tracks it.
+--          P14 no-wait-for-expiry-push: a lease that stands is read, so that the lane tracks it.
 --          P26 scripts-publish
+--          P33 only-kept-is-tracked: sent untracked at first, and again tracked if the reply is
+--          busy.
 local holder, rest = lease(KEYS[2])
 if holder and string.sub(holder, 1, 1) ~= 'r' then
   return rest

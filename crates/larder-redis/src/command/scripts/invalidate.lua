@@ -6,6 +6,7 @@
 -- Keeps    P5 invalidation-marks-writers: a reader's lease is deleted, another writer's is marked.
 --          P6 one-writer-first: a marked lease keeps its time.
 --          P26 scripts-publish
+--          P33 only-kept-is-tracked: sent untracked.
 local holder = lease(KEYS[2])
 local token = holder and string.sub(holder, 2)
 if not holder or string.sub(holder, 1, 1) == 'r' or token == ARGV[1] then

@@ -2,7 +2,8 @@
 -- lease(name)  the text of a lease and the rest of its life in ms; nil where there is none, or none
 --              that a larder can have taken: of another type or form, without an end, or longer
 --              than any lease. Such a name is free to be taken.
--- Keeps    P14 no-wait-for-expiry-push: the lease is read, so that the lane tracks it.
+-- Keeps    P14 no-wait-for-expiry-push: `PTTL` reads a lease that is there, so that the lane tracks
+--          it.
 local function lease(name)
   local holder = text(name, 33)
   if #holder ~= 33 or not string.find(holder, '^[rwd]') then

@@ -3,10 +3,18 @@
 --                   of a value of another type, which no larder has written
 -- number(name)      the whole number under a name; nil where there is none, or one that is too
 --                   large to be counted on exactly
+-- Keeps    P33 only-kept-is-tracked: `GETEX` is a write for the server, so it is not tracked. A
+--          user that may not send it reads with `GETRANGE`.
 local function text(name, last)
-  local found = redis.pcall('GETRANGE', name, 0, last)
+  local found = redis.pcall('GETEX', name)
+  if type(found) == 'table' and not string.find(found.err, 'WRONGTYPE', 1, true) then
+    found = redis.pcall('GETRANGE', name, 0, last)
+  end
+  if not found then
+    return ''
+  end
   if type(found) == 'string' then
-    return found
+    return string.sub(found, 1, last + 1)
   end
   if not string.find(found.err, 'WRONGTYPE', 1, true) then
     redis.call('GETRANGE', name, 0, last) -- raises the refusal
