@@ -96,11 +96,8 @@ impl Tasks {
         if self.is_awake.load(Ordering::Acquire) || Handle::try_current().is_err() {
             return;
         }
-        self.start_in(Phase::Waking, Vec::new());
-        if *self.phase.borrow() == Phase::Waking {
-            let _ = timeout(self.subscriber.config.command_timeout, self.first_try()).await;
-            self.change(Phase::Waking, Phase::Awake);
-        }
+        let _ = timeout(self.subscriber.config.command_timeout, self.first_try()).await;
+        self.change(Phase::Waking, Phase::Awake);
     }
 
     pub(crate) fn is_asleep(&self) -> bool {
@@ -112,15 +109,25 @@ impl Tasks {
         self.phase.send_replace(Phase::Closed);
     }
 
-    /// Waits until each lane is connected, or the circuit breaker says that they cannot be.
-    async fn first_try(&self) {
+    /// Starts the tasks, and waits until each lane is connected, or the circuit breaker says that
+    /// they cannot be.
+    async fn first_try(self: &Arc<Self>) {
         let Some((first, _)) = self.lanes.first() else {
             return;
         };
-        let connected = self.lanes.iter().map(|(lane, _)| lane.current.connected());
-        tokio::select! {
-            _ = join_all(connected) => {}
-            () = first.current.breaker.opened() => {} // all lanes share it
+        let mut phases = self.phase.subscribe();
+        loop {
+            self.start_in(Phase::Waking, Vec::new());
+            if *phases.borrow_and_update() != Phase::Waking {
+                return;
+            }
+            let connected = self.lanes.iter().map(|(lane, _)| lane.current.connected());
+            tokio::select! {
+                _ = join_all(connected) => return,
+                () = first.current.breaker.opened() => return, // all lanes share it
+                // The home may end before it is connected. Then it is this runtime's turn.
+                _ = phases.wait_for(|phase| *phase != Phase::Waking) => {}
+            }
         }
     }
 

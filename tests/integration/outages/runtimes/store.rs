@@ -8,10 +8,10 @@ use larder_core::{Invalidated, LaneIndex, LaneState, Lanes, ValueStore};
 use larder_redis::{Coherence, RedisStore};
 use larder_testkit::Direction;
 
-use super::{Outside, in_both_kinds, many_threads, one_thread, patient};
+use super::{Outside, in_both_kinds, inside, many_threads, one_thread, patient};
 use crate::support::{
     store::{are, key},
-    wait::{holds, start},
+    wait::{holds, start, woken},
     world::World,
 };
 
@@ -39,6 +39,26 @@ fn store_is_down_between_two_runtimes_and_back_with_the_first_call() {
         assert!(are(&store, LaneState::Tracking));
         assert_eq!(store.stats().breaker, BreakerState::Closed);
     });
+}
+
+/// P32 runtime-end-is-loss: the next runtime may end, too, before it has connected.
+#[test]
+fn call_that_waits_for_a_runtime_that_ends_goes_on_in_its_own() {
+    let outside = Outside::new();
+    let proxy = outside.runtime.block_on(outside.world.proxy());
+    let connecting = RedisStore::connect(patient(proxy.url()));
+    let store = Arc::new(one_thread().block_on(connecting).unwrap());
+    let reads = || {
+        let store = store.clone();
+        start(async move { store.get("k").await })
+    };
+    proxy.stall(Direction::ToServer, true);
+    let (second, left) = (many_threads(), one_thread());
+    let _waking = inside(&second, reads);
+    let waiting = inside(&left, reads);
+    drop(second);
+    proxy.stall(Direction::ToServer, false);
+    left.block_on(woken(waiting)).unwrap().unwrap();
 }
 
 #[test]
