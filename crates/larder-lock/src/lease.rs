@@ -10,12 +10,9 @@ use larder_core::{
     Claim, Committed, Digest, Invalidated, Key, LONGEST_LEASE, RemoteStore, Replacing, StoreError,
     Stored, Token, Track, WriteClaim,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use crate::{
-    renewal::{Renewal, renew},
-    waiters::{Waiter, Waiters},
-};
+use crate::waiters::{Waiter, Waiters, renewed};
 
 /// The leases of a remote store, as one process uses them: they renew themselves, and waiting
 /// callers are woken.
@@ -46,7 +43,7 @@ use crate::{
 pub struct Leases {
     remote: Arc<dyn RemoteStore>,
     waiters: Waiters,
-    track: Track,
+    pub(crate) track: Track,
 }
 
 /// A held lease, renewed in the background until it is given up or lost.
@@ -116,21 +113,6 @@ impl Leases {
             waiters: Waiters::default(),
             track: Track::Value,
         }
-    }
-
-    /// Makes leases for callers that keep no copy of a value, and never serve one later: the store
-    /// need not track it. They share the waiters.
-    // P33 only-kept-is-tracked
-    pub fn untracked(&self) -> Self {
-        Self {
-            track: Track::Nothing,
-            ..self.clone()
-        }
-    }
-
-    /// Whether the store is to track the values that it returns or takes.
-    pub(crate) fn track(&self) -> Track {
-        self.track
     }
 
     /// The store.
@@ -289,7 +271,7 @@ impl Lease {
         // A task of its own, so that a loader that blocks its thread for long does not keep the
         // lease from renewal.
         let renewal = tokio::spawn(renew(
-            held.leases.remote.clone(),
+            held.leases.clone(),
             held.key.clone(),
             held.token.clone(),
             lease,
@@ -356,10 +338,8 @@ impl Lease {
         let ReleaseOnDrop {
             leases, key, token, ..
         } = &self.held;
-        let touched = leases
-            .remote
-            .touch(key.as_str(), token, kept, ttl, leases.track)
-            .await?;
+        let (remote, track) = (&leases.remote, leases.track);
+        let touched = remote.touch(key.as_str(), token, kept, ttl, track).await?;
         self.ended();
         Ok(touched)
     }
@@ -436,10 +416,45 @@ impl Lease {
     }
 }
 
+/// A renewal ends with its lease.
+#[derive(Debug)]
+struct Renewal(AbortHandle);
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Loss {
     fn happened(&self) {
         self.lost.store(true, Ordering::Release); // pairs with the load in `is_lost`
         self.told.notify_waiters();
+    }
+}
+
+/// Extends the lease every third of its life, counted from before it was asked for, and tells when
+/// it is lost.
+async fn renew(
+    leases: Leases,
+    key: Key,
+    token: Token,
+    lease: Duration,
+    mut asked: Instant,
+    lost: impl FnOnce() + Send,
+) {
+    let mut life = lease;
+    loop {
+        tokio::time::sleep(lease / 3).await;
+        let asking = Instant::now();
+        let renewal = leases.remote.renew(key.as_str(), &token, renewed(lease));
+        // The limit is the lease's end: an answer that comes later changes nothing.
+        match tokio::time::timeout(life.saturating_sub(asked.elapsed()), renewal).await {
+            Ok(Ok(true)) => (asked, life) = (asking, renewed(lease)),
+            // The store may be back before the lease has run out.
+            Ok(Err(_)) if asked.elapsed() < life => {}
+            _ => return lost(),
+        }
     }
 }
 

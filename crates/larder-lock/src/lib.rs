@@ -42,10 +42,10 @@ mod bytes;
 mod flights;
 mod lease;
 mod lock;
-mod renewal;
 mod stampede;
 mod sync;
 mod tag_epochs;
+mod untracked;
 mod waiters;
 
 pub use bytes::{SharedBytes, SharedError};
