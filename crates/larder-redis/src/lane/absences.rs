@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Counts the lookups of a lane that found nothing, less those whose key has a value since. A server
-/// that tracks a key which stays without a value never forgets it.
+/// Counts the lookups of a lane that found nothing, less those whose key has a value since. A
+/// server that tracks a key which stays without a value never forgets it.
 #[derive(Debug, Default)]
 pub(crate) struct Absences(AtomicU32);
 
