@@ -39,9 +39,14 @@ use crate::sync::lock;
 #[derive(Clone, Default)]
 pub struct Waiters(Arc<Mutex<Registry>>);
 
-/// By the hash of the key: two keys that share one wake each other needlessly, which costs one more
-/// claim.
-type Registry = HashMap<KeyHash, Vec<Arc<Notify>>>;
+#[derive(Default)]
+struct Registry {
+    /// By the hash of the key: two keys that share one wake each other needlessly, which costs one
+    /// more claim. Each waiter has its number.
+    waiting: HashMap<KeyHash, Vec<(u64, Arc<Notify>)>>,
+    /// The number of waiters that have come.
+    came: u64,
+}
 
 /// A place in the list of a key's waiters, left when it is dropped.
 ///
@@ -71,7 +76,11 @@ impl Waiters {
     // P8 register-then-claim
     pub fn register(&self, key: KeyHash) -> Waiter {
         let woken = Arc::new(Notify::new());
-        self.registry().entry(key).or_default().push(woken.clone());
+        let mut registry = self.registry();
+        registry.came += 1;
+        let place = (registry.came, woken.clone());
+        registry.waiting.entry(key).or_default().push(place);
+        drop(registry);
         Waiter {
             waiters: self.clone(),
             key,
@@ -82,27 +91,27 @@ impl Waiters {
 
     /// Wakes the waiters of this key.
     pub fn wake(&self, key: KeyHash) {
-        if let Some(waiting) = self.registry().get(&key) {
-            waiting.iter().for_each(|woken| woken.notify_one());
+        if let Some(waiting) = self.registry().waiting.get(&key) {
+            waiting.iter().for_each(|(_, woken)| woken.notify_one());
         }
     }
 
-    /// Wakes the waiters of all keys.
+    /// Wakes the waiters of all keys, in the order in which they came.
     pub fn wake_all(&self) {
-        self.registry()
-            .values()
-            .flatten()
-            .for_each(|woken| woken.notify_one());
+        let registry = self.registry();
+        let mut all: Vec<_> = registry.waiting.values().flatten().collect();
+        all.sort_unstable_by_key(|(number, _)| *number);
+        all.iter().for_each(|(_, woken)| woken.notify_one());
     }
 
     /// The number of waiters.
     pub fn len(&self) -> usize {
-        self.registry().values().map(Vec::len).sum()
+        self.registry().waiting.values().map(Vec::len).sum()
     }
 
     /// Tells whether there are no waiters.
     pub fn is_empty(&self) -> bool {
-        self.registry().is_empty()
+        self.registry().waiting.is_empty()
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -176,10 +185,10 @@ pub(crate) fn renewed(lease: Duration) -> Duration {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut registry = self.waiters.registry();
-        if let Some(waiting) = registry.get_mut(&self.key) {
-            waiting.retain(|woken| !Arc::ptr_eq(woken, &self.woken));
+        if let Some(waiting) = registry.waiting.get_mut(&self.key) {
+            waiting.retain(|(_, woken)| !Arc::ptr_eq(woken, &self.woken));
             if waiting.is_empty() {
-                registry.remove(&self.key);
+                registry.waiting.remove(&self.key);
             }
         }
     }

@@ -289,6 +289,7 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             return Err(Stop::Displaced);
         }
         tokio::select! {
+            biased; // in one order, so that a simulation can be repeated
             () = waiter.wait() => {}
             () = self.purpose.until_left(&self.leader) => {
                 if self.purpose == Purpose::Reload {
@@ -367,8 +368,9 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
                 .queue
                 .wait_for_right(key, lane, *in_batch, self.until, self.is_overdue);
         let right = tokio::select! {
-            right = waiting => right,
+            biased; // in one order, so that a simulation can be repeated
             () = self.leader.deserted() => return Err(Stop::Deserted),
+            right = waiting => right,
         };
         if right.is_none() {
             let waited = self.context.config.limits.max_wait;
@@ -490,9 +492,7 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         match written {
             WrittenBack::Done { not_due } => return Verdict::Kept { value, not_due },
             WrittenBack::Refused(why) => self.observe(Event::Refused(why)),
-            WrittenBack::Failed(error) => {
-                self.observe(Event::RemoteFailed(&error));
-            }
+            WrittenBack::Failed(error) => self.observe(Event::RemoteFailed(&error)),
         }
         Verdict::Unkept(value)
     }

@@ -129,8 +129,9 @@ impl BatchLoad {
 
     async fn run(self: Arc<Self>, mut wanted: Vec<Wanted>) {
         let permit = tokio::select! {
-            permit = self.policy.lock.permit() => permit,
+            biased; // in one order, so that a simulation can be repeated
             () = all_are_gone(&mut wanted) => return,
+            permit = self.policy.lock.permit() => permit,
         };
         let Some(_permit) = permit else {
             return wanted.into_iter().for_each(|wanted| self.crowded(wanted));
@@ -140,8 +141,9 @@ impl BatchLoad {
         // A panic leaves nothing behind that anybody would see.
         let loading = AssertUnwindSafe(async { (self.load)(parts).await }).catch_unwind();
         let loaded = tokio::select! {
-            loaded = loading => loaded,
+            biased; // in one order, so that a simulation can be repeated
             () = all_are_gone(&mut wanted) => return,
+            loaded = loading => loaded,
         };
         let loaded = match loaded {
             Ok(Ok(found)) => Ok(found.into_iter().collect::<HashMap<_, _>>()),
