@@ -16,7 +16,7 @@ use crate::{
     listeners::{Listeners, Told},
     question::{Order, Question, question, unreachable},
     queues::{Arrival, Phase, State},
-    time::{note, now, pause},
+    time::{linger, note, now, pause},
 };
 
 /// A lane of a process: one connection to the server, or two that are in no order with each other,
@@ -147,6 +147,8 @@ impl Lane {
         order: Order,
         effect: impl FnOnce(&MemoryRemote) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
+        // Other tasks may send their calls before this one, and handle what arrives before its reply.
+        linger().await;
         self.life.goes_on().await;
         let reply = {
             let mut state = self.state();
@@ -159,6 +161,7 @@ impl Lane {
         };
         self.wires[wire].sent.notify_one();
         let reply = reply.await.unwrap_or_else(|_| Err(unreachable()));
+        linger().await;
         self.life.goes_on().await;
         reply
     }

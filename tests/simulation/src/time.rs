@@ -90,6 +90,19 @@ pub(crate) async fn pause(longest_ms: u64) {
     }
 }
 
+/// Lets other tasks go on now and then, as a thread is interrupted.
+pub(crate) async fn linger() {
+    match fastrand::u8(0..8) {
+        0..5 => {}
+        5..7 => {
+            for _ in 0..fastrand::u8(1..4) {
+                give_way().await;
+            }
+        }
+        _ => wait(1..=2).await,
+    }
+}
+
 /// Waits for some milliseconds.
 pub(crate) async fn wait(millis: std::ops::RangeInclusive<u64>) {
     sleep(Duration::from_millis(fastrand::u64(millis))).await;
