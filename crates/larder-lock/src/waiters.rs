@@ -204,6 +204,8 @@ impl fmt::Debug for Waiter {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -249,5 +251,23 @@ mod tests {
         let waited = start.elapsed();
         assert!((300..310).contains(&waited.as_millis()), "{waited:?}");
         assert!(waiters.is_empty(), "a dropped waiter leaves the list");
+    }
+
+    #[tokio::test]
+    async fn waiters_of_all_keys_are_woken_in_the_order_in_which_they_came() {
+        let (waiters, (woken, mut order)) = (Waiters::default(), mpsc::unbounded_channel());
+        for number in 0..20 {
+            let waiter = waiters.register(KeyHash(7 * number % 20));
+            let (waiter, woken) = (waiter.at_most(Duration::from_secs(3600)), woken.clone());
+            tokio::spawn(async move {
+                waiter.wait().await;
+                woken.send(number)
+            });
+        }
+        tokio::task::yield_now().await; // each of them waits
+        waiters.wake_all();
+        for number in 0..20 {
+            assert_eq!(order.recv().await, Some(number));
+        }
     }
 }
