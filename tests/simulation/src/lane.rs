@@ -33,7 +33,7 @@ pub(crate) struct Lane {
     stray: MemoryRemote,
     /// Where the server does not push.
     subscription: Option<Arc<Subscription>>,
-    /// What is invalidated before the lane is in service again, and is to be published then.
+    /// Names that are invalidated before the lane is in service again, and published then.
     unpublished: Mutex<Vec<Told>>,
     state: Mutex<State>,
     listeners: Arc<Listeners>,
@@ -147,7 +147,7 @@ impl Lane {
         order: Order,
         effect: impl FnOnce(&MemoryRemote) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
-        // Other tasks may send their calls before this one, and handle what arrives before its reply.
+        // Other tasks may send their calls before this one, and handle pushes before its reply.
         linger().await;
         self.life.goes_on().await;
         let reply = {

@@ -17,6 +17,7 @@ mod bus;
 mod database;
 mod faults;
 mod journal;
+mod kinds;
 mod lane;
 mod life;
 mod listeners;

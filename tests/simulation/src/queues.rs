@@ -1,4 +1,4 @@
-//! What is on its way over the connections of a lane.
+//! Calls, replies and pushes on their way over the connections of a lane.
 
 use std::collections::VecDeque;
 

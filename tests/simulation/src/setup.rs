@@ -6,7 +6,7 @@ use larder::{L1Store, TtlTable};
 use larder_chaos::{PolicyName, Problem};
 
 use crate::{
-    faults::Kind,
+    kinds::Kind,
     names::POLICIES,
     store::{Channel, Shape},
 };

@@ -20,8 +20,9 @@ use tokio::{
 use crate::{
     bus::Bus,
     database::Database,
-    faults::{Faults, Kind},
+    faults::Faults,
     journal::Journal,
+    kinds::Kind,
     names::{full, keys, namespace},
     node::{Copies, Node, Versioned},
     setup::{NODES, Setup},

@@ -14,7 +14,7 @@ use crate::{
     token::Token,
 };
 
-/// What is walked is sorted, so that a test can repeat the order of pushes.
+/// Sorted, where it is walked, so that a test can repeat the order of pushes.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) values: BTreeMap<String, (Bytes, Moment)>,
