@@ -39,9 +39,14 @@ use crate::sync::lock;
 #[derive(Clone, Default)]
 pub struct Waiters(Arc<Mutex<Registry>>);
 
-/// By the hash of the key: two keys that share one wake each other needlessly, which costs one more
-/// claim.
-type Registry = HashMap<KeyHash, Vec<Arc<Notify>>>;
+#[derive(Default)]
+struct Registry {
+    /// By the hash of the key: two keys that share one wake each other needlessly, which costs one
+    /// more claim. Each waiter has its number.
+    waiting: HashMap<KeyHash, Vec<(u64, Arc<Notify>)>>,
+    /// The number of waiters that have come.
+    came: u64,
+}
 
 /// A place in the list of a key's waiters, left when it is dropped.
 ///
@@ -71,7 +76,11 @@ impl Waiters {
     // P8 register-then-claim
     pub fn register(&self, key: KeyHash) -> Waiter {
         let woken = Arc::new(Notify::new());
-        self.registry().entry(key).or_default().push(woken.clone());
+        let mut registry = self.registry();
+        registry.came += 1;
+        let place = (registry.came, woken.clone());
+        registry.waiting.entry(key).or_default().push(place);
+        drop(registry);
         Waiter {
             waiters: self.clone(),
             key,
@@ -82,27 +91,27 @@ impl Waiters {
 
     /// Wakes the waiters of this key.
     pub fn wake(&self, key: KeyHash) {
-        if let Some(waiting) = self.registry().get(&key) {
-            waiting.iter().for_each(|woken| woken.notify_one());
+        if let Some(waiting) = self.registry().waiting.get(&key) {
+            waiting.iter().for_each(|(_, woken)| woken.notify_one());
         }
     }
 
-    /// Wakes the waiters of all keys.
+    /// Wakes the waiters of all keys, in the order in which they came.
     pub fn wake_all(&self) {
-        self.registry()
-            .values()
-            .flatten()
-            .for_each(|woken| woken.notify_one());
+        let registry = self.registry();
+        let mut all: Vec<_> = registry.waiting.values().flatten().collect();
+        all.sort_unstable_by_key(|(number, _)| *number);
+        all.iter().for_each(|(_, woken)| woken.notify_one());
     }
 
     /// The number of waiters.
     pub fn len(&self) -> usize {
-        self.registry().values().map(Vec::len).sum()
+        self.registry().waiting.values().map(Vec::len).sum()
     }
 
     /// Tells whether there are no waiters.
     pub fn is_empty(&self) -> bool {
-        self.registry().is_empty()
+        self.registry().waiting.is_empty()
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -176,10 +185,10 @@ pub(crate) fn renewed(lease: Duration) -> Duration {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut registry = self.waiters.registry();
-        if let Some(waiting) = registry.get_mut(&self.key) {
-            waiting.retain(|woken| !Arc::ptr_eq(woken, &self.woken));
+        if let Some(waiting) = registry.waiting.get_mut(&self.key) {
+            waiting.retain(|(_, woken)| !Arc::ptr_eq(woken, &self.woken));
             if waiting.is_empty() {
-                registry.remove(&self.key);
+                registry.waiting.remove(&self.key);
             }
         }
     }
@@ -195,6 +204,8 @@ impl fmt::Debug for Waiter {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -240,5 +251,23 @@ mod tests {
         let waited = start.elapsed();
         assert!((300..310).contains(&waited.as_millis()), "{waited:?}");
         assert!(waiters.is_empty(), "a dropped waiter leaves the list");
+    }
+
+    #[tokio::test]
+    async fn waiters_of_all_keys_are_woken_in_the_order_in_which_they_came() {
+        let (waiters, (woken, mut order)) = (Waiters::default(), mpsc::unbounded_channel());
+        for number in 0..20 {
+            let waiter = waiters.register(KeyHash(7 * number % 20));
+            let (waiter, woken) = (waiter.at_most(Duration::from_secs(3600)), woken.clone());
+            tokio::spawn(async move {
+                waiter.wait().await;
+                woken.send(number)
+            });
+        }
+        tokio::task::yield_now().await; // each of them waits
+        waiters.wake_all();
+        for number in 0..20 {
+            assert_eq!(order.recv().await, Some(number));
+        }
     }
 }

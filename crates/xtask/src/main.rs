@@ -29,6 +29,8 @@ usage: cargo xtask <chore> [options]
   chaos [--minutes N] [--topology NAME]      runs processes under faults, checks every read, and writes a report
   chaos --failovers N --kind KIND            loses data N times under load, and measures what that costs
   chaos --mutants [NAME...]                  builds broken copies of the code, and measures how long chaos takes to find them
+  simulate [--seconds N] [--seed N]          runs processes under faults on one thread, thousands of histories, each from its seed
+  simulate --mutants [NAME...]               measures how long that takes to find broken copies of the engine
   fuzz [--seconds N] | --replay FILE         gives the readers of replies random ones, guided by the code that they reach
   guard [--write]                            counts what an operation costs, and compares; writes benches/guard.toml
   outages                                    breaks the database and Redis in every combination, and writes docs/outages.md
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         "counts" => counts::run(&options),
         "fuzz" => fuzz::run(&options),
         "chaos" => chaos(&options, installs),
+        "simulate" => simulate(&options),
         "outages" => outages(&options, installs),
         "bench" => bench::run(&options, installs),
         "help" | "--help" | "-h" => {
@@ -144,6 +147,21 @@ fn chaos(options: &[String], installs: Installs) -> Result<(), String> {
     Steps::new().cargo(
         "chaos",
         &["run", "--quiet", "--release", "-p", "larder-chaos", "--"],
+        options,
+    )
+}
+
+fn simulate(options: &[String]) -> Result<(), String> {
+    Steps::new().cargo(
+        "simulate",
+        &[
+            "run",
+            "--quiet",
+            "--release",
+            "-p",
+            "larder-simulation",
+            "--",
+        ],
         options,
     )
 }

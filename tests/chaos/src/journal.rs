@@ -19,6 +19,9 @@ pub struct Read {
     pub end: u64,
     /// Whether it asked for a load of its own, by `refresh`.
     pub refresh: bool,
+    /// Where this is known: its process had heard of all that the server had told it before this
+    /// moment, so of each write that had returned by then.
+    pub heard: Option<u64>,
 }
 
 /// One write or invalidation that returned without an error.
@@ -120,6 +123,7 @@ impl Line {
                 start: number(2)?,
                 end: number(3)?,
                 refresh: kind == "f",
+                heard: None,
             }),
             "w" => Self::Write(Write {
                 node: Some(node),
@@ -164,6 +168,7 @@ mod tests {
             start: 10,
             end: 11,
             refresh: false,
+            heard: None,
         };
         let lines = [
             Line::Ready,

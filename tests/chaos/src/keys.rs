@@ -132,12 +132,12 @@ impl PolicyName {
     }
 
     /// Whether its values are in L2 alone, so that a read is never given what was replaced.
-    pub(crate) fn is_without_l1(self) -> bool {
+    pub fn is_without_l1(self) -> bool {
         matches!(self, Self::Shared | Self::Grouped | Self::Guest)
     }
 
     /// Whether its values have tags.
-    pub(crate) fn has_tags(self) -> bool {
+    pub fn has_tags(self) -> bool {
         matches!(self, Self::Grouped)
     }
 
@@ -205,7 +205,7 @@ impl Key {
     }
 
     /// A key by its parts.
-    pub(crate) fn of(namespace: Namespace, policy: PolicyName, in_policy: u16) -> Self {
+    pub fn of(namespace: Namespace, policy: PolicyName, in_policy: u16) -> Self {
         Self(namespace as u16 * IN_NAMESPACE + policy as u16 * IN_POLICY + in_policy % IN_POLICY)
     }
 
@@ -235,12 +235,12 @@ impl Key {
     }
 
     /// Its place in its policy: the key that the cache is asked for.
-    pub(crate) fn in_policy(self) -> u16 {
+    pub fn in_policy(self) -> u16 {
         self.0 % IN_POLICY
     }
 
     /// Its tag, if it has one.
-    pub(crate) fn tag(self) -> Option<String> {
+    pub fn tag(self) -> Option<String> {
         let number = self.in_policy() % TAGS;
         match self.policy() {
             PolicyName::Tagged => Some(format!("tagged:{number}")),
@@ -255,7 +255,8 @@ impl Key {
         Self::of(self.namespace(), self.policy(), place)
     }
 
-    pub(crate) fn index(self) -> usize {
+    /// Its place among all keys.
+    pub fn index(self) -> usize {
         usize::from(self.0) % Self::COUNT
     }
 }

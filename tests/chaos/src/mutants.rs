@@ -33,17 +33,28 @@ pub struct Mutant {
 /// How long a mutant is looked for.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// When a mutant was found, and by which breach; none if it was not.
+pub type Search = Option<(Duration, String)>;
+
 /// The project's root.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Reads `mutants.toml`.
+/// Reads the checker's own `mutants.toml`.
+///
+/// # Errors
+/// As for [`listed`].
+pub fn all() -> Result<Vec<Mutant>, Problem> {
+    listed("tests/chaos/mutants.toml")
+}
+
+/// Reads a list of mutants, given by its path from the project's root.
 ///
 /// # Errors
 /// If it cannot be read, or has other keys than those of a [`Mutant`].
-pub fn all() -> Result<Vec<Mutant>, Problem> {
-    let text = fs::read_to_string(root().join("tests/chaos/mutants.toml"))?;
+pub fn listed(path: &str) -> Result<Vec<Mutant>, Problem> {
+    let text = fs::read_to_string(root().join(path))?;
     let mut mutants = Vec::new();
     for (name, fields) in text.parse::<Table>()? {
         let field = |key: &str| {
@@ -80,13 +91,25 @@ impl Mutant {
     }
 }
 
-/// Builds each of these mutants in a copy of the project, and runs it until it is found. Prints how
-/// long that took. Returns whether all were found.
+/// Looks for mutants with the history checker, see [`hunt`].
 ///
 /// # Errors
-/// If a name is unknown, a mutant cannot be made or built, or a run does not work out.
+/// As for [`hunt`].
 pub fn find(names: &[&str]) -> Result<bool, Problem> {
-    let mut mutants = all()?;
+    hunt(all()?, names, "chaos", &search)
+}
+
+/// Builds each of these mutants in a copy of the project, and has the program search for a breach.
+/// Prints how long that took. Returns whether all were found.
+///
+/// # Errors
+/// If a name is unknown, a mutant cannot be made or built, or a search does not work out.
+pub fn hunt(
+    mut mutants: Vec<Mutant>,
+    names: &[&str],
+    program: &str,
+    search: &dyn Fn(&Path, &Mutant) -> Result<Search, Problem>,
+) -> Result<bool, Problem> {
     if let Some(unknown) = names
         .iter()
         .find(|name| mutants.iter().all(|mutant| mutant.name != **name))
@@ -105,9 +128,9 @@ pub fn find(names: &[&str]) -> Result<bool, Problem> {
         let (place, text) = (tree.join(&mutant.file), mutant.apply()?);
         let original = fs::read_to_string(&place)?;
         fs::write(&place, text)?;
-        let built = build(&tree, &folder.join("build"));
+        let built = build(&tree, &folder.join("build"), program);
         fs::write(&place, original)?;
-        match search(&built?, mutant.among.as_deref())? {
+        match search(&built?, mutant)? {
             Some((after, what)) => println!(
                 "{:22} found after {:5.1} s  {}\n{:22} {what}",
                 mutant.name,
@@ -117,10 +140,7 @@ pub fn find(names: &[&str]) -> Result<bool, Problem> {
             ),
             None => {
                 missed += 1;
-                println!(
-                    "{:22} NOT FOUND in {PATIENCE:?}  {}",
-                    mutant.name, mutant.why
-                );
+                println!("{:22} NOT FOUND  {}", mutant.name, mutant.why);
             }
         }
     }
@@ -162,23 +182,24 @@ fn copy_project(tree: &Path) -> Result<(), Problem> {
 }
 
 /// Builds the copy, and returns its program.
-fn build(tree: &Path, target: &Path) -> Result<PathBuf, Problem> {
+fn build(tree: &Path, target: &Path, program: &str) -> Result<PathBuf, Problem> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--workspace", "--all-features"])
-        .args(["--bin", "chaos", "--target-dir"])
+        .args(["--bin", program, "--target-dir"])
         .arg(target)
         .current_dir(tree)
         .status()?;
     match built.success() {
-        true => Ok(target.join("debug/chaos")),
+        true => Ok(target.join("debug").join(program)),
         false => Err("the mutant is not built".into()),
     }
 }
 
 /// Runs a program a minute at a time, until a run breaks the promise. Returns how long that took,
 /// and the first breach.
-fn search(program: &Path, among: Option<&str>) -> Result<Option<(Duration, String)>, Problem> {
+fn search(program: &Path, mutant: &Mutant) -> Result<Search, Problem> {
+    let among = mutant.among.as_deref();
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         let run = Command::new(program)

@@ -165,7 +165,7 @@ async fn find_many(
         found.push(Ok(None));
     }
     let asked = lanes.into_iter().map(|(lane, (places, keys))| async move {
-        let answer = remote.get_many(lane, &keys, want, leases.track).await;
+        let answer = remote.get_many(lane, &keys, want, leases.track()).await;
         (places, answer)
     });
     for (places, answer) in join_all(asked).await {

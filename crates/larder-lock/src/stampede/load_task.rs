@@ -295,6 +295,7 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
             return Err(Stop::Displaced);
         }
         tokio::select! {
+            biased; // in one order, so that a simulation can be repeated
             () = waiter.wait() => {}
             () = self.purpose.until_left(&self.leader) => {
                 if self.purpose == Purpose::Reload {
@@ -452,9 +453,7 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
         match written {
             WrittenBack::Done { not_due } => return Verdict::Kept { value, not_due },
             WrittenBack::Refused(why) => self.observe(Event::Refused(why)),
-            WrittenBack::Failed(error) => {
-                self.observe(Event::RemoteFailed(&error));
-            }
+            WrittenBack::Failed(error) => self.observe(Event::RemoteFailed(&error)),
         }
         Verdict::Unkept(value)
     }

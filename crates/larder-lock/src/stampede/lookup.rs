@@ -96,7 +96,7 @@ impl Context {
     ) -> Lookup<R::Value> {
         let remote = leases.remote();
         let found = match self.config.want {
-            Want::ValueAndTtl => remote.get_with_ttl(key.as_str(), leases.track).await,
+            Want::ValueAndTtl => remote.get_with_ttl(key.as_str(), leases.track()).await,
             Want::Value => {
                 let value = remote.get(key.as_str()).await;
                 value.map(|value| value.map(|value| Stored { value, ttl: None }))

@@ -133,8 +133,9 @@ impl BatchLoad {
         // A part of a load that waits for it, and that has taken one of `max_loads`, takes none.
         let is_part = works.iter().any(|work| work.is_inside(self.policy.index));
         let permit = tokio::select! {
-            permit = self.policy.lock.permit(), if !is_part => permit,
+            biased; // in one order, so that a simulation can be repeated
             () = all_are_gone(&mut wanted), if !is_part => return,
+            permit = self.policy.lock.permit(), if !is_part => permit,
             else => None,
         };
         if permit.is_none() && !is_part {
@@ -151,8 +152,9 @@ impl BatchLoad {
         })
         .catch_unwind();
         let loaded = tokio::select! {
-            loaded = loading => loaded,
+            biased; // in one order, so that a simulation can be repeated
             () = all_are_gone(&mut wanted) => return,
+            loaded = loading => loaded,
         };
         let loaded = match loaded {
             Ok(Ok(found)) => Ok(found.into_iter().collect::<HashMap<_, _>>()),

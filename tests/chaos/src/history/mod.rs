@@ -206,6 +206,13 @@ impl History {
             .filter_map(|(node, at)| bounds.lapses.binds(*node, *at, times))
             .min()?;
         let policy = read.key.policy();
+        if let Some(heard) = read.heard {
+            let kind = match policy.is_without_l1() {
+                true => Kind::OlderThanL2 { since },
+                false => Kind::ToldLongAgo { since },
+            };
+            return (since < heard).then_some(kind);
+        }
         if policy.is_without_l1() && !(policy.has_tags() && self.is_deaf(read, since)) {
             return Some(Kind::OlderThanL2 { since });
         }

@@ -29,6 +29,7 @@ fn read(node: u16, key: Key, version: u32, at_ms: u64) -> Read {
         start: at_ms * MILLISECOND,
         end: (at_ms + 1) * MILLISECOND,
         refresh: false,
+        heard: None,
     }
 }
 
@@ -294,4 +295,20 @@ fn deaf_process_may_be_given_a_value_whose_tag_it_does_not_know_to_be_invalidate
     let since = 35 * MILLISECOND;
     assert_eq!(kinds(&after(deaf(1))), []);
     assert_eq!(kinds(&after(deaf(0))), [Kind::OlderThanL2 { since }]);
+}
+
+#[test]
+fn process_is_not_given_what_it_has_heard_to_be_replaced() {
+    let asked = |key, heard_ms: u64| Read {
+        heard: Some(heard_ms * MILLISECOND),
+        ..read(1, key, 2, 45)
+    };
+    let writes = [write(0, ITEM, 3, 35), write(0, SHARED, 3, 35)];
+    let since = 35 * MILLISECOND;
+    let found = |reads: &[Read]| kinds(&history(reads, &writes));
+    assert_eq!(found(&[asked(ITEM, 35), asked(SHARED, 35)]), []);
+    assert_eq!(
+        found(&[asked(ITEM, 36), asked(SHARED, 36)]),
+        [Kind::ToldLongAgo { since }, Kind::OlderThanL2 { since }]
+    );
 }

@@ -77,6 +77,7 @@ impl Node {
                 start,
                 end,
                 refresh: (25..31).contains(&verb) && !self.is_gentle,
+                heard: None,
             }),
             Ok(None) => Line::Missed,
             Err(error) if error.contains(ON_PURPOSE) => Line::Missed,

@@ -1,7 +1,9 @@
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, Ordering},
@@ -62,8 +64,8 @@ pub struct MemoryRemote {
     id: u64,
     down: AtomicBool,
     /// Invalidations that could not be sent, with the lease that ends with each.
-    unsent: Mutex<HashMap<Key, Option<Token>>>,
-    unsent_tags: Mutex<HashSet<String>>,
+    unsent: Mutex<BTreeMap<String, Option<Token>>>,
+    unsent_tags: Mutex<BTreeSet<String>>,
 }
 
 impl MemoryServer {
@@ -106,6 +108,33 @@ impl MemoryServer {
         }
     }
 
+    /// Takes away the lease of a key, as a server may do that is short of memory.
+    pub fn evict_lease(&self, key: &str) {
+        self.state().end_lease(key);
+    }
+
+    /// Takes away the pin of a tag, as a server may do that is short of memory.
+    pub fn evict_tag(&self, tag: &str) {
+        let mut state = self.state();
+        if state.tags.remove(tag).is_some() {
+            state.push(Kind::Tag, tag);
+        }
+    }
+
+    /// Empties the server, and tells every connection.
+    pub fn flush(&self) {
+        let mut state = self.state();
+        state.values.clear();
+        state.leases.clear();
+        state.tags.clear();
+        state.epoch.0 += 1; // it never goes back
+        state.tracking.clear();
+        let connected: Vec<u64> = state.listeners.keys().copied().collect();
+        connected
+            .into_iter()
+            .for_each(|id| state.tell(id, Push::Lane(LANE)));
+    }
+
     /// Reads a value as a foreign program would, without being tracked.
     pub fn read(&self, key: &str) -> Option<Bytes> {
         let now = self.clock.now();
@@ -133,7 +162,7 @@ impl MemoryRemote {
         let mut state = self.server.state();
         let unsent = std::mem::take(&mut *lock(&self.unsent));
         for (key, own) in &unsent {
-            state.invalidate(key.as_str(), own.as_ref());
+            state.invalidate(key, own.as_ref());
         }
         let tags = std::mem::take(&mut *lock(&self.unsent_tags));
         tags.iter().for_each(|tag| state.invalidate_tag(tag));
@@ -215,7 +244,7 @@ impl ValueStore for MemoryRemote {
         let mut state = self.server.state();
         if self.down.load(Ordering::Acquire) {
             let mut unsent = lock(&self.unsent);
-            let ends = unsent.entry(key.clone()).or_default();
+            let ends = unsent.entry(key.as_str().to_owned()).or_default();
             *ends = ends.take().or_else(|| own.cloned());
             state.tell_event(
                 self.id,

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Weak,
 };
 
@@ -14,16 +14,17 @@ use crate::{
     token::Token,
 };
 
+/// Sorted, where it is walked, so that a test can repeat the order of pushes.
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) values: HashMap<String, (Bytes, Moment)>,
-    pub(super) leases: HashMap<String, Lease>,
+    pub(super) values: BTreeMap<String, (Bytes, Moment)>,
+    pub(super) leases: BTreeMap<String, Lease>,
     /// E, and T(t) of each tag that is pinned, with its end.
     pub(super) epoch: TagEpoch,
     pub(super) tags: HashMap<String, (TagEpoch, Moment)>,
     /// The connections that have read a name and are told of its next change.
-    pub(super) tracking: HashMap<(Kind, String), HashSet<u64>>,
-    pub(super) listeners: HashMap<u64, Vec<Weak<dyn PushListener>>>,
+    pub(super) tracking: HashMap<(Kind, String), BTreeSet<u64>>,
+    pub(super) listeners: BTreeMap<u64, Vec<Weak<dyn PushListener>>>,
     pub(super) next_id: u64,
 }
 

@@ -48,8 +48,9 @@ impl<R: Reader, L: Loader<Value = R::Value>> LoadTask<R, L> {
                 .queue
                 .wait_for_right(key, lane, needs_none, self.until, self.is_overdue);
         let right = tokio::select! {
-            right = waiting => right,
+            biased; // in one order, so that a simulation can be repeated
             () = self.leader.deserted() => return Err(Stop::Deserted),
+            right = waiting => right,
         };
         if right.is_none() {
             let waited = self.context.config.limits.max_wait;
