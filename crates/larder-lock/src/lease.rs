@@ -9,10 +9,9 @@ use larder_core::{
     Claim, Committed, Digest, Invalidated, Key, LONGEST_LEASE, RemoteStore, Replacing, StoreError,
     Stored, Token, Track, WriteClaim,
 };
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    release::{Of, ReleaseOnDrop},
     renewal::Renewal,
     sync::lock,
     waiters::{Waiter, Waiters},
@@ -49,7 +48,7 @@ pub struct Leases {
     waiters: Waiters,
     /// Leases of loads whose runtimes have ended, which the next claim releases.
     left: Arc<Mutex<Vec<(Key, Token)>>>,
-    track: Track,
+    pub(crate) track: Track,
 }
 
 /// A held lease, renewed in the background until it is given up or lost.
@@ -116,21 +115,6 @@ impl Leases {
             left: Arc::default(),
             track: Track::Value,
         }
-    }
-
-    /// Makes leases for callers that keep no copy of a value, and never serve one later: the store
-    /// need not track it. They share the waiters.
-    // P33 only-kept-is-tracked
-    pub fn untracked(&self) -> Self {
-        Self {
-            track: Track::Nothing,
-            ..self.clone()
-        }
-    }
-
-    /// Whether the store is to track the values that it returns or takes.
-    pub(crate) fn track(&self) -> Track {
-        self.track
     }
 
     /// The store.
@@ -283,11 +267,6 @@ impl Leases {
         done
     }
 
-    /// Leaves a lease to the next claim, which releases it.
-    pub(crate) fn leave(&self, lease: (Key, Token)) {
-        lock(&self.left).push(lease);
-    }
-
     /// Releases what loads have left whose runtimes have ended.
     async fn release_left(&self) {
         let left = mem::take(&mut *lock(&self.left)).into_iter();
@@ -296,7 +275,7 @@ impl Leases {
 
     /// Releases a lease whose owner is gone. An error leaves it to its time, as a dead process
     /// does.
-    pub(crate) async fn release(&self, key: Key, token: Token) {
+    async fn release(&self, key: Key, token: Token) {
         let _ = self.remote.release(key.as_str(), &token).await;
         self.waiters.wake(key.hash()); // P7 wake-own-waiters
     }
@@ -433,5 +412,84 @@ impl Lease {
         self.held.leases.waiters.wake(self.held.key.hash()); // P7 wake-own-waiters
         self.renewal.end();
         self.held.armed = false;
+    }
+}
+
+/// A lease that may exist. It is released when this is dropped, unless it is known to be over.
+#[derive(Debug)]
+struct ReleaseOnDrop {
+    leases: Leases,
+    key: Key,
+    token: Token,
+    of: Of,
+    armed: bool,
+}
+
+/// The owner of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Load,
+    Writer,
+}
+
+/// A lease that is released in the background, or by the next claim if the runtime ends first.
+struct Release {
+    leases: Leases,
+    key: Key,
+    token: Token,
+    /// Whether the next claim is to release it.
+    is_left: bool,
+}
+
+impl ReleaseOnDrop {
+    fn new(leases: &Leases, key: &Key, of: Of) -> Self {
+        Self {
+            leases: leases.clone(),
+            key: key.clone(),
+            token: Token::new(),
+            of,
+            armed: true,
+        }
+    }
+
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for ReleaseOnDrop {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let release = Release {
+            leases: self.leases.clone(),
+            key: self.key.clone(),
+            token: self.token.clone(),
+            // The database may still do what a writer sent: its lease then ends by its time.
+            is_left: self.of == Of::Load,
+        };
+        // Without a runtime, and in one that shuts down, it is dropped in here.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(release.run());
+        }
+    }
+}
+
+impl Release {
+    async fn run(mut self) {
+        let (key, token) = (self.key.clone(), self.token.clone());
+        self.leases.release(key, token).await;
+        self.is_left = false;
+    }
+}
+
+impl Drop for Release {
+    // P19 loads-end-with-callers: a load that its runtime cuts off gives its lease back, too
+    fn drop(&mut self) {
+        if self.is_left {
+            let lease = (self.key.clone(), self.token.clone());
+            lock(&self.leases.left).push(lease);
+        }
     }
 }

@@ -43,11 +43,11 @@ mod flights;
 mod lease;
 mod lock;
 mod nesting;
-mod release;
 mod renewal;
 mod stampede;
 mod sync;
 mod tag_epochs;
+mod untracked;
 mod waiters;
 
 pub use bytes::{SharedBytes, SharedError};

@@ -13,8 +13,8 @@ tokio::task_local! {
     static CURRENT: Work;
 }
 
-/// What loads and writes wait for from inside: a loader or a writer may ask for other keys. A wait
-/// that would have no end, because what is waited for waits in its turn, is refused.
+/// The loads and writes of a process that wait for others: a loader or a writer may ask for other
+/// keys. A wait that would have no end, because what is waited for waits in its turn, is refused.
 ///
 /// It knows the waits of one process, and those of a task that the loader or writer has spawned
 /// only if they are [carried](carry) along.

@@ -73,8 +73,8 @@ pub enum Error {
         /// The policy's `max_wait`.
         waited: Duration,
     },
-    /// A loader or writer called the larder again, and that call would have waited for the loader or
-    /// writer itself. It ended at once.
+    /// A loader or writer called the larder again, and that call would have waited for the loader
+    /// or writer itself. It ended at once.
     #[error(
         "a loader or writer would wait for itself at {key} ({cycle}): let none ask for a key that waits for it"
     )]

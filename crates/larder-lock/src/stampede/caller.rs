@@ -50,6 +50,17 @@ pub struct Aging<V> {
 }
 
 impl<V> Aging<V> {
+    /// Hands it out in place of a load.
+    pub(crate) fn serve<R: Reader<Value = V>>(&self, key: &Key, reader: &R) -> V
+    where
+        V: Clone,
+    {
+        if self.phase == Phase::Stale {
+            reader.observe(key, Event::ServedStale);
+        }
+        self.value.clone()
+    }
+
     /// Tells whether nobody wrote or invalidated it since it was read.
     // P28 stale-only-while-current: judged by all its generations and tags
     pub(crate) fn is_current(&self, key: &Key, generations: &Generations) -> bool {

@@ -27,7 +27,7 @@ pub struct StampedeConfig {
     /// Whether [`Reader::accept`](super::caller::Reader::accept) keeps values in a local level,
     /// where later callers find them.
     pub keeps_locally: bool,
-    /// What loaders and writers of the process wait for, if they call again.
+    /// The loads and writes of the process that wait for others.
     pub nesting: Arc<Nesting>,
     /// Whether [`Reader::accept`](super::caller::Reader::accept) needs the rest of a value's life,
     /// which costs a second command.
@@ -101,15 +101,14 @@ impl Context {
         waiting.transpose().map_err(Failure::Deadlock)
     }
 
-    /// Lets a load run without one of `max_loads` if the work around the call has taken one, and now
-    /// waits for it.
-    pub(super) fn uncount_if_nested<V>(&self, load: &Follower<V>) {
-        if self
-            .outer()
-            .is_some_and(|outer| outer.holds(self.config.policy))
-        {
+    /// Has a load that a caller follows run as soon as it may. If the work around the call has
+    /// taken one of `max_loads`, the load takes none.
+    pub(super) fn follow<V>(&self, key: &Key, load: &Follower<V>) {
+        let policy = self.config.policy;
+        if self.outer().is_some_and(|outer| outer.holds(policy)) {
             load.uncount();
         }
+        self.queue.recheck(key);
     }
 
     /// The tag epochs of this moment.

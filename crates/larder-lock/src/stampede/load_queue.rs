@@ -183,8 +183,8 @@ impl LoadQueue {
         place
     }
 
-    /// Waits for a place until this moment, and for a permit until it or until the load turns out to
-    /// need none; `None` if too many loads were under way all the time.
+    /// Waits for a place until this moment, and for a permit until then or until the load turns out
+    /// to need none; `None` if too many loads were under way all the time.
     pub(super) async fn wait_for_right(
         self: &Arc<Self>,
         key: &Key,

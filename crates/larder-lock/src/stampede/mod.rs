@@ -265,6 +265,23 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
 
     async fn load_or_join<R, L>(
         &self,
+        request: Request<R, L>,
+        lookup: Lookup<V>,
+        came: Instant,
+    ) -> Outcome<V, E>
+    where
+        R: Reader<Value = V>,
+        L: Loader<Value = V, Error = E>,
+    {
+        match (self.context.wait_for_load(&request.key), &lookup) {
+            (Err(_), Lookup::Aging(aging)) => Ok(aging.serve(&request.key, &request.reader)),
+            (Err(cycle), _) => Err(cycle.into()),
+            (Ok(_waiting), _) => self.load_or_follow(request, lookup, came).await,
+        }
+    }
+
+    async fn load_or_follow<R, L>(
+        &self,
         mut request: Request<R, L>,
         lookup: Lookup<V>,
         came: Instant,
@@ -275,7 +292,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     {
         let (context, key, reader) = (&self.context, request.key.clone(), request.reader.clone());
         let limits = &context.config.limits;
-        let (mut looked, mut starts_over, mut nested) = (Some(lookup), false, None);
+        let (mut looked, mut starts_over) = (Some(lookup), false);
         loop {
             let lookup = match looked.take() {
                 Some(lookup) => lookup,
@@ -289,15 +306,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             if let Some(aging) = &aging
                 && context.backoff.is_on(key.hash(), aging.phase)
             {
-                return Ok(serve(&key, aging, &reader));
-            }
-            let waits = |aging: &Aging<V>| !self.is_served_at_once(aging);
-            if nested.is_none() && aging.as_ref().is_none_or(waits) {
-                nested = match (context.wait_for_load(&key), &aging) {
-                    (Ok(waiting), _) => waiting,
-                    (Err(_), Some(stale)) => return Ok(serve(&key, stale, &reader)),
-                    (Err(cycle), None) => return Err(cycle.into()),
-                };
+                return Ok(aging.serve(&key, &reader));
             }
             // A caller that was in vain once does not wait for others for ever.
             let waited = starts_over.then(|| came.elapsed());
@@ -309,8 +318,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             match self.loads.join(&key, context.generations(), stamp) {
                 Joined::Follower(follower) => {
                     reader.observe(&key, Event::Waiting);
-                    context.uncount_if_nested(&follower);
-                    context.queue.recheck(&key);
+                    context.follow(&key, &follower);
                     let waiting = self.wait(&key, &follower, aging, so_long, &reader);
                     let rest = waited.map_or(Duration::MAX, |waited| limits.max_wait - waited);
                     if let Ok(Waited::Served(served)) = tokio::time::timeout(rest, waiting).await {
@@ -372,7 +380,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
     {
         let (key, reader) = (&request.key, &request.reader);
         match lookup {
-            Lookup::Aging(aging) => Ok(serve(key, &aging, reader)),
+            Lookup::Aging(aging) => Ok(aging.serve(key, reader)),
             Lookup::Unreachable(cut_off) if self.context.config.limits.needs_remote => {
                 let why = Failure::CutOff(cut_off.error);
                 reader.observe(
@@ -409,7 +417,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             match flights.join_expired(&key, came, || context.stamp(&key)) {
                 Joined::Follower(follower) => {
                     request.reader.observe(&key, Event::Waiting);
-                    context.uncount_if_nested(&follower);
+                    context.follow(&key, &follower);
                     if let Some(served) = follower.wait().await {
                         return served;
                     }
@@ -429,11 +437,6 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
                 }
             }
         }
-    }
-
-    /// Whether a caller that has found this value is served with it, and waits for no load.
-    fn is_served_at_once(&self, aging: &Aging<V>) -> bool {
-        aging.phase == Phase::Due || self.context.config.limits.soft_timeout.is_none()
     }
 
     /// Waits for a load. With a stale value at hand, waits at most `soft_timeout` less the time
@@ -456,10 +459,10 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
             return to_the_end().await;
         };
         let soft = match self.context.config.limits.soft_timeout {
-            Some(soft) if !self.is_served_at_once(&aging) => {
+            Some(soft) if aging.phase == Phase::Stale => {
                 soft.saturating_sub(waited.max(follower.age()))
             }
-            _ => return Waited::Served(Ok(serve(key, &aging, reader))),
+            _ => return Waited::Served(Ok(aging.serve(key, reader))),
         };
         // The timeout is the policy's own: a stale value is better than a longer wait.
         let failed = match tokio::time::timeout(soft, follower.wait()).await {
@@ -472,7 +475,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         // P28 stale-only-while-current: never one that was written or invalidated meanwhile
         match failed {
             _ if aging.is_current(key, self.context.generations()) => {
-                Waited::Served(Ok(serve(key, &aging, reader)))
+                Waited::Served(Ok(aging.serve(key, reader)))
             }
             Some(error) => Waited::Served(Err(error)),
             None => to_the_end().await,
@@ -487,12 +490,4 @@ pub(crate) fn served_by<V>(lookup: Lookup<V>) -> Option<V> {
         Lookup::Aging(aging) if aging.phase != Phase::Stale => Some(aging.value),
         _ => None,
     }
-}
-
-/// Hands out a value that is due or stale.
-fn serve<R: Reader>(key: &Key, aging: &Aging<R::Value>, reader: &R) -> R::Value {
-    if aging.phase == Phase::Stale {
-        reader.observe(key, Event::ServedStale);
-    }
-    aging.value.clone()
 }
