@@ -81,6 +81,9 @@ impl Script {
         on: &mut Target,
         call: &Cmd,
     ) -> RedisResult<T> {
+        if !on.exempts {
+            return self.run(on, call).await; // without a copy, which may be large
+        }
         let send = async |on: &mut Target, call: &Cmd| {
             let mut alone = Pipeline::with_capacity(1);
             alone.add_command(call.clone());
