@@ -38,10 +38,12 @@ pub(crate) async fn many(
         commands.add_command(scripts::look_call(key, most));
     }
     let mut replies = send(&mut on, &commands).await?;
-    if replies.iter().any(|reply| {
-        let refusal = reply.clone().extract_error().err();
-        refusal.is_some_and(|refusal| is_unknown_script(&refusal))
-    }) && let Some(first) = keys.first()
+    let is_unknown = |reply: &Value| match reply {
+        Value::ServerError(refusal) => is_unknown_script(&refusal.clone().into()),
+        _ => false,
+    };
+    if replies.iter().any(is_unknown)
+        && let Some(first) = keys.first()
     {
         scripts::look(on.clone(), first, most).await?; // the server knows the script after that
         replies = send(&mut on, &commands).await?;
