@@ -210,3 +210,23 @@ async fn waits_for_lease(world: &World, before: u64) {
         tokio::task::yield_now().await;
     }
 }
+
+/// A server forgets its scripts when it restarts, and whenever somebody says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_found_among_many_absences_though_the_server_has_forgotten_the_script() {
+    let world = World::new().await;
+    let [reader, writer]: [Items; 2] = [world.items().await, world.items().await];
+    let keys = ["a", "b", "c", "d", "e"];
+    for key in keys {
+        load(&writer, key, "v").await;
+    }
+    miss_often(&reader).await;
+    let forget = async || {
+        let said = world.server.command(&["SCRIPT", "FLUSH"]).await.unwrap();
+        assert_eq!(said.text().as_deref(), Some("OK"));
+    };
+    forget().await;
+    assert_eq!(reader.get_many(&keys[..4]).await.unwrap().len(), 4);
+    forget().await;
+    assert_eq!(get(&reader, "e").await.as_deref(), Some("v"));
+}
