@@ -16,6 +16,7 @@
 //! `cargo xtask chaos --minutes 10` runs it; a short run is one of the tests.
 
 mod asking;
+mod causes;
 mod clock;
 mod conductor;
 mod copies;
@@ -38,6 +39,7 @@ mod scene;
 mod servers;
 mod told;
 
+pub use causes::with_causes;
 pub use conductor::{Settings, run};
 pub use database::Commit;
 pub use faults::{Fault, FaultKind, Topology};

@@ -263,6 +263,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         ended.map(move |ended| ended.unwrap_or_else(|_| Err(Failure::TimedOut(limit).into())))
     }
 
+    /// Loads the key or joins its load, unless that would wait for the work around the call.
     async fn load_or_join<R, L>(
         &self,
         request: Request<R, L>,
@@ -280,6 +281,7 @@ impl<V: Clone + Send + Sync + 'static, E: Clone + Send + Sync + 'static> Stamped
         }
     }
 
+    /// Leads a load or follows one, until there is an outcome for this caller.
     async fn load_or_follow<R, L>(
         &self,
         mut request: Request<R, L>,

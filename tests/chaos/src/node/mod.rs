@@ -26,6 +26,7 @@ pub(crate) use self::caches::Caches;
 pub use self::config::Config;
 use crate::{
     Problem,
+    causes::with_causes,
     clock::now,
     database::DatabaseClient,
     journal::{Line, Link, Write},
@@ -218,7 +219,7 @@ impl Node {
                         self.say(Line::Copy(key, version));
                     }
                 }
-                Err(error) => self.say(Line::ReadFailed(full(&error))),
+                Err(error) => self.say(Line::ReadFailed(with_causes(&error))),
             }
         }
         self.say(Line::Copied);
@@ -231,17 +232,6 @@ fn loaded(key: Key, version: u32) -> Loaded<Versioned> {
         Some(tag) => loaded.tag(tag),
         None => loaded,
     }
-}
-
-/// An error with its causes.
-fn full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 impl fmt::Debug for Node {

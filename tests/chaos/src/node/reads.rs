@@ -9,8 +9,9 @@ use std::{
 
 use larder::Loaded;
 
-use super::{Node, full, loaded};
+use super::{Node, loaded};
 use crate::{
+    causes::with_causes,
     clock::now,
     database::{DatabaseClient, Request},
     journal::{Line, Read},
@@ -54,7 +55,7 @@ impl Node {
             }
             _ => cache.get_or_load(key.in_policy(), load).await.map(Some),
         };
-        self.say_read(key, read.map_err(|error| full(&error)), start, verb);
+        self.say_read(key, read.map_err(|error| with_causes(&error)), start, verb);
     }
 
     fn say_read(
@@ -114,7 +115,7 @@ impl Node {
                     self.say_read(named(in_policy), Ok(Some(value)), start, 100);
                 }
             }
-            Err(error) => self.say_read(key, Err(full(&error)), start, 100),
+            Err(error) => self.say_read(key, Err(with_causes(&error)), start, 100),
         }
     }
 }

@@ -8,8 +8,9 @@ use std::{
 
 use larder::Loaded;
 
-use super::{Node, full, loaded, reads::ON_PURPOSE};
+use super::{Node, loaded, reads::ON_PURPOSE};
 use crate::{
+    causes::with_causes,
     clock::now,
     database::Request,
     journal::{Line, Write},
@@ -108,7 +109,7 @@ impl Node {
 
     fn say_failed(&self, error: &larder::Error) {
         // Without the key, so that equal failures are counted together.
-        let text = full(error);
+        let text = with_causes(error);
         let text = error
             .key()
             .map_or(text.clone(), |key| text.replace(key, "a key"));
@@ -125,7 +126,7 @@ impl Node {
         for key in keys {
             match self.database.ask(Request::WriteByHand, *key, now()).await {
                 Ok(version) => written.push((*key, version)),
-                Err(error) => self.say(Line::WriteFailed(full(&error))),
+                Err(error) => self.say(Line::WriteFailed(with_causes(&error))),
             }
         }
         let reading = tokio::spawn(self.clone().read_ahead(keys[0]));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use larder::{Cache, Error, Larder, Loaded};
-use larder_chaos::{Commit, Key, Link, PolicyName, Problem, Write};
+use larder_chaos::{Commit, Key, Link, PolicyName, Problem, Write, with_causes};
 use larder_core::MemoryServer;
 use serde::{Deserialize, Serialize};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
@@ -212,7 +212,7 @@ impl Node {
     }
 
     fn has_failed(&self, key: Key, error: &Error) {
-        let text = whole(error);
+        let text = with_causes(error);
         note(|| format!("{self} fails for {key}: {text}"));
         let is_expected = text.contains(ON_PURPOSE)
             || matches!(error, Error::WriteBusy { .. } | Error::TooManyLoads { .. });
@@ -276,17 +276,6 @@ async fn unless_dropped<R>(call: impl Future<Output = R>) -> Option<R> {
         done = call => Some(done),
         () = patience => None,
     }
-}
-
-/// An error with its causes.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 fn on_purpose() -> io::Error {

@@ -3,9 +3,9 @@
 use std::{collections::HashMap, io, sync::Arc};
 
 use larder::Loaded;
-use larder_chaos::{Key, Read};
+use larder_chaos::{Key, Read, with_causes};
 
-use super::{Node, Versioned, loaded, unless_dropped, whole};
+use super::{Node, Versioned, loaded, unless_dropped};
 use crate::{
     database::DatabaseClient,
     names::keys,
@@ -102,7 +102,7 @@ impl Node {
                 }
             }
             Some(Err(error)) => {
-                note(|| format!("{self} fails: {}", whole(&error)));
+                note(|| format!("{self} fails: {}", with_causes(&error)));
                 self.has_failed(key, &error);
             }
         }
